@@ -1,0 +1,46 @@
+"""What all commands share: exit codes, error texts, the log.
+
+Exit 0 done, 1 failed while working, 2 something the user can put right, 130 interrupted.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+from ferray.errors import FerrayError
+
+
+def run_command(body: Callable[[], int]) -> int:
+    """Run a command's body; a `FerrayError` becomes a message on stderr and exit code 2, Ctrl-C becomes 130."""
+    level = os.environ.get("FERRAY_LOG", "WARNING").upper()
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    try:
+        return body()
+    except FerrayError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # `... | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def make_parser(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
+    """A parser with the project's form of help: one description, then examples to copy.
+
+    Args:
+        prog: For example `python -m ferray.search`.
+        description: First lines of the help.
+        examples: Commands, one a line, each with a comment.
+    """
+    return argparse.ArgumentParser(
+        prog=prog,
+        description=description,
+        epilog="examples:\n" + examples,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )

@@ -1,0 +1,73 @@
+"""The faults a user can put right, one small tree.
+
+    FerrayError
+    ├── RecipeError       a setting of a training run
+    ├── SpaceError        a search-space file
+    ├── StorageError      a folder or file that cannot be read, written or locked
+    ├── RecordError       a folder `runs/NAME`
+    ├── DataError         photographs, labels, a store of faces
+    ├── WeightsError      pretrained weights
+    ├── TrainError        a training run that cannot go on, such as a loss that is not finite
+    ├── CheckpointError   a checkpoint or an exported best model
+    ├── TrackingError     W&B settings
+    └── SearchError       workers, clusters, a search as a whole
+
+Commands print one without a traceback and exit with 2.
+"""
+
+
+class FerrayError(Exception):
+    """A place, a fault and a way out.
+
+    Args:
+        where: File and line, option, or field.
+        what: What is wrong, with the value.
+        way_out: What the user can do.
+    """
+
+    def __init__(self, where: str, what: str, way_out: str) -> None:
+        super().__init__(where, what, way_out)  # exactly the arguments: it must survive pickling by Ray
+
+    def __str__(self) -> str:
+        where, what, way_out = self.args
+        return f"{where}: {what}\n  {way_out}"
+
+
+class RecipeError(FerrayError):
+    """A setting of a training run."""
+
+
+class SpaceError(FerrayError):
+    """A search-space file."""
+
+
+class StorageError(FerrayError):
+    """A folder or file that cannot be read, written or locked."""
+
+
+class RecordError(FerrayError):
+    """A folder `runs/NAME`."""
+
+
+class DataError(FerrayError):
+    """Photographs, labels, a store of faces."""
+
+
+class WeightsError(FerrayError):
+    """Pretrained weights."""
+
+
+class TrainError(FerrayError):
+    """A training run that cannot go on, such as a loss that is not finite."""
+
+
+class CheckpointError(FerrayError):
+    """A checkpoint or an exported best model."""
+
+
+class TrackingError(FerrayError):
+    """W&B settings."""
+
+
+class SearchError(FerrayError):
+    """Workers, clusters, a search as a whole."""

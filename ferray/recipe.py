@@ -1,0 +1,239 @@
+"""A recipe: everything that decides the numbers of one training run.
+
+A `Recipe` is one flat frozen value, checked where it is made. Together with the fingerprints of the data and of the
+pretrained weights it has an identity, a hash: same identity, same numbers.
+
+Begin at `Recipe`; `trial_id` is its identity.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from ferray.errors import RecipeError
+
+NUMBERS_VERSION = 1
+"""Raised by every change of ferray's code that changes the numbers of a training run; part of every identity."""
+
+Backbone = Literal["vgg16", "vgg16_bn"]
+Freeze = Literal["none", "blocks1-3", "blocks1-4", "trunk"]
+Policy = Literal["none", "light", "standard", "strong"]
+Metric = Literal["val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_loss"]
+
+
+@dataclass(
+    frozen=True,
+    kw_only=True,
+    config=ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False),
+)
+class Recipe:
+    """Everything that decides the numbers of one training run, and nothing else."""
+
+    backbone: Backbone = "vgg16"
+    """Architecture of the convolutional trunk."""
+
+    weights: Literal["pretrained", "none"] = "pretrained"
+    """What the trunk starts from; which pretrained weights is the command's `--weights`, hashed into the identity."""
+
+    image_size: Annotated[int, Field(ge=32, le=512)] | None = None
+    """Side of the square picture in pixels; None for the store's own."""
+
+    freeze: Freeze = "trunk"
+    """The part of the trunk that keeps its weights; `trunk` is all of its convolutions."""
+
+    head_pooling: Literal["average", "flatten"] = "flatten"
+    """How the trunk's output, shape (512, height, width), becomes a vector."""
+
+    hidden_units: Annotated[int, Field(ge=1, le=8192)] | None = 256
+    """Units of the head's hidden layer; None for a linear head."""
+
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Fraction of the units before the output layer that a step leaves out."""
+
+    augmentation: Policy = "none"
+    """Policy that alters the training pictures, anew in every epoch."""
+
+    augmentation_strength: Annotated[float, Field(ge=0, le=2)] = 1.0
+    """Scale of the policy's ranges; 1 is the policy as named, 0 leaves the pictures alone."""
+
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the target that is spread evenly over all classes."""
+
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    """Rule that turns gradients into steps."""
+
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    """Peak learning rate of the head."""
+
+    trunk_lr_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Learning rate of the trunk's free layers as a fraction of the head's."""
+
+    weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """L2 penalty (adam, sgd) or decoupled decay (adamw)."""
+
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Momentum of sgd; the others ignore it."""
+
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    """Course of the learning rate after the warm-up."""
+
+    warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
+    """Epochs of linear rise to `learning_rate`; fractions are allowed."""
+
+    step_epochs: Annotated[int, Field(ge=1)] = 5
+    """Epochs between two falls of the step schedule."""
+
+    step_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """What the step schedule multiplies the learning rate by."""
+
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
+    """Faces per optimizer step, all ranks together."""
+
+    epochs: Annotated[int, Field(ge=1, le=10000)] = 10
+    """Passes over the training split, at most."""
+
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """Epochs without a better `monitor` after which the run ends; None to run all epochs."""
+
+    monitor: Metric = "val_accuracy"
+    """Validation metric that names the best epoch; a search sets it from its space."""
+
+    gradient_clip: Annotated[float, Field(gt=0)] | None = None
+    """Largest L2 norm of a step's gradient; None for no limit."""
+
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Number format of the trunk; `auto` is settled by a measurement before the first trial and recorded."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """Seed of the head's first weights, the order of faces, dropout and augmentation."""
+
+    def __post_init__(self) -> None:
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs is {self.warmup_epochs:g}, but the run has only {self.epochs} epochs")
+        if self.weights == "none" and self.freeze in ("blocks1-3", "blocks1-4"):
+            raise ValueError(f"freeze is {self.freeze!r}, but with weights 'none' there is nothing worth keeping")
+
+    @property
+    def maximize(self) -> bool:
+        """Whether a larger `monitor` is better."""
+        return self.monitor != "val_loss"
+
+
+FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(Recipe))
+METRICS: tuple[str, ...] = get_args(Metric)
+_ADAPTER = TypeAdapter(Recipe)
+
+
+def make_recipe(values: Mapping[str, Any], *, where: str) -> Recipe:
+    """A checked recipe from plain values; fields not named take their defaults.
+
+    Args:
+        values: Field names and JSON scalars.
+        where: File and line or option, for the error.
+
+    Raises:
+        RecipeError: An unknown field (the nearest known name is offered) or a value out of bounds.
+    """
+    for name, value in values.items():
+        check_field_name(name, where=where)
+        if isinstance(value, bool):  # pydantic would read True as 1
+            raise RecipeError(where, f"{name} is {value}, a truth value", f"Change {name}; {_bounds(name)}")
+    try:
+        return _ADAPTER.validate_python(dict(values))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        field = str(fault["loc"][0]) if fault["loc"] else "recipe"
+        message = fault["msg"].removeprefix("Value error, ")
+        given = f" {values[field]!r}" if field in values else ""
+        raise RecipeError(where, f"{field}{given}: {message}", f"Change {field}; {_bounds(field)}") from error
+
+
+def check_field_name(name: str, *, where: str) -> None:
+    """Refuse a name that is no field of `Recipe`, offering the nearest.
+
+    Raises:
+        RecipeError: The name is unknown.
+    """
+    if name in FIELD_NAMES:
+        return
+    near = difflib.get_close_matches(name, FIELD_NAMES, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    raise RecipeError(where, f"unknown setting {name!r}", f"{hint}Known: {', '.join(FIELD_NAMES)}")
+
+
+def read_recipe(text: str, *, where: str) -> Recipe:
+    """The recipe of a JSON text as `to_json` writes it.
+
+    Raises:
+        RecipeError: Not JSON, not an object, or not a recipe.
+    """
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise RecipeError(where, f"not JSON: {error}", "Write the recipe as one JSON object") from error
+    if not isinstance(values, dict):
+        raise RecipeError(where, f"a JSON {type(values).__name__}, not an object", "Write one JSON object")
+    return make_recipe(values, where=where)
+
+
+def to_values(recipe: Recipe) -> dict[str, Any]:
+    """All fields as JSON scalars, in the order of the class."""
+    return dataclasses.asdict(recipe)
+
+
+def to_json(recipe: Recipe) -> str:
+    """Canonical JSON: sorted keys, no spaces, every field."""
+    return json.dumps(to_values(recipe), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def trial_id(recipe: Recipe, *, data_fingerprint: str, weights_fingerprint: str) -> str:
+    """Identity of a training run: 12 hexadecimal digits, equal for equal numbers.
+
+    Args:
+        recipe: With `precision` and `image_size` settled, else equal ids would not mean equal numbers.
+        data_fingerprint: Of the store.
+        weights_fingerprint: Of the pretrained weights; ignored where the recipe starts from none.
+
+    Raises:
+        ValueError: `precision` is still `auto` or `image_size` still None.
+    """
+    if recipe.precision == "auto" or recipe.image_size is None:
+        raise ValueError("settle precision and image_size before asking for an identity")
+    weights = weights_fingerprint if recipe.weights == "pretrained" else "none"
+    text = "\n".join((str(NUMBERS_VERSION), to_json(recipe), data_fingerprint, weights))
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def help_rows() -> list[tuple[str, str, str]]:
+    """Every field as (name, default, docstring with bounds), for help texts and documents."""
+    defaults = to_values(Recipe())
+    texts = _ADAPTER.json_schema()["properties"]
+    return [(name, json.dumps(defaults[name]), f"{texts[name]['description']} {_bounds(name)}") for name in FIELD_NAMES]
+
+
+def _bounds(field: str) -> str:
+    """What a field accepts, in words, from the JSON schema."""
+    if field not in FIELD_NAMES:
+        return "see the message"
+    schema = _ADAPTER.json_schema()["properties"][field]
+    choices = schema.get("anyOf", [schema])
+    words = []
+    for choice in choices:
+        if "enum" in choice:
+            words.append("one of " + ", ".join(choice["enum"]))
+        elif choice.get("type") == "null":
+            words.append("null")
+        else:
+            limits = [
+                f"{sign} {choice[key]:g}"
+                for key, sign in (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="), ("exclusiveMaximum", "<"))
+                if key in choice
+            ]
+            words.append(" ".join([choice.get("type", "value"), " and ".join(limits)]).strip())
+    return "allowed: " + " or ".join(words)

@@ -1,0 +1,297 @@
+"""The folder `runs/NAME`: what is true of a search, and all that a later run needs to go on.
+
+    search.json              command, versions, seeds, fingerprints, times
+    space.yaml               the search-space file as given
+    journal.jsonl            one line a decision of the search, in order; only the driver appends
+    trials/ID/record.json    one trial: recipe, state, epochs; one writer at a time
+    trials/ID/last.safetensors, best.safetensors
+    trials.parquet, trials.csv, heatmap.png, curves.png
+    best/                    the best model and its one test score
+
+Begin at `Run`. Every file is written whole or not at all; the journal's torn last line is dropped when it is read.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from ferray import recipe as recipes
+from ferray import storage
+from ferray.errors import FerrayError, RecordError
+from ferray.recipe import Recipe
+
+if TYPE_CHECKING:
+    import pandas
+
+FORMAT_VERSION = 1
+
+State = Literal["queued", "running", "done", "stopped", "failed", "interrupted"]
+"""`done`: all its epochs, or its own patience ran out; `stopped`: the scheduler's decision; the others as they say."""
+
+FINISHED: frozenset[str] = frozenset({"done", "stopped"})
+"""States that training can add nothing to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochResult:
+    """What one epoch came to. Losses in nats, scores in [0, 1]; training scores are those seen while training."""
+
+    epoch: int
+    """Counted from 1."""
+    train_loss: float
+    train_accuracy: float
+    train_balanced_accuracy: float
+    train_macro_f1: float
+    val_loss: float
+    val_accuracy: float
+    val_balanced_accuracy: float
+    val_macro_f1: float
+    learning_rate: float
+    """Of the head, in the epoch's last step."""
+    images_per_s: float
+    """Training faces per second of training time, waiting for features included."""
+    seconds: float
+    """Wall time of the epoch, validation and checkpoint included."""
+
+
+METRIC_FIELDS: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(EpochResult))[1:]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """One trial: what was asked, how far it came, how it ended."""
+
+    trial_id: str
+    """`recipe.trial_id`: the identity of the training run, and the name of its folder."""
+    number: int
+    """Place in the order in which the search asked for points, from 0."""
+    recipe: Recipe
+    state: State = "queued"
+    reason: str = ""
+    """Why it failed or was stopped; empty otherwise."""
+    epochs: tuple[EpochResult, ...] = ()
+    device: str = ""
+    """For example `cpu` or the GPU's name."""
+
+    def best(self) -> EpochResult | None:
+        """The epoch with the best monitored metric, the earliest of equals; None before the first."""
+        sign = -1.0 if self.recipe.maximize else 1.0
+        return min(self.epochs, key=lambda row: (sign * getattr(row, self.recipe.monitor), row.epoch), default=None)
+
+    def score(self) -> float | None:
+        """The best epoch's monitored metric; None before the first epoch."""
+        best = self.best()
+        return None if best is None else float(getattr(best, self.recipe.monitor))
+
+    def seconds(self) -> float:
+        """Wall time of all its epochs."""
+        return sum(row.seconds for row in self.epochs)
+
+
+def rank(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Trials with at least one epoch, best first: by monitored metric, ties by fewer epochs, then by number."""
+
+    def key(record: TrialRecord) -> tuple[float, int, int]:
+        best = record.best()
+        assert best is not None
+        value = float(getattr(best, record.recipe.monitor))
+        return (-value if record.recipe.maximize else value, best.epoch, record.number)
+
+    return sorted((record for record in records if record.epochs and record.state != "failed"), key=key)
+
+
+class Run:
+    """A folder `runs/NAME`.
+
+    Args:
+        folder: Need not exist yet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+
+    @property
+    def name(self) -> str:
+        """The search's name, its folder's."""
+        return self.folder.name
+
+    @property
+    def best_dir(self) -> Path:
+        """Where the best model lies once the search has ended."""
+        return self.folder / "best"
+
+    def trial_dir(self, trial_id: str) -> Path:
+        """The folder of one trial."""
+        return self.folder / "trials" / trial_id
+
+    def exists(self) -> bool:
+        """Whether a search has begun here."""
+        return (self.folder / "search.json").exists()
+
+    def read_search(self) -> dict[str, Any]:
+        """The value of `search.json`.
+
+        Raises:
+            RecordError: There is no search here, or it was written by an incompatible version.
+        """
+        if not self.exists():
+            known = sorted(path.parent.name for path in self.folder.parent.glob("*/search.json"))
+            raise RecordError(str(self.folder), "no search here", f"Known names: {', '.join(known) or 'none'}")
+        search = storage.read_json(self.folder / "search.json")
+        if not isinstance(search, dict) or search.get("format") != FORMAT_VERSION:
+            raise RecordError(
+                str(self.folder / "search.json"),
+                f"not a search of format {FORMAT_VERSION}",
+                "Use the version of ferray that wrote it, or start a search under another name",
+            )
+        return search
+
+    def write_search(self, search: dict[str, Any]) -> None:
+        """Replace `search.json`."""
+        storage.write_json(self.folder / "search.json", {"format": FORMAT_VERSION, **search})
+
+    def write_trial(self, record: TrialRecord) -> None:
+        """Replace a trial's record."""
+        values = {"format": FORMAT_VERSION, **dataclasses.asdict(record)}
+        storage.write_json(self.trial_dir(record.trial_id) / "record.json", values)
+
+    def read_trial(self, trial_id: str) -> TrialRecord | None:
+        """A trial's record; None where none was written.
+
+        Raises:
+            RecordError: The file is there but is no record of this trial.
+        """
+        file = self.trial_dir(trial_id) / "record.json"
+        if not file.exists():
+            return None
+        record = _to_record(storage.read_json(file), where=str(file))
+        if record.trial_id != trial_id:
+            raise RecordError(str(file), f"the record of trial {record.trial_id!r}", "Remove the folder; it is run again")
+        return record
+
+    def read_trials(self) -> list[TrialRecord]:
+        """All trials on record, by number."""
+        names = (file.parent.name for file in (self.folder / "trials").glob("*/record.json"))
+        records = (self.read_trial(name) for name in names)
+        return sorted((record for record in records if record is not None), key=lambda record: (record.number, record.trial_id))
+
+    def journal(self) -> "Journal":
+        """The search's journal."""
+        return Journal(self.folder / "journal.jsonl")
+
+
+class Journal:
+    """An append-only file of JSON objects, one a line, flushed to the disk line by line.
+
+    A line that was torn by a crash is the last one; it is cut off before the next append.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def read(self) -> list[dict[str, Any]]:
+        """All whole lines, in order.
+
+        Raises:
+            RecordError: A line before the last is not a JSON object.
+        """
+        return [event for _, event in self._whole_lines()]
+
+    def append(self, event: dict[str, Any]) -> None:
+        """Add one line; it is on the disk when this returns."""
+        line = (json.dumps(event, separators=(",", ":"), allow_nan=False) + "\n").encode()
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            try:
+                os.write(handle, line)
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        except OSError as error:
+            raise RecordError(str(self.file), f"cannot be written: {error.strerror}", "Free space, then resume") from error
+
+    def repair(self) -> None:
+        """Cut off a torn last line; to be called once by the one writer before it appends."""
+        if self.file.exists():
+            whole = sum(length for length, _ in self._whole_lines())
+            if whole != self.file.stat().st_size:
+                os.truncate(self.file, whole)
+
+    def _whole_lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        if not self.file.exists():
+            return
+        lines = self.file.read_bytes().splitlines(keepends=True)
+        for number, line in enumerate(lines, start=1):
+            try:
+                event = json.loads(line) if line.endswith(b"\n") else None
+            except ValueError:
+                event = None
+            if isinstance(event, dict):
+                yield len(line), event
+            elif number != len(lines):
+                raise RecordError(f"{self.file}:{number}", "not a JSON object", "Restore the file, or start under another name")
+
+
+def trials_frame(records: Iterable[TrialRecord]) -> "pandas.DataFrame":
+    """One row a trial: number, id, state, every setting, the best epoch's results (`best_*`), epochs, seconds, reason."""
+    import pandas
+
+    rows = []
+    for record in records:
+        best = record.best()
+        row: dict[str, Any] = {"number": record.number, "trial_id": record.trial_id, "state": record.state}
+        row |= recipes.to_values(record.recipe)
+        row |= {"epochs_run": len(record.epochs), "best_epoch": None if best is None else best.epoch}
+        row |= {f"best_{name}": None if best is None else getattr(best, name) for name in METRIC_FIELDS if name != "seconds"}
+        row |= {"seconds": record.seconds(), "device": record.device, "reason": record.reason}
+        rows.append(row)
+    return pandas.DataFrame(rows)
+
+
+def epochs_frame(records: Iterable[TrialRecord]) -> "pandas.DataFrame":
+    """One row an epoch: trial_id, number, and the fields of `EpochResult`."""
+    import pandas
+
+    return pandas.DataFrame(
+        {"trial_id": record.trial_id, "number": record.number, **dataclasses.asdict(row)}
+        for record in records
+        for row in record.epochs
+    )
+
+
+def _to_record(values: Any, *, where: str) -> TrialRecord:
+    """A record from its JSON value, checked field by field: the file may be anybody's."""
+
+    def refuse(what: str) -> RecordError:
+        return RecordError(where, what, "Restore the file, or remove the trial's folder: it is run again")
+
+    if not isinstance(values, dict) or values.get("format") != FORMAT_VERSION:
+        raise refuse(f"not a trial record of format {FORMAT_VERSION}")
+    try:
+        epochs = tuple(_to_epoch(row) for row in values["epochs"])
+        if [row.epoch for row in epochs] != list(range(1, len(epochs) + 1)):
+            raise refuse("the epochs are not 1, 2, 3, ...")
+        if values["state"] not in get_args(State):
+            raise refuse(f"unknown state {values['state']!r}")
+        return TrialRecord(
+            trial_id=str(values["trial_id"]),
+            number=int(values["number"]),
+            recipe=recipes.make_recipe(values["recipe"], where=where),
+            state=values["state"],
+            reason=str(values["reason"]),
+            epochs=epochs,
+            device=str(values["device"]),
+        )
+    except FerrayError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise refuse(f"not a trial record: {type(error).__name__} {error}") from error
+
+
+def _to_epoch(row: dict[str, Any]) -> EpochResult:
+    return EpochResult(epoch=int(row["epoch"]), **{name: float(row[name]) for name in METRIC_FIELDS})

@@ -1,0 +1,30 @@
+"""Fixtures of all tests, and a clean environment for each."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = ["data_fixtures"]
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No setting of the person who runs the tests reaches them, and nothing of theirs reaches that person's folders."""
+    for name in list(os.environ):
+        if name.startswith(("WANDB_", "RAY_", "CUDA_", "FERRAY_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("FERRAY_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("NO_ALBUMENTATIONS_UPDATE", "1")
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The folder `shared` beside the repository, with real photographs and weights."""
+    folder = REPOSITORY.parent / "shared"
+    if not (folder / "expw" / "label.lst").exists():
+        pytest.skip("the folder `shared` with photographs and weights is not beside the repository")
+    return folder
