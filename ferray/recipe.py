@@ -8,10 +8,11 @@ Begin at `Recipe`; `trial_id` is its identity.
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -140,18 +141,31 @@ def make_recipe(values: Mapping[str, Any], *, where: str) -> Recipe:
     Raises:
         RecipeError: An unknown field (the nearest known name is offered) or a value out of bounds.
     """
-    for name, value in values.items():
-        check_field_name(name, where=where)
-        if isinstance(value, bool):  # pydantic would read True as 1
-            raise RecipeError(where, f"{name} is {value}, a truth value", f"Change {name}; {_bounds(name)}")
+    checked = {name: check_value(name, value, where=where) for name, value in values.items()}
     try:
-        return _ADAPTER.validate_python(dict(values))
+        return _ADAPTER.validate_python(checked)
     except ValidationError as error:
-        fault = error.errors()[0]
-        field = str(fault["loc"][0]) if fault["loc"] else "recipe"
-        message = fault["msg"].removeprefix("Value error, ")
-        given = f" {values[field]!r}" if field in values else ""
-        raise RecipeError(where, f"{field}{given}: {message}", f"Change {field}; {_bounds(field)}") from error
+        raise RecipeError(where, _fault(error), "Change one of the two") from error  # a rule between fields
+
+
+def check_value(name: str, value: Any, *, where: str) -> Any:
+    """One field's value as a recipe holds it; the rules between fields are not looked at.
+
+    Args:
+        name: Of the field.
+        value: A JSON scalar; a whole number may stand for a fraction (1 for 1.0) and the other way round.
+        where: File and line or option, for the error.
+
+    Raises:
+        RecipeError: An unknown field (the nearest known name is offered) or a value out of bounds.
+    """
+    check_field_name(name, where=where)
+    if isinstance(value, float) and value.is_integer() and _is_integer(name):
+        value = int(value)
+    try:
+        return _field(name).validate_python(value, strict=True)  # strict: True is no 1, and "5" is no 5
+    except ValidationError as error:
+        raise RecipeError(where, f"{name} {value!r}: {_fault(error)}", f"Change {name}; {_bounds(name)}") from error
 
 
 def check_field_name(name: str, *, where: str) -> None:
@@ -217,22 +231,45 @@ def help_rows() -> list[tuple[str, str, str]]:
     return [(name, json.dumps(defaults[name]), f"{texts[name]['description']} {_bounds(name)}") for name in FIELD_NAMES]
 
 
+@functools.cache
+def _field(name: str) -> TypeAdapter[Any]:
+    """What checks one field alone, with the bounds that stand beside it."""
+    return TypeAdapter(get_type_hints(Recipe, include_extras=True)[name], config=ConfigDict(allow_inf_nan=False))
+
+
+@functools.cache
+def _choices(name: str) -> tuple[dict[str, Any], ...]:
+    """What a field accepts, as JSON schemas, one of which must hold."""
+    schema = _ADAPTER.json_schema()["properties"][name]
+    return tuple(schema.get("anyOf", [schema]))
+
+
+def _is_integer(name: str) -> bool:
+    return any(choice.get("type") == "integer" for choice in _choices(name))
+
+
+def _fault(error: ValidationError) -> str:
+    """The first fault, in pydantic's words."""
+    return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
+
+
 def _bounds(field: str) -> str:
-    """What a field accepts, in words, from the JSON schema."""
-    if field not in FIELD_NAMES:
-        return "see the message"
-    schema = _ADAPTER.json_schema()["properties"][field]
-    choices = schema.get("anyOf", [schema])
+    """What a field accepts, in words."""
     words = []
-    for choice in choices:
+    for choice in _choices(field):
         if "enum" in choice:
             words.append("one of " + ", ".join(choice["enum"]))
         elif choice.get("type") == "null":
             words.append("null")
         else:
             limits = [
-                f"{sign} {choice[key]:g}"
-                for key, sign in (("minimum", ">="), ("exclusiveMinimum", ">"), ("maximum", "<="), ("exclusiveMaximum", "<"))
+                f"{sign} {choice[key]:.12g}"
+                for key, sign in (
+                    ("minimum", ">="),
+                    ("exclusiveMinimum", ">"),
+                    ("maximum", "<="),
+                    ("exclusiveMaximum", "<"),
+                )
                 if key in choice
             ]
             words.append(" ".join([choice.get("type", "value"), " and ".join(limits)]).strip())

@@ -87,6 +87,15 @@ class TrialRecord:
         best = self.best()
         return None if best is None else float(getattr(best, self.recipe.monitor))
 
+    @property
+    def complete(self) -> bool:
+        """Whether training adds nothing more: all epochs are there, or the patience has run out."""
+        best = self.best()
+        if best is None:
+            return False
+        last, patience = len(self.epochs), self.recipe.patience
+        return last >= self.recipe.epochs or (patience is not None and last - best.epoch >= patience)
+
     def seconds(self) -> float:
         """Wall time of all its epochs."""
         return sum(row.seconds for row in self.epochs)

@@ -1,0 +1,1 @@
+"""What is trained: a pretrained convolutional trunk and a head of seven outputs on top."""

@@ -1,0 +1,115 @@
+"""The table of backbones: convolutional trunks in torchvision's layout, a row each.
+
+VGG16's trunk is 13 convolutions in five blocks, 14.7 million weights; it turns a picture of 224 x 224 pixels into
+features of shape (512, 7, 7).
+
+To add a backbone, add a row to `BACKBONES` and its name to `ferray.recipe.Backbone`; begin there.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torchvision.models import VGG16_BN_Weights, VGG16_Weights, WeightsEnum
+from torchvision.models.vgg import cfgs, make_layers
+
+from ferray.recipe import Freeze
+
+FROZEN_BLOCKS: dict[Freeze, int | None] = {"none": 0, "blocks1-3": 3, "blocks1-4": 4, "trunk": None}
+"""Blocks that keep their weights, counted from the picture; None for all of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backbone:
+    """One row: how a trunk is built, where it may be cut, and what its pretrained weights expect."""
+
+    name: str
+    build_layers: Callable[[], nn.Sequential]
+    """Layers of the trunk with arbitrary weights."""
+    block_ends: tuple[int, ...]
+    """Index in the layers just after each block's pooling."""
+    channels: int
+    """Of the trunk's output."""
+    stride_px: int
+    """Pixels of the picture to one place of the output, along a side."""
+    mean: tuple[float, float, float]
+    """Of red, green and blue in [0, 1], as the pretrained weights expect it to be subtracted."""
+    std: tuple[float, float, float]
+    """What red, green and blue are divided by after that."""
+    imagenet: WeightsEnum
+    """torchvision's ImageNet weights and where they are downloaded from."""
+
+    def frozen_layers(self, freeze: Freeze) -> int:
+        """How many layers, from the picture, keep their weights."""
+        blocks = FROZEN_BLOCKS[freeze]
+        if blocks is None:
+            return self.block_ends[-1]
+        return self.block_ends[blocks - 1] if blocks else 0
+
+    def output_shape(self, size_px: int) -> tuple[int, int, int]:
+        """Shape (channels, height, width) of the trunk's output for a square picture."""
+        side = size_px // self.stride_px
+        return self.channels, side, side
+
+    def tensor_shapes(self) -> dict[str, torch.Size]:
+        """Name and shape of every tensor of the trunk, named as torchvision names them: `features.0.weight`, ..."""
+        with torch.device("meta"):
+            layers = self.build_layers()
+        return {
+            f"features.{name}": tensor.shape for name, tensor in layers.state_dict().items() if not _is_counter(name)
+        }
+
+
+def build_trunk_layers(backbone: Backbone, tensors: Mapping[str, torch.Tensor]) -> nn.Sequential:
+    """The trunk's layers with given weights, which are copied, in evaluation mode.
+
+    Batch norm uses the running statistics of the weights, in training too: numbers must not depend on how a batch is
+    divided among ranks, and statistics of a few faces are poor ones.
+
+    Args:
+        backbone: Row of the table.
+        tensors: Every tensor that `Backbone.tensor_shapes` names, float32.
+    """
+    with torch.device("meta"):
+        layers = backbone.build_layers()
+    state = {name: torch.zeros((), dtype=torch.int64) for name in layers.state_dict() if _is_counter(name)}
+    state |= {name.removeprefix("features."): tensor.clone() for name, tensor in tensors.items()}
+    layers.load_state_dict(state, assign=True)
+    return layers.eval()
+
+
+def _is_counter(name: str) -> bool:
+    """Batch norm counts its training steps; nobody reads the count in evaluation mode."""
+    return name.endswith("num_batches_tracked")
+
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+BACKBONES: dict[str, Backbone] = {
+    row.name: row
+    for row in (
+        Backbone(
+            name="vgg16",
+            build_layers=lambda: make_layers(cfgs["D"], batch_norm=False),
+            block_ends=(5, 10, 17, 24, 31),
+            channels=512,
+            stride_px=32,
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
+            imagenet=VGG16_Weights.IMAGENET1K_V1,
+        ),
+        Backbone(
+            name="vgg16_bn",
+            build_layers=lambda: make_layers(cfgs["D"], batch_norm=True),
+            block_ends=(7, 14, 24, 34, 44),
+            channels=512,
+            stride_px=32,
+            mean=IMAGENET_MEAN,
+            std=IMAGENET_STD,
+            imagenet=VGG16_BN_Weights.IMAGENET1K_V1,
+        ),
+    )
+}
+"""Every backbone that `ferray.recipe.Backbone` names."""

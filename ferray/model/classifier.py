@@ -1,0 +1,157 @@
+"""The whole model in two parts: the frozen one, from the picture up, and the free one, which is trained.
+
+Where the whole trunk is frozen the free part is the head alone, and the frozen part's output can be kept: see
+`ferray.train.features`. Where nothing is frozen the frozen part only normalizes the pictures.
+
+Shapes: B faces, S pixels along a side, C colors, D channels, H and W places, U units, K classes.
+
+Begin at `build_classifier`.
+"""
+
+from collections import OrderedDict
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ferray.errors import WeightsError
+from ferray.model.backbones import BACKBONES, Backbone, build_trunk_layers
+from ferray.model.head import Head
+from ferray.model.randomness import Purpose, make_generator
+from ferray.model.weights import Weights, first_tensors, without_pretraining
+from ferray.recipe import Recipe
+
+CPU = torch.device("cpu")
+
+
+class FrozenPart(nn.Module):
+    """Normalization and the layers that keep their weights; never trained, never asked for a gradient."""
+
+    def __init__(
+        self, backbone: Backbone, layers: nn.Sequential, *, is_whole_trunk: bool, precision: torch.dtype
+    ) -> None:
+        super().__init__()
+        self.layers = layers.requires_grad_(False).to(precision)
+        self.is_whole_trunk = is_whole_trunk
+        self.precision = precision
+        self.mean = nn.Buffer(255 * torch.tensor(backbone.mean).reshape(3, 1, 1), persistent=False)
+        self.std = nn.Buffer(255 * torch.tensor(backbone.std).reshape(3, 1, 1), persistent=False)
+
+    @torch.no_grad()
+    def forward(self, faces_BSSC: Tensor) -> Tensor:
+        """Features, shape (B, D, H, W), channels last in memory.
+
+        Args:
+            faces_BSSC: RGB, uint8, on the device of this part.
+
+        Returns:
+            The whole trunk's output in float16, as the cache keeps it, so that cached and uncached runs see the same
+            numbers; of a part of the trunk in the precision it was computed in.
+        """
+        faces_BCSS = faces_BSSC.permute(0, 3, 1, 2).float()
+        features_BDHW: Tensor = self.layers(((faces_BCSS - self.mean) / self.std).to(self.precision))
+        return features_BDHW.half() if self.is_whole_trunk else features_BDHW
+
+
+class FreePart(nn.Module):
+    """What is trained: the trunk's remaining layers, if any, and the head."""
+
+    def __init__(self, layers: nn.Sequential, head: Head, *, precision: torch.dtype) -> None:
+        super().__init__()
+        self.features = layers
+        """Named by their place in the whole trunk, as torchvision names them."""
+        self.head = head
+        self.precision = precision
+
+    def forward(self, features_BDHW: Tensor, dropout_mask_BU: Tensor | None = None) -> Tensor:
+        """Logits in float32, shape (B, K), from the frozen part's output."""
+        if len(self.features):
+            lower = self.precision != torch.float32
+            with torch.autocast(features_BDHW.device.type, dtype=torch.bfloat16, enabled=lower):
+                features_BDHW = self.features(features_BDHW)
+        logits_BK: Tensor = self.head(features_BDHW, dropout_mask_BU)
+        return logits_BK
+
+
+class Classifier(nn.Module):
+    """Pictures in, logits out: both parts, for a model that is used rather than trained."""
+
+    def __init__(self, frozen: FrozenPart, free: FreePart) -> None:
+        super().__init__()
+        self.frozen = frozen
+        self.free = free
+
+    @torch.no_grad()
+    def forward(self, faces_BSSC: Tensor) -> Tensor:
+        """Logits in float32, shape (B, K).
+
+        Args:
+            faces_BSSC: RGB, uint8, of the recipe's size, on the device of this model.
+        """
+        logits_BK: Tensor = self.free(self.frozen(faces_BSSC))
+        return logits_BK
+
+
+def build_classifier(
+    recipe: Recipe, tensors: Mapping[str, Tensor], *, num_classes: int, device: torch.device = CPU
+) -> Classifier:
+    """A whole model with given trunk tensors and a fresh head.
+
+    Args:
+        recipe: Settled.
+        tensors: The trunk's, from `trunk_tensors` or an exported model.
+        num_classes: Of the store.
+        device: Where the model is to lie.
+    """
+    return Classifier(
+        build_frozen(recipe, tensors, device=device),
+        build_free(recipe, tensors, num_classes=num_classes, device=device),
+    )
+
+
+def build_frozen(recipe: Recipe, tensors: Mapping[str, Tensor], *, device: torch.device = CPU) -> FrozenPart:
+    """The part that keeps its weights; arguments as `build_classifier`."""
+    backbone = BACKBONES[recipe.backbone]
+    layers = build_trunk_layers(backbone, tensors)[: backbone.frozen_layers(recipe.freeze)]
+    part = FrozenPart(backbone, layers, is_whole_trunk=recipe.freeze == "trunk", precision=_precision(recipe))
+    return part.to(device).to(memory_format=torch.channels_last)
+
+
+def build_free(
+    recipe: Recipe, tensors: Mapping[str, Tensor], *, num_classes: int, device: torch.device = CPU
+) -> FreePart:
+    """The part that is trained, its head drawn from the recipe's seed; arguments as `build_classifier`."""
+    assert recipe.image_size is not None, "settled"
+    backbone = BACKBONES[recipe.backbone]
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    if recipe.freeze != "trunk":  # building a trunk takes a tenth of a second, much for a head that trains in one
+        begin = backbone.frozen_layers(recipe.freeze)
+        whole = build_trunk_layers(backbone, tensors)
+        layers.update((str(place), layer) for place, layer in enumerate(whole) if place >= begin)
+    head = Head(
+        backbone.output_shape(recipe.image_size),
+        num_classes,
+        pooling=recipe.head_pooling,
+        hidden_units=recipe.hidden_units,
+        generator=make_generator(recipe.seed, Purpose.HEAD),
+    )
+    part = FreePart(nn.Sequential(layers), head, precision=_precision(recipe))
+    return part.to(device).to(memory_format=torch.channels_last)
+
+
+def trunk_tensors(recipe: Recipe, weights: Weights) -> dict[str, Tensor]:
+    """The trunk's tensors before the first step.
+
+    Raises:
+        WeightsError: The weights belong to another backbone.
+    """
+    if weights.backbone != recipe.backbone:
+        what = f"weights of {weights.backbone}, but the recipe's backbone is {recipe.backbone}"
+        raise WeightsError(weights.name, what, f"Load the weights of {recipe.backbone}, or change backbone")
+    chosen = weights if recipe.weights == "pretrained" else without_pretraining(weights)
+    return first_tensors(chosen, seed=recipe.seed)
+
+
+def _precision(recipe: Recipe) -> torch.dtype:
+    assert recipe.precision != "auto", "settled"
+    return torch.float32 if recipe.precision == "float32" else torch.bfloat16

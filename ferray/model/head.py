@@ -1,0 +1,87 @@
+"""The head: what turns the trunk's output into one number a class.
+
+At 64 pixels VGG16's output is (512, 2, 2); flattened, with 256 hidden units and 7 classes, a head has 526,000 weights.
+
+Shapes: B faces, D channels, H and W places, U units before the output layer, K classes.
+
+Begin at `Head`; dropout masks are arguments, drawn by `draw_dropout_mask`.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ferray.model.randomness import Purpose, make_generator
+
+
+class Head(nn.Module):
+    """Pooling, an optional hidden layer with ReLU, dropout, output layer; always in float32.
+
+    Args:
+        in_shape: (D, H, W) of the trunk's output.
+        num_classes: K.
+        pooling: `average` over the places, or `flatten`.
+        hidden_units: Of the hidden layer; None for a linear head.
+        generator: Draws the first weights.
+    """
+
+    def __init__(
+        self,
+        in_shape: tuple[int, int, int],
+        num_classes: int,
+        *,
+        pooling: Literal["average", "flatten"],
+        hidden_units: int | None,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        channels, height, width = in_shape
+        self.pooling = pooling
+        in_units = channels if pooling == "average" else channels * height * width
+        self.num_units = hidden_units or in_units
+        """U: units before the output layer, the ones that dropout leaves out."""
+        self.hidden = None if hidden_units is None else _build_linear(in_units, hidden_units, generator)
+        self.output = _build_linear(self.num_units, num_classes, generator)
+
+    def forward(self, features_BDHW: Tensor, dropout_mask_BU: Tensor | None = None) -> Tensor:
+        """Logits, shape (B, K).
+
+        Args:
+            features_BDHW: The trunk's output in any floating format.
+            dropout_mask_BU: What each unit is multiplied by, from `draw_dropout_mask`; None leaves none out.
+        """
+        features_BDHW = features_BDHW.float()
+        units_BU = features_BDHW.mean(dim=(2, 3)) if self.pooling == "average" else features_BDHW.flatten(1)
+        if self.hidden is not None:
+            units_BU = functional.relu(self.hidden(units_BU))
+        if dropout_mask_BU is not None:
+            units_BU = units_BU * dropout_mask_BU
+        logits_BK: Tensor = self.output(units_BU)
+        return logits_BK
+
+
+def draw_dropout_mask(
+    num_faces: int, num_units: int, *, dropout: float, seed: int, epoch: int, step: int
+) -> Tensor | None:
+    """The dropout mask of one step, for the batch of all ranks together; each rank takes its rows.
+
+    Returns:
+        0 for a unit left out and 1 / (1 - dropout) for one kept, float32, shape (num_faces, num_units); None where
+        `dropout` is 0.
+    """
+    if dropout == 0:
+        return None
+    drawn_BU = torch.rand((num_faces, num_units), generator=make_generator(seed, Purpose.DROPOUT, epoch, step))
+    return (drawn_BU >= dropout).float().div_(1 - dropout)
+
+
+def _build_linear(in_units: int, out_units: int, generator: torch.Generator) -> nn.Linear:
+    """A linear layer whose weights and biases are uniform in +-1 / sqrt(in_units), torch's own start, drawn here."""
+    linear = nn.Linear(in_units, out_units, device="meta").to_empty(device="cpu")
+    bound = in_units**-0.5
+    with torch.no_grad():
+        for tensor in (linear.weight, linear.bias):
+            tensor.uniform_(-bound, bound, generator=generator)
+    return linear

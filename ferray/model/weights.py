@@ -1,0 +1,173 @@
+"""Pretrained weights of a trunk: downloaded, from a file, or none; every tensor checked before use.
+
+VGG16's trunk is 26 tensors, 59 MB in float32. The fingerprint is taken over names, shapes and float32 values, so that
+a safetensors file and a torch state dict of the same weights are the same weights.
+
+Begin at `load_weights`.
+"""
+
+import hashlib
+import logging
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from ferray.errors import WeightsError
+from ferray.model.backbones import BACKBONES, Backbone
+from ferray.model.randomness import Purpose, make_generator
+
+log = logging.getLogger(__name__)
+
+GIVE_A_FILE = (
+    "Give a file with --weights FILE (.safetensors, or a torch state dict), or start from none: --weights none"
+)
+NOT_OF_THE_TRUNK = ("classifier.", "head.")
+"""Tensors of a whole model that are left unread: torchvision's classifier and ferray's head."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """What a trunk starts from. Do not change its tensors: they are shared by all runs of a process."""
+
+    name: str
+    """`imagenet`, a file's name, or `none`."""
+    backbone: str
+    """Row of `BACKBONES` that they belong to."""
+    fingerprint: str
+    """Hexadecimal SHA-256 of the tensors; `none` where there are none."""
+    tensors: Mapping[str, torch.Tensor]
+    """`features.0.weight` and so on, float32; empty for `none`."""
+
+
+def load_weights(source: str | Path, backbone: str) -> Weights:
+    """The weights of a trunk, checked.
+
+    Args:
+        source: `imagenet` (torchvision's, downloaded once), `none`, or a file.
+        backbone: Row of `BACKBONES`.
+
+    Raises:
+        WeightsError: The download failed, the file cannot be read, or its tensors are not those of the backbone.
+    """
+    row = BACKBONES[backbone]
+    if source == "none":
+        return Weights(name="none", backbone=backbone, fingerprint="none", tensors={})
+    if source == "imagenet":
+        name, tensors = "imagenet", _download(row)
+    else:
+        name, tensors = Path(source).name, _read_file(Path(source))
+    checked = _check(tensors, row, where=str(source))
+    return Weights(name=name, backbone=backbone, fingerprint=_fingerprint(checked), tensors=checked)
+
+
+def first_tensors(weights: Weights, *, seed: int) -> dict[str, torch.Tensor]:
+    """The trunk's tensors before the first step: the pretrained ones, or random ones where there are none.
+
+    Args:
+        weights: From `load_weights`.
+        seed: Of the recipe; decides the random ones.
+    """
+    if weights.tensors:
+        return dict(weights.tensors)
+    return _draw(BACKBONES[weights.backbone], seed=seed)
+
+
+def without_pretraining(weights: Weights) -> Weights:
+    """The same backbone from none: what a recipe with `weights: none` trains."""
+    return load_weights("none", weights.backbone)
+
+
+def _draw(backbone: Backbone, *, seed: int) -> dict[str, torch.Tensor]:
+    """Kaiming's normal numbers for convolutions, identity for batch norm, as torchvision starts a VGG.
+
+    Source: He, Zhang, Ren and Sun, "Delving Deep into Rectifiers", 2015, with fan-out.
+    """
+    generator = make_generator(seed, Purpose.TRUNK)
+    tensors = {}
+    for name, shape in backbone.tensor_shapes().items():
+        if len(shape) == 4:
+            tensors[name] = nn.init.kaiming_normal_(
+                torch.empty(shape), mode="fan_out", nonlinearity="relu", generator=generator
+            )
+        else:
+            is_scale = name.endswith(("weight", "running_var"))  # of batch norm; every bias and mean is 0
+            tensors[name] = torch.ones(shape) if is_scale else torch.zeros(shape)
+    return tensors
+
+
+def _download(backbone: Backbone) -> Mapping[str, Any]:
+    """The ImageNet weights that torchvision names, from torch hub's cache or the network."""
+    url = backbone.imagenet.url
+    folder = Path(torch.hub.get_dir()) / "checkpoints"
+    log.info("ImageNet weights of %s: %s, kept under %s", backbone.name, url, folder)
+    try:
+        state: Mapping[str, Any] = torch.hub.load_state_dict_from_url(
+            url, check_hash=True, weights_only=True, progress=False
+        )
+    except (OSError, RuntimeError, ValueError, pickle.UnpicklingError) as error:  # no network, disk full, wrong hash
+        reason = getattr(error, "reason", None) or error
+        what = f"the ImageNet weights of {backbone.name} could not be downloaded to {folder}: {reason}"
+        raise WeightsError(url, what, GIVE_A_FILE) from error
+    return state
+
+
+def _read_file(file: Path) -> Mapping[str, Any]:
+    """The tensors of a .safetensors file or a torch state dict; nothing in it is executed."""
+    if not file.is_file():
+        raise WeightsError(
+            str(file), "no such file of weights", "Check the name; --weights takes imagenet, none or a file"
+        )
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        state = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        what = f"cannot be read as weights: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        raise WeightsError(str(file), what, "Give a .safetensors file or a torch state dict of tensors only") from error
+    if not isinstance(state, Mapping):
+        raise WeightsError(
+            str(file), f"a {type(state).__name__}, not a state dict", "Save model.state_dict(), not the model"
+        )
+    return state
+
+
+def _check(state: Mapping[str, Any], backbone: Backbone, *, where: str) -> dict[str, torch.Tensor]:
+    """The trunk's tensors as float32; exactly those of the backbone, in its order."""
+    expected = backbone.tensor_shapes()
+    given = {
+        name: tensor
+        for name, tensor in state.items()
+        if not name.startswith(NOT_OF_THE_TRUNK) and not name.endswith("num_batches_tracked")
+    }
+    faults = [f"{name} is missing" for name in expected if name not in given]
+    faults += [f"{name} is not one of its tensors" for name in given if name not in expected]
+    for name, shape in expected.items():
+        tensor = given.get(name)
+        if isinstance(tensor, torch.Tensor):
+            if tensor.shape != shape:
+                faults.append(f"{name} has shape {tuple(tensor.shape)}, not {tuple(shape)}")
+            elif not tensor.is_floating_point() or not torch.isfinite(tensor).all():
+                faults.append(f"{name} has numbers that are not finite, or no real numbers at all")
+        elif tensor is not None:
+            faults.append(f"{name} is a {type(tensor).__name__}, not a tensor")
+    if faults:
+        shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
+        way_out = f"Give weights in torchvision's layout of {backbone.name}: features.0.weight, ..."
+        raise WeightsError(where, f"not the weights of {backbone.name}: {shown}", way_out)
+    return {name: given[name].to(torch.float32).contiguous() for name in expected}
+
+
+def _fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over names, shapes and float32 bytes, in the order of the names."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(f"{name} {tuple(tensors[name].shape)}\n".encode())
+        digest.update(tensors[name].numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,87 @@
+"""`python -m ferray.search`: find the best settings of a space."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ferray.command import make_parser, run_command
+
+EXAMPLES = """\
+  python -m ferray.search --space grid                          # demo faces drawn by code, no download
+  python -m ferray.search --space grid --data data/expw         # real faces: python -m ferray.data prepare --help
+  python -m ferray.search --space asha --data data/expw --set epochs=20 --concurrent-trials 2
+  python -m ferray.search --space my.yaml --data data/expw --weights vgg16.safetensors --name first
+  python -m ferray.search --resume first                        # after Ctrl-C or a crash
+  python -m ferray.search --space grid --dry-run                # list the points, train nothing
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, plan, and unless it is a dry run, search."""
+    options = _parser().parse_args(argv)
+    return run_command(lambda: _search(options))
+
+
+def _search(options: argparse.Namespace) -> int:
+    from ferray.search.plan import describe, make_plan
+
+    plan = make_plan(options)
+    if options.dry_run:
+        print("\n".join(describe(plan)))
+        return 0
+    from ferray.search.cluster import set_environment
+
+    set_environment(plan.address)
+    from ferray.search.run import run  # from here on torch and ray
+
+    return run(plan)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser(
+        "python -m ferray.search",
+        "Search training settings: Ray Tune decides, Ray Train trains, the best checkpoint and its one test score remain.",
+        EXAMPLES,
+    )
+    add = parser.add_argument
+    add("--space", metavar="NAME|FILE", help="search space: a W&B sweep file, or the name of a shipped one (default: grid)")
+    add("--data", metavar="DIR", help="store of faces made by ferray.data prepare (default: demo faces)")
+    add("--out", metavar="DIR", default="runs", help="parent folder of all searches (default: runs)")
+    add("--name", help="name of the search and of its folder (default: space and time)")
+    add("--resume", metavar="NAME", help="go on with a search; finished trials are not run again")
+    add("--set", metavar="KEY=VALUE", action="append", help="fix a setting, or give a list: epochs=5, dropout=[0,0.5]")
+    add("--weights", metavar="FILE", help="pretrained trunk: file, 'imagenet' (default) or 'none' (default with demo faces)")
+    add("--workers-per-trial", metavar="N", type=_positive, help="workers that train one trial together (default: 1)")
+    add("--gpus-per-worker", metavar="X", type=_share, help="GPUs of a worker, also 0.5 (default: 1 if there are any)")
+    add("--concurrent-trials", metavar="N", type=_positive, help="trials at a time (default: one on CPUs, else all GPUs)")
+    add("--max-trials", metavar="N", type=_positive, help="points at most")
+    add("--seed", metavar="N", type=_seed, help="of the trials, and of the points drawn (default: 0)")
+    add("--wandb", choices=("online", "offline", "disabled"), help="default: online with a key and a network, else offline")
+    add("--address", help="join a running Ray cluster, 'auto' or HOST:PORT (default: start one on loopback)")
+    add("--dry-run", action="store_true", help="list the points and the work, train nothing")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**31:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0 .. 2147483647")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 64:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0 .. 64")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

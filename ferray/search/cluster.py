@@ -1,0 +1,139 @@
+"""The Ray cluster of a search: started here on loopback, or joined; what it has, and how it is shared out.
+
+Begin at `connect`; `share_out` turns what the cluster has into worker groups.
+"""
+
+import logging
+import os
+import secrets
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from ferray.errors import SearchError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """What a cluster has in all."""
+
+    cpus: int
+    gpus: float
+    nodes: int
+    joined: bool
+    """Whether it was there before this search."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """Worker groups and what each of their workers holds."""
+
+    num_groups: int
+    workers: int
+    cpus_per_worker: int
+    gpus_per_worker: float
+
+    def __str__(self) -> str:
+        device = f"{self.gpus_per_worker:g} GPU and " if self.gpus_per_worker else ""
+        groups = f"{self.num_groups} worker group{'s' if self.num_groups > 1 else ''}"
+        workers = f"{self.workers} worker{'s' if self.workers > 1 else ''}"
+        return f"{groups} of {workers}, {device}{self.cpus_per_worker} CPU each"
+
+
+def set_environment(address: str | None) -> None:
+    """Environment variables that Ray reads while it is imported; to be called before that.
+
+    Args:
+        address: As `connect`.
+    """
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # else the end of a group shows after 2 s
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is the search's
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the records are ours
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    if address is None:
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # on any system: every port of Ray's on 127.0.0.1
+        os.environ.pop("RAY_AUTH_MODE", None)  # unset, Ray turns tokens on for a cluster of its own
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # in the environment only: no file is left behind
+
+
+@contextmanager
+def connect(address: str | None) -> Iterator[Cluster]:
+    """A Ray cluster while the block runs; `set_environment` comes first.
+
+    Args:
+        address: `auto` or `HOST:PORT` joins a running cluster; None starts one on loopback, with a token of its own, and
+            ends it afterwards. Never joins one that was not asked for, whatever the environment says.
+
+    Raises:
+        SearchError: No cluster answers at the address.
+    """
+    import ray
+
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    if address is None:
+        ray.init(address="local", include_dashboard=False, **quiet)
+    else:
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise SearchError(
+                f"--address {address}",
+                f"no Ray cluster answers: {str(error).splitlines()[0]}",
+                "Start one with `ray up cluster.yaml` (with its token: RAY_AUTH_MODE=token), or leave --address out",
+            ) from error
+    for number, handler in handlers.items():
+        signal.signal(number, handler)  # Ray puts its own in place
+    try:
+        total = ray.cluster_resources()
+        nodes = sum(node["Alive"] for node in ray.nodes())
+        yield Cluster(int(total.get("CPU", 0)), float(total.get("GPU", 0)), nodes, joined=address is not None)
+    finally:
+        ray.shutdown()
+
+
+def share_out(cluster: Cluster, *, workers: int, gpus_per_worker: float | None, num_groups: int | None) -> Share:
+    """Worker groups for what a cluster has: one on CPUs, as many as fit on GPUs, unless told otherwise.
+
+    Args:
+        cluster: What there is.
+        workers: Ranks per group.
+        gpus_per_worker: None for 1 where the cluster has GPUs, else 0.
+        num_groups: None for the default.
+
+    Raises:
+        SearchError: It does not fit; the missing resource is named.
+    """
+    gpus = gpus_per_worker if gpus_per_worker is not None else (1.0 if cluster.gpus else 0.0)
+    if num_groups is None:
+        num_groups = max(1, int(cluster.gpus / (gpus * workers))) if gpus else 1
+    need_gpus, total = num_groups * workers * gpus, num_groups * workers
+    if need_gpus > cluster.gpus:
+        raise SearchError(
+            f"{num_groups} x {workers} workers",
+            f"need {need_gpus:g} GPUs, but the cluster has {cluster.gpus:g}",
+            "Lower --concurrent-trials, --workers-per-trial or --gpus-per-worker (0 trains on CPUs)",
+        )
+    if total > cluster.cpus:
+        raise SearchError(
+            f"{num_groups} x {workers} workers",
+            f"need {total} CPUs, but the cluster has {cluster.cpus}",
+            "Lower --concurrent-trials or --workers-per-trial",
+        )
+    return Share(num_groups, workers, cpus_per_worker=cluster.cpus // total, gpus_per_worker=gpus)
+
+
+def start_dispatcher(name: str, *, decides: bool) -> Any:
+    """The dispatcher as a Ray actor on the head node, without a share of its CPUs."""
+    import ray
+
+    from ferray.search.dispatch import Dispatcher
+    from ferray.search.tuner import NAMESPACE
+
+    resources = {"node:__internal_head__": 1e-4}
+    options = ray.remote(Dispatcher).options(name=name, namespace=NAMESPACE, num_cpus=0, resources=resources)
+    return options.remote(decides)

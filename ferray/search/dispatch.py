@@ -1,0 +1,255 @@
+"""The dispatcher: the one actor between Tune's proxies and the worker groups.
+
+Proxies ask for the epochs of a trial, one after the other; groups take trials and report epochs. In between lie a queue,
+the epochs so far, and two rules: every (trial, epoch) counts once, and only the group that holds a trial may report it.
+
+    proxy  -- next_epoch(trial, 3) -->  dispatcher  <-- report(trial, epoch 3) --  rank 0 of a group
+                                                     -- go on, or leave it ---->
+
+A report is answered when somebody asks for the epoch after it (go on) or lets the trial go (leave it), so no epoch is
+trained that the scheduler did not want. Where nothing is ever stopped early, it is answered at once.
+
+`Dispatcher` is plain asyncio; `ferray.search.cluster` makes a Ray actor of it.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from ferray.recipe import Recipe
+from ferray.records import EpochResult, State
+
+log = logging.getLogger(__name__)
+
+TAKE_WAIT_S = 10.0
+"""How long `take` waits for a trial before it answers None; the ranks of a group meet at least this often."""
+
+MAX_DEATHS = 2
+"""Deaths of worker groups that one trial may have a part in before it is given up."""
+
+ENDED: frozenset[State] = frozenset({"done", "stopped", "failed"})
+
+Answer = Literal["go on", "stopped", "interrupted", "fenced"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A trial as the groups see it."""
+
+    trial_id: str
+    number: int
+    recipe: Recipe
+    epochs: tuple[EpochResult, ...] = ()
+    """Already on record."""
+    state: State = "queued"
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a proxy gets: an epoch, or the trial's end."""
+
+    row: EpochResult | None
+    state: State
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hello:
+    """What a worker group says of itself when it is up."""
+
+    device: str
+    precision: str
+    """The faster one on this device, by measurement."""
+
+
+@dataclass
+class _Trial:
+    job: Job
+    rows: dict[int, EpochResult]
+    state: State
+    reason: str
+    askers: int = 0
+    wanted: int = 0
+    holder: tuple[str, int] | None = None
+    deaths: int = 0
+
+
+class Dispatcher:
+    """Queue in, epochs out.
+
+    Args:
+        decides: Whether a scheduler may stop trials early, so that groups must wait for its word after each epoch.
+    """
+
+    def __init__(self, decides: bool) -> None:
+        self._decides = decides
+        self._trials: dict[str, _Trial] = {}
+        self._queue: deque[str] = deque()
+        self._changed = asyncio.Event()
+        self._groups: dict[str, int] = {}  # name -> incarnation
+        self._hellos: dict[str, Hello] = {}
+        self._notes: dict[str, str] = {}  # trial_id -> what its group is doing
+        self._closed = False
+        self._lost = ""
+
+    # The side of Tune's proxies and of the driver.
+
+    async def open_trial(self, job: Job) -> None:
+        """Make a trial known before it is asked for; two points with one identity share it."""
+        trial = self._trials.get(job.trial_id)
+        if trial is None:
+            rows = {row.epoch: row for row in job.epochs}
+            state: State = job.state if job.state in ENDED else "queued"
+            trial = self._trials[job.trial_id] = _Trial(job=job, rows=rows, state=state, reason=job.reason)
+        trial.askers += 1
+
+    async def next_epoch(self, trial_id: str, epoch: int) -> Outcome:
+        """An epoch of a trial, trained if it is not on record; or the trial's end, if it ended before that epoch."""
+        trial = self._trials[trial_id]
+        trial.wanted = max(trial.wanted, epoch)
+        if epoch not in trial.rows and trial.state == "queued" and trial_id not in self._queue:
+            self._queue.append(trial_id)
+        self._change()
+        await self._until(lambda: epoch in trial.rows or trial.state in ENDED or self._over)
+        if epoch in trial.rows:
+            return Outcome(row=trial.rows[epoch], state=trial.state, reason=trial.reason)
+        if trial.state in ENDED:
+            return Outcome(row=None, state=trial.state, reason=trial.reason)
+        return Outcome(row=None, state="interrupted", reason=self._lost or "the search was interrupted")
+
+    async def close_trial(self, trial_id: str) -> None:
+        """A trial that was opened is let go: it has ended, or the scheduler stopped it."""
+        trial = self._trials[trial_id]
+        trial.askers -= 1
+        if trial.askers == 0 and trial_id in self._queue:
+            self._queue.remove(trial_id)
+        self._change()
+
+    async def greetings(self, num_groups: int) -> list[Hello]:
+        """What the groups say of themselves, once all are up; fewer if all were lost or the search closed before."""
+        await self._until(lambda: len(self._hellos) >= num_groups or self._over)
+        return list(self._hellos.values())
+
+    async def notes(self) -> dict[str, str]:
+        """What the groups are doing at this moment, by trial."""
+        return dict(self._notes)
+
+    async def group_ended(self, group: str, reason: str, last: bool) -> None:
+        """A group is gone for good; its trial waits for another, or ends with the last group."""
+        self._release((group, self._groups.pop(group, 0)))
+        if last:
+            self._lost = reason
+        self._change()
+
+    async def close(self) -> None:
+        """No more trials: groups leave theirs after the epoch at hand."""
+        self._closed = True
+        self._change()
+
+    # The side of the worker groups, rank 0 only.
+
+    async def join(self, group: str, hello: Hello) -> int:
+        """A group is up, for the first time or again; what an earlier incarnation held goes back to the queue's head.
+
+        Returns:
+            The incarnation, to be shown with every later call.
+        """
+        before = self._groups.get(group, 0)
+        self._groups[group] = before + 1
+        self._hellos[group] = hello
+        if before:
+            self._release((group, before))
+        self._change()
+        return before + 1
+
+    async def take(self, group: str, incarnation: int) -> Job | Literal["wait", "leave"]:
+        """The next trial; `wait` if none came for a while, `leave` if none will come."""
+
+        def gone() -> bool:
+            return self._over or self._groups.get(group) != incarnation
+
+        try:
+            async with asyncio.timeout(TAKE_WAIT_S):
+                await self._until(lambda: bool(self._queue) or gone())
+        except TimeoutError:
+            return "wait"
+        if gone():
+            return "leave"
+        trial = self._trials[self._queue.popleft()]
+        trial.holder, trial.state = (group, incarnation), "running"
+        self._change()
+        return trial.job
+
+    async def report(self, group: str, incarnation: int, trial_id: str, row: EpochResult) -> Answer:
+        """An epoch that is on record now; a second report of the same epoch changes nothing.
+
+        Returns:
+            Whether to go on; `fenced` if the trial has been given to somebody else.
+        """
+        trial, holder = self._trials[trial_id], (group, incarnation)
+        if trial.holder != holder:
+            return "fenced"
+        trial.rows.setdefault(row.epoch, row)
+        self._change()
+        if self._decides:
+            await self._until(
+                lambda: trial.wanted > row.epoch or trial.askers == 0 or trial.holder != holder or self._over
+            )
+        if trial.holder != holder:
+            return "fenced"
+        if trial.askers == 0:
+            return "stopped"
+        return "interrupted" if self._over else "go on"
+
+    async def note(self, group: str, incarnation: int, trial_id: str, text: str) -> None:
+        """A word for the live table on what the group is doing."""
+        if self._groups.get(group) == incarnation:
+            self._notes[trial_id] = text
+
+    async def leave_trial(
+        self, group: str, incarnation: int, trial_id: str, state: State, reason: str, row: EpochResult | None
+    ) -> None:
+        """The group has recorded the trial's end, with its last epoch where that was not reported, and is free again."""
+        trial = self._trials[trial_id]
+        if trial.holder == (group, incarnation):
+            if row is not None:
+                trial.rows.setdefault(row.epoch, row)
+            self._let_go(trial, state, reason)
+            self._change()
+
+    # Below: the same few steps, named.
+
+    @property
+    def _over(self) -> bool:
+        return self._closed or bool(self._lost)
+
+    def _let_go(self, trial: _Trial, state: State, reason: str) -> None:
+        trial.state, trial.reason, trial.holder = state, reason, None
+        self._notes.pop(trial.job.trial_id, None)
+
+    def _release(self, holder: tuple[str, int]) -> None:
+        """Take a dead group's trial from it and put it at the queue's head, unless it has killed too many."""
+        for trial_id, trial in self._trials.items():
+            if trial.holder != holder:
+                continue
+            trial.deaths += 1
+            if trial.deaths > MAX_DEATHS:
+                self._let_go(trial, "failed", f"its worker group died {trial.deaths} times while training it")
+            else:
+                self._let_go(trial, "queued", "")
+                if trial.askers:
+                    self._queue.appendleft(trial_id)
+
+    async def _until(self, ready: Callable[[], bool]) -> None:
+        """Wait until something is so; asked again after every change."""
+        while not ready():
+            await self._changed.wait()
+
+    def _change(self) -> None:
+        """Wake whoever waits, and let the next wait begin anew."""
+        self._changed.set()
+        self._changed = asyncio.Event()

@@ -1,0 +1,161 @@
+"""What a search is going to do, decided before anything heavy is loaded.
+
+`make_plan` turns options, or the folder of an earlier search, into a `Plan`; `describe` is what `--dry-run` prints.
+"""
+
+import argparse
+import datetime
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ferray import space as spaces
+from ferray.errors import RecordError, SearchError, StorageError
+from ferray.records import Run
+from ferray.space import Space
+
+DEMO_COMMAND = "python -m ferray.search --space grid --data DIR"
+MAX_LISTED = 200
+"""Points that --dry-run lists."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A search, settled but for what only a worker can tell (precision)."""
+
+    space: Space
+    settings: tuple[str, ...]
+    run: Run
+    resume: bool
+    data_dir: Path | None
+    """None for the demo faces."""
+    weights: str
+    seed: int
+    max_trials: int | None
+    workers_per_trial: int
+    gpus_per_worker: float | None
+    concurrent_trials: int | None
+    wandb: str | None
+    address: str | None
+    command: str
+
+    @property
+    def num_points(self) -> int | None:
+        """Points in all; None where there is no end."""
+        counts = [count for count in (spaces.num_points(self.space), self.max_trials) if count is not None]
+        return min(counts, default=None)
+
+
+def make_plan(options: argparse.Namespace) -> Plan:
+    """Check the options against each other and against what is on the disk.
+
+    Raises:
+        FerrayError: A space, folder, file or combination that cannot be.
+    """
+    if options.resume:
+        options = _recall(options)
+    settings = tuple(options.set or ())
+    space_file = options.space if isinstance(options.space, Path) else spaces.find_space(options.space)
+    space = spaces.read_space(space_file, spaces.parse_settings(settings))
+    name = options.resume or options.name or f"{space.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    if Path(name).name != name or name in (".", ".."):
+        raise SearchError(f"--name {name}", "not a plain folder name", "Leave out slashes; --out names the parent folder")
+    run = Run(Path(options.out) / name)
+    if run.exists() and not options.resume:
+        raise RecordError(
+            str(run.folder), "a search of this name is there", f"Go on with it: --resume {name}; or choose another --name"
+        )
+    if options.data is not None and not (Path(options.data) / "manifest.json").is_file():
+        raise StorageError(
+            f"--data {options.data}", "not a store of faces", "Make one: python -m ferray.data prepare --help"
+        )
+    weights = options.weights or ("none" if options.data is None else "imagenet")
+    if weights not in ("imagenet", "none") and not Path(weights).is_file():
+        raise StorageError(f"--weights {weights}", "no such file", "Give a file, or 'imagenet', or 'none'")
+    return Plan(
+        space=space,
+        settings=settings,
+        run=run,
+        resume=bool(options.resume),
+        data_dir=None if options.data is None else Path(options.data).resolve(),
+        weights=weights if weights in ("imagenet", "none") else str(Path(weights).resolve()),
+        seed=options.seed,
+        max_trials=options.max_trials,
+        workers_per_trial=options.workers_per_trial,
+        gpus_per_worker=options.gpus_per_worker,
+        concurrent_trials=options.concurrent_trials,
+        wandb=options.wandb,
+        address=options.address,
+        command=shlex.join(["python", "-m", "ferray.search", *sys.argv[1:]]),
+    )
+
+
+def describe(plan: Plan) -> Iterator[str]:
+    """The lines of --dry-run: where, what, every point that is known in advance, and how much work that is."""
+    space = plan.space
+    yield f"search    {plan.run.name}: {space.method}, best {space.metric.name} ({space.metric.goal})"
+    yield f"folder    {plan.run.folder}"
+    yield f"data      {plan.data_dir or 'demo faces, drawn by code: their accuracy means nothing for real ones'}"
+    yield f"weights   {plan.weights}"
+    total = plan.num_points
+    epochs = _epochs(plan)
+    yield f"trials    {total if total is not None else 'no limit'}, at most {epochs} epochs each"
+    if space.early_terminate is not None:
+        yield f"stopping  successive halving from epoch {space.early_terminate.min_iter}, by {space.early_terminate.eta:g}"
+    if total is not None:
+        yield f"work      at most {total * epochs:,} epochs over the training faces; {_passes(plan)}"
+    if space.method == "bayes":
+        yield "points    suggested one after the other, by what the earlier ones came to"
+        return
+    for number, point in enumerate(islice(spaces.points(space, seed=plan.seed), min(total or 10, MAX_LISTED))):
+        yield f"{number:5}  " + "  ".join(f"{name}={point[name]}" for name in space.searched)
+    if total is None or total > MAX_LISTED:
+        yield f"  ...  {'without end' if total is None else f'{total - MAX_LISTED} more'}"
+
+
+def _passes(plan: Plan) -> str:
+    """What the trunk has to do, the larger part of the work: views are shared by all trials."""
+    space = plan.space
+    if plan.num_points is None or space.method == "bayes" or plan.num_points > 100_000:
+        return "a frozen trunk runs once a view, not once a trial"
+    views: set[tuple[object, ...]] = set()
+    free = 0
+    for point in islice(spaces.points(space, seed=plan.seed), plan.num_points):
+        recipe = spaces.to_recipe(space, point, seed=plan.seed)
+        if recipe.freeze != "trunk":
+            free += recipe.epochs
+        elif recipe.augmentation == "none" or recipe.augmentation_strength == 0:
+            views.add(("none",))
+        else:
+            key = (recipe.augmentation, recipe.augmentation_strength, recipe.seed)
+            views |= {(*key, epoch) for epoch in range(recipe.epochs)}
+    words = [f"{len(views)} passes of the frozen trunk"] if views else []
+    return " and ".join([*words, f"{free} epochs with free layers"] if free else words)
+
+
+def _epochs(plan: Plan) -> int:
+    fixed = next((parameter for parameter in plan.space.parameters if parameter.name == "epochs"), None)
+    point = {} if fixed is None else {"epochs": fixed.largest}
+    return spaces.to_recipe(plan.space, point, seed=plan.seed).epochs
+
+
+def _recall(options: argparse.Namespace) -> argparse.Namespace:
+    """The options of an earlier search; what decides its numbers cannot be changed, the rest can."""
+    run = Run(Path(options.out) / options.resume)
+    search = run.read_search()
+    recorded: dict[str, Any] = search["options"]
+    for name in ("space", "data", "weights", "set", "seed", "name"):
+        given = getattr(options, name)
+        if given not in (None, recorded.get(name)):
+            raise SearchError(
+                f"--{name} {given}", f"the search {options.resume} has its own", f"Leave --{name} out, or start a new search"
+            )
+    recalled = {**vars(options), **{name: recorded[name] for name in ("data", "weights", "set", "seed")}}
+    for name in ("max_trials", "workers_per_trial", "gpus_per_worker", "concurrent_trials", "wandb"):
+        if recalled[name] is None:
+            recalled[name] = recorded[name]
+    return argparse.Namespace(**{**recalled, "space": run.folder / "space.yaml"})

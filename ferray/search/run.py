@@ -1,0 +1,257 @@
+"""The story of a search, top-down: data, cluster, worker groups, Tune, the best trial, what happened.
+
+Begin at `run`; every step is a call of a module beside this one.
+"""
+
+import dataclasses
+import datetime
+import importlib.metadata
+import logging
+import secrets
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from ferray import recipe as recipes
+from ferray import space as spaces
+from ferray import storage
+from ferray.data.demo import demo_store
+from ferray.data.store import Store, open_store
+from ferray.errors import SearchError
+from ferray.model.weights import Weights, load_weights
+from ferray.recipe import Recipe
+from ferray.records import FINISHED, Run, State, TrialRecord
+from ferray.search import cluster as clusters
+from ferray.search.decide import Decisions, Suggestion
+from ferray.search.dispatch import Hello, Job
+from ferray.search.live import LiveView
+from ferray.search.plan import Plan
+from ferray.search.select import Best, select_best, write_tables
+from ferray.search.tuner import tune_until_done
+from ferray.search.workers import Groups, Task
+from ferray.tracking.wandb import Tracker, choose_mode
+from ferray.train.settle import settle
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 30.0
+"""How long an interrupted search waits for the epochs at hand."""
+
+PACKAGES = ("ferray", "ray", "torch", "torchvision", "optuna", "albumentations", "wandb", "numpy")
+
+
+def run(plan: Plan) -> int:
+    """Carry out a search and leave its folder complete.
+
+    Returns:
+        0, or 130 if it was interrupted.
+    """
+    store = open_store(plan.data_dir or demo_store(storage.cache_dir()))
+    _say_first(plan, store)
+    weights = {name: load_weights(plan.weights, name) for name in _backbones(plan)}
+    with ExitStack() as stack:
+        stack.enter_context(storage.lock(plan.run.folder / ".lock", wait_s=0))
+        search = _open_search(plan, store, weights)
+        stop = stack.enter_context(_interruptible())
+        mode, sentence = choose_mode(plan.wandb)
+        tracker = stack.enter_context(Tracker(plan.run, mode=mode, search_id=search["id"], config=search["options"]))
+        done = _train_what_is_missing(plan, search, store, weights, tracker, stop)
+        records = _settle_states(plan.run)
+        write_tables(plan.run, records, plan.space)
+        if not done:
+            _say(f"interrupted; finished epochs are kept. Go on: python -m ferray.search --resume {plan.run.name}")
+            return 130
+        best = select_best(plan.run, records, store, weights, search)
+        tracker.search_ended(best=best.record, files=best.files, summary=best.summary)
+        _say_last(plan, store, records, best, sentence)
+        return 0
+
+
+def _train_what_is_missing(
+    plan: Plan,
+    search: dict[str, Any],
+    store: Store,
+    weights: dict[str, Weights],
+    tracker: Tracker,
+    stop: threading.Event,
+) -> bool:
+    """Everything that needs a cluster; False if it was interrupted."""
+    if "precision" in search and not _decisions(plan, search, store, weights).more():
+        _say("every point is on record; nothing to train")
+        return True
+    with clusters.connect(plan.address) as cluster, tempfile.TemporaryDirectory(prefix="ferray-") as scratch:
+        share = clusters.share_out(
+            cluster,
+            workers=plan.workers_per_trial,
+            gpus_per_worker=plan.gpus_per_worker,
+            num_groups=plan.concurrent_trials,
+        )
+        _say(f"{share}; starting takes some seconds")
+        dispatcher_name = f"dispatcher-{search['id']}"
+        dispatcher = clusters.start_dispatcher(dispatcher_name, decides=plan.space.early_terminate is not None)
+        task = Task(
+            run_dir=plan.run.folder,
+            data_dir=store.folder,
+            weights=plan.weights,
+            cache=storage.cache_dir(),
+            cpus_per_worker=share.cpus_per_worker,
+        )
+        groups = Groups(task, dispatcher, share=share, scratch=Path(scratch))
+        _record_hellos(plan, search, share, ray.get(dispatcher.greetings.remote(share.num_groups)), groups)
+        decisions = _decisions(plan, search, store, weights)
+        with LiveView(plan.space, total=plan.num_points, notes=lambda: ray.get(dispatcher.notes.remote())) as live:
+            tune_until_done(
+                decisions,
+                make_job=lambda suggestion: _make_job(plan, search, store, suggestion),
+                dispatcher_name=dispatcher_name,
+                concurrent=share.num_groups + (plan.space.method != "bayes"),
+                stop=stop,
+                observers=[live, tracker],
+                scratch=Path(scratch),
+            )
+            if stop.is_set():
+                _say(f"stopping after the epochs at hand, {GRACE_S:.0f} s at most")
+            ray.get(dispatcher.close.remote())
+            groups.join(GRACE_S)
+    if stop.is_set() and groups.lost:
+        way_out = f"Go on when mended: python -m ferray.search --resume {plan.run.name}"
+        raise SearchError("worker groups", groups.lost, way_out)
+    return not stop.is_set()
+
+
+def _decisions(plan: Plan, search: dict[str, Any], store: Store, weights: dict[str, Weights]) -> Decisions:
+    """Searcher, scheduler and journal, knowing all that is on record."""
+
+    def identify(point: dict[str, Any]) -> str:
+        recipe = _settled(plan, search, store, point)
+        return recipes.trial_id(
+            recipe, data_fingerprint=store.fingerprint, weights_fingerprint=weights[recipe.backbone].fingerprint
+        )
+
+    return Decisions(
+        plan.space, plan.run.journal(), identify=identify, seed=plan.seed, max_trials=plan.num_points
+    )
+
+
+def _make_job(plan: Plan, search: dict[str, Any], store: Store, suggestion: Suggestion) -> Job:
+    """A suggestion with what is on record of it."""
+    record = plan.run.read_trial(suggestion.trial_id)
+    return Job(
+        trial_id=suggestion.trial_id,
+        number=suggestion.number if record is None else record.number,
+        recipe=_settled(plan, search, store, suggestion.point),
+        epochs=() if record is None else record.epochs,
+        state="queued" if record is None else record.state,
+        reason="" if record is None else record.reason,
+    )
+
+
+def _settled(plan: Plan, search: dict[str, Any], store: Store, point: dict[str, Any]) -> Recipe:
+    """The recipe of a point with nothing left open."""
+    recipe = spaces.to_recipe(plan.space, point, seed=plan.seed)
+    if plan.weights == "none":
+        recipe = dataclasses.replace(recipe, weights="none")
+    return settle(recipe, store, precision=search["precision"])
+
+
+def _open_search(plan: Plan, store: Store, weights: dict[str, Weights]) -> dict[str, Any]:
+    """`search.json` of a new search, or of the one that is resumed, whose data and weights must be the same."""
+    data = {"folder": str(store.folder), "dataset": store.manifest.dataset, "fingerprint": store.fingerprint}
+    prints = {name: value.fingerprint for name, value in weights.items()}
+    if plan.resume:
+        search = plan.run.read_search()
+        for what, recorded, now in (
+            ("data", search["data"]["fingerprint"], data["fingerprint"]),
+            ("weights", search["weights"], prints),
+        ):
+            if recorded != now:
+                raise SearchError(
+                    f"--resume {plan.run.name}", f"the {what} are not those of the search", "Start a search of another name"
+                )
+        return search
+    storage.write_bytes(plan.run.folder / "space.yaml", plan.space.text.encode())
+    search = {
+        "id": secrets.token_hex(4),
+        "name": plan.run.name,
+        "command": plan.command,
+        "options": {
+            "space": plan.space.name,
+            "set": list(plan.settings),
+            "data": None if plan.data_dir is None else str(plan.data_dir),
+            "weights": plan.weights,
+            "seed": plan.seed,
+            "max_trials": plan.max_trials,
+            "workers_per_trial": plan.workers_per_trial,
+            "gpus_per_worker": plan.gpus_per_worker,
+            "concurrent_trials": plan.concurrent_trials,
+            "wandb": plan.wandb,
+        },
+        "metric": dataclasses.asdict(plan.space.metric),
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
+        "data": data,
+        "weights": prints,
+        "sessions": [],
+        "test_readings": [],
+    }
+    plan.run.write_search(search)
+    return search
+
+
+def _record_hellos(plan: Plan, search: dict[str, Any], share: clusters.Share, hellos: list[Hello], groups: Groups) -> None:
+    """What the groups said of themselves goes on record; the precision of a search is settled by its first groups."""
+    if not hellos:
+        raise SearchError("worker groups", groups.lost or "none came up", "See the log with FERRAY_LOG=info")
+    precisions = {hello.precision for hello in hellos}
+    search.setdefault("precision", "float32" if len(precisions) > 1 else precisions.pop())
+    began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    devices = sorted({hello.device for hello in hellos})
+    search["sessions"].append({"began": began, "groups": dataclasses.asdict(share), "devices": devices})
+    plan.run.write_search(search)
+
+
+def _settle_states(run: Run) -> list[TrialRecord]:
+    """All records, now that nobody writes them: what the journal says of a trial's end holds, the rest was interrupted."""
+    ended = {event["trial_id"]: event for event in run.journal().read() if event["event"] == "end"}
+    records = []
+    for record in run.read_trials():
+        event = ended.get(record.trial_id)
+        state: State = "interrupted" if event is None else event["state"]
+        if record.state not in FINISHED and record.state != state:
+            record = dataclasses.replace(record, state=state, reason=record.reason if event else "")
+            run.write_trial(record)
+        records.append(record)
+    return records
+
+
+def _backbones(plan: Plan) -> list[str]:
+    """Every backbone that the space may ask for."""
+    return next((list(p.values) for p in plan.space.parameters if p.name == "backbone"), [Recipe().backbone])
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C or SIGTERM sets; the second Ctrl-C interrupts for good."""
+    stop = threading.Event()
+
+    def handle(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,269 @@
+"""Ray Tune: its loop, its proxies, and how our decisions reach it.
+
+Tune's trials are proxies: class trainables without a resource share, reused for one point after the other, that ask the
+dispatcher for the next epoch and hand it to Tune. What Tune then asks of searcher and scheduler, `Decisions` answers.
+
+Begin at `tune_until_done`.
+"""
+
+import dataclasses
+import logging
+import math
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import ray
+from ray import tune
+from ray.tune import Stopper
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from ferray import recipe as recipes
+from ferray.records import METRIC_FIELDS, EpochResult, TrialRecord
+from ferray.search.decide import Decisions, Suggestion
+from ferray.search.dispatch import Job, Outcome
+
+log = logging.getLogger(__name__)
+
+NAMESPACE = "ferray"
+
+
+class Observer(Protocol):
+    """Whoever wants to hear how the search goes: the live table, W&B."""
+
+    def trial_started(self, record: TrialRecord) -> None:
+        """A trial is handed to Tune; it may have epochs already."""
+
+    def epoch(self, trial_id: str, row: EpochResult) -> None:
+        """A trial has come one epoch further."""
+
+    def trial_ended(self, record: TrialRecord) -> None:
+        """A trial is done, stopped or failed."""
+
+
+def tune_until_done(
+    decisions: Decisions,
+    *,
+    make_job: Callable[[Suggestion], Job],
+    dispatcher_name: str,
+    concurrent: int,
+    stop: threading.Event,
+    observers: list[Observer],
+    scratch: Path,
+) -> None:
+    """Run Tune until every point has ended or `stop` is set.
+
+    Args:
+        decisions: Which points, which stops.
+        make_job: A suggestion as the groups want it, with what is on record of it.
+        dispatcher_name: Of the dispatcher actor.
+        concurrent: Proxies at a time.
+        stop: Set from outside to end early, set here when all worker groups are lost.
+        observers: Called in Tune's loop; must not block.
+        scratch: Folder for Tune's own files, which nobody reads.
+    """
+    desk = _Desk(decisions, make_job, dispatcher_name, concurrent, stop, observers)
+    resources = {"cpu": 0, "node:__internal_head__": 1e-4}  # a fraction of a CPU would wait for ever for a full one
+    tuner = tune.Tuner(
+        tune.with_resources(Proxy, resources),
+        tune_config=tune.TuneConfig(
+            search_alg=_Searcher(desk),
+            scheduler=_Scheduler(desk),
+            num_samples=-1,
+            reuse_actors=True,
+            trial_dirname_creator=_dirname,
+        ),
+        run_config=tune.RunConfig(
+            name="tune",
+            storage_path=str(scratch),
+            stop=_Stop(stop),
+            verbose=0,
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+        ),
+    )
+    tuner.fit()
+
+
+class Proxy(tune.Trainable):  # type: ignore[misc]  # ray has no complete annotations
+    """A Tune trial without training: one step is one epoch, fetched from the dispatcher."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Begin a point."""
+        self._number: int = config["number"]
+        self._trial_id: str = config["trial_id"]
+        self._epoch: int = config["after"]
+        self._record = TrialRecord(
+            trial_id=self._trial_id,
+            number=self._number,
+            recipe=recipes.read_recipe(config["recipe"], where=f"trial {self._number}"),
+            epochs=tuple(EpochResult(**row) for row in config["epochs"]),
+        )
+        self._dispatcher = ray.get_actor(config["dispatcher"], namespace=NAMESPACE)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begin the next point in the same process."""
+        self.setup(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """The next epoch, with the best score so far, as Tune's searchers and schedulers want it."""
+        self._epoch += 1
+        outcome: Outcome = ray.get(self._dispatcher.next_epoch.remote(self._trial_id, self._epoch))
+        result: dict[str, Any] = {"number": self._number, "ended": "", "reason": "", "score": math.nan}
+        if outcome.row is not None:
+            self._record = dataclasses.replace(self._record, epochs=(*self._record.epochs, outcome.row))
+            result |= dataclasses.asdict(outcome.row)
+            if self._record.complete:
+                result |= {"done": True, "ended": "done"}
+        else:
+            result |= {"epoch": self._epoch - 1, "ended": outcome.state, "reason": outcome.reason}
+            result["done"] = outcome.state != "interrupted"
+        score = self._record.score()
+        return result if score is None else result | {"score": score}
+
+
+class _Desk:
+    """Where Tune's questions become calls of `Decisions`, and observers hear of it."""
+
+    def __init__(
+        self,
+        decisions: Decisions,
+        make_job: Callable[[Suggestion], Job],
+        dispatcher_name: str,
+        concurrent: int,
+        stop: threading.Event,
+        observers: list[Observer],
+    ) -> None:
+        self.decisions = decisions
+        self.stop = stop
+        self._make_job = make_job
+        self._dispatcher_name = dispatcher_name
+        self._dispatcher = ray.get_actor(dispatcher_name, namespace=NAMESPACE)
+        self._concurrent = concurrent
+        self._observers = observers
+        self._records: dict[int, TrialRecord] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles all it is given; nothing is ever read back from there
+
+    def suggest(self) -> dict[str, Any] | str | None:
+        """Configuration of the next proxy; None for not now, FINISHED for never."""
+        if len(self._records) >= self._concurrent:
+            return None
+        suggestion = self.decisions.suggest()
+        if isinstance(suggestion, str):
+            return str(Searcher.FINISHED)
+        job = self._make_job(suggestion)
+        ray.get(self._dispatcher.open_trial.remote(job))
+        heard = job.epochs[: suggestion.after]
+        record = TrialRecord(trial_id=job.trial_id, number=job.number, recipe=job.recipe, epochs=heard, state="running")
+        self._records[suggestion.number] = record
+        for observer in self._observers:
+            observer.trial_started(record)
+        return {
+            "number": suggestion.number,
+            "trial_id": job.trial_id,
+            "recipe": recipes.to_json(job.recipe),
+            "after": suggestion.after,
+            "epochs": [dataclasses.asdict(row) for row in heard],
+            "dispatcher": self._dispatcher_name,
+        }
+
+    def hear(self, result: dict[str, Any]) -> bool:
+        """An epoch of a trial that goes on; True if it is to stop."""
+        if result["ended"] == "interrupted":
+            self.stop.set()
+            return False
+        record = self._add_row(result)
+        score = record.score()
+        assert score is not None
+        return self.decisions.hear(record.number, len(record.epochs), score)
+
+    def end(self, number: int, result: dict[str, Any] | None) -> None:
+        """A trial has ended: by itself (`result["ended"]` says how) or because the scheduler stopped it."""
+        if result is None:  # the proxy itself broke: no word on the trial, which stays unfinished
+            log.error("a proxy of Tune's broke; the search stops")
+            self.stop.set()
+            return
+        if result["ended"] == "done" and "val_loss" in result:
+            self._add_row(result)
+        record = self._records.pop(number)
+        record = dataclasses.replace(record, state=result["ended"] or "stopped", reason=result["reason"])
+        self.decisions.end(number, record.state, len(record.epochs), record.score())
+        self._dispatcher.close_trial.remote(record.trial_id)
+        for observer in self._observers:
+            observer.trial_ended(record)
+
+    def _add_row(self, result: dict[str, Any]) -> TrialRecord:
+        record = self._records[result["number"]]
+        if result["epoch"] != len(record.epochs) + 1:
+            return record
+        row = EpochResult(epoch=result["epoch"], **{name: result[name] for name in METRIC_FIELDS})
+        record = self._records[record.number] = dataclasses.replace(record, epochs=(*record.epochs, row))
+        for observer in self._observers:
+            observer.epoch(record.trial_id, row)
+        return record
+
+
+class _Searcher(Searcher):  # type: ignore[misc]
+    """Tune's questions on points."""
+
+    def __init__(self, desk: _Desk) -> None:
+        super().__init__()
+        self._desk = desk
+        self._numbers: dict[str, int] = {}  # Tune's trial id -> our number
+
+    def set_search_properties(self, metric: Any, mode: Any, config: Any, **spec: Any) -> bool:
+        return True
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        config = self._desk.suggest()
+        if isinstance(config, dict):
+            self._numbers[trial_id] = config["number"]
+        return config
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        pass
+
+    def save(self, checkpoint_path: str) -> None:
+        pass
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        self._desk.end(self._numbers.pop(trial_id), None if error else result)
+
+
+class _Scheduler(FIFOScheduler):  # type: ignore[misc]
+    """Tune's questions on stops."""
+
+    def __init__(self, desk: _Desk) -> None:
+        super().__init__()
+        self._desk = desk
+
+    def set_search_properties(self, metric: Any, mode: Any, **spec: Any) -> bool:
+        return True
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        return str(TrialScheduler.STOP if self._desk.hear(result) else TrialScheduler.CONTINUE)
+
+
+class _Stop(Stopper):  # type: ignore[misc]
+    """Ends Tune's loop when the event is set."""
+
+    def __init__(self, event: threading.Event) -> None:
+        self._event = event
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._event.is_set()
+
+
+def _dirname(trial: Trial) -> str:
+    return str(trial.trial_id)

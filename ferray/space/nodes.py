@@ -1,0 +1,205 @@
+"""A YAML text as values that know where they stand, so that an error can name file, line and key.
+
+What is read is YAML as W&B reads it (version 1.1, PyYAML's safe loader), with one difference: `1e-3` is a number here,
+and not the text that PyYAML makes of a power of ten without a point. Keys given twice are refused.
+
+Begin at `read_yaml`.
+"""
+
+import math
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from ferray.errors import SpaceError
+
+MAX_NODES = 100_000
+"""A file that comes to more values, such as one whose aliases multiply, is refused."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A value of a file and its place."""
+
+    value: Any
+    """A scalar, a tuple of nodes, or a dict of nodes."""
+    where: str
+    """File and line, or an option."""
+    place: str
+    """Dotted keys, such as `parameters.learning_rate.values[2]`; empty for the whole file."""
+
+    def plain(self) -> Any:
+        """The value without places: scalars, lists and dicts."""
+        if isinstance(self.value, dict):
+            return {key: child.plain() for key, child in self.value.items()}
+        return [child.plain() for child in self.value] if isinstance(self.value, tuple) else self.value
+
+    def error(self, what: str, way_out: str) -> SpaceError:
+        """An error about this value: `what` goes on after its place."""
+        return SpaceError(self.where, f"{self.place} {what}".strip(), way_out)
+
+    def mapping(self) -> dict[str, "Node"]:
+        """Its keys.
+
+        Raises:
+            SpaceError: It is none, or has none.
+        """
+        if not isinstance(self.value, dict):
+            raise self.error(f"is {describe(self.value)}, not a mapping", "Write `key: value` lines, indented")
+        if not self.value:
+            raise self.error("is empty", "Write `key: value` lines, indented")
+        return self.value
+
+    def sequence(self) -> tuple["Node", ...]:
+        """Its items.
+
+        Raises:
+            SpaceError: It is no list, or an empty one.
+        """
+        if not isinstance(self.value, tuple):
+            raise self.error(f"is {describe(self.value)}, not a list", "Write a list: [a, b]")
+        if not self.value:
+            raise self.error("is an empty list", "Name at least one value")
+        return self.value
+
+    def number(self) -> int | float:
+        """A finite number.
+
+        Raises:
+            SpaceError: It is none.
+        """
+        value = self.value
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.error(f"is {describe(value)}, not a number", "Write a number")
+        if not math.isfinite(value):
+            raise self.error(f"is {value}, not a finite number", "Write a finite number")
+        return value
+
+    def integer(self, *, at_least: int) -> int:
+        """A whole number.
+
+        Raises:
+            SpaceError: It is none, or too small.
+        """
+        value = self.value
+        if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+            raise self.error(f"is {describe(value)}", f"Write a whole number, {at_least} or more")
+        return value
+
+    def text(self) -> str:
+        """A text.
+
+        Raises:
+            SpaceError: It is none.
+        """
+        if not isinstance(self.value, str):
+            raise self.error(f"is {describe(self.value)}, not a text", "Write a text, in quotes if need be")
+        return self.value
+
+
+def describe(value: Any) -> str:
+    """A value in an error message; what is not a scalar is only named."""
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, tuple | list):
+        return "a list"
+    return "null" if value is None else textwrap.shorten(repr(value), 60)
+
+
+def read_yaml(text: str, *, file: str) -> Node:
+    """The one document of a YAML text.
+
+    Args:
+        text: The whole file.
+        file: Its name, for errors.
+
+    Raises:
+        SpaceError: Not YAML, more than one document, a key given twice, or more values than anybody writes by hand.
+    """
+    try:
+        root = yaml.compose(text, Loader=_Loader)
+        if root is None:
+            raise SpaceError(file, "the file is empty", "Copy one of the shipped spaces and change it")
+        return _Builder(file).build(root, "")
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = file if mark is None else f"{file}:{mark.line + 1}"
+        what = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise SpaceError(where, f"not YAML: {what}", "Check indentation, colons and quotes around this line") from error
+    except RecursionError as error:
+        raise SpaceError(file, "not a space: nested hundreds of levels deep", "Write it flat") from error
+
+
+def to_node(value: Any, *, where: str, place: str) -> Node:
+    """Plain Python values as a node."""
+    if isinstance(value, Mapping):
+        pairs = value.items()
+        return Node({key: to_node(child, where=where, place=f"{place}.{key}") for key, child in pairs}, where, place)
+    if isinstance(value, list | tuple):
+        children = (to_node(child, where=where, place=f"{place}[{index}]") for index, child in enumerate(value))
+        return Node(tuple(children), where, place)
+    return Node(value, where, place)
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader that reads `1e-3` as a number."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"), list("-+.0123456789")
+)
+
+
+_PLAIN_TAGS = frozenset({"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"})
+
+
+class _Builder:
+    """Turns PyYAML's nodes, which know their line, into ours, which know their keys too."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._count = 0
+        self._scalars = yaml.constructor.SafeConstructor()
+
+    def build(self, node: yaml.Node, place: str) -> Node:
+        where = f"{self._file}:{node.start_mark.line + 1}"
+        self._count += 1
+        if self._count > MAX_NODES:
+            raise SpaceError(where, f"more than {MAX_NODES:,} values", "Write a range instead: min and max")
+        if isinstance(node, yaml.CollectionNode) and node.tag not in _PLAIN_TAGS:
+            raise SpaceError(where, f"{place} has the tag {node.tag}".strip(), "Write a plain list or mapping")
+        if isinstance(node, yaml.MappingNode):
+            return Node(dict(self._pairs(node, place)), where, place)
+        if isinstance(node, yaml.SequenceNode):
+            items = (self.build(child, f"{place}[{index}]") for index, child in enumerate(node.value))
+            return Node(tuple(items), where, place)
+        try:
+            return Node(self._scalars.construct_object(node), where, place)
+        except (ValueError, OverflowError) as error:  # such as the date 2026-13-01, or int("0b")
+            what = f"{place} cannot be read as {node.tag.rpartition(':')[2]}: {error}"
+            raise SpaceError(where, what, "Write it in quotes if it is a text") from error
+
+    def _pairs(self, node: yaml.MappingNode, place: str) -> Iterator[tuple[str, Node]]:
+        seen: dict[str, int] = {}
+        for key_node, value_node in node.value:
+            line = key_node.start_mark.line + 1
+            where = f"{self._file}:{line}"
+            key = key_node.value
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                raise SpaceError(where, "`<<` merges are not read", "Repeat the lines that it stands for")
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
+                raise SpaceError(where, f"{place} has a key that is no text".strip(), "Write keys as plain words")
+            if key in seen:
+                raise SpaceError(
+                    where, f"{_join(place, key)} is given twice, first in line {seen[key]}", "Remove one of the two"
+                )
+            seen[key] = line
+            yield key, self.build(value_node, _join(place, key))
+
+
+def _join(place: str, key: str) -> str:
+    return f"{place}.{key}" if place else key

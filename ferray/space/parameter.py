@@ -1,0 +1,153 @@
+"""One searched setting: its values or its distribution, as a W&B sweep file gives them.
+
+What a distribution means is W&B's: `log_uniform` takes natural-log exponents, `log_uniform_values` takes values,
+`int_uniform` includes both ends, a `q_` distribution gives multiples of q. Two things are stricter: the multiples of q
+stay inside min .. max, and every value must be one that the recipe accepts.
+
+Begin at `Parameter`; `read_parameter` makes one.
+"""
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+from random import Random
+from typing import Any, Literal
+
+from ferray.errors import RecipeError, SpaceError
+from ferray.recipe import check_value
+from ferray.space.nodes import Node, describe
+
+Kind = Literal["value", "values", "int", "float"]
+
+BOUNDED = frozenset(
+    {
+        "int_uniform",
+        "uniform",
+        "q_uniform",
+        "log_uniform",
+        "log_uniform_values",
+        "inv_log_uniform",
+        "inv_log_uniform_values",
+        "q_log_uniform",
+        "q_log_uniform_values",
+    }
+)
+"""Distributions with min and max."""
+
+NORMAL = frozenset({"normal", "q_normal", "log_normal", "q_log_normal"})
+"""Distributions with mu and sigma, without ends."""
+
+BETA = frozenset({"beta", "q_beta"})
+"""Distributions with a and b, between 0 and 1."""
+
+LISTED = frozenset({"constant", "categorical", "categorical_w_probabilities"})
+"""Names that W&B also accepts beside value or values."""
+
+_KEYS = ("value", "values", "probabilities", "distribution", "min", "max", "q", "mu", "sigma", "a", "b")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """A recipe's field and what it may be."""
+
+    name: str
+    """Of the field."""
+    kind: Kind
+    """One value, several, or a range of whole numbers or of fractions."""
+    distribution: str
+    """W&B's name for it."""
+    values: tuple[Any, ...] = ()
+    """Of the kinds `value` (one) and `values`."""
+    probabilities: tuple[float, ...] | None = None
+    """Of the values, where they differ; their sum is 1."""
+    low: int | float | None = None
+    """Smallest value; None where there is none but the recipe's."""
+    high: int | float | None = None
+    """Largest value, included."""
+    log: bool = False
+    """Whether the logarithm is what is uniform."""
+    step: int | float | None = None
+    """Values are multiples of it, and so are `low` and `high`; None for all values."""
+    shape: tuple[float, float] | None = None
+    """Mu and sigma of the normal distributions, a and b of beta; None for the uniform ones."""
+    where: str = ""
+    """File and line, or option, for errors."""
+
+    @property
+    def searched(self) -> bool:
+        """Whether it can differ from trial to trial."""
+        return len(self.values) > 1 if self.kind in ("value", "values") else self.low is None or self.low != self.high
+
+    @property
+    def largest(self) -> Any:
+        """The largest number it can be.
+
+        Raises:
+            ValueError: It has no upper end, or its values are no numbers.
+        """
+        numbers = [value for value in (*self.values, self.high) if isinstance(value, int | float)]
+        if not numbers:
+            raise ValueError(f"{self.name} has no largest value")
+        return max(numbers)
+
+    @property
+    def num_values(self) -> int | None:
+        """How many values there are; None for a range of fractions without steps."""
+        if self.kind in ("value", "values"):
+            return len(self.values)
+        if self.low is None or self.high is None:
+            return None
+        step = self.step or (1 if self.kind == "int" else None)
+        return None if step is None else round((self.high - self.low) / step) + 1
+
+    def value_at(self, index: int) -> Any:
+        """The value of this index, counted from 0, where there are `num_values`."""
+        if self.kind in ("value", "values"):
+            return self.values[index]
+        assert self.low is not None
+        return self._tidy(self.low + index * (self.step or 1))
+
+    def ends(self) -> tuple[Any, ...]:
+        """The values that a rule between fields must be tried with: all that are listed, or both ends of a range."""
+        return self.values or tuple(end for end in (self.low, self.high) if end is not None)
+
+    def draw(self, random: Random) -> Any:
+        """A value by the distribution; those without ends may give one that the recipe refuses."""
+        if self.kind in ("value", "values"):
+            return random.choices(self.values, self.probabilities)[0]
+        if self.kind == "int" and self.distribution == "int_uniform":
+            assert isinstance(self.low, int) and isinstance(self.high, int)
+            return self.low + math.floor(random.random() * (self.high - self.low + 1))
+        return self._tidy(self._draw_raw(random))
+
+    def settle(self, value: Any) -> Any:
+        """A value that somebody else drew, such as Optuna's TPE, on the steps of this parameter."""
+        return value if self.step is None else self._tidy(value)
+
+    def _draw_raw(self, random: Random) -> float:
+        if self.distribution in BETA:
+            assert self.shape is not None
+            return random.betavariate(*self.shape)
+        share = random.random()
+        if self.shape is not None:
+            mu, sigma = self.shape
+            normal = NormalDist(mu, sigma).inv_cdf(max(share, 1e-300)) if sigma else mu
+            return math.exp(normal) if "log" in self.distribution else normal
+        assert self.low is not None and self.high is not None
+        if not self.log:
+            return self.low + share * (self.high - self.low)
+        low, high = math.log(self.low), math.log(self.high)
+        return math.exp(low + share * (high - low))
+
+    def _tidy(self, value: float) -> Any:
+        """On the nearest multiple of the step, between the ends, whole where the kind is."""
+        if self.step is not None:
+            value = multiple(round(value / self.step), self.step)
+        if self.low is not None and self.high is not None:
+            value = min(max(value, self.low), self.high)
+        return round(value) if self.kind == "int" else float(value)
+
+
+def multiple(count: int, step: float) -> float:
+    """`count` times `step`, as a person would write it: 3 times 0.1 is 0.3, not 0.30000000000000004."""
+    return float(f"{count * step:.12g}")

@@ -1,0 +1,177 @@
+"""`python -m ferray.train`: one recipe on one store, without a search and without Ray.
+
+Alone it trains in this process; under `torchrun` all ranks train one model together.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ferray.command import make_parser, run_command
+from ferray.errors import RecipeError
+from ferray.recipe import Recipe, make_recipe, to_values
+
+if TYPE_CHECKING:
+    from ferray.records import EpochResult
+    from ferray.train.ranks import Ranks
+
+EXAMPLES = """\
+  python -m ferray.train --recipe recipe.yaml --data data/expw --out runs/alone
+  python -m ferray.train --recipe recipe.yaml --data data/expw --set learning_rate=1e-4 --set freeze=blocks1-4
+  torchrun --nproc-per-node 2 -m ferray.train --recipe recipe.yaml --data data/expw    # two ranks, one model
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, train, print one line an epoch; see `--help`."""
+    arguments = _parse(argv)
+    return run_command(lambda: _train(arguments))
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = make_parser("python -m ferray.train", "Train one recipe and print one line an epoch.", EXAMPLES)
+    parser.add_argument(
+        "--recipe", type=Path, required=True, metavar="FILE", help="settings, YAML or JSON; see ferray.recipe"
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="a store, as ferray.data writes it")
+    parser.add_argument(
+        "--weights", default="imagenet", metavar="W", help="imagenet (default), none, or a file of weights"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="keep checkpoints here, go on from them if run again, and leave the best model in DIR/best",
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="replace a setting of the recipe"
+    )
+    parser.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N; default: a GPU where there is one")
+    return parser.parse_args(argv)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    recipe = read_recipe_file(arguments.recipe, settings=arguments.set)  # before torch: a wrong setting is told at once
+    from ferray.data.store import open_store
+
+    store = open_store(arguments.data)
+
+    from ferray.model.weights import load_weights
+    from ferray.storage import cache_dir
+    from ferray.train.checkpoint import export_best
+    from ferray.train.fit import fit
+    from ferray.train.settle import measure_precision, settle
+
+    cache = cache_dir()
+    device = _choose_device(arguments.device)
+    with _joined(device) as ranks:
+        weights = load_weights("none" if recipe.weights == "none" else arguments.weights, recipe.backbone)
+        precision = ranks.from_first(
+            measure_precision(device, cache=cache) if recipe.precision == "auto" else recipe.precision
+        )
+        recipe = settle(recipe, store, precision=precision)
+        for result in fit(
+            recipe,
+            store,
+            weights,
+            checkpoints=arguments.out,
+            ranks=ranks,
+            device=device,
+            cache=cache,
+            recorded_epochs=0,
+        ):
+            if ranks.is_first:
+                print(describe(result, recipe), flush=True)
+        if arguments.out is not None and ranks.is_first:
+            best = arguments.out / "best"
+            epoch = export_best(best, checkpoints=arguments.out, recipe=recipe, store=store, weights=weights)
+            print(f"best epoch by {recipe.monitor}: {epoch}, in {best}")
+    return 0
+
+
+def read_recipe_file(file: Path, *, settings: Sequence[str] = ()) -> Recipe:
+    """The recipe of a YAML or JSON file, with some settings replaced.
+
+    Args:
+        file: One mapping of setting to value.
+        settings: `KEY=VALUE`, the value written as in YAML.
+
+    Raises:
+        RecipeError: The file cannot be read, or a setting is unknown or out of bounds.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(str(file), f"cannot be read: {error}", "Give a YAML or JSON file of settings") from error
+    if not isinstance(values, dict):
+        raise RecipeError(
+            str(file), f"holds a {type(values).__name__}, not settings", "Write one `setting: value` a line"
+        )
+    recipe = make_recipe({str(name): value for name, value in values.items()}, where=str(file))
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise RecipeError(f"--set {setting}", "no value", "Write --set KEY=VALUE")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"--set {setting}", f"not a value: {error}", "Write --set KEY=VALUE") from error
+        recipe = make_recipe(to_values(recipe) | {name: value}, where=f"--set {setting}")
+    return recipe
+
+
+def describe(result: "EpochResult", recipe: Recipe) -> str:
+    """One line: what an epoch came to."""
+    return (
+        f"epoch {result.epoch:3d} of {recipe.epochs}"
+        f"  train loss {result.train_loss:.4f} accuracy {result.train_accuracy:.3f}"
+        f"  validation loss {result.val_loss:.4f} accuracy {result.val_accuracy:.3f}"
+        f" balanced {result.val_balanced_accuracy:.3f} macro F1 {result.val_macro_f1:.3f}"
+        f"  rate {result.learning_rate:.2g}  {result.images_per_s:.0f} faces/s"
+    )
+
+
+def _choose_device(asked: str | None) -> str:
+    """The device asked for, or this rank's own GPU, or the CPU."""
+    import torch
+
+    if asked is not None:
+        try:
+            device = torch.device(asked)
+        except RuntimeError as error:
+            raise RecipeError(f"--device {asked}", "no such device", "Name cpu, cuda, or cuda:1 and so on") from error
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            have = torch.cuda.device_count()
+            raise RecipeError(f"--device {asked}", f"there are {have} GPUs here", "Name one of them, or cpu")
+        return asked
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+
+
+@contextmanager
+def _joined(device: str) -> Iterator["Ranks"]:
+    """This process's place among those that `torchrun` started; alone where it did not."""
+    import torch
+    import torch.distributed as dist
+
+    from ferray.train.ranks import current_ranks
+
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield current_ranks()
+        return
+    if device.startswith("cuda"):
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
+    try:
+        yield current_ranks()
+    finally:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

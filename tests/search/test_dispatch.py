@@ -1,0 +1,197 @@
+"""The dispatcher alone, without Ray: plain asyncio."""
+
+import asyncio
+from collections.abc import Awaitable, Coroutine
+from typing import Any, TypeVar
+
+import pytest
+
+from ferray.recipe import Recipe
+from ferray.records import METRIC_FIELDS, EpochResult
+from ferray.search import dispatch
+from ferray.search.dispatch import Dispatcher, Hello, Job
+
+HELLO = Hello(device="cpu", precision="float32")
+T = TypeVar("T")
+
+
+def row(epoch: int) -> EpochResult:
+    return EpochResult(epoch=epoch, **dict.fromkeys(METRIC_FIELDS, 0.5))
+
+
+def job(trial_id: str = "a", **values: Any) -> Job:
+    return Job(trial_id=trial_id, number=0, recipe=Recipe(), **values)
+
+
+def play(story: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(asyncio.wait_for(story, 10))
+
+
+async def settled(task: Awaitable[Any]) -> bool:
+    """Whether a task is done after everything that could run has run."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+    return asyncio.ensure_future(task).done()
+
+
+def test_a_report_is_answered_when_the_next_epoch_is_asked_for() -> None:
+    async def story() -> None:
+        desk = Dispatcher(decides=True)
+        await desk.open_trial(job())
+        incarnation = await desk.join("g", HELLO)
+        first = asyncio.create_task(desk.next_epoch("a", 1))
+        assert isinstance(await desk.take("g", incarnation), Job)
+        report = asyncio.create_task(desk.report("g", incarnation, "a", row(1)))
+        assert (await first).row == row(1)
+        assert not await settled(report)
+        asked = asyncio.create_task(desk.next_epoch("a", 2))
+        assert await report == "go on"
+        asked.cancel()
+
+    play(story())
+
+
+def test_a_trial_that_the_scheduler_stops_is_left_after_its_epoch() -> None:
+    async def story() -> None:
+        desk = Dispatcher(decides=True)
+        await desk.open_trial(job())
+        incarnation = await desk.join("g", HELLO)
+        asked = asyncio.create_task(desk.next_epoch("a", 1))
+        await desk.take("g", incarnation)
+        report = asyncio.create_task(desk.report("g", incarnation, "a", row(1)))
+        await asked
+        await desk.close_trial("a")
+        assert await report == "stopped"
+
+    play(story())
+
+
+def test_without_a_scheduler_no_report_waits() -> None:
+    async def story() -> None:
+        desk = Dispatcher(decides=False)
+        await desk.open_trial(job())
+        incarnation = await desk.join("g", HELLO)
+        asked = asyncio.create_task(desk.next_epoch("a", 1))
+        await desk.take("g", incarnation)
+        assert await desk.report("g", incarnation, "a", row(1)) == "go on"
+        assert await desk.report("g", incarnation, "a", row(2)) == "go on"
+        await asked
+
+    play(story())
+
+
+def test_an_epoch_on_record_is_handed_out_without_a_group() -> None:
+    async def story() -> None:
+        desk = Dispatcher(decides=True)
+        await desk.open_trial(job(epochs=(row(1), row(2)), state="interrupted"))
+        assert (await desk.next_epoch("a", 1)).row == row(1)
+        assert (await desk.next_epoch("a", 2)).row == row(2)
+
+    play(story())
+
+
+def test_a_trial_of_a_dead_group_goes_to_the_next_and_the_dead_one_is_fenced() -> None:
+    async def story() -> None:
+        desk = Dispatcher(decides=True)
+        await desk.open_trial(job())
+        before = await desk.join("g", HELLO)
+        asked = asyncio.create_task(desk.next_epoch("a", 1))
+        await desk.take("g", before)
+        after = await desk.join("g", HELLO)  # Ray Train has restarted it
+        again = await desk.take("g", after)
+        assert isinstance(again, Job)
+        assert again.trial_id == "a"
+        assert await desk.report("g", before, "a", row(1)) == "fenced"
+        assert await desk.take("g", before) == "leave"
+        report = asyncio.create_task(desk.report("g", after, "a", row(1)))
+        assert (await asked).row == row(1)
+        await desk.close_trial("a")
+        assert await report == "stopped"
+
+    play(story())
+
+
+def test_a_trial_that_keeps_killing_its_group_is_given_up() -> None:
+    async def story() -> None:
+        desk = Dispatcher(decides=True)
+        await desk.open_trial(job())
+        asked = asyncio.create_task(desk.next_epoch("a", 1))
+        for _ in range(dispatch.MAX_DEATHS + 1):
+            await desk.take("g", await desk.join("g", HELLO))
+        await desk.join("g", HELLO)
+        outcome = await asked
+        assert outcome.row is None
+        assert outcome.state == "failed"
+        assert "died 3 times" in outcome.reason
+
+    play(story())
+
+
+def test_an_epoch_reported_twice_counts_once() -> None:
+    async def story() -> None:
+        desk = Dispatcher(decides=False)
+        await desk.open_trial(job())
+        incarnation = await desk.join("g", HELLO)
+        asked = asyncio.create_task(desk.next_epoch("a", 1))
+        await desk.take("g", incarnation)
+        await desk.report("g", incarnation, "a", row(1))
+        await desk.report("g", incarnation, "a", EpochResult(epoch=1, **dict.fromkeys(METRIC_FIELDS, 0.9)))
+        assert (await asked).row == row(1)
+
+    play(story())
+
+
+def test_two_points_with_one_identity_are_trained_once() -> None:
+    async def story() -> None:
+        desk = Dispatcher(decides=True)
+        incarnation = await desk.join("g", HELLO)
+        for _ in range(2):
+            await desk.open_trial(job())
+        asked = [asyncio.create_task(desk.next_epoch("a", 1)) for _ in range(2)]
+        await desk.take("g", incarnation)
+        report = asyncio.create_task(desk.report("g", incarnation, "a", row(1)))
+        assert [(await one).row for one in asked] == [row(1), row(1)]
+        await desk.close_trial("a")
+        assert not await settled(report)  # the other still wants it
+        await desk.close_trial("a")
+        assert await report == "stopped"
+
+    play(story())
+
+
+def test_whoever_waits_hears_of_the_loss_of_the_last_group() -> None:
+    async def story() -> None:
+        desk = Dispatcher(decides=True)
+        await desk.open_trial(job())
+        await desk.join("g", HELLO)
+        asked = asyncio.create_task(desk.next_epoch("a", 1))
+        await desk.group_ended("g", "out of memory", last=True)
+        outcome = await asked
+        assert (outcome.state, outcome.reason) == ("interrupted", "out of memory")
+
+    play(story())
+
+
+def test_after_the_close_groups_leave_and_reports_are_interrupted() -> None:
+    async def story() -> None:
+        desk = Dispatcher(decides=True)
+        await desk.open_trial(job())
+        incarnation = await desk.join("g", HELLO)
+        asked = asyncio.create_task(desk.next_epoch("a", 1))
+        await desk.take("g", incarnation)
+        await desk.close()
+        assert await desk.report("g", incarnation, "a", row(1)) == "interrupted"
+        assert await desk.take("g", incarnation) == "leave"
+        await asked
+
+    play(story())
+
+
+def test_a_group_without_work_hears_so_within_the_waiting_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "TAKE_WAIT_S", 0.01)
+
+    async def story() -> None:
+        desk = Dispatcher(decides=True)
+        assert await desk.take("g", await desk.join("g", HELLO)) == "wait"
+
+    play(story())

@@ -1,0 +1,25 @@
+"""Fixtures of the small parts that models are tested with."""
+
+import pytest
+from ferray.model.backbones import BACKBONES
+from ferray.model.weights import Weights
+from train_fixtures import SmallStore, small_backbone, small_weights
+
+
+@pytest.fixture
+def small_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both backbones with few channels, under their own names."""
+    for name in ("vgg16", "vgg16_bn"):
+        monkeypatch.setitem(BACKBONES, name, small_backbone(name))
+
+
+@pytest.fixture
+def weights(small_rows: None) -> Weights:
+    """Weights of the small trunk."""
+    return small_weights()
+
+
+@pytest.fixture
+def store() -> SmallStore:
+    """24 faces to train on, 12 to validate with, 32 pixels."""
+    return SmallStore()
