@@ -118,7 +118,7 @@ class Recipe:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs is {self.warmup_epochs:g}, but the run has only {self.epochs} epochs")
         if self.weights == "none" and self.freeze in ("blocks1-3", "blocks1-4"):
-            raise ValueError(f"freeze is {self.freeze!r}, but with weights 'none' there is nothing worth keeping")
+            raise ValueError(f"freeze is {self.freeze!r}, but with weights 'none' there is nothing worth keeping: pretrained ones are needed")
 
     @property
     def maximize(self) -> bool:
@@ -160,12 +160,17 @@ def check_value(name: str, value: Any, *, where: str) -> Any:
         RecipeError: An unknown field (the nearest known name is offered) or a value out of bounds.
     """
     check_field_name(name, where=where)
-    if isinstance(value, float) and value.is_integer() and _is_integer(name):
+    if isinstance(value, float) and value.is_integer() and is_integer_field(name):
         value = int(value)
     try:
         return _field(name).validate_python(value, strict=True)  # strict: True is no 1, and "5" is no 5
     except ValidationError as error:
         raise RecipeError(where, f"{name} {value!r}: {_fault(error)}", f"Change {name}; {_bounds(name)}") from error
+
+
+def is_integer_field(name: str) -> bool:
+    """Whether a field holds whole numbers."""
+    return any(choice.get("type") == "integer" for choice in _choices(name))
 
 
 def check_field_name(name: str, *, where: str) -> None:
@@ -242,10 +247,6 @@ def _choices(name: str) -> tuple[dict[str, Any], ...]:
     """What a field accepts, as JSON schemas, one of which must hold."""
     schema = _ADAPTER.json_schema()["properties"][name]
     return tuple(schema.get("anyOf", [schema]))
-
-
-def _is_integer(name: str) -> bool:
-    return any(choice.get("type") == "integer" for choice in _choices(name))
 
 
 def _fault(error: ValidationError) -> str:

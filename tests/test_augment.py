@@ -7,11 +7,12 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from ferray.augment import POLICIES, augment
-from ferray.recipe import Policy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+
+from ferray.augment import POLICIES, augment
+from ferray.recipe import Policy
 
 NUM_FACES = 12
 ALTERING = ("light", "standard", "strong")
@@ -20,7 +21,9 @@ ALTERING = ("light", "standard", "strong")
 def make_faces(num_faces: int = NUM_FACES, size: int = 32) -> NDArray[np.uint8]:
     """Smooth pictures, so that the size of a change says how far something moved."""
     x, y = np.meshgrid(np.linspace(0, 1, size), np.linspace(0, 1, size))
-    waves = [np.sin(3 * x + number) + np.cos(2 * y * (1 + channel)) for number in range(num_faces) for channel in range(3)]
+    waves = [
+        np.sin(3 * x + number) + np.cos(2 * y * (1 + channel)) for number in range(num_faces) for channel in range(3)
+    ]
     faces = np.stack(waves).reshape(num_faces, 3, size, size).transpose(0, 2, 3, 1)
     return (127 + 50 * faces).clip(0, 255).astype(np.uint8)
 

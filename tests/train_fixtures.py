@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torchvision.models.vgg import make_layers
+
 from ferray.model.backbones import BACKBONES, Backbone
 from ferray.model.weights import Weights, first_tensors, load_weights
 from ferray.recipe import Recipe
-from numpy.typing import NDArray
-from torchvision.models.vgg import make_layers
 
 CLASS_NAMES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 

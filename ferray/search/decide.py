@@ -64,6 +64,7 @@ class Decisions:
         self._unfinished: list[Suggestion] = []
         self._peeked: dict[str, Any] | None = None
         self._limit = max_trials if max_trials is not None else space.run_cap
+        self._parameters = {parameter.name: parameter for parameter in space.parameters}
         self._searcher = _make_searcher(space, seed)
         self._draws = spaces.points(space, seed=seed) if self._searcher is None else iter(())
         self.scheduler = _make_scheduler(space)
@@ -131,7 +132,9 @@ class Decisions:
     def _next_point(self, number: int) -> dict[str, Any] | None:
         if self._searcher is not None:
             answer = self._searcher.suggest(str(number))
-            return None if answer is None or answer == Searcher.FINISHED else dict(answer)
+            if answer is None or answer == Searcher.FINISHED:
+                return None
+            return {name: self._parameters[name].settle(value) for name, value in answer.items()}
         seen = {suggestion.trial_id for suggestion in self._known.values()}
         for repeats, point in enumerate(self._draws):
             if self._identify(point) not in seen:
@@ -239,8 +242,27 @@ def _make_searcher(space: Space, seed: int) -> Searcher | None:
 
 
 def _distributions(space: Space) -> dict[str, Any]:
-    """The searched parameters as Optuna's distributions."""
-    raise AssertionError
+    """The searched parameters as Optuna's distributions; steps on a logarithmic range are taken afterwards."""
+    from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+    made: dict[str, BaseDistribution] = {}
+    for parameter in space.parameters:
+        low, high, log_scale = parameter.low, parameter.high, parameter.log
+        if not parameter.searched:
+            continue
+        if parameter.kind in ("value", "values"):
+            made[parameter.name] = CategoricalDistribution(parameter.values)
+        elif parameter.kind == "int":
+            assert isinstance(low, int)
+            assert isinstance(high, int)
+            step = 1 if log_scale or parameter.step is None else int(parameter.step)
+            made[parameter.name] = IntDistribution(low, high, log=log_scale, step=step)
+        else:
+            assert low is not None
+            assert high is not None
+            step_f = None if log_scale or parameter.step is None else float(parameter.step)
+            made[parameter.name] = FloatDistribution(float(low), float(high), log=log_scale, step=step_f)
+    return made
 
 
 def _not_reproduced(where: str, recorded: str, now: str) -> RecordError:

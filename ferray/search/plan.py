@@ -59,8 +59,10 @@ def make_plan(options: argparse.Namespace) -> Plan:
     if options.resume:
         options = _recall(options)
     settings = tuple(options.set or ())
-    space_file = options.space if isinstance(options.space, Path) else spaces.find_space(options.space)
-    space = spaces.read_space(space_file, spaces.parse_settings(settings))
+    weights = options.weights or ("none" if options.data is None else "imagenet")
+    space_file = options.space if isinstance(options.space, Path) else spaces.find_space(options.space or "grid")
+    fixed = spaces.parse_settings(settings) | ({"weights": "none"} if weights == "none" else {})
+    space = spaces.read_space(space_file, fixed)
     name = options.resume or options.name or f"{space.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     if Path(name).name != name or name in (".", ".."):
         raise SearchError(f"--name {name}", "not a plain folder name", "Leave out slashes; --out names the parent folder")
@@ -73,7 +75,6 @@ def make_plan(options: argparse.Namespace) -> Plan:
         raise StorageError(
             f"--data {options.data}", "not a store of faces", "Make one: python -m ferray.data prepare --help"
         )
-    weights = options.weights or ("none" if options.data is None else "imagenet")
     if weights not in ("imagenet", "none") and not Path(weights).is_file():
         raise StorageError(f"--weights {weights}", "no such file", "Give a file, or 'imagenet', or 'none'")
     return Plan(
@@ -83,9 +84,9 @@ def make_plan(options: argparse.Namespace) -> Plan:
         resume=bool(options.resume),
         data_dir=None if options.data is None else Path(options.data).resolve(),
         weights=weights if weights in ("imagenet", "none") else str(Path(weights).resolve()),
-        seed=options.seed,
+        seed=options.seed or 0,
         max_trials=options.max_trials,
-        workers_per_trial=options.workers_per_trial,
+        workers_per_trial=options.workers_per_trial or 1,
         gpus_per_worker=options.gpus_per_worker,
         concurrent_trials=options.concurrent_trials,
         wandb=options.wandb,
@@ -112,7 +113,7 @@ def describe(plan: Plan) -> Iterator[str]:
         yield "points    suggested one after the other, by what the earlier ones came to"
         return
     for number, point in enumerate(islice(spaces.points(space, seed=plan.seed), min(total or 10, MAX_LISTED))):
-        yield f"{number:5}  " + "  ".join(f"{name}={point[name]}" for name in space.searched)
+        yield f"{number:5}  " + "  ".join(f"{name}={_short(point[name])}" for name in space.searched)
     if total is None or total > MAX_LISTED:
         yield f"  ...  {'without end' if total is None else f'{total - MAX_LISTED} more'}"
 
@@ -141,6 +142,10 @@ def _epochs(plan: Plan) -> int:
     fixed = next((parameter for parameter in plan.space.parameters if parameter.name == "epochs"), None)
     point = {} if fixed is None else {"epochs": fixed.largest}
     return spaces.to_recipe(plan.space, point, seed=plan.seed).epochs
+
+
+def _short(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _recall(options: argparse.Namespace) -> argparse.Namespace:

@@ -27,12 +27,12 @@ from ferray.data.store import Store, open_store
 from ferray.errors import SearchError
 from ferray.model.weights import Weights, load_weights
 from ferray.recipe import Recipe
-from ferray.records import FINISHED, Run, State, TrialRecord
+from ferray.records import FINISHED, Run, State, TrialRecord, rank
 from ferray.search import cluster as clusters
 from ferray.search.decide import Decisions, Suggestion
 from ferray.search.dispatch import Hello, Job
 from ferray.search.live import LiveView
-from ferray.search.plan import Plan
+from ferray.search.plan import DEMO_COMMAND, Plan
 from ferray.search.select import Best, select_best, write_tables
 from ferray.search.tuner import tune_until_done
 from ferray.search.workers import Groups, Task
@@ -64,12 +64,12 @@ def run(plan: Plan) -> int:
         tracker = stack.enter_context(Tracker(plan.run, mode=mode, search_id=search["id"], config=search["options"]))
         done = _train_what_is_missing(plan, search, store, weights, tracker, stop)
         records = _settle_states(plan.run)
-        write_tables(plan.run, records, plan.space)
+        files = write_tables(plan.run, records, plan.space)
         if not done:
-            _say(f"interrupted; finished epochs are kept. Go on: python -m ferray.search --resume {plan.run.name}")
+            _say(f"interrupted; every finished epoch is kept. Go on: python -m ferray.search --resume {plan.run.name}")
             return 130
         best = select_best(plan.run, records, store, weights, search)
-        tracker.search_ended(best=best.record, files=best.files, summary=best.summary)
+        tracker.search_ended(best=best.record, files=[*files, plan.run.best_dir], summary=best.metrics or {})
         _say_last(plan, store, records, best, sentence)
         return 0
 
@@ -155,10 +155,7 @@ def _make_job(plan: Plan, search: dict[str, Any], store: Store, suggestion: Sugg
 
 def _settled(plan: Plan, search: dict[str, Any], store: Store, point: dict[str, Any]) -> Recipe:
     """The recipe of a point with nothing left open."""
-    recipe = spaces.to_recipe(plan.space, point, seed=plan.seed)
-    if plan.weights == "none":
-        recipe = dataclasses.replace(recipe, weights="none")
-    return settle(recipe, store, precision=search["precision"])
+    return settle(spaces.to_recipe(plan.space, point, seed=plan.seed), store, precision=search["precision"])
 
 
 def _open_search(plan: Plan, store: Store, weights: dict[str, Weights]) -> dict[str, Any]:
@@ -251,6 +248,52 @@ def _interruptible() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _say_first(plan: Plan, store: Store) -> None:
+    total = plan.num_points
+    manifest = store.manifest
+    faces = {split: sum(classes.values()) for split, classes in manifest.counts.items()}
+    if store.is_demo:
+        _say(f"demo faces, drawn by code: accuracy on them means nothing for real ones. Real data: {DEMO_COMMAND}")
+    _say(f"search {plan.run.name}: {total if total is not None else 'unlimited'} points of {plan.space.file}")
+    _say(f"{faces['train']:,} training, {faces['validation']:,} validation, {faces['test']:,} sealed test faces")
+
+
+def _say_last(plan: Plan, store: Store, records: list[TrialRecord], best: Best, tracking: str) -> None:
+    """Results on stdout: the best trials, the one test score, where everything is."""
+    searched = plan.space.searched
+    print(f"\n{'trial':>5}  {plan.space.metric.name:>12}  epoch  settings")
+    for record in rank(records)[:5]:
+        row = record.best()
+        assert row is not None
+        settings = ", ".join(f"{name} {getattr(record.recipe, name)}" for name in searched)
+        print(f"{record.number:>5}  {record.score():>12.4f}  {row.epoch:>5}  {settings}")
+    failed = sum(record.state == "failed" for record in records)
+    if failed:
+        print(f"{failed} of {len(records)} trials failed; the column `reason` of trials.csv says why")
+    metrics = best.metrics
+    if metrics is None:
+        print("\nno test split, so no test score")
+    else:
+        low, high = metrics["interval"]
+        baselines = metrics["baselines"]
+        print(
+            f"\ntest accuracy of trial {best.record.number}: {metrics['accuracy']:.4f} [{low:.4f}, {high:.4f}] on {metrics['n']:,}"
+            f" faces; balanced {metrics['balanced_accuracy']:.4f}, macro-F1 {metrics['macro_f1']:.4f}"
+            f"\n  always the most frequent training class: {baselines['majority']:.4f};"
+            f" best constant answer: {baselines['constant_guess']:.4f}; chance: {baselines['chance']:.4f}"
+        )
+    print(f"\n{_short_path(plan.run.folder)}/: trials.csv, heatmap.png, curves.png, best/ (model, card, metrics)")
+    print(tracking)
+    print(f"score it again: python -m ferray.report evaluate {_short_path(plan.run.best_dir)} --data {_short_path(store.folder)}")
+    if store.is_demo:
+        print(f"these were demo faces: this accuracy means nothing for real ones. Real data: {DEMO_COMMAND}")
+
+
+def _short_path(path: Path) -> Path:
+    """Relative to where the user is, where that is shorter."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _say(text: str) -> None:

@@ -4,46 +4,16 @@ What a distribution means is W&B's: `log_uniform` takes natural-log exponents, `
 `int_uniform` includes both ends, a `q_` distribution gives multiples of q. Two things are stricter: the multiples of q
 stay inside min .. max, and every value must be one that the recipe accepts.
 
-Begin at `Parameter`; `read_parameter` makes one.
+`ferray.space.reading` makes them from a file; `ferray.space.sampling` draws from them.
 """
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from random import Random
+from statistics import NormalDist
 from typing import Any, Literal
 
-from ferray.errors import RecipeError, SpaceError
-from ferray.recipe import check_value
-from ferray.space.nodes import Node, describe
-
 Kind = Literal["value", "values", "int", "float"]
-
-BOUNDED = frozenset(
-    {
-        "int_uniform",
-        "uniform",
-        "q_uniform",
-        "log_uniform",
-        "log_uniform_values",
-        "inv_log_uniform",
-        "inv_log_uniform_values",
-        "q_log_uniform",
-        "q_log_uniform_values",
-    }
-)
-"""Distributions with min and max."""
-
-NORMAL = frozenset({"normal", "q_normal", "log_normal", "q_log_normal"})
-"""Distributions with mu and sigma, without ends."""
-
-BETA = frozenset({"beta", "q_beta"})
-"""Distributions with a and b, between 0 and 1."""
-
-LISTED = frozenset({"constant", "categorical", "categorical_w_probabilities"})
-"""Names that W&B also accepts beside value or values."""
-
-_KEYS = ("value", "values", "probabilities", "distribution", "min", "max", "q", "mu", "sigma", "a", "b")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +78,11 @@ class Parameter:
         return self._tidy(self.low + index * (self.step or 1))
 
     def ends(self) -> tuple[Any, ...]:
-        """The values that a rule between fields must be tried with: all that are listed, or both ends of a range."""
-        return self.values or tuple(end for end in (self.low, self.high) if end is not None)
+        """What a rule between fields has to be tried with: the smallest and largest number, all texts and null."""
+        listed = (*self.values, *(end for end in (self.low, self.high) if end is not None))
+        numbers = [value for value in listed if isinstance(value, int | float)]
+        others = [value for value in listed if not isinstance(value, int | float)]
+        return tuple(dict.fromkeys([*others, *([min(numbers), max(numbers)] if numbers else [])]))
 
     def draw(self, random: Random) -> Any:
         """A value by the distribution; those without ends may give one that the recipe refuses."""
@@ -125,14 +98,14 @@ class Parameter:
         return value if self.step is None else self._tidy(value)
 
     def _draw_raw(self, random: Random) -> float:
-        if self.distribution in BETA:
+        if self.distribution.endswith("beta"):
             assert self.shape is not None
             return random.betavariate(*self.shape)
         share = random.random()
         if self.shape is not None:
             mu, sigma = self.shape
-            normal = NormalDist(mu, sigma).inv_cdf(max(share, 1e-300)) if sigma else mu
-            return math.exp(normal) if "log" in self.distribution else normal
+            normal = NormalDist(mu, sigma).inv_cdf(max(share, 2.0**-53)) if sigma else mu  # inv_cdf refuses 0
+            return math.exp(min(normal, 700.0)) if self.log else normal
         assert self.low is not None and self.high is not None
         if not self.log:
             return self.low + share * (self.high - self.low)

@@ -20,7 +20,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,24 +142,26 @@ def _compute(view: View, recipe: Recipe, store: Store, frozen: FrozenPart) -> It
     parts = [rows[begin : begin + MICRO_BATCH] for begin in range(0, len(rows), MICRO_BATCH)]
     begun = told = time.perf_counter()
     log.info("features of %d %s faces: computing view %s", len(rows), view.split, view.view_id)
-    pictures = make_ahead(
-        parts, lambda part: read_pictures(store, part, recipe=recipe, policy=view.policy, epoch=view.epoch or 0)
-    )
-    for part, altered in zip(parts, pictures, strict=True):
-        features_BDHW: Features = frozen(torch.from_numpy(altered).to(frozen.mean.device)).cpu().contiguous().numpy()
-        if not np.isfinite(features_BDHW).all():
-            raise WeightsError(
-                f"weights {view.weights}",
-                f"the trunk's output for faces {part[0]} to {part[-1]} does not fit float16",
-                "Check that the weights expect normalized RGB; give others with --weights",
-            )
-        yield features_BDHW
-        now = time.perf_counter()
-        if now - told > TELL_EVERY_S:
-            told, done = now, int(part[-1]) + 1 - faces.start
-            rate = done / (now - begun)
-            left_s = (len(rows) - done) / rate
-            log.info("features: %d of %d faces, %.0f a second, %.0f s left", done, len(rows), rate, left_s)
+
+    def read(part: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return read_pictures(store, part, recipe=recipe, policy=view.policy, epoch=view.epoch or 0)
+
+    with closing(make_ahead(parts, read)) as pictures:
+        for part, altered in zip(parts, pictures, strict=True):
+            features_BDHW: Features = frozen(torch.from_numpy(altered).to(frozen.mean.device)).cpu().contiguous().numpy()
+            if not np.isfinite(features_BDHW).all():
+                raise WeightsError(
+                    f"weights {view.weights}",
+                    f"the trunk's output for faces {part[0]} to {part[-1]} does not fit float16",
+                    "Check that the weights expect normalized RGB; give others with --weights",
+                )
+            yield features_BDHW
+            now = time.perf_counter()
+            if now - told > TELL_EVERY_S:
+                told, done = now, int(part[-1]) + 1 - faces.start
+                rate = done / (now - begun)
+                left_s = (len(rows) - done) / rate
+                log.info("features: %d of %d faces, %.0f a second, %.0f s left", done, len(rows), rate, left_s)
 
 
 def _open(folder: Path, shape: tuple[int, ...]) -> Features | None:

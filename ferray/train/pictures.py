@@ -4,7 +4,7 @@ Begin at `read_pictures`.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -58,8 +58,11 @@ def resize(faces: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
     return resized
 
 
-def make_ahead(items: Sequence[Item], make: Callable[[Item], Made]) -> Iterator[Made]:
-    """`map(make, items)`, in order, with `AHEAD` of them made in threads while the caller works on one."""
+def make_ahead(items: Sequence[Item], make: Callable[[Item], Made]) -> Generator[Made, None, None]:
+    """`map(make, items)`, in order, with `AHEAD` of them made in threads while the caller works on one.
+
+    Whoever may stop before the end closes the generator, which ends the threads.
+    """
     waiting: deque[Future[Made]] = deque()
     with ThreadPoolExecutor(max_workers=AHEAD, thread_name_prefix="pictures") as pool:
         try:
@@ -69,6 +72,6 @@ def make_ahead(items: Sequence[Item], make: Callable[[Item], Made]) -> Iterator[
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
-        finally:  # the caller may stop early
+        finally:
             for future in waiting:
                 future.cancel()

@@ -1,9 +1,10 @@
 """Fixtures of the small parts that models are tested with."""
 
 import pytest
+from train_fixtures import SmallStore, small_backbone, small_weights
+
 from ferray.model.backbones import BACKBONES
 from ferray.model.weights import Weights
-from train_fixtures import SmallStore, small_backbone, small_weights
 
 
 @pytest.fixture

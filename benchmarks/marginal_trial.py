@@ -1,0 +1,107 @@
+"""What one more trial costs a search beyond its training.
+
+Two searches of the same kind, with few and with many points, are run as a user would run them; the slope between their
+times is the cost of a trial. The training alone is timed in this process, on the same store, with the features cached as
+they are in the search. The difference is the overhead: Tune, proxy, dispatcher, records, checkpoints' bookkeeping, W&B.
+
+    python benchmarks/marginal_trial.py [--few 8] [--many 72] [--epochs 10]
+"""
+
+import argparse
+import dataclasses
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas
+
+from ferray.data.store import Store, StoreWriter, open_store
+from ferray.model.weights import load_weights
+from ferray.recipe import Recipe
+from ferray.train.fit import fit
+
+NUM_FACES = {"train": 256, "validation": 64, "test": 64}
+CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+
+
+def main() -> None:
+    """Time both searches and the training alone, print one line each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--few", type=int, default=8)
+    parser.add_argument("--many", type=int, default=72)
+    parser.add_argument("--epochs", type=int, default=10)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        store = write_store(folder / "store")
+        few = time_search(folder, options.few, options.epochs)
+        many = time_search(folder, options.many, options.epochs)
+        alone = time_training(folder, store, options.many, options.epochs)
+    slope = (many - few) / (options.many - options.few)
+    print(f"search of {options.few} points: {few:.1f} s, of {options.many} points: {many:.1f} s")
+    print(f"a trial of {options.epochs} epochs in the search: {slope:.3f} s, its training alone: {alone:.3f} s")
+    print(f"marginal cost of a trial beyond its training: {slope - alone:.3f} s")
+
+
+def write_store(folder: Path) -> Store:
+    """Noise of 32 pixels: only time matters here."""
+    splits = [split for split, count in NUM_FACES.items() for _ in range(count)]
+    table = pandas.DataFrame({"split": splits, "label": [row % 7 for row in range(len(splits))]})
+    with StoreWriter(folder, num_faces=len(table), size_px=32) as writer:
+        writer.faces[:] = np.random.default_rng(0).integers(0, 256, writer.faces.shape, dtype=np.uint8)
+        writer.finish(
+            table.assign(group=range(len(table)), source="noise"),
+            class_names=CLASSES,
+            dataset="folders",
+            margin=0.0,
+            split=None,
+            seed=0,
+            source_fingerprint="noise",
+            notes=(),
+            skipped={},
+        )
+    return open_store(folder)
+
+
+def rates(num_points: int) -> list[float]:
+    """Learning rates that differ, since equal points would be one trial."""
+    return [float(f"{rate:.6g}") for rate in np.geomspace(1e-5, 1e-3, num_points)]
+
+
+def time_search(folder: Path, num_points: int, epochs: int) -> float:
+    """Seconds of `python -m ferray.search` from start to end."""
+    space = folder / f"points-{num_points}.yaml"
+    space.write_text(
+        "method: grid\nmetric: {name: val_accuracy, goal: maximize}\nparameters:\n"
+        f"  learning_rate: {{values: {rates(num_points)}}}\n  epochs: {{value: {epochs}}}\n  batch_size: {{value: 64}}\n"
+    )
+    asked = [sys.executable, "-m", "ferray.search", "--space", str(space), "--data", str(folder / "store")]
+    begun = time.perf_counter()
+    subprocess.run(
+        [*asked, "--weights", "none", "--out", str(folder / "runs"), "--name", space.stem],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    return time.perf_counter() - begun
+
+
+def time_training(folder: Path, store: Store, num_points: int, epochs: int) -> float:
+    """Seconds a trial of the same points, one after the other in this process, checkpoints written."""
+    weights = load_weights("none", "vgg16")
+    recipe = Recipe(weights="none", precision="float32", image_size=32, epochs=epochs, batch_size=64)
+    seconds = []
+    for number, rate in enumerate(rates(num_points)):
+        one = dataclasses.replace(recipe, learning_rate=rate)
+        begun = time.perf_counter()
+        for _ in fit(one, store, weights, checkpoints=folder / "alone" / str(number), cache=folder / "cache"):
+            pass
+        seconds.append(time.perf_counter() - begun)
+    return float(np.median(seconds))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""ExpW's own layout: a folder of photographs and `label.lst`, one line a face.
+
+    angry_actor_109.jpg 0 14 74 162 102 50.3056 0
+
+is name, face id, top, left, right, bottom, the detector's confidence, label; 91,793 such lines in the whole set, every
+box a square in the original. Begin at `read_expw`; the checks of one line are `_read_line`.
+
+Source: Zhang, Luo, Loy and Tang, "From Facial Expression Recognition to Interpersonal Relation Prediction", 2016.
+"""
+
+import hashlib
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import NoReturn
+
+from ferray.data.sources.rows import CLASS_NAMES, Box, Face, Fault, Source
+from ferray.errors import DataError
+
+FIELDS = ("name", "face id", "top", "left", "right", "bottom", "confidence", "label")
+
+_WORDS = re.compile(r"^(.+)_([^_]+)_(\d+)\.jpg$")  # frightened_by_the_movie_12 has underscores in the emotion
+_INTEGER = re.compile(r"-?[0-9]{1,9}", re.ASCII)
+
+
+def read_expw(images: Path, labels: Path, *, dataset: str = "expw") -> Source:
+    """Read the label file and compare it with the folder of photographs; no photograph is opened.
+
+    Args:
+        images: Folder of the photographs.
+        labels: The label file; a byte-order mark, Windows line ends and blank lines are tolerated.
+        dataset: `expw`, or `demo` where the photographs were drawn.
+
+    Raises:
+        DataError: The folder or the file cannot be read, or the columns are in another order.
+    """
+    if not images.is_dir():
+        raise DataError(str(images), "no such folder of photographs", "Name ExpW's folder `origin`: --images FOLDER")
+    try:
+        content = labels.read_bytes()
+    except OSError as error:
+        way_out = "Name ExpW's list of faces: --labels FILE"
+        raise DataError(str(labels), f"cannot be read: {error.strerror or error}", way_out) from error
+    root = images.resolve()
+    present = {entry.name for entry in root.iterdir()}
+    faces: list[Face] = []
+    faults: list[Fault] = []
+    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        found = _read_line(line, f"{labels}:{number}")
+        if isinstance(found, Face) and not _is_present(found.source, root, present):
+            what = f"there is no photograph {found.source} in {images}"
+            found = Fault("missing photograph", found.place, what, found.source, found.face_id)
+        if isinstance(found, Face):
+            faces.append(found)
+        else:
+            faults.append(found)
+    _check_columns(faces, faults, labels)
+    faces, twice = _leave_out_repeated(faces)
+    return Source(
+        dataset=dataset,
+        root=root,
+        faces=faces,
+        faults=sorted(faults + twice, key=lambda fault: int(fault.place.rpartition(":")[2])),
+        upright=False,
+        label_digest=hashlib.sha256(content).digest(),
+    )
+
+
+class _BadLineError(Exception):
+    """Reason and what is wrong; caught in this file."""
+
+
+def _bad(reason: str, what: str) -> NoReturn:
+    raise _BadLineError(reason, what)
+
+
+def _read_line(line: bytes, place: str) -> Face | Fault:
+    """The face of one line, or what is wrong with it."""
+    name, face_id = "", None
+    try:
+        try:
+            fields = line.decode("utf-8").split()
+        except UnicodeDecodeError as error:
+            _bad("not UTF-8", f"byte {error.start + 1} of the line is 0x{line[error.start]:02x}, which is not UTF-8")
+        if len(fields) != len(FIELDS):
+            _bad("wrong number of fields", f"{len(fields)} fields, not {len(FIELDS)} ({', '.join(FIELDS)})")
+        name = fields[0]
+        _check_name(name)
+        face_id, top, left, right, bottom, label = (_integer(fields[at], FIELDS[at]) for at in (1, 2, 3, 4, 5, 7))
+        if face_id < 0:
+            _bad("not a number", f"face id is {face_id}, below 0")
+        if not 0 <= label < len(CLASS_NAMES):
+            known = ", ".join(f"{number} {word}" for number, word in enumerate(CLASS_NAMES))
+            _bad("unknown label", f"label is {label}; known: {known}")
+        confidence = _finite(fields[6])
+        box = Box(top, left, right, bottom)
+        if right <= left or bottom <= top:
+            _bad("box of zero area", f"the box top {top}, left {left}, right {right}, bottom {bottom} has no area")
+    except _BadLineError as error:
+        reason, what = error.args
+        return Fault(reason, place, what, name, face_id)
+    words = _WORDS.fullmatch(name)
+    columns = {
+        "confidence": confidence,
+        "emotion_word": words[1] if words else "",
+        "subject_word": words[2] if words else "",
+    }
+    return Face(name, face_id, label, place, box=box, columns=columns)
+
+
+def _check_name(name: str) -> None:
+    """Refuse a name that could point out of the folder of photographs."""
+    parts = name.replace("\\", "/").split("/")
+    if PurePosixPath(name).is_absolute() or ":" in parts[0] or "\0" in name:
+        _bad("name outside the folder", f"the photograph's name {name!r} is not a path below the folder")
+    if any(part in ("", ".", "..") for part in parts):
+        _bad("name outside the folder", f"the photograph's name {name!r} leads out of the folder")
+
+
+def _integer(text: str, field: str) -> int:
+    if not _INTEGER.fullmatch(text):
+        _bad("not a number", f"{field} is {text[:40]!r}, not a whole number of up to nine digits")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        _bad("not a number", f"confidence is {text[:40]!r}, not a finite number")
+    return value
+
+
+def _is_present(name: str, root: Path, present: set[str]) -> bool:
+    """Whether the photograph is there, asked of the folder's listing where that can tell."""
+    return name in present if "/" not in name else (root / name).exists()
+
+
+def _check_columns(faces: Sequence[Face], faults: Sequence[Fault], labels: Path) -> None:
+    """Refuse a list whose boxes are not squares: its columns are in another order, and every crop would be wrong.
+
+    In ExpW each of 5,705 boxes looked at is a square to the pixel; read as left, top, right, bottom, half have no area.
+    """
+    flat = sum(fault.reason == "box of zero area" for fault in faults)
+    boxes = [face.box for face in faces if face.box is not None]
+    odd = sum(abs((box.right - box.left) - (box.bottom - box.top)) > 0.25 * box.side_px for box in boxes)
+    if flat + odd >= 20 and 2 * (flat + odd) > len(boxes) + flat:
+        what = f"{flat + odd} of {len(boxes) + flat} boxes are not squares, and ExpW's all are"
+        raise DataError(str(labels), what, f"The columns must be: {', '.join(FIELDS)}")
+
+
+def _leave_out_repeated(faces: Sequence[Face]) -> tuple[list[Face], list[Fault]]:
+    """Two lines for one face: of equal ones the first is kept, of unlike ones none, for nobody knows which is right."""
+    by_key: dict[tuple[str, int], list[Face]] = {}
+    for face in faces:
+        by_key.setdefault((face.source, face.face_id), []).append(face)
+    kept: list[Face] = []
+    faults: list[Fault] = []
+    for (name, face_id), twins in by_key.items():
+        first = twins[0]
+        alike = all((twin.box, twin.label) == (first.box, first.label) for twin in twins)
+        kept += [first] if alike else []
+        for twin in twins[1:] if alike else twins if len(twins) > 1 else []:
+            other = first if twin is not first else twins[1]
+            line = other.place.rpartition(":")[2]
+            what = f"{name} face {face_id} is also in line {line}, with {'the same' if alike else 'another'} box or label"
+            faults.append(Fault("two rows for one face", twin.place, what, name, face_id))
+    return kept, faults

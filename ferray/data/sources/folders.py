@@ -1,0 +1,92 @@
+"""Photographs in folders by class: FER2013, RAF-DB, AffectNet and many others after unpacking.
+
+    IMAGES/train/angry/1.jpg        a tree of train, validation and test, whose split is kept
+    IMAGES/angry/1.jpg              or one tree, still to be split
+
+A folder's name says its class through `ALIASES`; its place in the alphabet never does. Begin at `read_folders`.
+"""
+
+import os
+from pathlib import Path
+
+from ferray.data.sources.rows import CLASS_NAMES, Face, Fault, Source
+from ferray.errors import DataError
+
+ALIASES = {
+    "angry": ("angry", "anger"),
+    "disgust": ("disgust", "disgusted", "disgusting"),
+    "fear": ("fear", "fearful", "afraid", "scared"),
+    "happy": ("happy", "happiness", "joy", "joyful"),
+    "sad": ("sad", "sadness"),
+    "surprise": ("surprise", "surprised"),
+    "neutral": ("neutral", "natural"),
+}
+"""Class to the folder names that mean it, whatever their case."""
+
+SPLIT_ALIASES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "publictest"),
+    "test": ("test", "testing", "privatetest"),
+}
+"""Split to the folder names that mean it; PublicTest and PrivateTest are FER2013's own."""
+
+_CLASS_OF = {alias: name for name, aliases in ALIASES.items() for alias in aliases}
+_SPLIT_OF = {alias: name for name, aliases in SPLIT_ALIASES.items() for alias in aliases}
+
+
+def read_folders(images: Path) -> Source:
+    """List the photographs below a folder with the classes of their folders; no photograph is opened.
+
+    Hidden files, `Thumbs.db`, `desktop.ini` and `__MACOSX` are passed over.
+
+    Raises:
+        DataError: The folder cannot be read, or a folder in it is neither a split nor a class.
+    """
+    if not images.is_dir():
+        raise DataError(str(images), "no such folder of photographs", "Name the top of the tree: --images FOLDER")
+    root = images.resolve()
+    tops = _folders(root)
+    if not tops:
+        known = ", ".join([*SPLIT_ALIASES, *CLASS_NAMES])
+        raise DataError(str(images), "has no folders", f"It needs a folder for each split or each class: {known}")
+    faces: list[Face] = []
+    faults: list[Fault] = []
+    given = [_SPLIT_OF.get(top.name.casefold()) for top in tops]
+    for top, split in zip(tops, given, strict=True):
+        if split is None and any(given):
+            known = ", ".join(sorted(_SPLIT_OF))
+            raise DataError(str(top), "no split, though a folder beside it is one", f"Move it away; known: {known}")
+        for folder in [top] if split is None else _folders(top):
+            _read_class(folder, root, split, faces, faults)
+    return Source(dataset="folders", root=root, faces=faces, faults=faults, upright=True)
+
+
+def _read_class(folder: Path, root: Path, split: str | None, faces: list[Face], faults: list[Fault]) -> None:
+    """Add the photographs of one class's folder and of the folders in it."""
+    name = _CLASS_OF.get(folder.name.casefold())
+    if name is None:
+        known = "; ".join(f"{known}: {', '.join(aliases)}" for known, aliases in ALIASES.items())
+        raise DataError(str(folder), f"{folder.name!r} is no known class", f"Rename it or move it away. Known: {known}")
+    label = CLASS_NAMES.index(name)
+    for parent, folders, files in os.walk(folder):
+        folders.sort()
+        for file in sorted(files + [inner for inner in folders if (Path(parent) / inner).is_symlink()]):
+            if _is_clutter(file):
+                continue
+            path = Path(parent) / file
+            source = path.relative_to(root).as_posix()
+            try:
+                source.encode()
+            except UnicodeEncodeError:
+                shown = os.fsencode(source).decode("utf-8", "backslashreplace")
+                faults.append(Fault("not UTF-8", shown, "the file's name is not UTF-8", shown))
+                continue
+            faces.append(Face(source, 0, label, str(path), split=split))
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not _is_clutter(entry.name))
+
+
+def _is_clutter(name: str) -> bool:
+    return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "desktop.ini")

@@ -1,0 +1,84 @@
+"""The score of an exported model on a split of a store: from the folder alone, so that anybody can repeat it.
+
+Begin at `evaluate`.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferray.data.store import Store
+from ferray.errors import CheckpointError, DataError
+from ferray.report.scores import Scores, score
+from ferray.train.checkpoint import load_model, predict_probabilities
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A model's answers on a split, and what they are worth. Classes are in the model's order."""
+
+    scores: Scores
+    labels: NDArray[np.int64]
+    """Shape (faces,), in the order of the store's rows."""
+    probabilities: NDArray[np.float32]
+    """Shape (faces, classes)."""
+    notes: tuple[str, ...]
+    """What a reader of the score must know, in words."""
+
+
+def evaluate(best_dir: Path, store: Store, split: str, *, device: str = "cpu") -> Evaluation:
+    """Score a model on a split.
+
+    Args:
+        best_dir: The folder `best` of a search, or any that `export_best` wrote.
+        store: The model's own, or another with the same class names in any order.
+        split: `train`, `validation` or `test`.
+        device: `cpu`, or `cuda`, `cuda:1`, ...
+
+    Raises:
+        CheckpointError: The folder holds no model, or the model's answers are no numbers.
+        DataError: The split is empty or unknown, or the class names are not the model's.
+    """
+    rows = store.rows(split)  # before the model: cheap, and a wrong name is told at once
+    model = load_model(best_dir, device=device)
+    to_model = _map_labels(store, model.class_names, best_dir)
+    notes = []
+    if store.class_names != model.class_names:
+        notes.append(f"the store has its classes in another order: {', '.join(store.class_names)}; mapped by name")
+    if store.is_demo:
+        notes.append("demo faces: this score means nothing for real ones")
+    if split != "test":
+        notes.append(f"the {split} split had a part in making the model, if this is its store: an optimistic score")
+    if store.manifest.margin != model.preprocessing.margin:
+        notes.append(
+            f"the store's faces are cut with a margin of {store.manifest.margin:g},"
+            f" the model was trained with {model.preprocessing.margin:g}"
+        )
+
+    labels = to_model[store.labels[rows]]
+    probabilities = predict_probabilities(model, store.faces[rows])
+    if not np.isfinite(probabilities).all():
+        what = "the model's probabilities are not finite"
+        raise CheckpointError(str(best_dir), what, "Export another trial's best epoch")
+    train = store.manifest.counts.get("train", {})
+    scores = score(
+        labels,
+        probabilities,
+        store.groups(split),
+        class_names=model.class_names,
+        train_counts=[train.get(name, 0) for name in model.class_names],
+    )
+    return Evaluation(scores=scores, labels=labels, probabilities=probabilities, notes=tuple(notes))
+
+
+def _map_labels(store: Store, class_names: tuple[str, ...], best_dir: Path) -> NDArray[np.int64]:
+    """The model's class number of each of the store's, shape (classes,)."""
+    if sorted(store.class_names) != sorted(class_names):
+        what = f"its classes are {', '.join(store.class_names)}; those of {best_dir} are {', '.join(class_names)}"
+        raise DataError(str(store.folder), what, "Give a store with the model's classes")
+    return np.asarray([class_names.index(name) for name in store.class_names], dtype=np.int64)

@@ -1,0 +1,361 @@
+"""Pictures of a search and of its best model, as PNG files: written whole or not at all, equal for equal input.
+
+Figures are made without pyplot, which keeps global state; matplotlib is imported when a picture is asked for.
+
+Begin at `heatmap`, `curves` and `confusion`; the kinds of heatmap are below them.
+"""
+
+import io
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferray import storage
+from ferray.report.axes import Axis, describe, in_words, pick_axes, value_text
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap, Normalize
+    from matplotlib.figure import Figure
+
+BEST_COLORS = ("#0072B2", "#D55E00", "#009E73")
+"""Of the three best trials: told apart with every kind of color vision (Okabe and Ito)."""
+
+_GRAY = "#BBBBBB"
+_MOST_CELLS = 24
+"""Values of a parameter beyond which a table of cells cannot be read."""
+_STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "figure.constrained_layout.use": True,
+    "savefig.dpi": 150,
+    "text.parse_math": False,
+}
+
+
+def heatmap(
+    trials: "pandas.DataFrame", file: Path, *, metric: str, maximize: bool, searched: Sequence[str]
+) -> None:
+    """Show what the settings did: the metric by learning rate and batch size, the best of the rest.
+
+    Where these two were not searched, the two parameters with most values take their place. Parameters of which few
+    combinations were tried, as in a random search, become a cloud of points; one parameter becomes a line or bars.
+
+    Args:
+        trials: From `ferray.records.trials_frame`; trials without an epoch, and failed ones, are left out.
+        file: The PNG file.
+        metric: Of validation, for example `val_accuracy`.
+        maximize: Whether a larger metric is better.
+        searched: Names of the parameters that can differ.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    ranked = _rank(trials, metric, maximize)
+    scores = ranked[f"best_{metric}"].to_numpy(dtype=np.float64)
+    axes = pick_axes(ranked, searched)
+    with _written(file) as figure:
+        if not len(ranked):
+            _say_empty(figure, f"No trial has a {in_words(metric)}")
+        elif len(axes) < 2:
+            _draw_line(figure, ranked, axes, scores, metric)
+        elif _is_table(axes[0], axes[1]):
+            _draw_table(figure, axes, scores, metric, maximize)
+        else:
+            _draw_cloud(figure, axes, scores, metric, maximize)
+        if len(ranked):
+            figure.suptitle(_best_line(ranked, axes, scores), fontsize=9, x=0.01, ha="left", color="#444444")
+
+
+def curves(
+    epochs: "pandas.DataFrame",
+    trials: "pandas.DataFrame",
+    file: Path,
+    *,
+    metric: str,
+    maximize: bool,
+    searched: Sequence[str],
+) -> None:
+    """Show the course of training: the metric and the losses by epoch, the three best trials in color.
+
+    Args:
+        epochs: From `ferray.records.epochs_frame`.
+        trials: From `ferray.records.trials_frame`, of the same records.
+        file: The PNG file.
+        metric: Of validation, for example `val_accuracy`.
+        maximize: Whether a larger metric is better.
+        searched: Names of the parameters that can differ.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    ranked = _rank(trials, metric, maximize)
+    best = ranked[: len(BEST_COLORS)]
+    axes = pick_axes(ranked, searched)
+    with _written(file, size=(11, 5.2)) as figure:
+        if not len(epochs) or not len(ranked):
+            _say_empty(figure, "No trial has an epoch")
+            return
+        left, right = figure.subplots(1, 2)
+        rows = dict(iter(epochs.groupby("trial_id", sort=False)))
+        names = best["trial_id"].tolist()
+        for name, row in rows.items():
+            if name not in names:
+                left.plot(row["epoch"], row[metric], color=_GRAY, linewidth=0.7, **_dot(row))
+                right.plot(row["epoch"], row["val_loss"], color=_GRAY, linewidth=0.7, **_dot(row))
+        for place, name in reversed(list(enumerate(names))):  # the best last, on top
+            row, color = rows[name], BEST_COLORS[place]
+            setting = describe(place, axes)
+            label = f"trial {best['number'].iloc[place]}" + (f": {setting}" if setting else "")
+            left.plot(row["epoch"], row[metric], color=color, linewidth=1.8, label=textwrap.fill(label, 110), **_dot(row))
+            at = row["epoch"] == best["best_epoch"].iloc[place]
+            left.plot(row["epoch"][at], row[metric][at], "o", color=color, markersize=7, markeredgecolor="white")
+            right.plot(row["epoch"], row["train_loss"], color=color, linewidth=1.4, linestyle="--", **_dot(row))
+            right.plot(row["epoch"], row["val_loss"], color=color, linewidth=1.8, **_dot(row))
+        left.set_title(f"{in_words(metric).capitalize()} by epoch, dot: best epoch", loc="left")
+        right.set_title("Loss by epoch, solid: validation, dashed: training", loc="left")
+        left.set_ylabel(in_words(metric))
+        right.set_ylabel("cross-entropy loss (nats)")
+        _limit_losses(right, epochs, names)
+        for panel in (left, right):
+            panel.set_xlabel("epoch")
+            panel.xaxis.get_major_locator().set_params(integer=True)
+            panel.set_xlim(left=min(0.9, 1), right=max(epochs["epoch"].max() + 0.1, 1.1))
+            panel.grid(color="#EEEEEE")
+        handles, labels = left.get_legend_handles_labels()
+        others = len(rows) - len(names)
+        title = "best trials" + (f"; gray: the other {others}" if others else "")
+        figure.legend(
+            handles[::-1], labels[::-1], loc="outside lower left", frameon=False, title=title, alignment="left"
+        )
+
+
+def confusion(matrix: NDArray[np.int64], class_names: Sequence[str], file: Path, *, title: str) -> None:
+    """Show which class was taken for which: counts, and shares of the label's faces.
+
+    Args:
+        matrix: Counts, shape (classes, classes); rows are labels, columns predictions.
+        class_names: In the order of the matrix.
+        file: The PNG file.
+        title: One line above the picture.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    totals = matrix.sum(axis=1)
+    shares = matrix / np.maximum(1, totals)[:, None]
+    side = 1.6 + 0.85 * len(class_names)
+    with _written(file, size=(side + 1.2, side)) as figure:
+        panel = figure.subplots()
+        image = panel.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal")
+        for row, column in np.ndindex(*matrix.shape):
+            text = f"{matrix[row, column]:,}\n{shares[row, column]:.0%}" if totals[row] else "0"
+            color = "white" if shares[row, column] > 0.55 else "#222222"
+            weight = "bold" if row == column else "normal"
+            panel.text(column, row, text, ha="center", va="center", color=color, fontsize=9, fontweight=weight)
+        names = [f"{name}\n({total:,})" for name, total in zip(class_names, totals, strict=True)]
+        panel.set_xticks(range(len(class_names)), labels=list(class_names), rotation=30, ha="right")
+        panel.set_yticks(range(len(class_names)), labels=names)
+        panel.set_xlabel("predicted")
+        panel.set_ylabel("label (faces)")
+        panel.set_title(title, loc="left")
+        panel.spines[:].set_visible(False)
+        figure.colorbar(image, ax=panel, label="share of the label's faces", shrink=0.8)
+
+
+def _draw_table(figure: "Figure", axes: Sequence[Axis], scores: NDArray[np.float64], metric: str, maximize: bool) -> None:
+    """Two parameters as columns and rows; a cell is the best of its trials."""
+    across, up = axes[:2]
+    shape = (len(up.values), len(across.values))
+    best, num = np.full(shape, np.nan), np.zeros(shape, dtype=np.int64)
+    for x, y, score in zip(across.places, up.places, scores, strict=True):  # best first: the first of a cell stays
+        best[y, x] = score if not num[y, x] else best[y, x]
+        num[y, x] += 1
+    figure.set_size_inches(max(5.5, 2.6 + 1.05 * shape[1]), max(3.4, 1.9 + 0.75 * shape[0]))
+    panel = figure.subplots()
+    colors, scale = _colors(scores, maximize)
+    panel.set_facecolor("#F0F0F0")
+    image = panel.imshow(np.ma.masked_invalid(best), cmap=colors, norm=scale, aspect="auto", origin="lower")
+    for y, x in np.ndindex(*shape):
+        if num[y, x]:
+            text = f"{best[y, x]:.3f}" + (f"\nn = {num[y, x]}" if num[y, x] > 1 else "")
+            panel.text(x, y, text, ha="center", va="center", color=_ink(colors(scale(best[y, x]))), fontsize=9)
+    _frame(panel, int(across.places[0]), int(up.places[0]))
+    panel.set_xticks(range(shape[1]), labels=across.texts, rotation=0 if shape[1] < 9 else 45)
+    panel.set_yticks(range(shape[0]), labels=up.texts)
+    panel.set_xlabel(across.title)
+    panel.set_ylabel(up.title)
+    panel.spines[:].set_visible(False)
+    panel.tick_params(length=0)
+    panel.set_title(_title(metric, axes, 2) + _of_the_rest(axes[2:]), loc="left")
+    figure.colorbar(image, ax=panel, label=_scale_label(metric, maximize))
+
+
+def _draw_cloud(figure: "Figure", axes: Sequence[Axis], scores: NDArray[np.float64], metric: str, maximize: bool) -> None:
+    """Two parameters as coordinates, a point a trial."""
+    figure.set_size_inches(7.6, 5.2)
+    panel = figure.subplots()
+    colors, scale = _colors(scores, maximize)
+    across, up = axes[:2]
+    x, y = across.positions()[::-1], up.positions()[::-1]  # the best last, on top
+    points = panel.scatter(x, y, c=scores[::-1], cmap=colors, norm=scale, s=70, edgecolor="white", linewidth=0.6)
+    panel.scatter(x[-1], y[-1], s=190, facecolor="none", edgecolor=BEST_COLORS[1], linewidth=2)
+    _scale_axis(panel, across, "x")
+    _scale_axis(panel, up, "y")
+    panel.grid(color="#EEEEEE")
+    panel.set_axisbelow(True)
+    panel.set_title(_title(metric, axes, 2) + ", a point a trial, ring: best", loc="left")
+    figure.colorbar(points, ax=panel, label=_scale_label(metric, maximize))
+
+
+def _draw_line(
+    figure: "Figure", ranked: "pandas.DataFrame", axes: Sequence[Axis], scores: NDArray[np.float64], metric: str
+) -> None:
+    """One parameter: a line where it is a number, bars where it is not; bars of trials where nothing was searched."""
+    figure.set_size_inches(6.4, 4.2)
+    panel = figure.subplots()
+    if axes and axes[0].is_numeric:
+        x = axes[0].positions()
+        order = np.argsort(x)
+        panel.plot(x[order], scores[order], "-o", color=BEST_COLORS[0])
+        panel.plot(x[0], scores[0], "o", markersize=14, markerfacecolor="none", color=BEST_COLORS[1], markeredgewidth=2)
+        for place in order if len(order) <= 12 else [0]:
+            panel.annotate(
+                f"{scores[place]:.3f}", (x[place], scores[place]), (0, 10), textcoords="offset points", ha="center"
+            )
+        _scale_axis(panel, axes[0], "x")
+        panel.margins(y=0.2)
+        panel.grid(color="#EEEEEE")
+        panel.set_title(_title(metric, axes, 1) + ", ring: best", loc="left")
+    else:
+        names = axes[0].texts if axes else [f"trial {number}" for number in ranked["number"]]
+        places = axes[0].places if axes else np.arange(len(ranked))
+        colors = [BEST_COLORS[0] if rank else BEST_COLORS[1] for rank in range(len(scores))]
+        bars = panel.bar(places, scores, color=colors, width=0.6)
+        panel.bar_label(bars, fmt="%.3f", padding=2)
+        panel.set_xticks(range(len(names)), labels=names, rotation=0 if len(names) < 7 else 45)
+        panel.set_xlabel(axes[0].title if axes else "")
+        panel.set_xlim(-1, len(names))
+        panel.set_title(_title(metric, axes, 1), loc="left")
+    panel.set_ylabel(in_words(metric))
+
+
+def _rank(trials: "pandas.DataFrame", metric: str, maximize: bool) -> "pandas.DataFrame":
+    """Trials that count, best first, as `ferray.records.rank` has them."""
+    column = f"best_{metric}"
+    counted = trials[trials[column].notna() & (trials["state"] != "failed")]
+    return counted.sort_values([column, "best_epoch", "number"], ascending=[not maximize, True, True])
+
+
+def _is_table(across: Axis, up: Axis) -> bool:
+    """Whether at least half of the combinations were tried, or there is no number to make a scale of."""
+    if not (across.is_numeric or up.is_numeric):
+        return True
+    sides = len(across.values), len(up.values)
+    tried = len(set(zip(across.places.tolist(), up.places.tolist(), strict=True)))
+    return max(sides) <= _MOST_CELLS and 2 * tried >= sides[0] * sides[1]
+
+
+def _colors(scores: NDArray[np.float64], maximize: bool) -> tuple["Colormap", "Normalize"]:
+    """Bright is better; an even scale between the worst and the best."""
+    import matplotlib
+    from matplotlib.colors import Normalize
+
+    low, high = float(scores.min()), float(scores.max())
+    if high - low < 1e-9:
+        low, high = low - 0.01, high + 0.01
+    return matplotlib.colormaps["viridis" if maximize else "viridis_r"], Normalize(low, high)
+
+
+def _scale_axis(panel: "Axes", axis: Axis, side: str) -> None:
+    """Scale, ticks and title of a coordinate."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter, NullLocator
+
+    ruler = panel.xaxis if side == "x" else panel.yaxis
+    (panel.set_xlabel if side == "x" else panel.set_ylabel)(axis.title)
+    few = len(axis.values) <= 8
+    if not axis.is_numeric:
+        ruler.set_major_locator(FixedLocator(list(range(len(axis.values)))))
+        ruler.set_major_formatter(FuncFormatter(lambda place, _: axis.texts[int(place)]))
+        return
+    if axis.is_log:
+        (panel.set_xscale if side == "x" else panel.set_yscale)("log")
+        ruler.set_minor_formatter(NullFormatter())
+    if few:
+        ruler.set_major_locator(FixedLocator(list(axis.values)))
+        ruler.set_minor_locator(NullLocator())
+    ruler.set_major_formatter(FuncFormatter(lambda value, _: value_text(float(value))))
+
+
+def _limit_losses(panel: "Axes", epochs: "pandas.DataFrame", best: Sequence[str]) -> None:
+    """Keep a trial whose loss exploded from flattening all others."""
+    of_best = epochs[epochs["trial_id"].isin(list(best))]
+    usual = max(of_best["val_loss"].max(), of_best["train_loss"].max(), epochs["val_loss"].median())
+    if epochs["val_loss"].max() > 3 * usual:
+        panel.set_ylim(0, 1.5 * usual)
+        panel.text(0.99, 0.98, "higher losses are cut off", transform=panel.transAxes, ha="right", va="top", fontsize=8)
+
+
+def _title(metric: str, axes: Sequence[Axis], num: int) -> str:
+    names = " and ".join(axis.title for axis in axes[:num])
+    return f"{in_words(metric).capitalize()}" + (f" by {names}" if names else "")
+
+
+def _of_the_rest(rest: Sequence[Axis]) -> str:
+    return f"\nbest over {', '.join(axis.title for axis in rest)}" if rest else ""
+
+
+def _best_line(ranked: "pandas.DataFrame", axes: Sequence[Axis], scores: NDArray[np.float64]) -> str:
+    """The best trial in words."""
+    first = ranked.iloc[0]
+    settings = describe(0, axes)
+    text = f"best of {len(ranked)}: trial {first['number']}, {scores[0]:.3f} in epoch {first['best_epoch']:.0f}"
+    return textwrap.fill(text + (f" ({settings})" if settings else ""), 100)
+
+
+def _scale_label(metric: str, maximize: bool) -> str:
+    return f"{in_words(metric)} ({'higher' if maximize else 'lower'} is better)"
+
+
+def _ink(color: tuple[float, float, float, float]) -> str:
+    """Black or white, whichever reads better on a color."""
+    red, green, blue, _ = color
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+
+
+def _frame(panel: "Axes", x: int, y: int) -> None:
+    from matplotlib.patches import Rectangle
+
+    panel.add_patch(Rectangle((x - 0.48, y - 0.47), 0.96, 0.94, fill=False, edgecolor=BEST_COLORS[1], linewidth=2.5))
+
+
+def _dot(row: "pandas.DataFrame") -> dict[str, Any]:
+    """A line of one point is no line: mark it."""
+    return {"marker": "o", "markersize": 4} if len(row) == 1 else {}
+
+
+def _say_empty(figure: "Figure", text: str) -> None:
+    figure.text(0.5, 0.5, text, ha="center", va="center")
+
+
+@contextmanager
+def _written(file: Path, *, size: tuple[float, float] = (6.4, 4.8)) -> Iterator["Figure"]:
+    """A figure in the project's style, which becomes a PNG file when the block ends."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_STYLE):
+        figure = Figure(figsize=size)
+        yield figure
+        data = io.BytesIO()
+        figure.savefig(data, format="png", metadata={"Software": None})
+    storage.write_bytes(file, data.getvalue())

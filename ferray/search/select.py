@@ -1,0 +1,136 @@
+"""What comes out of a search: the tables, the pictures, the best model and its one test score.
+
+Begin at `write_tables` and `select_best`. The test split is read here and nowhere else in a search, once for a best trial;
+every reading is on record in `search.json`.
+"""
+
+import datetime
+import logging
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ferray import storage
+from ferray.data.store import Store
+from ferray.errors import SearchError, StorageError
+from ferray.model.weights import Weights
+from ferray.records import Run, TrialRecord, epochs_frame, rank, trials_frame
+from ferray.report import plots
+from ferray.report.card import model_card
+from ferray.report.evaluate import evaluate
+from ferray.space import Space
+from ferray.train.checkpoint import export_best
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best trial of a search and what its model came to."""
+
+    record: TrialRecord
+    metrics: Mapping[str, Any] | None
+    """As in `best/metrics.json`; None where the store has no test split."""
+
+
+def write_tables(run: Run, records: Sequence[TrialRecord], space: Space) -> list[Path]:
+    """The table of all trials as Parquet and CSV, the heatmap and the curves.
+
+    Returns:
+        The files; no pictures where no trial has an epoch.
+    """
+    trials, epochs = trials_frame(records), epochs_frame(records)
+    files = [run.folder / "trials.parquet", run.folder / "trials.csv"]
+    storage.write_bytes(files[0], trials.to_parquet(index=False))
+    storage.write_bytes(files[1], trials.to_csv(index=False).encode())
+    if len(epochs):
+        pictures = [run.folder / "heatmap.png", run.folder / "curves.png"]
+        metric, maximize = space.metric.name, space.metric.goal == "maximize"
+        plots.heatmap(trials, pictures[0], metric=metric, maximize=maximize, searched=space.searched)
+        plots.curves(epochs, trials, pictures[1], metric=metric, maximize=maximize, searched=space.searched)
+        files += pictures
+    return files
+
+
+def select_best(
+    run: Run, records: Sequence[TrialRecord], store: Store, weights: Mapping[str, Weights], search: dict[str, Any]
+) -> Best:
+    """Name the best trial, export its best epoch, and read the test split once for it.
+
+    A search that is run again and ends with the same best trial keeps its score: the split is not read again.
+
+    Args:
+        run: The search's folder; `best/` is written, and the reading noted in `search.json`.
+        records: All trials.
+        store: With the sealed test split.
+        weights: By backbone.
+        search: The value of `search.json`, changed here.
+
+    Raises:
+        SearchError: No trial has an epoch.
+    """
+    ranked = rank(records)
+    if not ranked:
+        reasons = sorted({record.reason.splitlines()[0] for record in records if record.reason})
+        raise SearchError(str(run.folder), "no trial came to an epoch", "; ".join(reasons) or "See the trials' records")
+    best = ranked[0]
+    row = best.best()
+    assert row is not None
+    named = {"trial_id": best.trial_id, "number": best.number, "epoch": row.epoch, "score": best.score()}
+    if search.get("best") == named and (run.best_dir / "model.safetensors").exists():
+        known = run.best_dir / "metrics.json"
+        return Best(best, storage.read_json(known) if known.exists() else None)
+    part = Path(tempfile.mkdtemp(dir=run.folder, prefix=".best-"))
+    try:
+        export_best(
+            part,
+            checkpoints=run.trial_dir(best.trial_id),
+            recipe=best.recipe,
+            store=store,
+            weights=weights[best.recipe.backbone],
+        )
+        metrics = _read_test_split(run, part, store, search, best)
+        card = model_card(
+            name=run.name,
+            recipe=best.recipe,
+            class_names=store.class_names,
+            manifest=store.manifest,
+            metrics=metrics,
+            num_trials=len(records),
+            validation=row,
+            search_command=search["command"],
+            data_dir=store.folder.name,
+            weights=search["options"]["weights"],
+        )
+        storage.write_bytes(part / "README.md", card.encode())
+        part.chmod(0o755)
+        shutil.rmtree(run.best_dir, ignore_errors=True)
+        part.replace(run.best_dir)
+    except OSError as error:
+        raise StorageError(str(run.best_dir), f"cannot be written: {error}", "Free space, then resume the search") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    run.write_search(search | {"best": named})
+    search["best"] = named
+    return Best(best, metrics)
+
+
+def _read_test_split(
+    run: Run, best_dir: Path, store: Store, search: dict[str, Any], best: TrialRecord
+) -> Mapping[str, Any] | None:
+    """The one score, with its confusion matrix as JSON and picture; noted before it is known."""
+    if not any(store.manifest.counts["test"].values()):
+        log.warning("%s has no test split: the best model has no test score", store.folder)
+        return None
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    search["test_readings"].append({"time": now, "trial_id": best.trial_id})
+    run.write_search(search)
+    scores = evaluate(best_dir, store, "test").scores
+    metrics = scores.to_json()
+    storage.write_json(best_dir / "metrics.json", metrics)
+    title = f"Test split, {metrics['n']:,} faces: accuracy {metrics['accuracy']:.3f}"
+    plots.confusion(scores.confusion, store.class_names, best_dir / "confusion.png", title=title)
+    return metrics

@@ -1,0 +1,29 @@
+"""Search spaces: W&B sweep files, checked, as points and recipes.
+
+    find_space     a name or a path to a file
+    read_space     the file, checked as W&B checks sweeps and strictly against the recipe, to a `Space`
+    points         a grid's points in order, or random ones; TPE suggests its own
+    to_recipe      a point to the `Recipe` that is trained
+
+Read `definition` first, then `reading`; `settings` reads the parameters, `parameter` is what each draws, `sampling`
+makes the points.
+Everything here is light: `--dry-run` and every usage error need no more.
+"""
+
+from ferray.space.definition import Hyperband, Metric, Space
+from ferray.space.parameter import Parameter
+from ferray.space.reading import find_space, parse_settings, read_space
+from ferray.space.sampling import num_points, points, to_recipe
+
+__all__ = [
+    "Hyperband",
+    "Metric",
+    "Parameter",
+    "Space",
+    "find_space",
+    "num_points",
+    "parse_settings",
+    "points",
+    "read_space",
+    "to_recipe",
+]

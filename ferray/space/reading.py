@@ -1,0 +1,264 @@
+"""A sweep file, from its bytes to a checked `Space`.
+
+It is checked as W&B checks sweeps, and strictly against the recipe: a parameter must be one of its fields, and every
+value that can come out must be one that it accepts. What W&B would do with a file and ferray cannot is refused with the
+reason; what only concerns W&B's agents (`program`, `command` and the like) is accepted and has no effect.
+
+Begin at `read_space`; the parameters are in `ferray.space.settings`.
+"""
+
+import difflib
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+from ferray.errors import SpaceError
+from ferray.recipe import METRICS, Recipe
+from ferray.space.definition import Hyperband, Method, Metric, Space
+from ferray.space.nodes import Node, describe, read_yaml, to_node
+from ferray.space.parameter import Parameter
+from ferray.space.sampling import check_combinations
+from ferray.space.settings import flatten, read_parameter
+
+log = logging.getLogger(__name__)
+
+MAX_BYTES = 1_000_000
+"""A larger file is no sweep file."""
+
+_IGNORED = ("apiVersion", "kind", "name", "description", "program", "command", "job", "image_uri", "controller")
+_READ = ("method", "metric", "parameters", "early_terminate", "run_cap", "project", "entity")
+
+
+def find_space(name_or_path: str) -> Path:
+    """The file of a space: a path, or the name of one in `search_spaces/` here or among those shipped.
+
+    Raises:
+        SpaceError: There is none; the known names are listed, the nearest is offered.
+    """
+    given = Path(name_or_path).expanduser()
+    folders = (Path("search_spaces"), _shipped_dir())
+    for path in (given, *(folder / f"{name_or_path}.yaml" for folder in folders)):
+        if path.is_file():
+            return path
+    known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
+    hint = _nearest(given.stem, known)
+    raise SpaceError(
+        f"--space {name_or_path}", "no such file or space", f"{hint}Known: {', '.join(known)}, or any file"
+    )
+
+
+def read_space(path: Path, overrides: Mapping[str, Any] | None = None) -> Space:
+    """Read and check a sweep file.
+
+    Args:
+        path: The file.
+        overrides: Settings of `--set`: a value, or a list of values, in place of what the file says of it.
+
+    Raises:
+        SpaceError: The file cannot be read, or is no sweep file, or goes against the recipe.
+    """
+    file = _short(path)
+    text = _read_text(path, file)
+    top = read_yaml(text, file=file)
+    keys = top.mapping()
+    for key, node in keys.items():
+        if key not in _READ + _IGNORED:
+            raise _unknown_key(key, node)
+    method = _read_method(top)
+    metric = _read_metric(top, method)
+    parameters = _read_parameters(top, method, overrides or {})
+    space = Space(
+        name=path.stem,
+        file=file,
+        text=text,
+        method=method,
+        metric=metric,
+        parameters=parameters,
+        run_cap=keys["run_cap"].integer(at_least=1) if "run_cap" in keys else None,
+        early_terminate=_read_hyperband(keys["early_terminate"], parameters) if "early_terminate" in keys else None,
+        project=keys["project"].text() if "project" in keys else None,
+        entity=keys["entity"].text() if "entity" in keys else None,
+    )
+    _check_monitor(space)
+    check_combinations(space)
+    if method == "bayes" and not space.searched:
+        raise keys["parameters"].error("has nothing to search", "Give a parameter several values or a range")
+    return space
+
+
+def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """The values of `--set KEY=VALUE` options, read as a space file would read them.
+
+    Raises:
+        SpaceError: No `=`, no value, a name given twice, or not YAML.
+    """
+    values: dict[str, Any] = {}
+    for setting in settings:
+        where = f"--set {setting}"
+        name, sign, text = (part.strip() for part in setting.partition("="))
+        if not sign or not name or not text:
+            raise SpaceError(where, "not of the form KEY=VALUE", "For example --set epochs=5, --set hidden_units=null")
+        if name in values:
+            raise SpaceError(where, f"{name} is given twice", f"For a list: --set '{name}=[A, B]'")
+        values[name] = read_yaml(text, file=where).plain()
+    return values
+
+
+def _read_text(path: Path, file: str) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SpaceError(file, f"cannot be read: {error.strerror or error}", "Check the name") from error
+    if len(data) > MAX_BYTES:
+        raise SpaceError(file, f"{len(data):,} bytes, which is no sweep file", "Check the name")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise SpaceError(f"{file}:{line}", f"not UTF-8: byte 0x{data[error.start]:02x}", "Save it as UTF-8") from error
+
+
+def _read_method(top: Node) -> Method:
+    node = top.mapping().get("method")
+    if node is None:
+        raise top.error("method is missing", "Add `method: grid`, `random` or `bayes`")
+    if node.value == "custom":
+        raise node.error("is 'custom': its points come from a program", "Use grid, random or bayes")
+    if node.value not in get_args(Method):
+        raise node.error(f"is {describe(node.value)}", "Use grid, random or bayes")
+    return cast(Method, node.value)
+
+
+def _read_metric(top: Node, method: Method) -> Metric:
+    keys = top.mapping()
+    if "metric" not in keys:
+        if method == "bayes" or "early_terminate" in keys:
+            reason = "method bayes" if method == "bayes" else "early_terminate"
+            raise top.error(
+                f"metric is missing, which {reason} needs", "Add metric: {name: val_accuracy, goal: maximize}"
+            )
+        return Metric(name="val_accuracy", goal="maximize")
+    node = keys["metric"]
+    parts = node.mapping()
+    for key, child in parts.items():
+        if key in ("impute", "impute_while_running"):
+            log.warning(
+                "%s: %s has no effect: failed trials are told to the searcher as such", child.where, child.place
+            )
+        elif key == "target":
+            raise child.error(
+                "is not supported: a search ends with its points", "Leave it out; run_cap limits the trials"
+            )
+        elif key not in ("name", "goal"):
+            raise child.error("is unknown", "A metric has a name and a goal")
+    if "name" not in parts:
+        raise node.error("has no name", f"Use one of {', '.join(METRICS)}")
+    name = parts["name"].value
+    if name not in METRICS:
+        hint = _nearest(str(name), METRICS)
+        raise parts["name"].error(f"is {describe(name)}, which no epoch reports", f"{hint}Known: {', '.join(METRICS)}")
+    goal: Literal["minimize", "maximize"] = "minimize" if name == "val_loss" else "maximize"
+    given = parts["goal"] if "goal" in parts else Node("minimize", node.where, "metric.goal, left out,")  # as in W&B
+    if given.value not in ("maximize", "minimize"):
+        raise given.error(f"is {describe(given.value)}", "Use maximize or minimize")
+    if given.value != goal:
+        raise given.error(f"is {given.value!r}, but the best {name} is the {_extreme(goal)}", f"Write `goal: {goal}`")
+    return Metric(name=name, goal=goal)
+
+
+def _extreme(goal: str) -> str:
+    return "largest" if goal == "maximize" else "smallest"
+
+
+def _read_parameters(top: Node, method: Method, overrides: Mapping[str, Any]) -> tuple[Parameter, ...]:
+    keys = top.mapping()
+    if "parameters" not in keys:
+        raise top.error("parameters is missing", "Add `parameters:`, and below it a setting of the recipe")
+    nodes = flatten(keys["parameters"])
+    for name, value in overrides.items():
+        where, key = f"--set {name}", "values" if isinstance(value, list) else "value"
+        nodes |= flatten(to_node({name: {key: value}}, where=where, place=""))
+    return tuple(read_parameter(name, node, method=method) for name, node in nodes.items())
+
+
+def _read_hyperband(node: Node, parameters: tuple[Parameter, ...]) -> Hyperband:
+    keys = node.mapping()
+    for key, child in keys.items():
+        if key not in ("type", "min_iter", "max_iter", "s", "eta", "strict"):
+            raise child.error("is unknown", "early_terminate has type, min_iter or max_iter and s, eta, strict")
+    if "type" not in keys or keys["type"].value != "hyperband":
+        found = keys.get("type", node)
+        raise found.error(f"is {describe(found.value)}, no rule for stopping early", "Write `type: hyperband`")
+    if "strict" in keys and not isinstance(keys["strict"].value, bool):
+        raise keys["strict"].error(f"is {describe(keys['strict'].value)}", "Write true or false")
+    if "strict" in keys and keys["strict"].value is False:
+        log.warning("%s: strict: false has no effect: a rung judges the epoch itself", keys["strict"].where)
+    eta = float(keys["eta"].number()) if "eta" in keys else 3.0
+    if eta <= 1:
+        raise keys["eta"].error(f"is {eta:g}", "Write a number above 1; 3 is usual")
+    epochs = _most_epochs(parameters)
+    if "max_iter" in keys:
+        return _from_the_end(node, eta, epochs)
+    if "min_iter" not in keys:
+        raise node.error("has neither min_iter nor max_iter", "Write min_iter: the first epoch that may be the last")
+    if "s" in keys:
+        raise keys["s"].error("goes with max_iter", "Leave it out")
+    min_iter = keys["min_iter"].integer(at_least=1)
+    if min_iter >= epochs:
+        log.warning("%s: no trial is stopped early: min_iter is %d, epochs %d", node.where, min_iter, epochs)
+    return Hyperband(min_iter=min_iter, max_iter=max(epochs, min_iter), eta=eta)
+
+
+def _from_the_end(node: Node, eta: float, epochs: int) -> Hyperband:
+    """W&B's second form: rungs at max_iter/eta, max_iter/eta**2, ..., s of them."""
+    keys = node.mapping()
+    if "min_iter" in keys:
+        raise keys["min_iter"].error("goes without max_iter", "Leave one of the two out")
+    if "s" not in keys:
+        raise node.error("has max_iter but not s, the number of rungs", "Write s, or min_iter instead of max_iter")
+    max_iter, rungs = keys["max_iter"].integer(at_least=2), keys["s"].integer(at_least=1)
+    if max_iter < epochs:
+        raise keys["max_iter"].error(f"is {max_iter}, but trials have up to {epochs} epochs", "Make the two equal")
+    while rungs and max_iter / eta**rungs < 1:
+        rungs -= 1
+    if not rungs:
+        raise keys["max_iter"].error(f"is {max_iter}, less than eta", "Raise max_iter, or lower eta")
+    return Hyperband(min_iter=int(max_iter / eta**rungs), max_iter=max_iter, eta=eta)
+
+
+def _most_epochs(parameters: tuple[Parameter, ...]) -> int:
+    found = next((parameter.largest for parameter in parameters if parameter.name == "epochs"), None)
+    return int(Recipe().epochs if found is None else found)
+
+
+def _check_monitor(space: Space) -> None:
+    for parameter in space.parameters:
+        if parameter.name == "monitor" and parameter.values != (space.metric.name,):
+            what = f"monitor is not the space's metric, {space.metric.name}"
+            raise SpaceError(parameter.where, what, "Leave monitor out, or change metric.name in the file")
+
+
+def _unknown_key(key: str, node: Node) -> SpaceError:
+    if key in ("scheduler", "metrics"):
+        return node.error("goes with `method: custom`, which is not supported", "Leave it out; name one metric")
+    return node.error("is no key of a sweep file", f"{_nearest(key, _READ)}Known: {', '.join(_READ + _IGNORED)}")
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"Did you mean {near[0]!r}? " if near else ""
+
+
+def _shipped_dir() -> Path:
+    """Inside an installed package; at the top of a clone."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "search_spaces"
+    return inside if inside.is_dir() else package.parent / "search_spaces"
+
+
+def _short(path: Path) -> str:
+    """A path as a person in this folder would type it."""
+    relative = os.path.relpath(path)
+    return str(path) if relative.startswith("..") else relative

@@ -1,0 +1,116 @@
+"""From a space to its points, and from a point to a recipe.
+
+A point is a dict of settings, one for every parameter. A grid's points come with the last parameter changing fastest;
+a random point depends on the seed and its number alone, and a parameter's draw on no other parameter.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from itertools import count
+from random import Random
+from typing import Any
+
+from ferray.errors import RecipeError, SpaceError
+from ferray.recipe import Recipe, make_recipe
+from ferray.space.definition import Space
+
+MAX_DRAWS = 1000
+"""Draws for one point after which the distributions are taken to miss what a recipe accepts."""
+
+
+def points(space: Space, *, seed: int) -> Iterator[dict[str, Any]]:
+    """The points of a grid or a random space, at most `run_cap`; without end for a random space that has none.
+
+    Args:
+        space: Whose method is not `bayes`.
+        seed: Of the draws; a grid needs none.
+
+    Raises:
+        ValueError: The method is `bayes`: its points are suggested while the search runs.
+        SpaceError: The distributions hardly ever give what a recipe accepts.
+    """
+    if space.method == "bayes":
+        raise ValueError("the points of a bayes space are suggested while the search runs")
+    total = num_points(space)
+    for index in count() if total is None else range(total):
+        yield _grid_point(space, index) if space.method == "grid" else _random_point(space, seed, index)
+
+
+def num_points(space: Space) -> int | None:
+    """How many points there will be at most; None for no limit."""
+    if space.method != "grid":
+        return space.run_cap
+    total = math.prod(parameter.num_values or 1 for parameter in space.parameters)
+    return total if space.run_cap is None else min(total, space.run_cap)
+
+
+def to_recipe(space: Space, point: Mapping[str, Any], *, seed: int) -> Recipe:
+    """The recipe of a point.
+
+    Args:
+        space: Gives the settings that have one value, and the metric to monitor.
+        point: May leave out what has one value; what it leaves out otherwise takes the recipe's default.
+        seed: Of the training run, unless the space has its own.
+
+    Raises:
+        SpaceError: The point is no recipe; cannot be for a point of `points`.
+    """
+    known = {parameter.name: parameter for parameter in space.parameters}
+    fixed = {parameter.name: parameter.value_at(0) for parameter in space.parameters if parameter.num_values == 1}
+    given = {name: known[name].settle(value) if name in known else value for name, value in point.items()}
+    values = {"seed": seed, **fixed, **given, "monitor": space.metric.name}
+    try:
+        return make_recipe(values, where=space.file)
+    except RecipeError as error:
+        raise SpaceError(*error.args) from error
+
+
+def check_combinations(space: Space) -> None:
+    """Try the rules between fields on the ends of all parameters, two at a time.
+
+    Raises:
+        SpaceError: A point would be no recipe.
+    """
+    ends = {parameter.name: parameter.ends() for parameter in space.parameters if parameter.ends()}
+    first = {name: values[0] for name, values in ends.items()}
+    _try(space, first)
+    names = [name for name, values in ends.items() if len(values) > 1]
+    for place, one in enumerate(names):
+        for other in names[place:]:
+            for value in ends[one]:
+                for other_value in ends[other]:
+                    _try(space, {**first, one: value, other: other_value})
+
+
+def _try(space: Space, point: Mapping[str, Any]) -> None:
+    try:
+        to_recipe(space, point, seed=0)
+    except SpaceError as error:
+        what = error.args[1]
+        places = (parameter.where for parameter in space.parameters if parameter.name in what)
+        raise SpaceError(next(places, space.file), what, "Leave out the values that do not go together") from error
+
+
+def _grid_point(space: Space, index: int) -> dict[str, Any]:
+    """The point of a mixed-radix number whose last digit is the last parameter."""
+    values = []
+    for parameter in reversed(space.parameters):
+        index, digit = divmod(index, parameter.num_values or 1)
+        values.append((parameter.name, parameter.value_at(digit)))
+    return dict(reversed(values))
+
+
+def _random_point(space: Space, seed: int, index: int) -> dict[str, Any]:
+    for attempt in range(MAX_DRAWS):
+        point = {
+            parameter.name: parameter.draw(Random(f"{seed}/{index}/{attempt}/{parameter.name}"))
+            for parameter in space.parameters
+        }
+        try:
+            to_recipe(space, point, seed=0)
+        except SpaceError as error:
+            fault = error.args[1]
+        else:
+            return point
+    what = f"{MAX_DRAWS} draws for point {index} gave no recipe, the last: {fault}"
+    raise SpaceError(space.file, what, "Narrow the distributions")

@@ -1,0 +1,61 @@
+"""What W&B has of a search already, so that nothing is sent twice and nothing is left out.
+
+Two sources, the larger of which holds. The files that W&B itself leaves in `runs/NAME/wandb` are exact: a row that was
+lost with a killed process is in none of them. But they may be synced and cleaned away; so `runs/NAME/wandb.jsonl` says the
+same, one line for whatever was certainly on disk: {"run": "3f0c11aa-7d...", "rows": 4, "state": "done"}.
+
+A trial's run has one row an epoch, from the first epoch on; so the number of rows says which epochs are there.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from ferray.records import Journal
+from ferray.tracking.offline import read_segment, segment_files
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What W&B has of one run."""
+
+    rows: int = 0
+    state: str | None = None
+    """What the run was last closed with; None if never, or if it was opened again since."""
+    segments: int = 0
+    """Files of the run on disk."""
+
+
+class Ledger:
+    """The ledger of one search; one writer.
+
+    Args:
+        folder: `runs/NAME`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._journal = Journal(folder / "wandb.jsonl")
+        self._lines: dict[str, tuple[int, str | None]] | None = None
+
+    def sent(self, run_id: str) -> Sent:
+        """What W&B has of a run, as far as is certain."""
+        rows, state = self._read().get(run_id, (0, None))
+        segments = segment_files(self._folder / "wandb", run_id)
+        on_disk = sum(len(segment.history) for segment in map(read_segment, segments) if segment is not None)
+        return Sent(max(rows, on_disk), state, len(segments))
+
+    def state(self, run_id: str) -> str | None:
+        """What a run was last closed with, without a look at its files."""
+        return self._read().get(run_id, (0, None))[1]
+
+    def write(self, run_id: str, rows: int, state: str | None) -> None:
+        """Note what is certainly on disk; a line that says nothing new is not written."""
+        if self._read().get(run_id) != (rows, state):
+            self._journal.append({"run": run_id, "rows": rows, "state": state})
+            self._read()[run_id] = (rows, state)
+
+    def _read(self) -> dict[str, tuple[int, str | None]]:
+        if self._lines is None:
+            self._journal.repair()
+            self._lines = {line["run"]: (line["rows"], line["state"]) for line in self._journal.read()}
+        return self._lines

@@ -1,0 +1,111 @@
+"""Where W&B's runs go: to its server, to files, or nowhere. Decided before a search, in at most 5 s, without a question.
+
+Begin at `choose_mode`.
+"""
+
+import configparser
+import logging
+import netrc
+import os
+import threading
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Literal
+
+log = logging.getLogger(__name__)
+
+Mode = Literal["online", "offline", "disabled"]
+
+DEFAULT_SERVER = "https://api.forge.coreweave.com"
+"""Where wandb 0.31 goes unless told otherwise; older key files name `api.wandb.ai`, which it accepts too."""
+
+OTHER_NAMES = ("api.wandb.ai",)
+
+REACH_S = 5.0
+"""Longest wait for the server's first word."""
+
+SYNC_COMMAND = "wandb sync runs/NAME/wandb/offline-run-*"
+
+
+def choose_mode(asked: str | None) -> tuple[Mode, str]:
+    """The mode of a search, and a sentence on it for the user.
+
+    Online needs a key, in `WANDB_API_KEY` or the netrc file, and a server that answers; without one or the other the runs go
+    to files, also if online was asked for. The key is looked for, never kept or checked.
+
+    Args:
+        asked: `online`, `offline`, `disabled`; None for `WANDB_MODE`, or the best there is.
+    """
+    wanted = asked or os.environ.get("WANDB_MODE", "")
+    if wanted == "disabled":
+        return "disabled", "W&B: disabled"
+    sync = f"send the runs later: {SYNC_COMMAND}"
+    if wanted in ("offline", "dryrun"):
+        return "offline", f"W&B: offline; {sync}"
+    server = _server()
+    if not has_key(server):
+        missing = "no key"
+    elif not _reachable(server):
+        missing = f"no answer from {server}"
+    else:
+        return "online", f"W&B: online, {server}"
+    if wanted == "online":
+        log.warning("W&B: %s, so the runs go to files", missing)
+    return "offline", f"W&B: offline, {missing}; {sync}"
+
+
+def has_key(server: str | None = None) -> bool:
+    """Whether wandb would find a key for a server without asking for one."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    named = os.environ.get("NETRC")
+    files = [Path(named)] if named else [Path("~/.netrc"), Path("~/_netrc")]
+    host = urllib.parse.urlsplit(server or _server()).netloc
+    for file in files:
+        try:
+            hosts = netrc.netrc(file.expanduser()).hosts
+        except (OSError, ValueError, RuntimeError, netrc.NetrcParseError):
+            continue
+        if host in hosts or (host in DEFAULT_SERVER and any(name in hosts for name in OTHER_NAMES)):
+            return True
+    return False
+
+
+def _server() -> str:
+    """The address that wandb would use: the environment's, the settings file's, or its own."""
+    named = os.environ.get("WANDB_BASE_URL")
+    if not named:
+        folder = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb")
+        settings = configparser.ConfigParser(interpolation=None)
+        try:
+            settings.read(folder.expanduser() / "settings")
+            named = settings.get("default", "base_url", fallback=None)
+        except (configparser.Error, OSError, ValueError, RuntimeError):
+            named = None
+    return (named or DEFAULT_SERVER).rstrip("/")
+
+
+def _reachable(server: str) -> bool:
+    """Whether anything at all answers within `REACH_S`."""
+    answered = threading.Event()
+
+    def ask() -> None:
+        try:
+            with urllib.request.urlopen(f"{server}/graphql", timeout=REACH_S):
+                answered.set()
+        except urllib.error.HTTPError as error:  # a refusal is an answer
+            error.close()
+            answered.set()
+        except (OSError, ValueError):
+            pass
+        finally:
+            ended.set()
+
+    ended = threading.Event()  # not a join of REACH_S alone: looking up a name can block far longer than any timeout
+    threading.Thread(target=ask, name="wandb-reach", daemon=True).start()
+    ended.wait(REACH_S)
+    return answered.is_set()
+
+

@@ -1,0 +1,174 @@
+"""What a search decides, with Ray Tune's own searchers and schedulers but without its loop and without training."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ferray.errors import RecordError
+from ferray.records import Journal, State
+from ferray.search.decide import Decisions, Suggestion
+from ferray.space import Space, read_space
+
+SPACES = {
+    "grid": "method: grid\nparameters: {dropout: {values: [0.0, 0.2, 0.4]}, batch_size: {values: [8, 16]}}\n",
+    "random": "method: random\nrun_cap: 8\nparameters: {dropout: {min: 0.0, max: 0.9}}\n",
+    "asha": "method: random\nrun_cap: 12\nearly_terminate: {type: hyperband, min_iter: 1, eta: 3}\n"
+    "parameters: {dropout: {min: 0.0, max: 0.9}, epochs: {value: 9}}\n",
+    "bayes": "method: bayes\nrun_cap: 14\n"
+    "parameters: {learning_rate: {distribution: log_uniform_values, min: 0.0001, max: 0.1}, "
+    "batch_size: {distribution: q_uniform, min: 8, max: 64, q: 8}, optimizer: {values: [adam, sgd]}}\n",
+    "bayes with halving": "method: bayes\nrun_cap: 14\n"
+    "early_terminate: {type: hyperband, min_iter: 1, eta: 3}\n"
+    "parameters: {learning_rate: {distribution: log_uniform_values, min: 0.0001, max: 0.1}, epochs: {value: 9}}\n",
+}
+EPOCHS = 9
+
+
+def make_space(kind: str, folder: Path) -> Space:
+    file = folder / f"{kind.replace(' ', '-')}.yaml"
+    file.write_text("metric: {name: val_accuracy, goal: maximize}\n" + SPACES[kind])
+    return read_space(file)
+
+
+def decide(space: Space, journal: Path, **values: Any) -> Decisions:
+    return Decisions(space, Journal(journal), identify=repr, seed=3, max_trials=None, **values)
+
+
+def score(point: dict[str, Any], epoch: int) -> float:
+    """A learning curve that depends on the point alone."""
+    return round(random.Random(repr(sorted(point.items()))).random() * epoch / EPOCHS, 6)
+
+
+def play(decisions: Decisions, order: random.Random, *, steps: int | None = None) -> None:
+    """Three trials at a time, epochs arriving in a random order; stop after some steps, as a crash would."""
+    live: dict[int, tuple[Suggestion, int]] = {}
+    exhausted = False
+    while steps is None or steps > 0:
+        while len(live) < 3 and not exhausted:
+            suggestion = decisions.suggest()
+            if isinstance(suggestion, str):
+                exhausted = True
+            else:
+                live[suggestion.number] = (suggestion, suggestion.after)
+        if not live:
+            return
+        number = order.choice(sorted(live))
+        suggestion, epoch = live[number][0], live[number][1] + 1
+        value = score(suggestion.point, epoch)
+        state: State | None = "done" if epoch == EPOCHS else None
+        if state is None and decisions.hear(number, epoch, value):
+            state = "stopped"
+        live[number] = (suggestion, epoch)
+        if state is not None:
+            decisions.end(number, state, epoch, value)
+            del live[number]
+        steps = None if steps is None else steps - 1
+
+
+@pytest.mark.parametrize("kind", SPACES)
+def test_every_point_is_asked_for_once_and_ends_once(kind: str, tmp_path: Path) -> None:
+    space = make_space(kind, tmp_path)
+    decisions = decide(space, tmp_path / "journal.jsonl")
+    play(decisions, random.Random(0))
+    events = Journal(tmp_path / "journal.jsonl").read()
+    asked = [event["number"] for event in events if event["event"] == "suggest"]
+    ended = sorted(event["number"] for event in events if event["event"] == "end")
+    assert asked == list(range(space.run_cap or 6))
+    assert ended == asked
+    assert not decide(space, tmp_path / "journal.jsonl").more()
+
+
+@pytest.mark.parametrize("kind", SPACES)
+def test_a_replay_of_a_finished_search_repeats_every_decision_and_writes_nothing(kind: str, tmp_path: Path) -> None:
+    space, file = make_space(kind, tmp_path), tmp_path / "journal.jsonl"
+    play(decide(space, file), random.Random(1))
+    before = file.read_bytes()
+    again = decide(space, file)
+    assert again.suggest() == "none left"
+    assert file.read_bytes() == before
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(kind=st.sampled_from(sorted(SPACES)), steps=st.integers(0, 60), seed=st.integers(0, 99), torn=st.booleans())
+def test_a_search_cut_off_anywhere_goes_on_with_what_it_knew(
+    kind: str, steps: int, seed: int, torn: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("cut")
+    space, file = make_space(kind, folder), folder / "journal.jsonl"
+    play(decide(space, file), random.Random(seed), steps=steps)
+    written = file.read_bytes() if file.exists() else b""
+    if torn and written:
+        file.write_bytes(written[:-3])  # the last line did not reach the disk whole
+        written = written[: written[:-1].rfind(b"\n") + 1]
+    play(decide(space, file), random.Random(seed + 1))
+    assert file.read_bytes().startswith(written)
+    events = Journal(file).read()
+    results = [(event["number"], event["epoch"]) for event in events if event["event"] == "result"]
+    assert len(results) == len(set(results))  # no epoch was told twice
+    assert sorted(event["number"] for event in events if event["event"] == "end") == list(range(space.run_cap or 6))
+
+
+def test_successive_halving_stops_most_trials_early(tmp_path: Path) -> None:
+    play(decide(make_space("asha", tmp_path), tmp_path / "journal.jsonl"), random.Random(0))
+    states = [event["state"] for event in Journal(tmp_path / "journal.jsonl").read() if event["event"] == "end"]
+    assert states.count("stopped") > len(states) / 2
+    assert "done" in states
+
+
+def test_a_trial_whose_stop_was_recorded_but_not_its_end_is_ended_on_replay(tmp_path: Path) -> None:
+    space, file = make_space("asha", tmp_path), tmp_path / "journal.jsonl"
+    play(decide(space, file), random.Random(0))
+    lines = file.read_bytes().splitlines(keepends=True)
+    cut = next(place for place, line in enumerate(lines) if b'"stop":true' in line) + 1
+    file.write_bytes(b"".join(lines[:cut]))
+    number = Journal(file).read()[-1]["number"]
+    decide(space, file)
+    last = Journal(file).read()[-1]
+    assert (last["event"], last["number"], last["state"]) == ("end", number, "stopped")
+
+
+@pytest.mark.parametrize("change", [lambda line: line.replace(b'"stop":false', b'"stop":true', 1)])
+def test_a_decision_that_is_not_reproduced_is_refused_with_its_line(
+    change: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    space, file = make_space("asha", tmp_path), tmp_path / "journal.jsonl"
+    play(decide(space, file), random.Random(0))
+    file.write_bytes(change(file.read_bytes()))
+    with pytest.raises(RecordError, match=r"journal.jsonl:\d+.*stop=True here, but decides stop=False"):
+        decide(space, file)
+
+
+def test_a_point_that_optuna_would_not_suggest_is_refused(tmp_path: Path) -> None:
+    space, file = make_space("bayes", tmp_path), tmp_path / "journal.jsonl"
+    play(decide(space, file), random.Random(0), steps=20)
+    file.write_bytes(file.read_bytes().replace(b'"optimizer":"adam"', b'"optimizer":"sgd"', 1))
+    with pytest.raises(RecordError, match="journal.jsonl:\\d+"):
+        decide(space, file)
+
+
+def test_a_random_space_of_few_points_ends_when_they_are_used_up(tmp_path: Path) -> None:
+    file = tmp_path / "few.yaml"
+    file.write_text(
+        "method: random\nmetric: {name: val_loss, goal: minimize}\nparameters: {batch_size: {values: [8, 16, 32]}}\n"
+    )
+    decisions = decide(read_space(file), tmp_path / "journal.jsonl")
+    asked = []
+    while not isinstance(suggestion := decisions.suggest(), str):
+        asked.append(suggestion.point["batch_size"])
+    assert sorted(asked) == [8, 16, 32]
+
+
+def test_a_limit_on_trials_holds_across_runs(tmp_path: Path) -> None:
+    space, file = make_space("random", tmp_path), tmp_path / "journal.jsonl"
+
+    def limited() -> Decisions:
+        return Decisions(space, Journal(file), identify=repr, seed=3, max_trials=4)
+
+    play(limited(), random.Random(0), steps=5)
+    play(limited(), random.Random(1))
+    assert len([event for event in Journal(file).read() if event["event"] == "suggest"]) == 4

@@ -1,0 +1,250 @@
+"""Whole searches, as a user runs them: real Ray, real torch, real wandb offline; 32-pixel faces, random weights."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+
+from ferray.data.store import Store
+from ferray.records import Run, TrialRecord
+from ferray.tracking.offline import read_offline_runs
+
+GRID = """\
+method: grid
+metric: {name: val_accuracy, goal: maximize}
+parameters:
+  augmentation: {values: [none, light]}
+  learning_rate: {values: [0.01, 0.001, 0.0001]}
+  epochs: {value: 3}
+  batch_size: {value: 16}
+"""
+
+ASHA = """\
+method: random
+metric: {name: val_loss, goal: minimize}
+run_cap: 10
+early_terminate: {type: hyperband, min_iter: 1, eta: 3}
+parameters:
+  learning_rate: {distribution: log_uniform_values, min: 0.00001, max: 0.1}
+  dropout: {min: 0.0, max: 0.8}
+  epochs: {value: 9}
+  batch_size: {value: 16}
+"""
+
+BAYES = """\
+method: bayes
+metric: {name: val_accuracy, goal: maximize}
+run_cap: 4
+parameters:
+  learning_rate: {distribution: log_uniform_values, min: 0.00001, max: 0.1}
+  optimizer: {values: [adam, sgd]}
+  epochs: {value: 1}
+"""
+
+
+class Searches:
+    """Runs `python -m ferray.search` in a folder."""
+
+    def __init__(self, folder: Path, store: Store) -> None:
+        self.folder = folder
+        self.store = store
+
+    def command(self, *options: str) -> list[str]:
+        return [sys.executable, "-m", "ferray.search", "--out", str(self.folder / "runs"), *options]
+
+    def start(self, space: str, name: str, *options: str) -> "subprocess.Popen[str]":
+        file = self.folder / f"{name}.yaml"
+        file.write_text(space)
+        asked = self.command("--space", str(file), "--name", name, "--data", str(self.store.folder), "--weights", "none")
+        return self.begin([*asked, *options])
+
+    def begin(self, asked: list[str]) -> "subprocess.Popen[str]":
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            asked, cwd=self.folder, env=os.environ.copy(), stdout=pipe, stderr=pipe, text=True, start_new_session=True
+        )
+
+    def run(self, space: str, name: str, *options: str) -> Run:
+        finish(self.start(space, name, *options))
+        return Run(self.folder / "runs" / name)
+
+    def resume(self, name: str, *options: str) -> tuple[str, str]:
+        return finish(self.begin(self.command("--resume", name, *options)))
+
+
+def finish(process: "subprocess.Popen[str]", *, code: int = 0) -> tuple[str, str]:
+    try:
+        out, err = process.communicate(timeout=200)
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    assert process.returncode == code, err[-3000:]
+    return out, err
+
+
+def wait_for_line(process: "subprocess.Popen[str]", pattern: str) -> None:
+    """Read the log until a line matches."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if re.search(pattern, line):
+            return
+    raise AssertionError(f"the search ended without {pattern!r}")
+
+
+def kill(process: "subprocess.Popen[str]") -> None:
+    """The driver dies at once; Ray and its workers, whose parent it is, with it."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def table(run: Run) -> dict[str, Any]:
+    """What a trial came to, without times."""
+    return {record.trial_id: (record.number, record.state, numbers(record)) for record in run.read_trials()}
+
+
+def numbers(record: TrialRecord) -> list[tuple[Any, ...]]:
+    return [(row.epoch, row.train_loss, row.val_loss, row.val_accuracy, row.val_macro_f1) for row in record.epochs]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("searches")
+
+
+@pytest.fixture
+def searches(folder: Path, tiny_store: Store) -> Searches:
+    return Searches(folder, tiny_store)
+
+
+@pytest.fixture(scope="module")
+def grid(folder: Path, tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A grid that nothing interrupted."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FERRAY_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        patch.setenv("WANDB_MODE", "offline")
+        return Searches(folder, tiny_store).run(GRID, "grid")
+
+
+def test_a_search_leaves_a_record_of_every_point_and_a_table_that_says_the_same(grid: Run) -> None:
+    records = grid.read_trials()
+    assert [record.state for record in records] == ["done"] * 6
+    assert [record.number for record in records] == list(range(6))
+    assert all(len(record.epochs) == 3 for record in records)
+    for frame in (
+        pandas.read_parquet(grid.folder / "trials.parquet"),
+        pandas.read_csv(grid.folder / "trials.csv", dtype={"trial_id": str}),
+    ):
+        assert frame["trial_id"].tolist() == [record.trial_id for record in records]
+        assert frame["best_val_accuracy"].tolist() == pytest.approx([record.score() for record in records])
+
+
+def test_the_best_trial_is_the_best_by_validation_and_its_test_score_was_read_once(grid: Run, tiny_store: Store) -> None:
+    search = grid.read_search()
+    best = max(grid.read_trials(), key=lambda record: (record.score(), -record.best().epoch, -record.number))  # type: ignore[union-attr]
+    assert search["best"]["trial_id"] == best.trial_id
+    assert len(search["test_readings"]) == 1
+    metrics = json.loads((grid.best_dir / "metrics.json").read_text())
+    assert metrics["n"] == 21
+    low, high = metrics["interval"]
+    assert low <= metrics["accuracy"] <= high
+    for name in ("model.safetensors", "recipe.json", "classes.json", "preprocessing.json", "README.md", "confusion.png"):
+        assert (grid.best_dir / name).stat().st_size > 0
+    for name in ("heatmap.png", "curves.png", "space.yaml", "journal.jsonl"):
+        assert (grid.folder / name).stat().st_size > 0
+
+
+def test_evaluate_repeats_the_test_score_from_the_folder_alone(grid: Run, tiny_store: Store, tmp_path: Path) -> None:
+    asked = [sys.executable, "-m", "ferray.report", "evaluate", str(grid.best_dir), "--data", str(tiny_store.folder)]
+    done = subprocess.run([*asked, "--split", "test", "--json"], capture_output=True, text=True, check=True, timeout=100)
+    metrics = json.loads((grid.best_dir / "metrics.json").read_text())
+    again = json.loads(done.stdout)
+    assert {name: again[name] for name in ("accuracy", "macro_f1", "confusion", "interval")} == {
+        name: metrics[name] for name in ("accuracy", "macro_f1", "confusion", "interval")
+    }
+
+
+def test_every_trial_is_a_wandb_run_that_says_what_the_record_says(grid: Run) -> None:
+    runs = {run.run_id: run for run in read_offline_runs(grid.folder)}
+    search_id = grid.read_search()["id"]
+    for record in grid.read_trials():
+        run = runs[f"{search_id}-{record.trial_id}"]
+        assert run.exit_code == 0
+        assert run.config["learning_rate"] == record.recipe.learning_rate
+        assert [row["val_accuracy"] for row in run.history] == [row.val_accuracy for row in record.epochs]
+        assert [row["epoch"] for row in run.history] == [1, 2, 3]
+
+
+def test_a_finished_search_that_is_resumed_changes_nothing_and_reads_no_test_split(grid: Run, searches: Searches) -> None:
+    before = (table(grid), (grid.folder / "journal.jsonl").read_bytes(), grid.read_search()["test_readings"])
+    _, err = searches.resume("grid")
+    assert "nothing to train" in err
+    assert (table(grid), (grid.folder / "journal.jsonl").read_bytes(), grid.read_search()["test_readings"]) == before
+
+
+def test_a_grid_killed_in_its_middle_and_resumed_ends_with_the_same_table(grid: Run, searches: Searches) -> None:
+    process = searches.start(GRID, "killed", "--wandb", "disabled")
+    wait_for_line(process, r"^2/6")
+    kill(process)
+    searches.resume("killed")
+    assert table(Run(searches.folder / "runs" / "killed")) == table(grid)
+
+
+def test_two_workers_train_one_trial_with_the_numbers_of_one(grid: Run, searches: Searches) -> None:
+    two = searches.run(GRID, "two", "--workers-per-trial", "2", "--wandb", "disabled")
+    for record, alone in zip(two.read_trials(), grid.read_trials(), strict=True):
+        assert record.trial_id == alone.trial_id
+        for row, other in zip(record.epochs, alone.epochs, strict=True):
+            assert row.train_loss == pytest.approx(other.train_loss, rel=1e-3)
+            assert row.val_loss == pytest.approx(other.val_loss, rel=1e-3)
+
+
+def test_successive_halving_killed_and_resumed_keeps_every_epoch_and_decision(searches: Searches) -> None:
+    process = searches.start(ASHA, "asha", "--wandb", "disabled")
+    wait_for_line(process, r"^4/10")
+    kill(process)
+    run = Run(searches.folder / "runs" / "asha")
+    journal = (run.folder / "journal.jsonl").read_bytes()
+    whole = journal[: journal.rfind(b"\n") + 1]
+    before = {record.trial_id: numbers(record) for record in run.read_trials()}
+    searches.resume("asha")
+    assert (run.folder / "journal.jsonl").read_bytes().startswith(whole)
+    after = table(run)
+    for trial_id, rows in before.items():
+        assert after[trial_id][2][: len(rows)] == rows
+    assert {record.state for record in run.read_trials()} == {"done", "stopped"}
+    assert len(after) == 10
+    journal = (run.folder / "journal.jsonl").read_bytes()
+    searches.resume("asha")
+    assert (run.folder / "journal.jsonl").read_bytes() == journal
+    assert table(run) == after
+
+
+def test_optuna_suggests_and_a_resumed_search_takes_its_suggestions_up(searches: Searches) -> None:
+    run = searches.run(BAYES, "bayes", "--wandb", "disabled")
+    events = [event for event in run.journal().read() if event["event"] == "suggest"]
+    assert len(events) == 4
+    assert len({event["point"]["learning_rate"] for event in events}) == 4
+    _, err = searches.resume("bayes")
+    assert "nothing to train" in err
+
+
+def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(grid: Run, searches: Searches) -> None:
+    process = searches.start(GRID, "interrupted")
+    wait_for_line(process, r"^1/6")
+    process.send_signal(signal.SIGINT)
+    _, err = finish(process, code=130)
+    assert "--resume interrupted" in err
+    run = Run(searches.folder / "runs" / "interrupted")
+    states = [record.state for record in run.read_trials()]
+    assert "done" in states
+    assert set(states) <= {"done", "interrupted", "queued"}
+    assert (run.folder / "trials.csv").exists()
+    searches.resume("interrupted")
+    assert table(run) == table(grid)

@@ -1,0 +1,762 @@
+"""Promises of search spaces: what is read, what is refused and how, and what the points are."""
+
+import itertools
+import logging
+import math
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+from statistics import mean, median
+from textwrap import dedent, indent
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ferray.errors import SpaceError
+from ferray.recipe import Recipe
+from ferray.space import Space, find_space, num_points, parse_settings, points, read_space, to_recipe
+from ferray.space.parameter import Parameter
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SHIPPED = sorted((REPOSITORY / "search_spaces").glob("*.yaml"))
+METRIC = "metric: {name: val_accuracy, goal: maximize}\n"
+
+
+def write(folder: Path, text: str) -> Path:
+    file = folder / "mine.yaml"
+    file.write_text(dedent(text), encoding="utf-8")
+    return file
+
+
+def space_of(folder: Path, parameters: str, *, method: str = "random", rest: str = "", **settings: Any) -> Space:
+    text = f"method: {method}\n{METRIC}{rest}parameters:\n{indent(dedent(parameters).strip(), '  ')}\n"
+    return read_space(write(folder, text), settings)
+
+
+def one(folder: Path, parameter: str, *, method: str = "random") -> Parameter:
+    return space_of(folder, parameter, method=method).parameters[0]
+
+
+def draws(folder: Path, parameter: str, count: int = 2000) -> list[Any]:
+    space = space_of(folder, parameter)
+    (name,) = (parameter.name for parameter in space.parameters)
+    return [point[name] for point in itertools.islice(points(space, seed=1), count)]
+
+
+def fault(folder: Path, text: str, **settings: Any) -> tuple[str, str, str]:
+    with pytest.raises(SpaceError) as caught:
+        read_space(write(folder, text), settings)
+    where, what, way_out = caught.value.args
+    return where.removeprefix(f"{folder}/"), what, way_out
+
+
+def parameter_fault(folder: Path, parameter: str, *, method: str = "random") -> tuple[str, str]:
+    _, what, way_out = fault(folder, f"method: {method}\n{METRIC}parameters:\n{indent(parameter, '  ')}\n")
+    return what, way_out
+
+
+# Shipped spaces
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_every_shipped_space_is_whole(file: Path) -> None:
+    space = read_space(file)
+
+    assert file.read_text().startswith("# ")
+    assert f"python -m ferray.search --space {file.stem}" in file.read_text()
+    assert num_points(space)
+    assert max(map(len, file.read_text().splitlines())) <= 120
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.stem)
+def test_every_number_of_a_shipped_space_is_one_for_wandb_too(file: Path) -> None:
+    ours = {parameter.name: parameter for parameter in read_space(file).parameters}
+    theirs = yaml.safe_load(file.read_text())["parameters"]
+
+    for name, keys in theirs.items():
+        values = keys.get("values", [keys.get("value")])
+        if ours[name].kind in ("value", "values"):
+            assert list(ours[name].values) == values
+        else:
+            assert all(isinstance(keys[key], int | float) for key in ("min", "max"))
+
+
+def test_the_shipped_grid_is_the_published_search() -> None:
+    space = read_space(find_space("grid"))
+    recipes = [to_recipe(space, point, seed=0) for point in points(space, seed=0)]
+
+    assert len(recipes) == 24
+    assert space.searched == ("augmentation", "dropout", "batch_size", "learning_rate")
+    assert any(recipe.learning_rate == 1e-3 and recipe.batch_size == 32 for recipe in recipes)
+    assert {recipe.backbone for recipe in recipes} == {"vgg16"}
+    assert {(recipe.freeze, recipe.optimizer, recipe.epochs) for recipe in recipes} == {("trunk", "adam", 10)}
+    assert [recipe.augmentation for recipe in recipes] == ["none"] * 12 + ["light"] * 12
+
+
+def test_a_space_is_found_by_name_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert find_space("grid") == REPOSITORY / "search_spaces" / "grid.yaml"
+
+
+def test_a_space_of_this_folder_comes_before_a_shipped_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "search_spaces").mkdir()
+    (tmp_path / "search_spaces" / "grid.yaml").write_text("method: grid")
+
+    assert find_space("grid") == Path("search_spaces/grid.yaml")
+
+
+def test_an_unknown_space_offers_the_nearest_and_lists_all(tmp_path: Path) -> None:
+    with pytest.raises(SpaceError, match=r"(?s)--space gird: .*'grid'.*asha, bayes, finetune, grid, smoke"):
+        find_space("gird")
+    with pytest.raises(SpaceError, match="no such file or space"):
+        find_space(str(tmp_path))
+
+
+# Reading and refusing
+
+
+def test_a_fault_names_file_line_key_value_and_the_way_out(tmp_path: Path) -> None:
+    text = """\
+        method: grid
+        parameters:
+          learning_rate:
+            values:
+              - 1.0e-3
+              - 10.0
+    """
+
+    where, what, way_out = fault(tmp_path, text)
+
+    assert where == "mine.yaml:6"
+    assert what.startswith("parameters.learning_rate.values[1] is 10.0")
+    assert "<= 1" in way_out
+
+
+@pytest.mark.parametrize(
+    "text, where, words",
+    [
+        ("", "mine.yaml", "empty"),
+        ("# only a comment\n", "mine.yaml", "empty"),
+        ("- a\n", "mine.yaml:1", "not a mapping"),
+        ("method: grid\nparameters: [\n", "mine.yaml:3", "not YAML"),
+        ("method: grid\nmethod: random\n", "mine.yaml:2", "twice, first in line 1"),
+        ("method: grid\n---\nmethod: grid\n", "mine.yaml:2", "another document"),
+        ("parameters: {epochs: {value: 1}}\n", "mine.yaml:1", "method is missing"),
+        ("method: custom\nparameters: {epochs: {value: 1}}\n", "mine.yaml:1", "custom"),
+        ("method: gird\nparameters: {epochs: {value: 1}}\n", "mine.yaml:1", "method is 'gird'"),
+        ("method: [grid]\nparameters: {epochs: {value: 1}}\n", "mine.yaml:1", "method is a list"),
+        ("method: grid\n", "mine.yaml:1", "parameters is missing"),
+        ("method: grid\nparameters: {}\n", "mine.yaml:2", "parameters is empty"),
+        ("method: grid\nparameter: {epochs: {value: 1}}\n", "mine.yaml:2", "parameter is no key"),
+        ("method: grid\nscheduler: {engine: optuna}\nparameters: {epochs: {value: 1}}\n", "mine.yaml:2", "custom"),
+        ("method: grid\nrun_cap: 0\nparameters: {epochs: {value: 1}}\n", "mine.yaml:2", "run_cap is 0"),
+        ("method: grid\nrun_cap: true\nparameters: {epochs: {value: 1}}\n", "mine.yaml:2", "run_cap is True"),
+        ("method: grid\nrun_cap: 1.5\nparameters: {epochs: {value: 1}}\n", "mine.yaml:2", "run_cap is 1.5"),
+        ("method: grid\nproject: 3\nparameters: {epochs: {value: 1}}\n", "mine.yaml:2", "project is 3"),
+        ("method: bayes\nparameters: {epochs: {values: [1, 2]}}\n", "mine.yaml:1", "metric is missing"),
+        ("method: grid\nparameters:\n  <<: {epochs: {value: 1}}\n", "mine.yaml:3", "merge"),
+        ("method: grid\nparameters:\n  5: {value: 1}\n", "mine.yaml:3", "no text"),
+        ("method: grid\nparameters: !!set {epochs}\n", "mine.yaml:2", "tag"),
+        ("method: grid\nparameters: !!python/object:os.system {}\n", "mine.yaml:2", "tag"),
+        ("method: grid\nparameters: {seed: {value: !!int a}}\n", "mine.yaml:2", "cannot be read as int"),
+        ("[" * 5000, "mine.yaml", "nested"),
+        ("a: &a [*a]\n", "mine.yaml", "nested"),
+    ],
+)
+def test_what_is_no_sweep_file_is_refused_by_line(tmp_path: Path, text: str, where: str, words: str) -> None:
+    found, what, _ = fault(tmp_path, text)
+
+    assert found == where
+    assert words in what
+
+
+@pytest.mark.parametrize(
+    "metric, words",
+    [
+        ("{name: val_acc, goal: maximize}", "'val_acc'"),
+        ("{name: val_accuracy, goal: minimize}", "the largest"),
+        ("{name: val_accuracy}", "left out, is 'minimize'"),
+        ("{name: val_loss, goal: maximize}", "the smallest"),
+        ("{name: val_loss, goal: up}", "'up'"),
+        ("{goal: maximize}", "no name"),
+        ("{name: val_loss, target: 0.1}", "target is not supported"),
+        ("{name: val_loss, direction: down}", "direction is unknown"),
+        ("val_loss", "not a mapping"),
+        ("{name: [val_loss]}", "a list"),
+    ],
+)
+def test_a_metric_must_be_one_that_epochs_report_in_its_own_direction(tmp_path: Path, metric: str, words: str) -> None:
+    where, what, _ = fault(tmp_path, f"method: grid\nmetric: {metric}\nparameters: {{epochs: {{value: 1}}}}\n")
+
+    assert where == "mine.yaml:2"
+    assert words in what
+
+
+def test_a_loss_needs_no_goal_because_wandb_minimizes(tmp_path: Path) -> None:
+    file = write(tmp_path, "method: grid\nmetric: {name: val_loss}\nparameters: {epochs: {value: 1}}\n")
+
+    assert read_space(file).metric.goal == "minimize"
+
+
+def test_files_that_cannot_be_read_say_why(tmp_path: Path) -> None:
+    with pytest.raises(SpaceError, match="No such file"):
+        read_space(tmp_path / "none.yaml")
+    with pytest.raises(SpaceError, match="directory"):
+        read_space(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes(b"method: grid\n# caf\xe9\n")
+    with pytest.raises(SpaceError, match=r"latin.yaml:2: not UTF-8: byte 0xe9"):
+        read_space(tmp_path / "latin.yaml")
+    (tmp_path / "large.yaml").write_bytes(b"#" * 1_000_001)
+    with pytest.raises(SpaceError, match="1,000,001 bytes"):
+        read_space(tmp_path / "large.yaml")
+
+
+def test_a_byte_order_mark_and_windows_lines_are_read(tmp_path: Path) -> None:
+    (tmp_path / "dos.yaml").write_bytes(b"\xef\xbb\xbfmethod: grid\r\nparameters: {epochs: {value: 3}}\r\n")
+
+    assert read_space(tmp_path / "dos.yaml").parameters[0].values == (3,)
+
+
+def test_aliases_that_multiply_are_refused_before_they_fill_the_memory(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10)]
+
+    _, what, _ = fault(tmp_path, "\n".join(lines))
+
+    assert "more than 100,000 values" in what
+
+
+def test_what_only_concerns_wandb_agents_is_accepted(tmp_path: Path) -> None:
+    rest = dedent("""\
+        name: first try
+        description: words
+        program: train.py
+        command: ["${env}", "${interpreter}", "${program}", "${args}"]
+        project: faces
+        entity: team
+    """)
+
+    space = space_of(tmp_path, "epochs: {value: 1}", rest=rest)
+
+    assert (space.name, space.project, space.entity) == ("mine", "faces", "team")
+
+
+@pytest.mark.parametrize(
+    "text, value",
+    [("1e-3", 1e-3), ("1E-3", 1e-3), ("1.e-3", 1e-3), ("1.0e-3", 1e-3), (".001", 1e-3), ("1", 1.0), ("+5e-1", 0.5)],
+)
+def test_numbers_are_numbers_however_yaml_1_1_sees_them(tmp_path: Path, text: str, value: float) -> None:
+    assert one(tmp_path, f"learning_rate: {{value: {text}}}").values == (value,)
+
+
+@pytest.mark.parametrize(
+    "parameter, words",
+    [
+        ("learning_rte: {value: 0.1}", "learning_rte is no setting"),
+        ("learning_rate: {value: '1e-3'}", "valid number"),
+        ("epochs: {value: yes}", "True"),
+        ("epochs: {value: 2.5}", "2.5"),
+        ("epochs: {value: 2026-01-01}", "date"),
+        ("epochs: 10", "not a mapping"),
+        ("epochs: [10]", "not a mapping"),
+        ("epochs: {value: [10]}", "is a list"),
+        ("epochs: {values: 10}", "not a list"),
+        ("epochs: {values: []}", "empty list"),
+        ("epochs: {values: [1, 2, 1.0]}", "second time"),
+        ("epochs: {}", "is empty"),
+        ("epochs: {distribution: uniform_int, min: 1, max: 2}", "'uniform_int'"),
+        ("epochs: {distribution: [a]}", "a list"),
+        ("epochs: {min: 1}", "has only min"),
+        ("epochs: {distribution: int_uniform, min: 1}", "has no max"),
+        ("epochs: {value: 1, values: [1]}", "values does not go with constant"),
+        ("epochs: {min: 1, max: 3, q: 2}", "q does not go with int_uniform"),
+        ("epochs: {min: 5, max: 3}", "max is 3, not above min"),
+        ("epochs: {min: 3, max: 3}", "max is 3, not above min"),
+        ("epochs: {min: 0, max: 3}", "min is 0"),
+        ("epochs: {min: 1, max: 3.5}", "whole numbers or fractions"),
+        ("epochs: {min: a, max: 3}", "'a', not a number"),
+        ("epochs: {min: 1, max: .inf}", "finite"),
+        ("epochs: {distribution: uniform, min: 1, max: 3}", "draws fractions"),
+        ("epochs: {distribution: q_normal, mu: 5}", "no largest value"),
+        ("batch_size: {distribution: log_uniform_values, min: 1, max: 64}", "draws fractions"),
+        ("batch_size: {distribution: normal, mu: 64}", "draws fractions"),
+        ("batch_size: {distribution: int_uniform, min: 1.0, max: 64}", "no whole numbers"),
+        ("dropout: {min: 0.0, max: 1.0}", "max is 1.0"),
+        ("dropout: {distribution: q_uniform, min: 0.1, max: 0.2, q: 0.5}", "no multiple of q"),
+        ("dropout: {distribution: q_uniform, min: 0.1, max: 0.2, q: 0}", "q is 0"),
+        ("dropout: {distribution: log_uniform_values, min: 0.0, max: 0.5}", "no logarithm"),
+        ("dropout: {distribution: normal, sigma: -1}", "sigma -1"),
+        ("dropout: {distribution: beta, a: 0}", "a 0"),
+        ("dropout: {values: [0, 0.5], probabilities: [0.5]}", "1 numbers for 2 values"),
+        ("dropout: {values: [0, 0.5], probabilities: [0.5, 0.6]}", "sum 1.1"),
+        ("dropout: {values: [0, 0.5], probabilities: [1.5, -0.5]}", "negative"),
+        ("learning_rate: {distribution: log_uniform, min: 0.0001, max: 0.1}", "natural-log exponents"),
+        ("learning_rate: {distribution: log_uniform, min: 1, max: 1000}", "natural-log exponents"),
+        ("augmentation: {values: [none, heavy]}", "'heavy'"),
+        ("augmentation: {min: 0, max: 1}", "min is 0"),
+        ("hidden_units: {value: None}", "'None'"),
+        ("group: {parameters: {epochs: {value: 1}}, value: 3}", "stands beside"),
+        ("group: {parameters: {epochs: {value: 1}}}\nepochs: {value: 2}", "second time"),
+    ],
+)
+def test_a_parameter_that_the_recipe_or_wandb_would_refuse_is_refused(
+    tmp_path: Path, parameter: str, words: str
+) -> None:
+    what, _ = parameter_fault(tmp_path, parameter)
+
+    assert words in what
+
+
+@pytest.mark.parametrize(
+    "parameter, hint",
+    [
+        ("learning_rte: {value: 0.1}", "'learning_rate'"),
+        ("epochs: 10", "epochs: {value: ...}"),
+        ("epochs: [10]", "epochs: {values: ...}"),
+        ("epochs: {min: 1, max: 3.5}", "`min: 1.0`"),
+        ("hidden_units: {value: None}", "or null"),
+        ("learning_rate: {distribution: log_uniform, min: 0.0001, max: 0.1}", "log_uniform_values"),
+        ("epochs: {distribution: uniform_int, min: 1, max: 2}", "Did you mean"),
+    ],
+)
+def test_a_near_miss_is_offered(tmp_path: Path, parameter: str, hint: str) -> None:
+    _, way_out = parameter_fault(tmp_path, parameter)
+
+    assert hint in way_out
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        "learning_rate: {min: 0.1, max: 0.2}",
+        "learning_rate: {distribution: log_uniform_values, min: 0.1, max: 0.2}",
+        "learning_rate: {distribution: q_log_uniform_values, min: 0.1, max: 0.2, q: 0.1}",
+        "dropout: {distribution: beta}",
+        "dropout: {values: [0.0, 0.5], probabilities: [0.5, 0.5]}",
+    ],
+)
+def test_a_grid_has_no_parameter_that_cannot_be_listed(tmp_path: Path, parameter: str) -> None:
+    what, _ = parameter_fault(tmp_path, parameter, method="grid")
+
+    assert "which a grid cannot list" in what
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        "dropout: {values: [0.0, 0.5], probabilities: [0.5, 0.5]}",
+        "dropout: {distribution: normal, mu: 0.3, sigma: 0.1}",
+        "dropout: {distribution: beta, a: 2, b: 5}",
+        "learning_rate: {distribution: q_log_uniform_values, min: 0.1, max: 0.5, q: 0.1}",
+        "batch_size: {distribution: q_log_uniform_values, min: 16, max: 128, q: 16}",
+    ],
+)
+def test_what_tpe_cannot_model_is_refused_with_the_reason(tmp_path: Path, parameter: str) -> None:
+    what, way_out = parameter_fault(tmp_path, parameter, method="bayes")
+
+    assert "TPE" in what
+    assert "method: random" in way_out
+
+
+def test_a_bayes_space_with_nothing_to_search_is_refused(tmp_path: Path) -> None:
+    what, _ = parameter_fault(tmp_path, "epochs: {value: 3}", method="bayes")
+
+    assert "nothing to search" in what
+
+
+def test_values_that_do_not_go_together_are_refused_when_the_file_is_read(tmp_path: Path) -> None:
+    what, _ = parameter_fault(tmp_path, "epochs: {values: [2, 10]}\nwarmup_epochs: {values: [0, 3]}")
+    assert "warmup_epochs is 3" in what
+
+    what, _ = parameter_fault(tmp_path, "epochs: {value: 2}\nwarmup_epochs: {min: 0.0, max: 2.5}")
+    assert "warmup_epochs is 2.5" in what
+
+    what, _ = parameter_fault(tmp_path, "weights: {values: [pretrained, none]}\nfreeze: {values: [trunk, blocks1-4]}")
+    assert "nothing worth keeping" in what
+
+    what, _ = parameter_fault(tmp_path, "warmup_epochs: {value: 10}")
+    assert "only 10 epochs" in what
+
+
+def test_the_monitor_is_the_metric(tmp_path: Path) -> None:
+    what, _ = parameter_fault(tmp_path, "monitor: {value: val_loss}")
+    assert "not the space's metric" in what
+
+    space = space_of(tmp_path, "monitor: {value: val_accuracy}")
+    assert to_recipe(space, {}, seed=0).monitor == "val_accuracy"
+
+
+def test_nested_parameters_come_out_of_their_groups(tmp_path: Path) -> None:
+    parameters = """\
+        optimizer_settings:
+          parameters:
+            learning_rate: {values: [1.0e-3, 1.0e-4]}
+            deeper:
+              parameters:
+                weight_decay: {value: 0.01}
+        epochs: {value: 2}
+    """
+    space = space_of(tmp_path, parameters, method="grid")
+
+    assert [parameter.name for parameter in space.parameters] == ["learning_rate", "weight_decay", "epochs"]
+    assert num_points(space) == 2
+
+
+@pytest.mark.parametrize(
+    "rule, expected",
+    [
+        ("{type: hyperband, min_iter: 2}", (2, 27, 3.0)),
+        ("{type: hyperband, min_iter: 1, eta: 2, strict: true}", (1, 27, 2.0)),
+        ("{type: hyperband, max_iter: 27, s: 2}", (3, 27, 3.0)),
+        ("{type: hyperband, max_iter: 27, s: 9, eta: 3}", (1, 27, 3.0)),
+    ],
+)
+def test_hyperband_becomes_successive_halving(tmp_path: Path, rule: str, expected: tuple[int, int, float]) -> None:
+    space = space_of(tmp_path, "epochs: {value: 27}", rest=f"early_terminate: {rule}\n")
+
+    halving = space.early_terminate
+    assert halving is not None
+    assert (halving.min_iter, halving.max_iter, halving.eta) == expected
+
+
+@pytest.mark.parametrize(
+    "rule, words",
+    [
+        ("{type: median, min_iter: 2}", "'median'"),
+        ("{min_iter: 2}", "a mapping, no rule"),
+        ("{type: hyperband}", "neither"),
+        ("{type: hyperband, min_iter: 0}", "min_iter is 0"),
+        ("{type: hyperband, min_iter: 2, eta: 1}", "eta is 1"),
+        ("{type: hyperband, min_iter: 2, s: 2}", "goes with max_iter"),
+        ("{type: hyperband, min_iter: 2, max_iter: 27, s: 2}", "goes without max_iter"),
+        ("{type: hyperband, max_iter: 27}", "not s"),
+        ("{type: hyperband, max_iter: 9, s: 2}", "up to 27 epochs"),
+        ("{type: hyperband, max_iter: 27, s: 2, eta: 30}", "less than eta"),
+        ("{type: hyperband, min_iter: 2, grace: 1}", "grace is unknown"),
+        ("{type: hyperband, min_iter: 2, strict: maybe}", "strict is 'maybe'"),
+        ("hyperband", "not a mapping"),
+    ],
+)
+def test_a_rule_for_stopping_early_that_says_nothing_clear_is_refused(tmp_path: Path, rule: str, words: str) -> None:
+    text = f"method: random\n{METRIC}early_terminate: {rule}\nparameters: {{epochs: {{value: 27}}}}\n"
+
+    where, what, _ = fault(tmp_path, text)
+
+    assert where == "mine.yaml:3"
+    assert words in what
+
+
+def test_a_rung_after_the_last_epoch_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rest = "early_terminate: {type: hyperband, min_iter: 5}\n"
+
+    with caplog.at_level(logging.WARNING):
+        space_of(tmp_path, "epochs: {value: 5}", rest=rest)
+
+    assert "no trial is stopped early: min_iter is 5, epochs 5" in caplog.text
+
+
+# Settings of the command line
+
+
+def test_settings_are_read_as_a_file_would_read_them() -> None:
+    settings = ["epochs=5", "learning_rate=[1e-3, 1e-4]", "hidden_units=null", "augmentation=none"]
+
+    assert parse_settings(settings) == {
+        "epochs": 5,
+        "learning_rate": [1e-3, 1e-4],
+        "hidden_units": None,
+        "augmentation": "none",
+    }
+
+
+@pytest.mark.parametrize("setting", ["epochs", "=5", "epochs=", "epochs= ", "epochs=[1", "epochs=1: 2: 3"])
+def test_a_setting_that_is_none_is_refused(setting: str) -> None:
+    with pytest.raises(SpaceError, match="--set"):
+        parse_settings([setting])
+
+
+def test_a_setting_given_twice_is_refused() -> None:
+    with pytest.raises(SpaceError, match="twice"):
+        parse_settings(["epochs=5", "epochs=6"])
+
+
+def test_a_setting_takes_the_place_of_a_parameter_and_keeps_its_place(tmp_path: Path) -> None:
+    parameters = "learning_rate: {values: [0.1, 0.01]}\nepochs: {value: 3}"
+
+    space = space_of(tmp_path, parameters, method="grid", learning_rate=0.5, epochs=[1, 2], dropout=0)
+
+    assert [parameter.name for parameter in space.parameters] == ["learning_rate", "epochs", "dropout"]
+    assert space.searched == ("epochs",)
+    assert list(points(space, seed=0)) == [
+        {"learning_rate": 0.5, "epochs": 1, "dropout": 0.0},
+        {"learning_rate": 0.5, "epochs": 2, "dropout": 0.0},
+    ]
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"epoch": 5}, "is no setting"),
+        ({"epochs": 0}, "epochs.value is 0"),
+        ({"epochs": [5, 0]}, r"epochs.values\[1\] is 0"),
+        ({"epochs": []}, "empty list"),
+        ({"epochs": {"min": 1}}, "mapping"),
+        ({"warmup_epochs": 50}, "warmup_epochs is 50"),
+    ],
+)
+def test_a_setting_is_checked_like_a_file_and_named_as_an_option(
+    tmp_path: Path, settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(SpaceError, match=words) as caught:
+        space_of(tmp_path, "batch_size: {value: 32}", **settings)
+
+    assert caught.value.args[0] == f"--set {next(iter(settings))}"
+
+
+# Points
+
+
+def test_a_grid_has_every_point_once_the_last_parameter_fastest(tmp_path: Path) -> None:
+    parameters = "epochs: {values: [3, 1]}\nbatch_size: {min: 8, max: 10}\nseed: {value: 7}"
+    space = space_of(tmp_path, parameters, method="grid")
+
+    found = [(point["epochs"], point["batch_size"], point["seed"]) for point in points(space, seed=0)]
+
+    assert found == list(itertools.product([3, 1], [8, 9, 10], [7]))
+    assert num_points(space) == 6
+
+
+@given(
+    values=st.lists(st.integers(1, 10_000), min_size=1, max_size=4, unique=True),
+    shares=st.lists(st.integers(0, 98).map(lambda share: share / 100), min_size=1, max_size=4, unique=True),
+    low=st.integers(1, 100),
+    width=st.integers(1, 5),
+)
+def test_a_grid_is_the_product_of_its_values_whatever_they_are(
+    tmp_path_factory: pytest.TempPathFactory, values: list[int], shares: list[float], low: int, width: int
+) -> None:
+    parameters = f"batch_size: {{values: {values}}}\ndropout: {{values: {shares}}}\n"
+    parameters += f"epochs: {{min: {low}, max: {low + width}}}"
+    space = space_of(tmp_path_factory.mktemp("space"), parameters, method="grid")
+
+    found = [tuple(point.values()) for point in points(space, seed=0)]
+
+    assert found == list(itertools.product(values, shares, range(low, low + width + 1)))
+
+
+def test_a_grid_of_steps_lists_multiples_as_a_person_writes_them(tmp_path: Path) -> None:
+    space = space_of(tmp_path, "dropout: {distribution: q_uniform, min: 0.05, max: 0.45, q: 0.1}", method="grid")
+
+    assert [point["dropout"] for point in points(space, seed=0)] == [0.1, 0.2, 0.3, 0.4]
+
+
+def test_a_grid_of_a_billion_points_begins_at_once(tmp_path: Path) -> None:
+    parameters = "seed: {min: 0, max: 2147483647}\nepochs: {min: 1, max: 10000}"
+    space = space_of(tmp_path, parameters, method="grid")
+
+    assert num_points(space) == 2**31 * 10_000
+    assert next(points(space, seed=0)) == {"seed": 0, "epochs": 1}
+
+
+def test_run_cap_ends_a_grid_and_a_random_search(tmp_path: Path) -> None:
+    grid = space_of(tmp_path, "epochs: {min: 1, max: 100}", method="grid", rest="run_cap: 3\n")
+    random = space_of(tmp_path, "epochs: {min: 1, max: 100}", rest="run_cap: 5\n")
+
+    assert [point["epochs"] for point in points(grid, seed=0)] == [1, 2, 3]
+    assert len(list(points(random, seed=0))) == num_points(random) == 5
+
+
+def test_a_bayes_space_has_no_points_of_its_own(tmp_path: Path) -> None:
+    space = space_of(tmp_path, "epochs: {min: 1, max: 100}", method="bayes")
+
+    assert num_points(space) is None
+    with pytest.raises(ValueError, match="suggested"):
+        next(points(space, seed=0))
+
+
+RANDOM = """\
+    learning_rate: {distribution: log_uniform_values, min: 1.0e-5, max: 1.0e-1}
+    weight_decay: {distribution: inv_log_uniform_values, min: 1.0e-5, max: 1.0e-1}
+    batch_size: {distribution: q_log_uniform_values, min: 10, max: 100, q: 8}
+    epochs: {min: 1, max: 4}
+    hidden_units: {values: [null, 64, 256]}
+    dropout: {distribution: q_uniform, min: 0.1, max: 0.9, q: 0.25}
+    label_smoothing: {min: 0.0, max: 0.2}
+    trunk_lr_factor: {distribution: log_normal, mu: -2, sigma: 2}
+    augmentation_strength: {distribution: normal, mu: 1, sigma: 1}
+    momentum: {distribution: beta, a: 5, b: 1}
+    patience: {distribution: q_normal, mu: 2, sigma: 2, q: 1}
+"""
+
+
+@given(seed=st.integers(0, 2**31 - 1), skip=st.integers(0, 1000))
+def test_every_random_point_is_a_recipe_within_its_ends(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, skip: int
+) -> None:
+    space = space_of(tmp_path_factory.mktemp("space"), RANDOM)
+
+    for point in itertools.islice(points(space, seed=seed), skip % 5, 10):
+        recipe = to_recipe(space, point, seed=0)
+        for parameter in space.parameters:
+            value = getattr(recipe, parameter.name)
+            assert value == point[parameter.name]
+            if parameter.low is not None and parameter.high is not None:
+                assert parameter.low <= value <= parameter.high
+            if parameter.step is not None:
+                assert math.isclose(value / parameter.step, round(value / parameter.step))
+
+
+def test_a_random_point_depends_on_the_seed_and_its_number_alone(tmp_path: Path) -> None:
+    space = space_of(tmp_path, RANDOM)
+    first = list(itertools.islice(points(space, seed=3), 20))
+    again = list(itertools.islice(points(space, seed=3), 40))
+
+    assert again[:20] == first
+    assert list(itertools.islice(points(space, seed=4), 20)) != first
+    assert len({point["learning_rate"] for point in again}) == 40
+
+
+def test_a_parameter_more_leaves_the_draws_of_the_others_alone(tmp_path: Path) -> None:
+    small = space_of(tmp_path, "learning_rate: {min: 0.0001, max: 0.1}")
+    large = space_of(tmp_path, "epochs: {min: 1, max: 5}\nlearning_rate: {min: 0.0001, max: 0.1}")
+
+    for one_point, other in itertools.islice(zip(points(small, seed=0), points(large, seed=0), strict=True), 10):
+        assert one_point["learning_rate"] == other["learning_rate"]
+
+
+def test_random_points_are_the_same_in_every_process(tmp_path: Path) -> None:
+    space_of(tmp_path, RANDOM)
+    code = f"""if True:
+        from itertools import islice
+        from pathlib import Path
+        from ferray.space import points, read_space
+        print(list(islice(points(read_space(Path({str(tmp_path / "mine.yaml")!r})), seed=3), 3)))
+    """
+    outputs = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+            env={"PYTHONHASHSEED": seed, "PYTHONPATH": str(REPOSITORY)},
+        ).stdout
+        for seed in ("1", "2")
+    }
+
+    assert outputs == {f"{list(itertools.islice(points(space_of(tmp_path, RANDOM), seed=3), 3))}\n"}
+
+
+def test_int_uniform_includes_both_ends_equally(tmp_path: Path) -> None:
+    counts = Counter(draws(tmp_path, "epochs: {min: 1, max: 4}"))
+
+    assert set(counts) == {1, 2, 3, 4}
+    assert max(counts.values()) < 1.3 * min(counts.values())
+
+
+def test_log_uniform_takes_natural_log_exponents(tmp_path: Path) -> None:
+    values = draws(tmp_path, "learning_rate: {distribution: log_uniform, min: -9.0, max: -1.0}")
+
+    assert math.exp(-9) <= min(values) < math.exp(-8.9)
+    assert math.exp(-1.1) < max(values) <= math.exp(-1)
+    assert median(map(math.log, values)) == pytest.approx(-5, abs=0.3)
+
+
+def test_log_uniform_values_takes_values(tmp_path: Path) -> None:
+    values = draws(tmp_path, "learning_rate: {distribution: log_uniform_values, min: 1.0e-5, max: 1.0e-1}")
+
+    assert median(map(math.log10, values)) == pytest.approx(-3, abs=0.2)
+
+
+def test_inv_log_uniform_takes_exponents_of_the_reciprocal(tmp_path: Path) -> None:
+    parameter = one(tmp_path, "learning_rate: {distribution: inv_log_uniform, min: 1.0, max: 9.0}")
+
+    assert (parameter.low, parameter.high) == (pytest.approx(math.exp(-9)), pytest.approx(math.exp(-1)))
+
+
+def test_probabilities_weigh_values(tmp_path: Path) -> None:
+    counts = Counter(draws(tmp_path, "dropout: {values: [0.1, 0.2, 0.3], probabilities: [0.8, 0.2, 0.0]}"))
+
+    assert set(counts) == {0.1, 0.2}
+    assert counts[0.1] / 2000 == pytest.approx(0.8, abs=0.04)
+
+
+def test_normal_and_beta_have_their_means(tmp_path: Path) -> None:
+    normal = draws(tmp_path, "augmentation_strength: {distribution: normal, mu: 1.0, sigma: 0.2}")
+    beta = draws(tmp_path, "momentum: {distribution: beta, a: 9, b: 1}")
+    fixed = draws(tmp_path, "momentum: {distribution: normal, mu: 0.5, sigma: 0}", count=3)
+
+    assert mean(normal) == pytest.approx(1.0, abs=0.03)
+    assert mean(beta) == pytest.approx(0.9, abs=0.03)
+    assert fixed == [0.5] * 3
+
+
+def test_a_distribution_that_misses_the_recipe_ends_with_an_error(tmp_path: Path) -> None:
+    space = space_of(tmp_path, "dropout: {distribution: normal, mu: 100, sigma: 1}")
+
+    with pytest.raises(SpaceError, match="1000 draws for point 0 gave no recipe"):
+        next(points(space, seed=0))
+
+
+@pytest.mark.parametrize(
+    "parameter, kind, low, high, log, step",
+    [
+        ("epochs: {min: 1, max: 4}", "int", 1, 4, False, None),
+        ("dropout: {min: 0.0, max: 0.5}", "float", 0.0, 0.5, False, None),
+        ("dropout: {distribution: uniform, min: 0, max: 0.5}", "float", 0.0, 0.5, False, None),
+        ("dropout: {distribution: q_uniform, min: 0.05, max: 0.52, q: 0.1}", "float", 0.1, 0.5, False, 0.1),
+        ("batch_size: {distribution: q_uniform, min: 10, max: 70, q: 16.0}", "int", 16, 64, False, 16),
+        ("batch_size: {distribution: q_log_uniform_values, min: 8, max: 64}", "int", 8, 64, True, 1),
+        ("learning_rate: {distribution: log_uniform_values, min: 0.001, max: 0.1}", "float", 0.001, 0.1, True, None),
+        ("learning_rate: {distribution: inv_log_uniform_values, min: 0.01, max: 0.1}", "float", 0.01, 0.1, True, None),
+    ],
+)
+def test_a_range_says_all_that_tpe_needs(
+    tmp_path: Path, parameter: str, kind: str, low: float, high: float, log: bool, step: float | None
+) -> None:
+    found = one(tmp_path, parameter, method="bayes")
+
+    assert (found.kind, found.low, found.high, found.log, found.step) == (kind, low, high, log, step)
+    assert type(found.low) is type(low)
+    assert found.largest == high
+    assert found.searched
+
+
+def test_a_suggestion_lands_on_the_steps(tmp_path: Path) -> None:
+    space = space_of(tmp_path, "dropout: {distribution: q_uniform, min: 0.1, max: 0.5, q: 0.1}", method="bayes")
+
+    assert to_recipe(space, {"dropout": 0.1 + 0.1 + 0.1}, seed=0).dropout == 0.3
+
+
+def test_a_recipe_takes_the_metric_the_seed_and_what_has_one_value(tmp_path: Path) -> None:
+    space = space_of(tmp_path, "dropout: {value: 0.25}\nepochs: {values: [1, 2]}", method="grid")
+
+    recipe = to_recipe(space, {"epochs": 2}, seed=11)
+
+    assert recipe == Recipe(dropout=0.25, epochs=2, seed=11, monitor="val_accuracy")
+
+
+def test_a_seed_of_the_space_is_the_recipes(tmp_path: Path) -> None:
+    space = space_of(tmp_path, "seed: {values: [1, 2]}\nepochs: {value: 1}", method="grid")
+
+    assert [to_recipe(space, point, seed=9).seed for point in points(space, seed=9)] == [1, 2]
+
+
+def test_a_point_with_a_foreign_name_is_refused(tmp_path: Path) -> None:
+    space = space_of(tmp_path, "epochs: {value: 1}")
+
+    with pytest.raises(SpaceError, match="unknown setting 'epoch'"):
+        to_recipe(space, {"epoch": 2}, seed=0)
+
+
+def test_without_epochs_the_largest_is_not_made_up() -> None:
+    words = Parameter(name="freeze", kind="values", distribution="categorical", values=("none", "trunk"))
+
+    with pytest.raises(ValueError, match="no largest value"):
+        _ = words.largest

@@ -1,0 +1,264 @@
+"""The training loop: bitwise resumption, what moves and what does not, when it ends, what it refuses."""
+
+import dataclasses
+import itertools
+import threading
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from train_fixtures import SmallStore, same_tensors, small_recipe, small_weights
+
+from ferray.errors import CheckpointError, TrainError, WeightsError
+from ferray.model.weights import Weights, load_weights
+from ferray.recipe import Metric, Recipe
+from ferray.records import EpochResult
+from ferray.train.fit import best_epoch, fit
+
+TIMES = {"images_per_s": 0.0, "seconds": 0.0}
+
+
+def train(recipe: Recipe, store: SmallStore, weights: Weights, **named: Any) -> list[EpochResult]:
+    """All epochs, without their times."""
+    usual: dict[str, Any] = {"checkpoints": None, "cache": None}
+    return [dataclasses.replace(row, **TIMES) for row in fit(recipe, store, weights, **(usual | named))]
+
+
+RECIPES = {
+    "a head by adam": small_recipe(epochs=4, learning_rate=0.01),
+    "a head by adamw on altered pictures": small_recipe(
+        epochs=4, optimizer="adamw", weight_decay=0.1, augmentation="light"
+    ),
+    "block 5 by sgd with a cosine": small_recipe(
+        epochs=4, freeze="blocks1-4", optimizer="sgd", learning_rate=0.01, schedule="cosine", warmup_epochs=0.5
+    ),
+    "everything by adam in bfloat16": small_recipe(epochs=4, freeze="none", precision="bfloat16", gradient_clip=0.5),
+    "sgd without momentum by steps": small_recipe(
+        epochs=4, optimizer="sgd", momentum=0.0, schedule="step", step_epochs=1
+    ),
+}
+
+
+@pytest.mark.parametrize("done", [1, 3])
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
+def test_a_run_cut_off_after_an_epoch_and_run_again_ends_with_the_same_bits(
+    recipe: Recipe, done: int, store: SmallStore, weights: Weights, tmp_path: Path
+) -> None:
+    whole = train(recipe, store, weights, checkpoints=tmp_path / "whole")
+
+    cut = fit(recipe, store, weights, checkpoints=tmp_path / "cut", cache=None)
+    begun = [dataclasses.replace(row, **TIMES) for row in itertools.islice(cut, done)]
+    cut.close()
+    ended = train(recipe, store, weights, checkpoints=tmp_path / "cut")
+
+    assert begun + ended == whole
+    for name in ("last.safetensors", "best.safetensors"):
+        assert same_tensors(load_file(tmp_path / "cut" / name), load_file(tmp_path / "whole" / name))
+
+
+def test_two_equal_runs_are_equal_whatever_torchs_own_generator_and_leave_it_alone(
+    store: SmallStore, weights: Weights
+) -> None:
+    recipe = small_recipe(augmentation="strong", freeze="blocks1-4")
+    torch.manual_seed(1)
+    first = train(recipe, store, weights)
+    torch.manual_seed(2)
+    before = torch.get_rng_state()
+    second = train(recipe, store, weights)
+
+    assert first == second
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    "change", [{"seed": 1}, {"dropout": 0.0}, {"learning_rate": 0.002}, {"augmentation": "standard"}]
+)
+def test_another_setting_gives_other_numbers(change: dict[str, Any], store: SmallStore, weights: Weights) -> None:
+    assert train(small_recipe(epochs=1), store, weights) != train(small_recipe(epochs=1, **change), store, weights)
+
+
+@pytest.mark.parametrize("augmentation", ["none", "standard"])
+def test_cached_features_give_the_same_numbers_as_none(
+    augmentation: str, store: SmallStore, weights: Weights, tmp_path: Path
+) -> None:
+    recipe = small_recipe(augmentation=augmentation)
+    uncached = train(recipe, store, weights)
+    computing = train(recipe, store, weights, cache=tmp_path)
+    cached = train(recipe, store, weights, cache=tmp_path)
+
+    assert uncached == computing == cached
+
+
+@pytest.mark.parametrize("freeze", ["trunk", "blocks1-4", "blocks1-3", "none"])
+def test_frozen_tensors_do_not_move_and_free_ones_do(
+    freeze: str, store: SmallStore, weights: Weights, tmp_path: Path
+) -> None:
+    begin = {name: tensor.clone() for name, tensor in weights.tensors.items()}
+    recipe = small_recipe(freeze=freeze, learning_rate=0.01, epochs=1)
+    train(recipe, store, weights, checkpoints=tmp_path)
+    saved = load_file(tmp_path / "best.safetensors")
+    moved = {name for name, tensor in saved.items() if not name.startswith("head.") and not tensor.equal(begin[name])}
+
+    first_free = {"trunk": 15, "blocks1-4": 12, "blocks1-3": 9, "none": 0}[freeze]
+    assert moved == {name for name in begin if int(name.split(".")[1]) >= first_free}
+    assert same_tensors(dict(weights.tensors), begin), "weights are shared by all runs of a process"
+
+
+def test_it_learns(weights: Weights) -> None:
+    rows = train(small_recipe(learning_rate=0.03, epochs=15, dropout=0.0), SmallStore(70, 35), weights)
+
+    assert rows[-1].train_loss < rows[0].train_loss / 2
+    assert rows[-1].val_accuracy > 0.5
+
+
+def test_every_epoch_is_reported_with_its_scores_and_its_rate(store: SmallStore, weights: Weights) -> None:
+    recipe = small_recipe(schedule="cosine", learning_rate=0.01)
+    rows = list(fit(recipe, store, weights, checkpoints=None, cache=None))
+
+    assert [row.epoch for row in rows] == [1, 2, 3]
+    assert [row.learning_rate for row in rows] == sorted((row.learning_rate for row in rows), reverse=True)
+    for row in rows:
+        scores = [value for name, value in dataclasses.asdict(row).items() if name.endswith(("accuracy", "f1"))]
+        assert len(scores) == 6
+        assert all(0 <= score <= 1 for score in scores)
+        assert row.images_per_s > 0
+        assert row.seconds > 0
+
+
+@pytest.mark.parametrize("monitor", get_args(Metric))
+def test_patience_counts_from_the_best_epoch_of_the_monitored_metric(
+    monitor: str, store: SmallStore, weights: Weights, tmp_path: Path
+) -> None:
+    recipe = small_recipe(monitor=monitor, patience=2, epochs=60, learning_rate=0.5)
+    rows = train(recipe, store, weights, checkpoints=tmp_path)
+    best = best_epoch(rows, recipe)
+
+    assert len(rows) == best + 2
+    value = (min if monitor == "val_loss" else max)(getattr(row, monitor) for row in rows)
+    assert getattr(rows[best - 1], monitor) == value
+    assert all(getattr(row, monitor) != value for row in rows[: best - 1])
+    assert train(recipe, store, weights, checkpoints=tmp_path) == [], "a run that has ended stays ended"
+
+
+def test_a_run_that_has_ended_is_not_run_again(store: SmallStore, weights: Weights, tmp_path: Path) -> None:
+    rows = train(small_recipe(), store, weights, checkpoints=tmp_path)
+
+    assert train(small_recipe(), store, weights, checkpoints=tmp_path) == []
+    assert train(small_recipe(), store, weights, checkpoints=tmp_path, recorded_epochs=1) == rows[1:]
+
+
+def test_an_epoch_is_told_after_its_checkpoint_is_written(store: SmallStore, weights: Weights, tmp_path: Path) -> None:
+    written = []
+    for _ in fit(small_recipe(), store, weights, checkpoints=tmp_path, cache=None):
+        written.append((tmp_path / "last.safetensors").read_bytes())
+
+    assert len(set(written)) == 3
+
+
+def test_a_loss_that_is_not_finite_names_epoch_step_and_a_way_out(
+    store: SmallStore, weights: Weights, tmp_path: Path
+) -> None:
+    recipe = small_recipe(freeze="blocks1-4", learning_rate=0.5)
+    tensors = dict(weights.tensors)
+    tensors["features.12.weight"] = 1e38 * tensors["features.12.weight"]  # of a free layer: its output overflows
+
+    with pytest.raises(TrainError, match=r"epoch 1, training, step [12] of 3: the loss is") as caught:
+        train(recipe, store, dataclasses.replace(weights, tensors=tensors), checkpoints=tmp_path)
+    assert "Lower learning_rate, now 0.5, or set gradient_clip, now None" in str(caught.value)
+    assert not list(tmp_path.iterdir()), "nothing is kept of an epoch that failed"
+
+
+def test_features_that_do_not_fit_half_precision_are_refused(
+    store: SmallStore, weights: Weights, tmp_path: Path
+) -> None:
+    tensors = {name: 1e4 * tensor for name, tensor in weights.tensors.items()}
+
+    with pytest.raises(WeightsError, match="the trunk's output for faces 24 to 35 does not fit float16"):
+        train(small_recipe(), store, dataclasses.replace(weights, tensors=tensors), cache=tmp_path)
+    assert not list(tmp_path.rglob("*.npy"))
+
+
+def test_the_test_split_is_never_looked_at(store: SmallStore, weights: Weights) -> None:
+    asked: list[str] = []
+
+    class Watched(SmallStore):
+        def rows(self, split: str) -> slice:
+            asked.append(split)
+            return super().rows(split)
+
+    train(small_recipe(), Watched(), weights)
+    assert set(asked) == {"train", "validation"}
+
+
+def test_a_checkpoint_of_other_settings_is_not_gone_on_from(
+    store: SmallStore, weights: Weights, tmp_path: Path
+) -> None:
+    train(small_recipe(epochs=1), store, weights, checkpoints=tmp_path)
+
+    with pytest.raises(CheckpointError, match=r"last\.safetensors: a checkpoint of run \w+, not of"):
+        train(small_recipe(epochs=2), store, weights, checkpoints=tmp_path)
+
+
+def test_a_caller_that_stops_early_leaves_no_thread(store: SmallStore, weights: Weights) -> None:
+    rows = fit(small_recipe(freeze="none", augmentation="light"), store, weights, checkpoints=None, cache=None)
+    next(rows)
+    rows.close()
+
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("pictures")]
+
+
+def test_a_recipe_that_is_not_settled_is_a_mistake_of_ours(store: SmallStore, weights: Weights) -> None:
+    with pytest.raises(ValueError, match="settle"):
+        train(Recipe(), store, weights)
+
+
+def test_weights_of_another_backbone_are_refused(store: SmallStore, weights: Weights) -> None:
+    with pytest.raises(WeightsError, match="weights of vgg16, but the recipe's backbone is vgg16_bn"):
+        train(small_recipe(backbone="vgg16_bn"), store, weights)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"freeze": "none"}, {"freeze": "trunk"}, {"freeze": "trunk", "backbone": "vgg16_bn"}]
+)
+def test_a_run_from_no_weights_depends_on_its_seed(
+    settings: dict[str, Any], store: SmallStore, small_rows: None, tmp_path: Path
+) -> None:
+    none = load_weights("none", settings.get("backbone", "vgg16"))
+    runs = [
+        train(small_recipe(weights="none", seed=seed, **settings), store, none, cache=tmp_path) for seed in (0, 0, 1)
+    ]
+
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_pictures_are_brought_to_the_recipes_size(weights: Weights) -> None:
+    rows = train(small_recipe(image_size=64, epochs=1), SmallStore(8, 8, size_px=32), weights)
+    other = train(small_recipe(image_size=32, epochs=1), SmallStore(8, 8, size_px=64), weights)
+
+    assert len(rows) == len(other) == 1
+
+
+@pytest.mark.parametrize("settings", [{"head_pooling": "average"}, {"hidden_units": None}, {"label_smoothing": 0.2}])
+def test_every_form_of_head_and_loss_trains(settings: dict[str, Any], store: SmallStore, weights: Weights) -> None:
+    rows = train(small_recipe(learning_rate=0.02, epochs=6, dropout=0.0, **settings), store, weights)
+
+    assert rows[-1].train_loss < rows[0].train_loss
+
+
+def test_vgg16_itself_trains_resumes_and_keeps_its_trunk(shared_dir: Path, tmp_path: Path) -> None:
+    weights = load_weights(shared_dir / "weights" / "vgg16-imagenet-features-fp16.safetensors", "vgg16")
+    store = SmallStore(14, 7)
+    recipe = small_recipe(epochs=2, freeze="blocks1-4", batch_size=7)
+    whole = train(recipe, store, weights, checkpoints=tmp_path / "whole")
+    cut = fit(recipe, store, weights, checkpoints=tmp_path / "cut", cache=None)
+    next(cut)
+    cut.close()
+
+    assert train(recipe, store, weights, checkpoints=tmp_path / "cut") == whole[1:]
+    assert same_tensors(*(load_file(tmp_path / name / "last.safetensors") for name in ("whole", "cut")))
+
+
+def test_small_weights_stand_for_pretrained_ones(small_rows: None) -> None:
+    assert small_weights(seed=1).fingerprint != small_weights(seed=2).fingerprint != "none"

@@ -1,0 +1,73 @@
+"""What a recipe leaves open is settled once, and measured once a device."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from train_fixtures import SmallStore
+
+from ferray.errors import RecipeError
+from ferray.recipe import Recipe
+from ferray.train import settle as module
+from ferray.train.settle import device_name, measure_precision, settle
+
+
+def test_what_is_open_is_taken_from_the_store_and_the_measurement() -> None:
+    settled = settle(Recipe(dropout=0.2), SmallStore(size_px=48), precision="bfloat16")
+
+    assert (settled.image_size, settled.precision, settled.dropout) == (48, "bfloat16", 0.2)
+
+
+def test_what_the_recipe_says_stays() -> None:
+    recipe = Recipe(image_size=64, precision="float32")
+
+    assert settle(recipe, SmallStore(size_px=48), precision="bfloat16") == recipe
+
+
+def test_a_store_of_faces_too_small_for_a_trunk_is_refused() -> None:
+    with pytest.raises(RecipeError, match="image_size"):
+        settle(Recipe(), SmallStore(size_px=16), precision="float32")
+
+
+@pytest.mark.parametrize("speedup, precision", [(1.1, "float32"), (1.3, "bfloat16"), (0.1, "float32")])
+def test_bfloat16_must_be_clearly_faster(speedup: float, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        module, "_time_convolution", lambda device, dtype: 1 / (speedup if dtype == torch.bfloat16 else 1)
+    )
+
+    assert measure_precision("cpu") == precision
+
+
+def test_a_device_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[torch.dtype] = []
+
+    def measure(device: torch.device, dtype: torch.dtype) -> float:
+        measured.append(dtype)
+        return 1.0
+
+    monkeypatch.setattr(module, "_time_convolution", measure)
+    assert [measure_precision("cpu", cache=tmp_path) for _ in range(3)] == ["float32"] * 3
+    assert len(measured) == 2
+
+    (file,) = (tmp_path / "precision").iterdir()
+    assert json.loads(file.read_text())["device"] == device_name(torch.device("cpu"))
+    for damage in ("", "[]", '{"device": "another", "precision": "bfloat16"}'):
+        file.write_text(damage)
+        assert measure_precision("cpu", cache=tmp_path) == "float32"
+    assert len(measured) == 8
+
+
+def test_a_real_measurement_is_short() -> None:
+    begun = time.perf_counter()
+
+    assert measure_precision("cpu") in ("float32", "bfloat16")
+    assert time.perf_counter() - begun < 10  # alone it takes a second; the bound is for a busy machine
+
+
+def test_torchs_own_generator_is_left_alone() -> None:
+    before = torch.get_rng_state()
+    measure_precision("cpu")
+
+    assert torch.equal(torch.get_rng_state(), before)
