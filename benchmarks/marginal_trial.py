@@ -1,8 +1,8 @@
 """What one more trial costs a search beyond its training.
 
-Two searches of the same kind, with few and with many points, are run as a user would run them; the slope between their
-times is the cost of a trial. The training alone is timed in this process, on the same store, with the features cached as
-they are in the search. The difference is the overhead: Tune, proxy, dispatcher, records, checkpoints' bookkeeping, W&B.
+Two searches of the same kind, with few and with many points, are run as a user would run them; the slope between
+their times is the cost of a trial. The training alone, checkpoints included, is timed in this process on the same store
+with the features cached. The difference is the overhead: Tune, proxy, dispatcher, records, W&B.
 
     python benchmarks/marginal_trial.py [--few 8] [--many 72] [--epochs 10]
 """
@@ -76,7 +76,9 @@ def time_search(folder: Path, num_points: int, epochs: int) -> float:
     space = folder / f"points-{num_points}.yaml"
     space.write_text(
         "method: grid\nmetric: {name: val_accuracy, goal: maximize}\nparameters:\n"
-        f"  learning_rate: {{values: {rates(num_points)}}}\n  epochs: {{value: {epochs}}}\n  batch_size: {{value: 64}}\n"
+        f"  learning_rate: {{values: {rates(num_points)}}}\n"
+        f"  epochs: {{value: {epochs}}}\n"
+        "  batch_size: {value: 64}\n"
     )
     asked = [sys.executable, "-m", "ferray.search", "--space", str(space), "--data", str(folder / "store")]
     begun = time.perf_counter()

@@ -15,6 +15,9 @@ from ferray.errors import FerrayError
 def run_command(body: Callable[[], int]) -> int:
     """Run a command's body; a `FerrayError` becomes a message on stderr and exit code 2, Ctrl-C becomes 130."""
     level = os.environ.get("FERRAY_LOG", "WARNING").upper()
+    if level not in logging.getLevelNamesMapping():
+        print(f"error: FERRAY_LOG is {level}\n  Use DEBUG, INFO, WARNING or ERROR", file=sys.stderr)
+        return 2
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     try:
         return body()

@@ -118,7 +118,9 @@ class Recipe:
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs is {self.warmup_epochs:g}, but the run has only {self.epochs} epochs")
         if self.weights == "none" and self.freeze in ("blocks1-3", "blocks1-4"):
-            raise ValueError(f"freeze is {self.freeze!r}, but with weights 'none' there is nothing worth keeping: pretrained ones are needed")
+            raise ValueError(
+                f"freeze is {self.freeze!r}, but weights is 'none': there is nothing to keep; use pretrained ones"
+            )
 
     @property
     def maximize(self) -> bool:
@@ -194,7 +196,7 @@ def read_recipe(text: str, *, where: str) -> Recipe:
     """
     try:
         values = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecipeError(where, f"not JSON: {error}", "Write the recipe as one JSON object") from error
     if not isinstance(values, dict):
         raise RecipeError(where, f"a JSON {type(values).__name__}, not an object", "Write one JSON object")

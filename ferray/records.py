@@ -12,7 +12,9 @@ Begin at `Run`. Every file is written whole or not at all; the journal's torn la
 """
 
 import dataclasses
+import errno
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -179,14 +181,18 @@ class Run:
             return None
         record = _to_record(storage.read_json(file), where=str(file))
         if record.trial_id != trial_id:
-            raise RecordError(str(file), f"the record of trial {record.trial_id!r}", "Remove the folder; it is run again")
+            raise RecordError(
+                str(file), f"the record of trial {record.trial_id!r}", "Remove the folder; it is run again"
+            )
         return record
 
     def read_trials(self) -> list[TrialRecord]:
         """All trials on record, by number."""
         names = (file.parent.name for file in (self.folder / "trials").glob("*/record.json"))
         records = (self.read_trial(name) for name in names)
-        return sorted((record for record in records if record is not None), key=lambda record: (record.number, record.trial_id))
+        return sorted(
+            (record for record in records if record is not None), key=lambda record: (record.number, record.trial_id)
+        )
 
     def journal(self) -> "Journal":
         """The search's journal."""
@@ -215,14 +221,19 @@ class Journal:
         line = (json.dumps(event, separators=(",", ":"), allow_nan=False) + "\n").encode()
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            try:
-                os.write(handle, line)
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            with self.file.open("ab", buffering=0) as file:
+                size = file.tell()
+                try:
+                    if file.write(line) != len(line):  # a full disk takes a part of the line without a complaint
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    os.fsync(file.fileno())
+                except OSError:
+                    file.truncate(size)
+                    raise
         except OSError as error:
-            raise RecordError(str(self.file), f"cannot be written: {error.strerror}", "Free space, then resume") from error
+            raise RecordError(
+                str(self.file), f"cannot be written: {error.strerror}", "Free space, then resume"
+            ) from error
 
     def repair(self) -> None:
         """Cut off a torn last line; to be called once by the one writer before it appends."""
@@ -238,16 +249,18 @@ class Journal:
         for number, line in enumerate(lines, start=1):
             try:
                 event = json.loads(line) if line.endswith(b"\n") else None
-            except ValueError:
+            except (ValueError, RecursionError):
                 event = None
             if isinstance(event, dict):
                 yield len(line), event
             elif number != len(lines):
-                raise RecordError(f"{self.file}:{number}", "not a JSON object", "Restore the file, or start under another name")
+                raise RecordError(
+                    f"{self.file}:{number}", "not a JSON object", "Restore the file, or start under another name"
+                )
 
 
 def trials_frame(records: Iterable[TrialRecord]) -> "pandas.DataFrame":
-    """One row a trial: number, id, state, every setting, the best epoch's results (`best_*`), epochs, seconds, reason."""
+    """One row a trial: number, id, state, every setting, the best epoch's results (`best_*`), seconds, reason."""
     import pandas
 
     rows = []
@@ -256,7 +269,9 @@ def trials_frame(records: Iterable[TrialRecord]) -> "pandas.DataFrame":
         row: dict[str, Any] = {"number": record.number, "trial_id": record.trial_id, "state": record.state}
         row |= recipes.to_values(record.recipe)
         row |= {"epochs_run": len(record.epochs), "best_epoch": None if best is None else best.epoch}
-        row |= {f"best_{name}": None if best is None else getattr(best, name) for name in METRIC_FIELDS if name != "seconds"}
+        row |= {
+            f"best_{name}": None if best is None else getattr(best, name) for name in METRIC_FIELDS if name != "seconds"
+        }
         row |= {"seconds": record.seconds(), "device": record.device, "reason": record.reason}
         rows.append(row)
     return pandas.DataFrame(rows)
@@ -298,9 +313,13 @@ def _to_record(values: Any, *, where: str) -> TrialRecord:
         )
     except FerrayError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise refuse(f"not a trial record: {type(error).__name__} {error}") from error
 
 
 def _to_epoch(row: dict[str, Any]) -> EpochResult:
-    return EpochResult(epoch=int(row["epoch"]), **{name: float(row[name]) for name in METRIC_FIELDS})
+    numbers = {name: float(row[name]) for name in METRIC_FIELDS}
+    for name, number in numbers.items():
+        if not math.isfinite(number):
+            raise ValueError(f"{name} is {number}")
+    return EpochResult(epoch=int(row["epoch"]), **numbers)

@@ -34,9 +34,12 @@ def write_bytes(path: Path, data: bytes) -> None:
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
+        raise StorageError(
+            str(path), f"cannot be written: {error.strerror or error}", "Free space or name another folder"
+        ) from error
+    finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise StorageError(str(path), f"cannot be written: {error.strerror or error}", "Free space or name another folder") from error
+            temporary.unlink(missing_ok=True)  # there only if it was not renamed: Ctrl-C leaves nothing either
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -57,9 +60,13 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except OSError as error:
-        raise StorageError(str(path), f"cannot be read: {error.strerror or error}", "Check the name and the folder") from error
-    except ValueError as error:
-        raise StorageError(str(path), f"not JSON: {error}", "Restore the file, or remove its folder and run again") from error
+        raise StorageError(
+            str(path), f"cannot be read: {error.strerror or error}", "Check the name and the folder"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise StorageError(
+            str(path), f"not JSON: {error}", "Restore the file, or remove its folder and run again"
+        ) from error
 
 
 def sha256_file(path: Path) -> str:
@@ -72,7 +79,9 @@ def sha256_file(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise StorageError(str(path), f"cannot be read: {error.strerror or error}", "Check the name and the folder") from error
+        raise StorageError(
+            str(path), f"cannot be read: {error.strerror or error}", "Check the name and the folder"
+        ) from error
 
 
 @contextmanager
@@ -84,14 +93,20 @@ def lock(path: Path, *, wait_s: float = -1) -> Iterator[None]:
         wait_s: Longest wait in seconds; negative waits for ever, 0 does not wait.
 
     Raises:
-        StorageError: Another process holds the lock after `wait_s`.
+        StorageError: Another process holds the lock after `wait_s`, or the folder cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     held = FileLock(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         held.acquire(timeout=wait_s)
     except Timeout as error:
-        raise StorageError(str(path), "another process is using this folder", "Wait for it to end, or choose another name") from error
+        raise StorageError(
+            str(path), "another process is using this folder", "Wait for it to end, or choose another name"
+        ) from error
+    except OSError as error:
+        raise StorageError(
+            str(path), f"cannot be locked: {error.strerror or error}", "Check the folder, or name another"
+        ) from error
     try:
         yield
     finally:

@@ -29,7 +29,7 @@ def write_tiny_store(folder: Path, *, size_px: int = 32, per_class: tuple[int, i
             reach = np.array([np.cos(angle), np.sin(angle)]) * size_px * 0.4
             middle = size_px / 2 + generator.uniform(-2, 2, 2)
             begin, end = (tuple(int(v) for v in middle + sign * reach) for sign in (-1, 1))
-            writer.faces[row] = cv2.line(face, begin, end, (230, 220, 200), 3)
+            writer.put(row, np.asarray(cv2.line(face, begin, end, (230, 220, 200), 3), dtype=np.uint8))
         writer.finish(
             table,
             class_names=CLASSES,

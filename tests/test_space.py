@@ -378,7 +378,7 @@ def test_values_that_do_not_go_together_are_refused_when_the_file_is_read(tmp_pa
     assert "warmup_epochs is 2.5" in what
 
     what, _ = parameter_fault(tmp_path, "weights: {values: [pretrained, none]}\nfreeze: {values: [trunk, blocks1-4]}")
-    assert "nothing worth keeping" in what
+    assert "weights is 'none'" in what
 
     what, _ = parameter_fault(tmp_path, "warmup_epochs: {value: 10}")
     assert "only 10 epochs" in what

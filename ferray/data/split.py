@@ -12,40 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.errors import DataError
-
-Shares = tuple[float, float, float]
-"""Of train, validation and test; they add up to 1."""
-
-REPORT_SPLIT: Shares = (0.7, 0.1, 0.2)
-
-
-def parse_shares(text: str) -> Shares:
-    """`70/10/20` as shares; `0/0/100` is a pure test store.
-
-    Raises:
-        DataError: Not three numbers that add up to 100.
-    """
-    way_out = "Write three numbers that add up to 100, for train/validation/test, for example 70/10/20"
-    try:
-        parts = [float(part) for part in text.split("/")]
-    except ValueError as error:
-        raise DataError(f"--split {text}", "not three numbers", way_out) from error
-    if len(parts) != 3 or any(not 0 <= part <= 100 for part in parts) or abs(sum(parts) - 100) > 1e-6:
-        raise DataError(f"--split {text}", "does not add up to 100", way_out)
-    return check_shares((parts[0] / 100, parts[1] / 100, parts[2] / 100))
-
-
-def check_shares(shares: Shares) -> Shares:
-    """The shares, if they are three in [0, 1] that add up to 1.
-
-    Raises:
-        DataError: They are not.
-    """
-    if len(shares) != 3 or any(not 0 <= share <= 1 for share in shares) or abs(sum(shares) - 1) > 1e-6:
-        way_out = "Give the shares of train, validation and test, for example (0.7, 0.1, 0.2)"
-        raise DataError(f"split {shares!r}", "not three shares that add up to 1", way_out)
-    return shares
+from ferray.data.options import Shares, check_shares
 
 
 def sample(keys: Sequence[str], strata: Sequence[object], num: int, seed: int) -> list[int]:

@@ -9,11 +9,14 @@ Rows are ordered train, validation, test, so that a split is one contiguous slic
 91,793 of ExpW 13 GiB. Begin at `open_store`; `StoreWriter` makes one, whole or not at all.
 """
 
+import errno
 import hashlib
+import io
 import json
 import os
 import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -64,6 +67,8 @@ class Manifest:
     """What was done to the faces, in words."""
     skipped: dict[str, int]
     """Reason to number of rows of the source that were left out."""
+    sample: int | None = None
+    """Faces asked for by `--num-faces`; None where all were taken."""
 
 
 _MANIFEST = TypeAdapter(Manifest)
@@ -192,43 +197,83 @@ def open_store(folder: Path) -> Store:
 class StoreWriter:
     """Writes a store into a temporary sibling folder, which takes its name in one step at the end.
 
+    Faces are written at their place in the file, from any thread, and never held: memory does not grow with the store.
+
     Args:
-        folder: The store's; must not exist.
-        num_faces: Rows.
+        folder: The store's; must not exist, or be empty.
+        num_faces: Rows, at most; `keep` leaves some out.
         size_px: Side of a face.
 
     Raises:
-        DataError: The folder exists, or another process is writing it.
+        DataError: The folder exists.
+        StorageError: Another process is writing it, or the disk has no room for the faces.
     """
 
     def __init__(self, folder: Path, *, num_faces: int, size_px: int) -> None:
         self.folder = folder.resolve()
-        if self.folder.exists():
-            raise DataError(str(folder), "exists already", "Name another folder, or remove this one")
         self._temporary = self.folder.parent / f".{self.folder.name}.part"
-        self._lock = storage.lock(self.folder.parent / f".{self.folder.name}.lock", wait_s=0)
         self._size_px = size_px
         self._num_faces = num_faces
+        self._digests: list[bytes] = [b""] * num_faces
 
     def __enter__(self) -> "StoreWriter":
-        self._lock.__enter__()
-        shutil.rmtree(self._temporary, ignore_errors=True)  # of a run that was killed; the lock says it is nobody's
-        self._temporary.mkdir(parents=True)
-        shape = (self._num_faces, self._size_px, self._size_px, 3)
-        self.faces = np.lib.format.open_memmap(self._temporary / "faces.npy", mode="w+", dtype=np.uint8, shape=shape)
+        self._open = ExitStack()
+        with ExitStack() as stack:
+            stack.enter_context(storage.lock(self.folder.parent / f".{self.folder.name}.lock", wait_s=0))
+            check_absent(self.folder)
+            stack.callback(shutil.rmtree, self._temporary, ignore_errors=True)
+            shutil.rmtree(self._temporary, ignore_errors=True)  # of a run that was killed; the lock says it is nobody's
+            try:
+                self._temporary.mkdir(parents=True)
+                self._check_room()
+                self._file = stack.enter_context((self._temporary / "faces.npy").open("wb+", buffering=0))
+                self._begin = self._write_header()
+            except OSError as error:
+                raise _not_written(self.folder, error) from error
+            self._open = stack.pop_all()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.__dict__.pop("faces", None)
-        shutil.rmtree(self._temporary, ignore_errors=True)
-        self._lock.__exit__(None, None, None)
+        self._open.close()
+
+    def put(self, row: int, face: NDArray[np.uint8]) -> None:
+        """Write one face.
+
+        Args:
+            row: Its place.
+            face: RGB, shape (size, size, 3).
+
+        Raises:
+            StorageError: The disk is full.
+        """
+        assert face.shape == (self._size_px, self._size_px, 3), face.shape
+        assert face.dtype == np.uint8, face.dtype
+        pixels = face.tobytes()
+        self._digests[row] = hashlib.sha256(pixels).digest()
+        try:
+            written = os.pwrite(self._file.fileno(), pixels, self._begin + row * len(pixels))
+        except OSError as error:
+            raise _not_written(self.folder, error) from error
+        if written != len(pixels):
+            raise _not_written(self.folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Leave out all rows but these, ascending; the others move up."""
+        file, face_bytes = self._file.fileno(), self._size_px**2 * 3
+        for row, old in enumerate(rows):
+            if row != old:
+                os.pwrite(file, os.pread(file, face_bytes, self._begin + old * face_bytes), self._begin + row * face_bytes)
+        self._digests = [self._digests[row] for row in rows]
+        self._num_faces = len(rows)
+        assert self._write_header() == self._begin  # numpy leaves room in a header for another number of rows
+        self._file.truncate(self._begin + self._num_faces * face_bytes)
 
     def finish(self, table: "pandas.DataFrame", *, class_names: Sequence[str], **facts: Any) -> Manifest:
         """Write labels, table and manifest, and give the store its name.
 
         Args:
-            table: One row a face, in the order of `faces`: at least `label`, `split` and `group`; the splits in the
-                order of `SPLITS`.
+            table: One row a face, in the order of the faces: at least `label`, `split` and `group`; the splits in the
+                order of `SPLITS`. A column `sha256` of each face's pixels is added.
             class_names: In the order of the labels.
             facts: The other fields of `Manifest` that cannot be counted: dataset, margin, split, seed,
                 source_fingerprint, notes, skipped.
@@ -236,30 +281,57 @@ class StoreWriter:
         Raises:
             StorageError: The disk is full or the folder cannot be written; nothing is left behind.
         """
+        assert all(self._digests), "a face was never put"
+        assert len(table) == self._num_faces
         labels = np.asarray(table["label"].to_numpy(), dtype=np.int64)
         splits = table["split"].tolist()
         assert [SPLITS.index(name) for name in splits] == sorted(SPLITS.index(name) for name in splits)
+        manifest = Manifest(
+            version=FORMAT_VERSION,
+            class_names=tuple(class_names),
+            size_px=self._size_px,
+            num_faces=self._num_faces,
+            counts=count(labels, splits, class_names),
+            fingerprint=fingerprint(self._digests, labels, splits, class_names),
+            **facts,
+        )
         try:
-            self.faces.flush()
+            self._file.flush()
             np.save(self._temporary / "labels.npy", labels)
-            table.to_parquet(self._temporary / "table.parquet", index=False)
-            manifest = Manifest(
-                version=FORMAT_VERSION,
-                class_names=tuple(class_names),
-                size_px=self._size_px,
-                num_faces=self._num_faces,
-                counts=count(labels, splits, class_names),
-                fingerprint=fingerprint(self.faces, labels, splits, class_names),
-                **facts,
-            )
+            hashes = [digest.hex() for digest in self._digests]
+            table.assign(sha256=hashes).to_parquet(self._temporary / "table.parquet", index=False)
             storage.write_json(self._temporary / "manifest.json", _MANIFEST.dump_python(manifest, mode="json"))
-            for file in self._temporary.iterdir():  # on the disk before the name says that it is whole
-                with file.open("rb") as handle:
-                    os.fsync(handle.fileno())
+            for file in (*self._temporary.iterdir(), self._temporary):  # on the disk before the name says so
+                _sync(file)
             self._temporary.replace(self.folder)
+            _sync(self.folder.parent)
         except OSError as error:
-            raise StorageError(str(self.folder), f"cannot be written: {error}", "Free space or name another folder") from error
+            raise _not_written(self.folder, error) from error
         return manifest
+
+    def _check_room(self) -> None:
+        needed, free = self._num_faces * self._size_px**2 * 3, shutil.disk_usage(self._temporary).free
+        if needed > free:
+            what = f"needs {needed / 2**30:,.1f} GiB, and {free / 2**30:,.1f} GiB are free"
+            raise StorageError(str(self.folder), what, "Free space, name another folder, or take a smaller --size")
+
+    def _write_header(self) -> int:
+        """Write the npy header of the present number of rows; returns its length."""
+        shape = (self._num_faces, self._size_px, self._size_px, 3)
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        os.pwrite(self._file.fileno(), header.getvalue(), 0)
+        return len(header.getvalue())
+
+
+def check_absent(folder: Path) -> None:
+    """Refuse a folder that a store would overwrite.
+
+    Raises:
+        DataError: It exists and is not an empty folder.
+    """
+    if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and not any(folder.iterdir()))):
+        raise DataError(str(folder), "exists already", "Name another folder, or remove this one")
 
 
 def count(labels: NDArray[np.int64], splits: Sequence[str], class_names: Sequence[str]) -> dict[str, dict[str, int]]:
@@ -272,11 +344,23 @@ def count(labels: NDArray[np.int64], splits: Sequence[str], class_names: Sequenc
 
 
 def fingerprint(
-    faces: NDArray[np.uint8], labels: NDArray[np.int64], splits: Iterable[str], class_names: Sequence[str]
+    digests: Iterable[bytes], labels: NDArray[np.int64], splits: Sequence[str], class_names: Sequence[str]
 ) -> str:
-    """SHA-256 over faces, labels, splits and class names, read in pieces of 64 faces."""
-    digest = hashlib.sha256(json.dumps([list(class_names), list(splits), list(faces.shape)]).encode())
+    """SHA-256 over class names, splits, labels and the SHA-256 of each face's pixels, in the order of the rows."""
+    digest = hashlib.sha256(json.dumps([list(class_names), list(splits)]).encode())
     digest.update(labels.tobytes())
-    for begin in range(0, len(faces), 64):
-        digest.update(np.ascontiguousarray(faces[begin : begin + 64]).tobytes())
+    for face in digests:
+        digest.update(face)
     return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def _not_written(folder: Path, error: OSError) -> StorageError:
+    return StorageError(str(folder), f"cannot be written: {error.strerror or error}", "Free space or name another folder")

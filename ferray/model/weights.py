@@ -161,7 +161,8 @@ def _check(state: Mapping[str, Any], backbone: Backbone, *, where: str) -> dict[
         shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
         way_out = f"Give weights in torchvision's layout of {backbone.name}: features.0.weight, ..."
         raise WeightsError(where, f"not the weights of {backbone.name}: {shown}", way_out)
-    return {name: given[name].to(torch.float32).contiguous() for name in expected}
+    # A copy: a safetensors file is mapped, and may be overwritten while a search runs.
+    return {name: given[name].to(torch.float32, copy=True).contiguous() for name in expected}
 
 
 def _fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import pandas
 
 _FIRST = ("learning_rate", "batch_size")
-_LOG_FROM = 10
-"""Ratio of the largest to the smallest value from which an axis is logarithmic."""
+_LOG_FROM = 8
+"""Ratio of the largest to the smallest value from which an axis may be logarithmic."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Axis:
     name: str
     """A field of `Recipe`."""
     values: tuple[Any, ...]
-    """Distinct: numbers ascending, other values in the order of the trials, None last."""
+    """Distinct: numbers ascending, other values in the order in which the search asked for them, None last."""
     places: NDArray[np.int64]
     """Of each trial's value in `values`, shape (trials,)."""
     is_numeric: bool
@@ -44,8 +44,11 @@ class Axis:
 
     @property
     def is_log(self) -> bool:
-        """Whether the values ask for a logarithmic scale."""
-        return self.is_numeric and self.values[0] > 0 and bool(self.values[-1] >= _LOG_FROM * self.values[0])
+        """Whether the values ask for a logarithmic scale: they span much, and lie more evenly on it."""
+        if not self.is_numeric or self.values[0] <= 0 or self.values[-1] < _LOG_FROM * self.values[0]:
+            return False
+        numbers = np.asarray(self.values, dtype=np.float64)
+        return abs(_middle(np.log(numbers)) - 0.5) < abs(_middle(numbers) - 0.5)
 
     def positions(self) -> NDArray[np.float64]:
         """Where each trial stands: its number, or the place of its value where that is no number."""
@@ -105,12 +108,18 @@ def value_text(value: Any) -> str:
 
 def _make_axis(trials: "pandas.DataFrame", name: str) -> Axis:
     column = [_plain(value) for value in trials[name].tolist()]
-    is_number = {value: isinstance(value, int | float) for value in dict.fromkeys(column) if value is not None}
+    asked = [_plain(value) for value in trials.sort_values("number")[name].tolist()]
+    is_number = {value: isinstance(value, int | float) for value in asked if value is not None}
     values = sorted(is_number) if all(is_number.values()) else list(is_number)
     numeric = bool(values) and all(is_number.values()) and None not in column
     if None in column:
         values.append(None)
     return Axis(name, tuple(values), np.asarray([values.index(value) for value in column], dtype=np.int64), numeric)
+
+
+def _middle(numbers: NDArray[np.float64]) -> float:
+    """Where the median lies between the smallest, 0, and the largest, 1, of ascending numbers."""
+    return float((np.median(numbers) - numbers[0]) / (numbers[-1] - numbers[0]))
 
 
 def _plain(value: Any) -> Any:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ferray.data.store import Store
@@ -42,8 +43,9 @@ def evaluate(best_dir: Path, store: Store, split: str, *, device: str = "cpu") -
 
     Raises:
         CheckpointError: The folder holds no model, or the model's answers are no numbers.
-        DataError: The split is empty or unknown, or the class names are not the model's.
+        DataError: The split is empty or unknown, the class names are not the model's, or there is no such device.
     """
+    _check_device(device)
     rows = store.rows(split)  # before the model: cheap, and a wrong name is told at once
     model = load_model(best_dir, device=device)
     to_model = _map_labels(store, model.class_names, best_dir)
@@ -74,6 +76,17 @@ def evaluate(best_dir: Path, store: Store, split: str, *, device: str = "cpu") -
         train_counts=[train.get(name, 0) for name in model.class_names],
     )
     return Evaluation(scores=scores, labels=labels, probabilities=probabilities, notes=tuple(notes))
+
+
+def _check_device(device: str) -> None:
+    """Refuse a device that torch does not know or that is not here."""
+    way_out = "Name cpu, cuda, or cuda:1 and so on"
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise DataError(f"device {device!r}", "no such device", way_out) from error
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise DataError(f"device {device!r}", f"there are {torch.cuda.device_count()} GPUs here", way_out)
 
 
 def _map_labels(store: Store, class_names: tuple[str, ...], best_dir: Path) -> NDArray[np.int64]:

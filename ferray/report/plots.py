@@ -30,7 +30,7 @@ BEST_COLORS = ("#0072B2", "#D55E00", "#009E73")
 _GRAY = "#BBBBBB"
 _MOST_CELLS = 24
 """Values of a parameter beyond which a table of cells cannot be read."""
-_STYLE = {
+_STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "axes.titlesize": 11,
@@ -42,9 +42,7 @@ _STYLE = {
 }
 
 
-def heatmap(
-    trials: "pandas.DataFrame", file: Path, *, metric: str, maximize: bool, searched: Sequence[str]
-) -> None:
+def heatmap(trials: "pandas.DataFrame", file: Path, *, metric: str, maximize: bool, searched: Sequence[str]) -> None:
     """Show what the settings did: the metric by learning rate and batch size, the best of the rest.
 
     Where these two were not searched, the two parameters with most values take their place. Parameters of which few
@@ -73,7 +71,8 @@ def heatmap(
         else:
             _draw_cloud(figure, axes, scores, metric, maximize)
         if len(ranked):
-            figure.suptitle(_best_line(ranked, axes, scores), fontsize=9, x=0.01, ha="left", color="#444444")
+            line = textwrap.fill(_best_line(ranked, axes, scores), int(12.5 * figure.get_figwidth()))
+            figure.suptitle(line, fontsize=9, x=0.01, ha="left", color="#444444")
 
 
 def curves(
@@ -98,6 +97,8 @@ def curves(
     Raises:
         StorageError: The file cannot be written.
     """
+    from matplotlib.ticker import MaxNLocator
+
     ranked = _rank(trials, metric, maximize)
     best = ranked[: len(BEST_COLORS)]
     axes = pick_axes(ranked, searched)
@@ -116,20 +117,25 @@ def curves(
             row, color = rows[name], BEST_COLORS[place]
             setting = describe(place, axes)
             label = f"trial {best['number'].iloc[place]}" + (f": {setting}" if setting else "")
-            left.plot(row["epoch"], row[metric], color=color, linewidth=1.8, label=textwrap.fill(label, 110), **_dot(row))
+            left.plot(
+                row["epoch"], row[metric], color=color, linewidth=1.8, label=textwrap.fill(label, 110), **_dot(row)
+            )
             at = row["epoch"] == best["best_epoch"].iloc[place]
             left.plot(row["epoch"][at], row[metric][at], "o", color=color, markersize=7, markeredgecolor="white")
-            right.plot(row["epoch"], row["train_loss"], color=color, linewidth=1.4, linestyle="--", **_dot(row))
+            right.plot(
+                row["epoch"], row["train_loss"], color=color, linewidth=1.4, **_dot(row, "white"), linestyle="--"
+            )
             right.plot(row["epoch"], row["val_loss"], color=color, linewidth=1.8, **_dot(row))
         left.set_title(f"{in_words(metric).capitalize()} by epoch, dot: best epoch", loc="left")
-        right.set_title("Loss by epoch, solid: validation, dashed: training", loc="left")
+        sign = "dashed" if epochs["epoch"].max() > 1 else "hollow"
+        right.set_title(f"Loss by epoch, solid: validation, {sign}: training", loc="left")
         left.set_ylabel(in_words(metric))
         right.set_ylabel("cross-entropy loss (nats)")
         _limit_losses(right, epochs, names)
         for panel in (left, right):
             panel.set_xlabel("epoch")
-            panel.xaxis.get_major_locator().set_params(integer=True)
-            panel.set_xlim(left=min(0.9, 1), right=max(epochs["epoch"].max() + 0.1, 1.1))
+            panel.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
+            panel.set_xlim(0.5, epochs["epoch"].max() + 0.5)
             panel.grid(color="#EEEEEE")
         handles, labels = left.get_legend_handles_labels()
         others = len(rows) - len(names)
@@ -172,7 +178,9 @@ def confusion(matrix: NDArray[np.int64], class_names: Sequence[str], file: Path,
         figure.colorbar(image, ax=panel, label="share of the label's faces", shrink=0.8)
 
 
-def _draw_table(figure: "Figure", axes: Sequence[Axis], scores: NDArray[np.float64], metric: str, maximize: bool) -> None:
+def _draw_table(
+    figure: "Figure", axes: Sequence[Axis], scores: NDArray[np.float64], metric: str, maximize: bool
+) -> None:
     """Two parameters as columns and rows; a cell is the best of its trials."""
     across, up = axes[:2]
     shape = (len(up.values), len(across.values))
@@ -182,7 +190,7 @@ def _draw_table(figure: "Figure", axes: Sequence[Axis], scores: NDArray[np.float
         num[y, x] += 1
     figure.set_size_inches(max(5.5, 2.6 + 1.05 * shape[1]), max(3.4, 1.9 + 0.75 * shape[0]))
     panel = figure.subplots()
-    colors, scale = _colors(scores, maximize)
+    colors, scale = _colors(best[num > 0], maximize)
     panel.set_facecolor("#F0F0F0")
     image = panel.imshow(np.ma.masked_invalid(best), cmap=colors, norm=scale, aspect="auto", origin="lower")
     for y, x in np.ndindex(*shape):
@@ -200,7 +208,9 @@ def _draw_table(figure: "Figure", axes: Sequence[Axis], scores: NDArray[np.float
     figure.colorbar(image, ax=panel, label=_scale_label(metric, maximize))
 
 
-def _draw_cloud(figure: "Figure", axes: Sequence[Axis], scores: NDArray[np.float64], metric: str, maximize: bool) -> None:
+def _draw_cloud(
+    figure: "Figure", axes: Sequence[Axis], scores: NDArray[np.float64], metric: str, maximize: bool
+) -> None:
     """Two parameters as coordinates, a point a trial."""
     figure.set_size_inches(7.6, 5.2)
     panel = figure.subplots()
@@ -245,7 +255,7 @@ def _draw_line(
         panel.set_xticks(range(len(names)), labels=names, rotation=0 if len(names) < 7 else 45)
         panel.set_xlabel(axes[0].title if axes else "")
         panel.set_xlim(-1, len(names))
-        panel.set_title(_title(metric, axes, 1), loc="left")
+        panel.set_title(_title(metric, axes, 1) + ", orange: best" * bool(axes), loc="left")
     panel.set_ylabel(in_words(metric))
 
 
@@ -319,11 +329,11 @@ def _best_line(ranked: "pandas.DataFrame", axes: Sequence[Axis], scores: NDArray
     first = ranked.iloc[0]
     settings = describe(0, axes)
     text = f"best of {len(ranked)}: trial {first['number']}, {scores[0]:.3f} in epoch {first['best_epoch']:.0f}"
-    return textwrap.fill(text + (f" ({settings})" if settings else ""), 100)
+    return text + (f" ({settings})" if settings else "")
 
 
 def _scale_label(metric: str, maximize: bool) -> str:
-    return f"{in_words(metric)} ({'higher' if maximize else 'lower'} is better)"
+    return f"{in_words(metric)}\n({'higher' if maximize else 'lower'} is better)"
 
 
 def _ink(color: tuple[float, float, float, float]) -> str:
@@ -338,9 +348,9 @@ def _frame(panel: "Axes", x: int, y: int) -> None:
     panel.add_patch(Rectangle((x - 0.48, y - 0.47), 0.96, 0.94, fill=False, edgecolor=BEST_COLORS[1], linewidth=2.5))
 
 
-def _dot(row: "pandas.DataFrame") -> dict[str, Any]:
+def _dot(row: "pandas.DataFrame", face: str | None = None) -> dict[str, Any]:
     """A line of one point is no line: mark it."""
-    return {"marker": "o", "markersize": 4} if len(row) == 1 else {}
+    return {"marker": "o", "markersize": 6, "markerfacecolor": face} if len(row) == 1 else {}
 
 
 def _say_empty(figure: "Figure", text: str) -> None:

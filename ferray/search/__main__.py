@@ -40,23 +40,40 @@ def _search(options: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser(
         "python -m ferray.search",
-        "Search training settings: Ray Tune decides, Ray Train trains, the best checkpoint and its one test score remain.",
+        "Search training settings: Ray Tune decides, Ray Train trains; the best checkpoint and one test score remain.",
         EXAMPLES,
     )
     add = parser.add_argument
-    add("--space", metavar="NAME|FILE", help="search space: a W&B sweep file, or the name of a shipped one (default: grid)")
+    add(
+        "--space",
+        metavar="NAME|FILE",
+        help="search space: a W&B sweep file, or the name of a shipped one (default: grid)",
+    )
     add("--data", metavar="DIR", help="store of faces made by ferray.data prepare (default: demo faces)")
     add("--out", metavar="DIR", default="runs", help="parent folder of all searches (default: runs)")
     add("--name", help="name of the search and of its folder (default: space and time)")
     add("--resume", metavar="NAME", help="go on with a search; finished trials are not run again")
     add("--set", metavar="KEY=VALUE", action="append", help="fix a setting, or give a list: epochs=5, dropout=[0,0.5]")
-    add("--weights", metavar="FILE", help="pretrained trunk: file, 'imagenet' (default) or 'none' (default with demo faces)")
+    add(
+        "--weights",
+        metavar="FILE",
+        help="pretrained trunk: file, 'imagenet' (default) or 'none' (default with demo faces)",
+    )
     add("--workers-per-trial", metavar="N", type=_positive, help="workers that train one trial together (default: 1)")
     add("--gpus-per-worker", metavar="X", type=_share, help="GPUs of a worker, also 0.5 (default: 1 if there are any)")
-    add("--concurrent-trials", metavar="N", type=_positive, help="trials at a time (default: one on CPUs, else all GPUs)")
+    add(
+        "--concurrent-trials",
+        metavar="N",
+        type=_positive,
+        help="trials at a time (default: one on CPUs, else all GPUs)",
+    )
     add("--max-trials", metavar="N", type=_positive, help="points at most")
     add("--seed", metavar="N", type=_seed, help="of the trials, and of the points drawn (default: 0)")
-    add("--wandb", choices=("online", "offline", "disabled"), help="default: online with a key and a network, else offline")
+    add(
+        "--wandb",
+        choices=("online", "offline", "disabled"),
+        help="default: online with a key and a network, else offline",
+    )
     add("--address", help="join a running Ray cluster, 'auto' or HOST:PORT (default: start one on loopback)")
     add("--dry-run", action="store_true", help="list the points and the work, train nothing")
     return parser

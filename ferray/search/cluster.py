@@ -65,8 +65,8 @@ def connect(address: str | None) -> Iterator[Cluster]:
     """A Ray cluster while the block runs; `set_environment` comes first.
 
     Args:
-        address: `auto` or `HOST:PORT` joins a running cluster; None starts one on loopback, with a token of its own, and
-            ends it afterwards. Never joins one that was not asked for, whatever the environment says.
+        address: `auto` or `HOST:PORT` joins a running cluster; None starts one on loopback, with a token of its own,
+            and ends it afterwards. Never joins one that was not asked for, whatever the environment says.
 
     Raises:
         SearchError: No cluster answers at the address.

@@ -1,14 +1,14 @@
 """What a search decides: which point comes next, which trial is stopped. All of it is on record and can be replayed.
 
 Ray Tune's own searchers and schedulers decide. Each decision and each result that led to it is one line of the journal.
-A resumed search feeds the lines to fresh searcher and scheduler in the recorded order, without Tune and without training:
-they then know what they knew, and their answers must be the recorded ones.
+A resumed search feeds the lines to a fresh searcher and scheduler in the recorded order, without Tune or training: they
+then know what they knew, and their answers must be the recorded ones.
 
 Begin at `Decisions`. Trials are known by number here, the order in which the search asked for them.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -126,7 +126,16 @@ class Decisions:
             epoch: Its last.
             score: Its best; None if it has none.
         """
-        self._journal.append({"event": "end", "number": number, "trial_id": self._known[number].trial_id, "state": state, "epoch": epoch, "score": score})
+        self._journal.append(
+            {
+                "event": "end",
+                "number": number,
+                "trial_id": self._known[number].trial_id,
+                "state": state,
+                "epoch": epoch,
+                "score": score,
+            }
+        )
         self._note_end(number, state, epoch, score)
 
     def _next_point(self, number: int) -> dict[str, Any] | None:

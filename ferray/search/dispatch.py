@@ -1,6 +1,6 @@
 """The dispatcher: the one actor between Tune's proxies and the worker groups.
 
-Proxies ask for the epochs of a trial, one after the other; groups take trials and report epochs. In between lie a queue,
+Proxies ask for the epochs of a trial, one after the other; groups take trials and report epochs. Between them a queue,
 the epochs so far, and two rules: every (trial, epoch) counts once, and only the group that holds a trial may report it.
 
     proxy  -- next_epoch(trial, 3) -->  dispatcher  <-- report(trial, epoch 3) --  rank 0 of a group
@@ -213,7 +213,7 @@ class Dispatcher:
     async def leave_trial(
         self, group: str, incarnation: int, trial_id: str, state: State, reason: str, row: EpochResult | None
     ) -> None:
-        """The group has recorded the trial's end, with its last epoch where that was not reported, and is free again."""
+        """The group has recorded the trial's end, and its last epoch where that was not reported, and is free."""
         trial = self._trials[trial_id]
         if trial.holder == (group, incarnation):
             if row is not None:

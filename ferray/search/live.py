@@ -142,7 +142,15 @@ class LiveView:
         left = _clock(record.seconds() / done * (of - done)) if record.state == "running" and done else ""
         state = self._notes.get(record.trial_id, record.state) if record.state == "running" else record.state
         settings = [_short(getattr(record.recipe, name)) for name in self._searched]
-        return [str(record.number), state, *settings, f"{done}/{of}", "" if score is None else f"{score:.4f}", rate, left]
+        return [
+            str(record.number),
+            state,
+            *settings,
+            f"{done}/{of}",
+            "" if score is None else f"{score:.4f}",
+            rate,
+            left,
+        ]
 
 
 def _worst_last(record: TrialRecord) -> tuple[bool, float]:

@@ -65,11 +65,15 @@ def make_plan(options: argparse.Namespace) -> Plan:
     space = spaces.read_space(space_file, fixed)
     name = options.resume or options.name or f"{space.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     if Path(name).name != name or name in (".", ".."):
-        raise SearchError(f"--name {name}", "not a plain folder name", "Leave out slashes; --out names the parent folder")
+        raise SearchError(
+            f"--name {name}", "not a plain folder name", "Leave out slashes; --out names the parent folder"
+        )
     run = Run(Path(options.out) / name)
     if run.exists() and not options.resume:
         raise RecordError(
-            str(run.folder), "a search of this name is there", f"Go on with it: --resume {name}; or choose another --name"
+            str(run.folder),
+            "a search of this name is there",
+            f"Go on with it: --resume {name}; or choose another --name",
         )
     if options.data is not None and not (Path(options.data) / "manifest.json").is_file():
         raise StorageError(
@@ -106,7 +110,8 @@ def describe(plan: Plan) -> Iterator[str]:
     epochs = _epochs(plan)
     yield f"trials    {total if total is not None else 'no limit'}, at most {epochs} epochs each"
     if space.early_terminate is not None:
-        yield f"stopping  successive halving from epoch {space.early_terminate.min_iter}, by {space.early_terminate.eta:g}"
+        halving = space.early_terminate
+        yield f"stopping  successive halving from epoch {halving.min_iter}, by {halving.eta:g}"
     if total is not None:
         yield f"work      at most {total * epochs:,} epochs over the training faces; {_passes(plan)}"
     if space.method == "bayes":
@@ -157,7 +162,9 @@ def _recall(options: argparse.Namespace) -> argparse.Namespace:
         given = getattr(options, name)
         if given not in (None, recorded.get(name)):
             raise SearchError(
-                f"--{name} {given}", f"the search {options.resume} has its own", f"Leave --{name} out, or start a new search"
+                f"--{name} {given}",
+                f"the search {options.resume} has its own",
+                f"Leave --{name} out, or start a new search",
             )
     recalled = {**vars(options), **{name: recorded[name] for name in ("data", "weights", "set", "seed")}}
     for name in ("max_trials", "workers_per_trial", "gpus_per_worker", "concurrent_trials", "wandb"):

@@ -69,7 +69,8 @@ def run(plan: Plan) -> int:
             _say(f"interrupted; every finished epoch is kept. Go on: python -m ferray.search --resume {plan.run.name}")
             return 130
         best = select_best(plan.run, records, store, weights, search)
-        tracker.search_ended(best=best.record, files=[*files, plan.run.best_dir], summary=best.metrics or {})
+        test = {f"test_{name}": value for name, value in (best.metrics or {}).items() if isinstance(value, float)}
+        tracker.search_ended(best=best.record, files=[*files, plan.run.best_dir], summary=test)
         _say_last(plan, store, records, best, sentence)
         return 0
 
@@ -135,9 +136,7 @@ def _decisions(plan: Plan, search: dict[str, Any], store: Store, weights: dict[s
             recipe, data_fingerprint=store.fingerprint, weights_fingerprint=weights[recipe.backbone].fingerprint
         )
 
-    return Decisions(
-        plan.space, plan.run.journal(), identify=identify, seed=plan.seed, max_trials=plan.num_points
-    )
+    return Decisions(plan.space, plan.run.journal(), identify=identify, seed=plan.seed, max_trials=plan.num_points)
 
 
 def _make_job(plan: Plan, search: dict[str, Any], store: Store, suggestion: Suggestion) -> Job:
@@ -170,7 +169,9 @@ def _open_search(plan: Plan, store: Store, weights: dict[str, Weights]) -> dict[
         ):
             if recorded != now:
                 raise SearchError(
-                    f"--resume {plan.run.name}", f"the {what} are not those of the search", "Start a search of another name"
+                    f"--resume {plan.run.name}",
+                    f"the {what} are not those of the search",
+                    "Start a search of another name",
                 )
         return search
     storage.write_bytes(plan.run.folder / "space.yaml", plan.space.text.encode())
@@ -201,7 +202,9 @@ def _open_search(plan: Plan, store: Store, weights: dict[str, Weights]) -> dict[
     return search
 
 
-def _record_hellos(plan: Plan, search: dict[str, Any], share: clusters.Share, hellos: list[Hello], groups: Groups) -> None:
+def _record_hellos(
+    plan: Plan, search: dict[str, Any], share: clusters.Share, hellos: list[Hello], groups: Groups
+) -> None:
     """What the groups said of themselves goes on record; the precision of a search is settled by its first groups."""
     if not hellos:
         raise SearchError("worker groups", groups.lost or "none came up", "See the log with FERRAY_LOG=info")
@@ -214,7 +217,7 @@ def _record_hellos(plan: Plan, search: dict[str, Any], share: clusters.Share, he
 
 
 def _settle_states(run: Run) -> list[TrialRecord]:
-    """All records, now that nobody writes them: what the journal says of a trial's end holds, the rest was interrupted."""
+    """All records, now that nobody writes them: the journal's word on a trial's end holds, the rest was interrupted."""
     ended = {event["trial_id"]: event for event in run.journal().read() if event["event"] == "end"}
     records = []
     for record in run.read_trials():
@@ -278,15 +281,17 @@ def _say_last(plan: Plan, store: Store, records: list[TrialRecord], best: Best, 
     else:
         low, high = metrics["interval"]
         baselines = metrics["baselines"]
+        accuracy = f"{metrics['accuracy']:.4f} [{low:.4f}, {high:.4f}]"
         print(
-            f"\ntest accuracy of trial {best.record.number}: {metrics['accuracy']:.4f} [{low:.4f}, {high:.4f}] on {metrics['n']:,}"
+            f"\ntest accuracy of trial {best.record.number}: {accuracy} on {metrics['n']:,}"
             f" faces; balanced {metrics['balanced_accuracy']:.4f}, macro-F1 {metrics['macro_f1']:.4f}"
             f"\n  always the most frequent training class: {baselines['majority']:.4f};"
             f" best constant answer: {baselines['constant_guess']:.4f}; chance: {baselines['chance']:.4f}"
         )
     print(f"\n{_short_path(plan.run.folder)}/: trials.csv, heatmap.png, curves.png, best/ (model, card, metrics)")
     print(tracking)
-    print(f"score it again: python -m ferray.report evaluate {_short_path(plan.run.best_dir)} --data {_short_path(store.folder)}")
+    folders = f"{_short_path(plan.run.best_dir)} --data {_short_path(store.folder)}"
+    print(f"score it again: python -m ferray.report evaluate {folders}")
     if store.is_demo:
         print(f"these were demo faces: this accuracy means nothing for real ones. Real data: {DEMO_COMMAND}")
 

@@ -1,7 +1,7 @@
 """What comes out of a search: the tables, the pictures, the best model and its one test score.
 
-Begin at `write_tables` and `select_best`. The test split is read here and nowhere else in a search, once for a best trial;
-every reading is on record in `search.json`.
+Begin at `write_tables` and `select_best`. The test split is read here and nowhere else in a search, once for a best
+trial; every reading is on record in `search.json`.
 """
 
 import datetime
@@ -110,7 +110,9 @@ def select_best(
         shutil.rmtree(run.best_dir, ignore_errors=True)
         part.replace(run.best_dir)
     except OSError as error:
-        raise StorageError(str(run.best_dir), f"cannot be written: {error}", "Free space, then resume the search") from error
+        raise StorageError(
+            str(run.best_dir), f"cannot be written: {error}", "Free space, then resume the search"
+        ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
     run.write_search(search | {"best": named})

@@ -1,15 +1,14 @@
 """Worker groups: each one Ray Train run that stays up and trains one trial after the other.
 
-Starting a Ray Train run takes 7 to 28 s, a trial on a cached trunk less than one; so a group is started once. Rank 0 takes
-a trial from the dispatcher and shares it with its ranks; all train it; after each epoch rank 0 writes the checkpoint and
-the record, reports, and shares the answer. `ray.train.report` is not on this path: each call waits for a 2 s poll.
+Starting a Ray Train run takes 7 to 28 s, a trial on a cached trunk less than one; so a group is started once. Rank 0
+takes a trial from the dispatcher and shares it with its ranks; all train it; after each epoch rank 0 writes checkpoint
+and record, reports, and shares the answer. `ray.train.report` is not on this path: each call waits for a 2 s poll.
 
 Begin at `serve`, the loop of every rank; `Groups` starts and watches the runs from the driver.
 """
 
 import dataclasses
 import logging
-import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from ferray.errors import FerrayError
 from ferray.model.weights import Weights, load_weights
 from ferray.records import EpochResult, Run, State, TrialRecord
 from ferray.search.cluster import Share
-from ferray.search.dispatch import Hello, Job
+from ferray.search.dispatch import Answer, Hello, Job
 from ferray.train.fit import fit
 from ferray.train.ranks import Ranks, current_ranks
 from ferray.train.settle import measure_precision
@@ -120,6 +119,8 @@ def serve(config: dict[str, Any]) -> None:
     if desk is not None:
         precision = measure_precision(device=device, cache=task.cache)
         desk.join(Hello(device=_device_name(device), precision=precision))
+        logging.getLogger("ferray.train.features").addHandler(_Notes(desk))
+        logging.getLogger("ferray.train.features").setLevel(logging.INFO)
     while True:
         job = ranks.from_first(desk.take() if desk is not None else None)
         if job == "leave":
@@ -157,7 +158,7 @@ def _train(
                 record = dataclasses.replace(record, epochs=(*record.epochs, row))
             if record.complete:
                 break
-            answer = "go on"
+            answer: Answer = "go on"
             if desk is not None:
                 run.write_trial(record)  # before the report: whoever hears of an epoch must find it on record
                 answer = desk.report(job.trial_id, row)
@@ -165,7 +166,7 @@ def _train(
             if answer == "fenced":
                 return
             if answer != "go on":
-                state, reason = answer, ""
+                state = answer
                 break
     except FerrayError as error:
         state, reason = "failed", str(error)
@@ -188,20 +189,40 @@ class _Desk:
         self._dispatcher = dispatcher
         self._group = group
         self._incarnation = 0
+        self._trial_id = ""
 
     def join(self, hello: Hello) -> None:
         self._incarnation = ray.get(self._dispatcher.join.remote(self._group, hello))
 
     def take(self) -> Any:
-        return ray.get(self._dispatcher.take.remote(self._group, self._incarnation))
+        job = ray.get(self._dispatcher.take.remote(self._group, self._incarnation))
+        self._trial_id = job.trial_id if isinstance(job, Job) else ""
+        return job
 
-    def report(self, trial_id: str, row: EpochResult) -> Any:
-        return ray.get(self._dispatcher.report.remote(self._group, self._incarnation, trial_id, row))
+    def note(self, text: str) -> None:
+        self._dispatcher.note.remote(self._group, self._incarnation, self._trial_id, text)  # nobody waits for it
+
+    def report(self, trial_id: str, row: EpochResult) -> Answer:
+        answer: Answer = ray.get(self._dispatcher.report.remote(self._group, self._incarnation, trial_id, row))
+        return answer
 
     def leave(self, trial_id: str, state: State, reason: str, row: EpochResult | None) -> None:
         call = self._dispatcher.leave_trial
         ray.get(call.remote(self._group, self._incarnation, trial_id, state, reason, row))
 
 
+class _Notes(logging.Handler):
+    """Long work on features, told to the live table."""
+
+    def __init__(self, desk: _Desk) -> None:
+        super().__init__()
+        self._desk = desk
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._desk.note(record.getMessage())
+
+
 def _device_name(device: str) -> str:
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else f"cpu, {torch.get_num_threads()} threads"
+    return (
+        torch.cuda.get_device_name(device) if device.startswith("cuda") else f"cpu, {torch.get_num_threads()} threads"
+    )

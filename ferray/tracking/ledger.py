@@ -1,8 +1,8 @@
 """What W&B has of a search already, so that nothing is sent twice and nothing is left out.
 
 Two sources, the larger of which holds. The files that W&B itself leaves in `runs/NAME/wandb` are exact: a row that was
-lost with a killed process is in none of them. But they may be synced and cleaned away; so `runs/NAME/wandb.jsonl` says the
-same, one line for whatever was certainly on disk: {"run": "3f0c11aa-7d...", "rows": 4, "state": "done"}.
+lost with a killed process is in none of them. But they may be synced and cleaned away; so `runs/NAME/wandb.jsonl` says
+the same, one line for whatever was certainly on disk: {"run": "3f0c11aa-7d...", "rows": 4, "state": "done"}.
 
 A trial's run has one row an epoch, from the first epoch on; so the number of rows says which epochs are there.
 """
@@ -35,27 +35,28 @@ class Ledger:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._journal = Journal(folder / "wandb.jsonl")
-        self._lines: dict[str, tuple[int, str | None]] | None = None
+        self._lines: dict[str, Sent] | None = None
 
     def sent(self, run_id: str) -> Sent:
         """What W&B has of a run, as far as is certain."""
-        rows, state = self._read().get(run_id, (0, None))
+        noted = self.noted(run_id)
         segments = segment_files(self._folder / "wandb", run_id)
         on_disk = sum(len(segment.history) for segment in map(read_segment, segments) if segment is not None)
-        return Sent(max(rows, on_disk), state, len(segments))
+        return Sent(max(noted.rows, on_disk), noted.state, len(segments))
 
-    def state(self, run_id: str) -> str | None:
-        """What a run was last closed with, without a look at its files."""
-        return self._read().get(run_id, (0, None))[1]
+    def noted(self, run_id: str) -> Sent:
+        """The ledger's own word on a run, without a look at the run's files."""
+        return self._read().get(run_id, Sent())
 
     def write(self, run_id: str, rows: int, state: str | None) -> None:
         """Note what is certainly on disk; a line that says nothing new is not written."""
-        if self._read().get(run_id) != (rows, state):
+        sent = Sent(rows, state)
+        if self.noted(run_id) != sent:
             self._journal.append({"run": run_id, "rows": rows, "state": state})
-            self._read()[run_id] = (rows, state)
+            self._read()[run_id] = sent
 
-    def _read(self) -> dict[str, tuple[int, str | None]]:
+    def _read(self) -> dict[str, Sent]:
         if self._lines is None:
             self._journal.repair()
-            self._lines = {line["run"]: (line["rows"], line["state"]) for line in self._journal.read()}
+            self._lines = {line["run"]: Sent(line["rows"], line["state"]) for line in self._journal.read()}
         return self._lines

@@ -1,4 +1,4 @@
-"""Where W&B's runs go: to its server, to files, or nowhere. Decided before a search, in at most 5 s, without a question.
+"""Where W&B's runs go: to its server, to files, or nowhere; decided in at most 5 s, without a question.
 
 Begin at `choose_mode`.
 """
@@ -32,8 +32,8 @@ SYNC_COMMAND = "wandb sync runs/NAME/wandb/offline-run-*"
 def choose_mode(asked: str | None) -> tuple[Mode, str]:
     """The mode of a search, and a sentence on it for the user.
 
-    Online needs a key, in `WANDB_API_KEY` or the netrc file, and a server that answers; without one or the other the runs go
-    to files, also if online was asked for. The key is looked for, never kept or checked.
+    Online needs a key, in `WANDB_API_KEY` or the netrc file, and a server that answers; without one or the other the
+    runs go to files, also if online was asked for. The key is looked for, never kept or checked.
 
     Args:
         asked: `online`, `offline`, `disabled`; None for `WANDB_MODE`, or the best there is.
@@ -107,5 +107,3 @@ def _reachable(server: str) -> bool:
     threading.Thread(target=ask, name="wandb-reach", daemon=True).start()
     ended.wait(REACH_S)
     return answered.is_set()
-
-

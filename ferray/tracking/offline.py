@@ -65,9 +65,9 @@ def read_offline_runs(folder: Path) -> list[OfflineRun]:
     return list(runs.values())
 
 
-def segment_files(folder: Path, run_id: str = "*") -> list[Path]:
+def segment_files(folder: Path, run_id: str | None = None) -> list[Path]:
     """The `.wandb` files below a folder `wandb`, of one run or of all, oldest first."""
-    files = folder.glob(f"*run-*/run-{run_id}.wandb")
+    files = folder.glob("*run-*/run-*.wandb" if run_id is None else f"*run-*-{run_id}*/run-{run_id}.wandb")
     return sorted(
         (file for file in files if not file.parent.is_symlink()),
         key=lambda file: (file.parent.name.removeprefix("offline-"), file.parent.name),

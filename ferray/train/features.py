@@ -170,7 +170,7 @@ def _open(folder: Path, shape: tuple[int, ...]) -> Features | None:
         return None
     try:
         features: Features = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):
+    except (OSError, ValueError, EOFError):
         features = np.empty(0, dtype=np.float16)
     if features.shape != shape or features.dtype != np.float16:
         log.warning("%s is damaged: the view is computed again", folder)

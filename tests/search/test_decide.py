@@ -147,7 +147,7 @@ def test_a_point_that_optuna_would_not_suggest_is_refused(tmp_path: Path) -> Non
     space, file = make_space("bayes", tmp_path), tmp_path / "journal.jsonl"
     play(decide(space, file), random.Random(0), steps=20)
     file.write_bytes(file.read_bytes().replace(b'"optimizer":"adam"', b'"optimizer":"sgd"', 1))
-    with pytest.raises(RecordError, match="journal.jsonl:\\d+"):
+    with pytest.raises(RecordError, match=r"journal.jsonl:\d+"):
         decide(space, file)
 
 

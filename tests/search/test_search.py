@@ -62,7 +62,9 @@ class Searches:
     def start(self, space: str, name: str, *options: str) -> "subprocess.Popen[str]":
         file = self.folder / f"{name}.yaml"
         file.write_text(space)
-        asked = self.command("--space", str(file), "--name", name, "--data", str(self.store.folder), "--weights", "none")
+        asked = self.command(
+            "--space", str(file), "--name", name, "--data", str(self.store.folder), "--weights", "none"
+        )
         return self.begin([*asked, *options])
 
     def begin(self, asked: list[str]) -> "subprocess.Popen[str]":
@@ -145,7 +147,9 @@ def test_a_search_leaves_a_record_of_every_point_and_a_table_that_says_the_same(
         assert frame["best_val_accuracy"].tolist() == pytest.approx([record.score() for record in records])
 
 
-def test_the_best_trial_is_the_best_by_validation_and_its_test_score_was_read_once(grid: Run, tiny_store: Store) -> None:
+def test_the_best_trial_is_the_best_by_validation_and_its_test_score_was_read_once(
+    grid: Run, tiny_store: Store
+) -> None:
     search = grid.read_search()
     best = max(grid.read_trials(), key=lambda record: (record.score(), -record.best().epoch, -record.number))  # type: ignore[union-attr]
     assert search["best"]["trial_id"] == best.trial_id
@@ -154,7 +158,14 @@ def test_the_best_trial_is_the_best_by_validation_and_its_test_score_was_read_on
     assert metrics["n"] == 21
     low, high = metrics["interval"]
     assert low <= metrics["accuracy"] <= high
-    for name in ("model.safetensors", "recipe.json", "classes.json", "preprocessing.json", "README.md", "confusion.png"):
+    for name in (
+        "model.safetensors",
+        "recipe.json",
+        "classes.json",
+        "preprocessing.json",
+        "README.md",
+        "confusion.png",
+    ):
         assert (grid.best_dir / name).stat().st_size > 0
     for name in ("heatmap.png", "curves.png", "space.yaml", "journal.jsonl"):
         assert (grid.folder / name).stat().st_size > 0
@@ -162,7 +173,9 @@ def test_the_best_trial_is_the_best_by_validation_and_its_test_score_was_read_on
 
 def test_evaluate_repeats_the_test_score_from_the_folder_alone(grid: Run, tiny_store: Store, tmp_path: Path) -> None:
     asked = [sys.executable, "-m", "ferray.report", "evaluate", str(grid.best_dir), "--data", str(tiny_store.folder)]
-    done = subprocess.run([*asked, "--split", "test", "--json"], capture_output=True, text=True, check=True, timeout=100)
+    done = subprocess.run(
+        [*asked, "--split", "test", "--json"], capture_output=True, text=True, check=True, timeout=100
+    )
     metrics = json.loads((grid.best_dir / "metrics.json").read_text())
     again = json.loads(done.stdout)
     assert {name: again[name] for name in ("accuracy", "macro_f1", "confusion", "interval")} == {
@@ -181,7 +194,9 @@ def test_every_trial_is_a_wandb_run_that_says_what_the_record_says(grid: Run) ->
         assert [row["epoch"] for row in run.history] == [1, 2, 3]
 
 
-def test_a_finished_search_that_is_resumed_changes_nothing_and_reads_no_test_split(grid: Run, searches: Searches) -> None:
+def test_a_finished_search_that_is_resumed_changes_nothing_and_reads_no_test_split(
+    grid: Run, searches: Searches
+) -> None:
     before = (table(grid), (grid.folder / "journal.jsonl").read_bytes(), grid.read_search()["test_readings"])
     _, err = searches.resume("grid")
     assert "nothing to train" in err

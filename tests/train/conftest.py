@@ -1,10 +1,17 @@
 """Fixtures of the small parts that models are tested with."""
 
 import pytest
+import torch
 from train_fixtures import SmallStore, small_backbone, small_weights
 
 from ferray.model.backbones import BACKBONES
 from ferray.model.weights import Weights
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Small tensors gain nothing from a second thread, and on a busy machine wait for it at every step."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture

@@ -8,18 +8,23 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from train_fixtures import SmallStore, small_backbone, small_recipe, small_weights
 
 from ferray.errors import FerrayError, TrainError
 from ferray.model.backbones import BACKBONES
 from ferray.train.fit import fit
 from ferray.train.ranks import current_ranks
-from train_fixtures import SmallStore, small_backbone, small_recipe, small_weights
 
 RECIPES = {
     "head": small_recipe(learning_rate=0.01),
     "altered": small_recipe(augmentation="standard"),
     "block5": small_recipe(
-        freeze="blocks1-4", optimizer="sgd", learning_rate=0.05, gradient_clip=0.1, label_smoothing=0.1, schedule="cosine"
+        freeze="blocks1-4",
+        optimizer="sgd",
+        learning_rate=0.05,
+        gradient_clip=0.1,
+        label_smoothing=0.1,
+        schedule="cosine",
     ),
     "all": small_recipe(freeze="none"),
     "batches of one": small_recipe(batch_size=1, epochs=1, freeze="blocks1-4"),

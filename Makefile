@@ -1,0 +1,53 @@
+# Every target that needs .venv makes it on first use, and again only after pyproject.toml or constraints.txt changed.
+#   make search ARGS="--space smoke"        more options for the command behind a target
+#   make setup PYTHON=python3.12            another interpreter, 3.11 or newer
+
+PYTHON ?= $(shell command -v python3.11 || echo python3)
+ARGS ?=
+BIN := .venv/bin
+STAMP := .venv/.ferray-stamp
+
+.DEFAULT_GOAL := help
+.PHONY: help setup search test test-slow test-all check format bench clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
+		printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+setup: $(STAMP) ## make .venv with the exact versions of constraints.txt
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ferray needs Python 3.11 or newer: make PYTHON=...")'
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	@echo "setting up .venv (once; some minutes and gigabytes, most of it torch)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+search: $(STAMP) ## search the shipped grid on faces drawn by code
+	$(BIN)/python -m ferray.search --space grid $(ARGS)
+
+test: $(STAMP) ## the tests, but for the slow ones
+	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(STAMP) ## the slow tests only
+	$(BIN)/python -m pytest -m slow $(ARGS)
+
+test-all: $(STAMP) ## every test
+	$(BIN)/python -m pytest -m "" $(ARGS)
+
+check: $(STAMP) ## all that is not a test: format, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## put the code in its format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP) ## run every benchmark; each prints what it measures
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
+
+clean: ## remove caches and build folders; .venv, data and runs stay
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	find ferray tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,155 @@
+"""`python -m ferray.data`: make a store of faces from photographs, draw demo faces, look at a store."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ferray.command import make_parser, run_command
+from ferray.data.options import DEFAULT_MARGIN, DEFAULT_SIZE_PX, parse_shares
+
+if TYPE_CHECKING:
+    from ferray.data.store import Store
+
+EXAMPLES = """\
+  python -m ferray.data prepare expw --images expw/origin --labels expw/label.lst --out data/expw
+  python -m ferray.data prepare folders --images fer2013 --size 64 --out data/fer2013
+  python -m ferray.data demo --out data/demo-photographs        # drawn by code, in ExpW's layout
+  python -m ferray.data show data/expw                          # counts, and a contact sheet beside the store
+"""
+
+EXPW_EXAMPLES = """\
+  python -m ferray.data prepare expw --images expw/origin --labels expw/label.lst --out data/expw
+  python -m ferray.data prepare expw ... --num-faces 36000 --out data/expw-36000      # a sample, classes in proportion
+  python -m ferray.data prepare expw ... --split 0/0/100 --out data/expw-test         # a pure test store
+"""
+
+FOLDERS_EXAMPLES = """\
+  python -m ferray.data prepare folders --images fer2013 --size 64 --out data/fer2013      # train, validation, test
+  python -m ferray.data prepare folders --images raf-db --split 90/10/0 --out data/raf-db  # validation out of train
+  python -m ferray.data prepare folders --images ck+ --split 70/10/20 --out data/ck        # one tree of classes
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, prepare or show; see `--help`."""
+    arguments = _parse(argv)
+    return run_command(lambda: int(arguments.run(arguments)))
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = make_parser("python -m ferray.data", "Make and look at stores of faces.", EXAMPLES)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    prepare = commands.add_parser("prepare", help="make a store of faces from photographs", allow_abbrev=False)
+    sources = prepare.add_subparsers(required=True, metavar="SOURCE")
+    raw = argparse.RawDescriptionHelpFormatter
+
+    expw = sources.add_parser(
+        "expw", help="ExpW's own layout: origin/ and label.lst", description="Crop the faces that a label file names.",
+        epilog="examples:\n" + EXPW_EXAMPLES, formatter_class=raw, allow_abbrev=False,
+    )  # fmt: skip
+    expw.add_argument("--images", type=Path, required=True, metavar="DIR", help="the photographs, ExpW's `origin`")
+    expw.add_argument("--labels", type=Path, required=True, metavar="FILE", help="the list of faces, `label.lst`")
+    _add_common(expw, split="shares of train/validation/test by photograph (default 70/10/20)")
+    margin = f"added to each side of a box, as a fraction of its side (default {DEFAULT_MARGIN:g})"
+    expw.add_argument("--margin", type=float, default=DEFAULT_MARGIN, metavar="X", help=margin)
+    expw.set_defaults(run=_prepare_expw)
+
+    folders = sources.add_parser(
+        "folders", help="folders by class, split or still to be split",
+        description="Take photographs whole, one face each; the folder's name says the class.",
+        epilog="examples:\n" + FOLDERS_EXAMPLES, formatter_class=raw, allow_abbrev=False,
+    )  # fmt: skip
+    folders.add_argument("--images", type=Path, required=True, metavar="DIR", help="the top of the tree")
+    _add_common(folders, split="for a tree without a split of its own (default 70/10/20); a tree's own split is kept")
+    folders.set_defaults(run=_prepare_folders)
+
+    demo = commands.add_parser("demo", help="draw demo faces in ExpW's own layout", allow_abbrev=False)
+    demo.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder: origin/ and label.lst")
+    demo.set_defaults(run=_demo)
+
+    show = commands.add_parser("show", help="count a store's faces and draw a contact sheet", allow_abbrev=False)
+    show.add_argument("store", type=Path, metavar="DIR", help="a store")
+    show.add_argument("--out", type=Path, metavar="PNG", help="the contact sheet (default: DIR.png, beside the store)")
+    show.set_defaults(run=_show)
+    return parser.parse_args(argv)
+
+
+def _add_common(parser: argparse.ArgumentParser, *, split: str) -> None:
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the store; must not exist")
+    parser.add_argument(
+        "--size", type=int, default=DEFAULT_SIZE_PX, metavar="PX", help=f"side of a face (default {DEFAULT_SIZE_PX})"
+    )
+    parser.add_argument(
+        "--num-faces", type=int, metavar="N", help="draw N faces, classes in their own proportion (default: all)"
+    )
+    parser.add_argument("--split", metavar="A/B/C", help=split)
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the sample and the split (default 0)")
+    parser.add_argument(
+        "--on-bad", choices=("skip", "fail"), default="skip",
+        help="leave out and list what cannot be used, or fail at the first (default skip)",
+    )  # fmt: skip
+
+
+def _prepare_expw(arguments: argparse.Namespace) -> int:
+    split = parse_shares(arguments.split or "70/10/20")
+    there = arguments.out.exists()
+    from ferray.data.prepare import prepare_expw
+
+    store = prepare_expw(
+        arguments.images, arguments.labels, arguments.out, size_px=arguments.size, margin=arguments.margin,
+        num_faces=arguments.num_faces, split=split, seed=arguments.seed, on_bad=arguments.on_bad,
+    )  # fmt: skip
+    return _tell(store, arguments.out, there=there)
+
+
+def _prepare_folders(arguments: argparse.Namespace) -> int:
+    split = None if arguments.split is None else parse_shares(arguments.split)
+    there = arguments.out.exists()
+    from ferray.data.prepare import prepare_folders
+
+    store = prepare_folders(
+        arguments.images, arguments.out, size_px=arguments.size, num_faces=arguments.num_faces, split=split,
+        seed=arguments.seed, on_bad=arguments.on_bad,
+    )  # fmt: skip
+    return _tell(store, arguments.out, there=there)
+
+
+def _tell(store: "Store", out: Path, *, there: bool) -> int:
+    from ferray.data.prepare import skipped_file
+    from ferray.data.show import format_counts
+
+    if there and any(out.iterdir()):
+        print(f"{out} is the same store already: same photographs, same settings; nothing was done")
+    print(format_counts(store))
+    if store.manifest.skipped:
+        print(f"Left out are listed in {skipped_file(out)}")
+    print(f"Search on it: python -m ferray.search --space grid --data {out}")
+    return 0
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from ferray.data.demo import draw_demo
+
+    draw_demo(arguments.out)
+    out = arguments.out
+    print(f"{out}: demo faces drawn by code; an accuracy on them means nothing for real faces")
+    print(f"Prepare them: python -m ferray.data prepare expw --images {out}/origin --labels {out}/label.lst --out DIR")
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from ferray.data.show import format_counts, write_contact_sheet
+    from ferray.data.store import open_store
+
+    store = open_store(arguments.store)
+    print(format_counts(store))
+    out = arguments.out or store.folder.with_name(f"{store.folder.name}.png")
+    write_contact_sheet(store, out)
+    print(f"Contact sheet: {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

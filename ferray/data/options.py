@@ -1,0 +1,84 @@
+"""What decides the bytes of a store beside its photographs, checked where it is made. Begin at `Options`."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ferray.errors import DataError
+
+Shares = tuple[float, float, float]
+"""Of train, validation and test; they add up to 1."""
+
+OnBad = Literal["skip", "fail"]
+"""Leave out what cannot be used and count it, or fail at the first."""
+
+DEFAULT_SPLIT: Shares = (0.7, 0.1, 0.2)
+DEFAULT_SIZE_PX = 224
+DEFAULT_MARGIN = 0.1
+"""ExpW's boxes cut through chins and foreheads. A tenth on each side shows the whole face; one crop in ten then overruns
+its photograph, of 0.2 one in five and of 0.3 two in five."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """How a store is made.
+
+    Raises:
+        DataError: A value that makes no sense.
+    """
+
+    size_px: int = DEFAULT_SIZE_PX
+    """Side of a face in the store."""
+    margin: float = DEFAULT_MARGIN
+    """Added to each side of a box, as a fraction of its longer side."""
+    num_faces: int | None = None
+    """Draw that many, each class in its own proportion; None takes all."""
+    split: Shares | None = DEFAULT_SPLIT
+    """None keeps the source's own split, or takes the default where it has none."""
+    seed: int = 0
+    """Of the sample and of the split."""
+    on_bad: OnBad = "skip"
+    """What becomes of rows and photographs that cannot be used."""
+    progress: bool = True
+    """Show progress on stderr."""
+    workers: int | None = None
+    """Threads; None is one a core. It changes no byte."""
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.size_px <= 1024:
+            raise DataError(f"--size {self.size_px}", "not between 8 and 1024 pixels", "VGG16 was made for 224")
+        if not 0 <= self.margin <= 2:
+            what = "not between 0 and 2"
+            raise DataError(f"--margin {self.margin:g}", what, f"It is a fraction of the box's side, {DEFAULT_MARGIN:g} by default")
+        if self.num_faces is not None and self.num_faces < 1:
+            raise DataError(f"--num-faces {self.num_faces}", "below 1", "Leave it out to take all faces")
+        if self.on_bad not in ("skip", "fail"):
+            raise DataError(f"--on-bad {self.on_bad}", "unknown", "Known: skip, fail")
+        if self.split is not None:
+            check_shares(self.split)
+
+
+def parse_shares(text: str) -> Shares:
+    """`70/10/20` as shares; `0/0/100` is a pure test store.
+
+    Raises:
+        DataError: Not three numbers that add up to 100.
+    """
+    way_out = "Write three numbers that add up to 100, for train/validation/test, for example 70/10/20"
+    try:
+        parts = [float(part) for part in text.split("/")]
+    except ValueError as error:
+        raise DataError(f"--split {text}", "not three numbers", way_out) from error
+    if len(parts) != 3 or not all(0 <= part <= 100 for part in parts) or abs(sum(parts) - 100) > 1e-6:
+        raise DataError(f"--split {text}", "not three numbers that add up to 100", way_out)
+    return (parts[0] / 100, parts[1] / 100, parts[2] / 100)
+
+
+def check_shares(shares: Shares) -> None:
+    """Refuse shares that are not three in [0, 1] that add up to 1.
+
+    Raises:
+        DataError: They are not.
+    """
+    if len(shares) != 3 or not all(0 <= share <= 1 for share in shares) or abs(sum(shares) - 1) > 1e-6:
+        way_out = "Give the shares of train, validation and test, for example (0.7, 0.1, 0.2)"
+        raise DataError(f"split {shares!r}", "not three shares that add up to 1", way_out)

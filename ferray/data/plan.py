@@ -1,0 +1,94 @@
+"""Which faces a store will hold and in which row, decided before a photograph is opened.
+
+Begin at `make_plan`.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ferray.data.options import DEFAULT_SPLIT, Options, Shares
+from ferray.data.sources.rows import CLASS_NAMES, Face, Source
+from ferray.data.split import sample, split_groups
+from ferray.data.store import SPLITS
+from ferray.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The rows of a store to be."""
+
+    faces: Sequence[Face]
+    """Each with its split; ordered by split, photograph and face id."""
+    split: Shares | None
+    """The shares that divided them; None where the source's own split was kept."""
+    wanted: Sequence[str]
+    """The splits that must hold every class."""
+
+
+def make_plan(source: Source, options: Options) -> Plan:
+    """Draw and divide the faces of a source.
+
+    Raises:
+        DataError: There are no faces or too few, the source has a split of its own, or a class is empty in a split.
+    """
+    num_faces, split, seed = options.num_faces, options.split, options.seed
+    faces = sorted(source.faces, key=lambda face: (face.source, face.face_id))
+    if not faces:
+        reasons = Counter(fault.reason for fault in source.faults)
+        shown = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()) or "there are none"
+        raise DataError(str(source.root), f"no usable faces: {shown}", "Check the folder and the labels")
+    if num_faces is not None:
+        if num_faces > len(faces):
+            what = f"{num_faces:,} are asked for, but only {len(faces):,} faces are usable"
+            raise DataError(str(source.root), what, "Ask for fewer, or leave --num-faces out to take all")
+        strata = [(face.split or "", face.label) for face in faces]
+        faces = [faces[at] for at in sample([f"{face.source}\n{face.face_id}" for face in faces], strata, num_faces, seed)]
+    given = sorted({face.split for face in faces if face.split is not None}, key=SPLITS.index)
+    if not given:
+        split = split or DEFAULT_SPLIT
+        faces = _divide(faces, split, seed)
+        wanted = [name for name, share in zip(SPLITS, split, strict=True) if share > 0]
+    elif split is None:
+        wanted = given
+    else:
+        faces = _divide_train(source, faces, given, split, seed)
+        wanted = [name for name in SPLITS if name in given or (name == "validation" and split[1] > 0)]
+    check_classes(source, faces, wanted)
+    faces = sorted(faces, key=lambda face: (SPLITS.index(face.split or ""), face.source, face.face_id))
+    return Plan(faces=faces, split=split, wanted=wanted)
+
+
+def check_classes(source: Source, faces: Sequence[Face], wanted: Sequence[str]) -> None:
+    """Refuse a split without faces of a class: its scores would not mean what they say.
+
+    Raises:
+        DataError: It names the class and the split.
+    """
+    counts = Counter((face.split, face.label) for face in faces)
+    totals = Counter(face.label for face in faces)
+    for split in wanted:
+        for label, name in enumerate(CLASS_NAMES):
+            if not counts[split, label]:
+                what = f"class {name} has no face in the {split} split, of {totals[label]} in all"
+                way_out = "Take more faces (--num-faces), other shares (--split) or another --seed"
+                raise DataError(str(source.root), what, way_out)
+
+
+def _divide(faces: Sequence[Face], shares: Shares, seed: int) -> list[Face]:
+    parts = split_groups([face.source for face in faces], [face.label for face in faces], shares, seed)
+    return [replace(face, split=SPLITS[part]) for face, part in zip(faces, parts, strict=True)]
+
+
+def _divide_train(
+    source: Source, faces: Sequence[Face], given: Sequence[str], shares: Shares, seed: int
+) -> list[Face]:
+    """A tree of train and test only: its train faces divided in two, its test faces kept."""
+    if list(given) != ["train", "test"] or shares[2] > 0:
+        what = f"has its own split ({', '.join(given)}), which is kept"
+        way_out = "Leave --split out"
+        if list(given) == ["train", "test"]:
+            way_out += "; or write --split 90/10/0 to take validation faces out of train"
+        raise DataError(str(source.root), what, way_out)
+    train = [face for face in faces if face.split == "train"]
+    return _divide(train, shares, seed) + [face for face in faces if face.split == "test"]

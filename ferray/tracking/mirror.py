@@ -1,0 +1,321 @@
+"""The part of tracking that calls wandb, all of it in one thread, with one process wandb-core for all runs.
+
+A trial costs some 60 ms of the thread and 0.5 MB. After a fault of wandb's its runs are opened anew; after `MAX_FAULTS`
+the mirror stays as it is.
+
+Going on: the mirror does not repeat what it hears but brings a run up to the trial's epochs. What W&B has already is
+read from its own files and from `runs/NAME/wandb.jsonl` (see `ledger`) whenever a run is opened; the epochs beyond
+that are sent, first of all those of a resumed trial. `end_search` does so for every trial on record. So a run killed
+in the middle, a search that was not mirrored at first and a resumed one all end with each epoch sent once.
+
+Begin at `Mirror`.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ferray import recipe as recipes
+from ferray.records import FINISHED, METRIC_FIELDS, EpochResult, Run, State, TrialRecord, trials_frame
+from ferray.tracking.ledger import Ledger
+from ferray.tracking.mode import Mode, has_key
+
+if TYPE_CHECKING:
+    import wandb
+
+log = logging.getLogger(__name__)
+
+EXIT_S = 30.0
+"""Longest wait for W&B when a search is over."""
+
+FLUSH_S = 2
+"""Seconds after which wandb-core has what it was told on disk."""
+
+MAX_FAULTS = 3
+"""Faults of wandb's after which a search is no longer mirrored."""
+
+EXIT_CODES: dict[State, int] = {"done": 0, "stopped": 0, "failed": 1, "interrupted": 254}
+"""What wandb's server shows as finished, finished, failed, crashed."""
+
+
+@dataclass
+class _Trial:
+    """What the worker knows of one trial."""
+
+    record: TrialRecord
+    """With all epochs heard of."""
+    started: int = 0
+    """Points of the search that are at this trial now: two may be the same trial."""
+    run: "wandb.Run | None" = None
+    sent: int = 0
+    """Epochs that `run` was given, or had."""
+    sent_at: float = 0.0
+    final: State | None = None
+    """How the point that came furthest ended."""
+
+
+class Mirror:
+    """A search's runs at W&B. All methods are for one thread; none of them raises because of wandb.
+
+    Args:
+        run: The search's folder.
+        mode: Not `disabled`.
+        search_id: First part of all run ids.
+        config: Of the search's own run.
+        project: W&B project; the variable `WANDB_PROJECT` wins.
+    """
+
+    def __init__(self, run: Run, mode: Mode, search_id: str, config: dict[str, Any], project: str) -> None:
+        self._run = run
+        self._mode: Mode = mode
+        self._search_id = search_id
+        self._config = config
+        self._project = os.environ.get("WANDB_PROJECT") or project
+        self._ledger = Ledger(run.folder)
+        self._trials: dict[str, _Trial] = {}
+        self._faults = 0
+
+    def start(self, record: TrialRecord) -> None:
+        """A trial begins or goes on."""
+        trial = self._know(record)
+        if trial.started == 0:
+            trial.final = None
+        trial.started += 1
+        if self._ledger.noted(self._id(record.trial_id)).state not in FINISHED:  # else once there is something new
+            self._guard(partial(self._bring_up, trial), trial)
+
+    def add(self, trial_id: str, row: EpochResult) -> None:
+        """A trial has one epoch more."""
+        trial = self._trials[trial_id]
+        epochs = trial.record.epochs
+        if row.epoch != len(epochs) + 1:
+            return  # another point of the same trial has told of it
+        trial.record = dataclasses.replace(trial.record, epochs=(*epochs, row))
+        self._guard(partial(self._bring_up, trial), trial)
+
+    def end(self, record: TrialRecord) -> None:
+        """A point has ended; its trial's run ends with the last point that is at this trial."""
+        trial = self._know(record)
+        trial.started = max(0, trial.started - 1)
+        if trial.final is None or len(record.epochs) >= len(trial.record.epochs):
+            trial.final = record.state
+            trial.record = dataclasses.replace(trial.record, state=record.state, reason=record.reason)
+        if trial.started == 0:
+            self._guard(partial(self._finish, trial), trial)
+
+    def end_search(self, best: TrialRecord | None, files: tuple[Path, ...], summary: dict[str, Any]) -> None:
+        """Bring every trial on record up to date, then the search's own run."""
+        records = self._run.read_trials()
+        for record in records:
+            if record.state in EXIT_CODES:
+                trial = self._know(record)
+                trial.record = dataclasses.replace(trial.record, state=record.state, reason=record.reason)
+                self._guard(partial(self._finish, trial), trial)
+        self._guard(partial(self._send_search, records, best, files, summary), None)
+
+    def note_flushed(self) -> None:
+        """Called when there was nothing to do for `FLUSH_S`: what was sent before is on disk."""
+        for trial_id, trial in self._trials.items():
+            if trial.run is not None and time.monotonic() - trial.sent_at > 2 * FLUSH_S:
+                self._ledger.write(self._id(trial_id), trial.sent, None)
+
+    def close(self) -> None:
+        """End the runs that are still open, as interrupted."""
+        for trial in self._trials.values():
+            if trial.run is not None:
+                trial.record = dataclasses.replace(trial.record, state=trial.final or "interrupted")
+                self._guard(partial(self._finish, trial), trial)
+
+    def _know(self, record: TrialRecord) -> _Trial:
+        """The trial of a record, which has at least the record's epochs now."""
+        trial = self._trials.setdefault(record.trial_id, _Trial(record))
+        if len(record.epochs) > len(trial.record.epochs):
+            trial.record = dataclasses.replace(trial.record, epochs=record.epochs)
+        return trial
+
+    def _guard(self, act: Callable[[], None], trial: _Trial | None) -> None:
+        """Do something with wandb; after a fault once more, with runs opened anew."""
+        for _ in range(2):
+            if self._faults >= MAX_FAULTS:
+                return
+            try:
+                act()
+                return
+            except Exception as error:  # noqa: BLE001 - whatever wandb raises, the search goes on
+                self._recover(error, trial)
+
+    def _recover(self, error: Exception, trial: _Trial | None) -> None:
+        self._faults += 1
+        if self._faults == 1:
+            log.warning("W&B: %s: %s; the search goes on, its records are whole", type(error).__name__, error)
+        else:
+            log.debug("W&B: fault %d", self._faults, exc_info=error)
+        if self._faults == MAX_FAULTS:
+            log.warning("W&B: %d faults; this search is not mirrored any further", self._faults)
+        if _core_is_gone(error):
+            for other in self._trials.values():
+                other.run = None
+            import wandb
+
+            with contextlib.suppress(Exception):  # it says once more that the process is gone; then a new one can start
+                wandb.teardown()
+        elif trial is not None and trial.run is not None:
+            with contextlib.suppress(Exception):
+                trial.run.finish(exit_code=EXIT_CODES["interrupted"])
+            trial.run = None
+
+    def _bring_up(self, trial: _Trial) -> None:
+        """Open the trial's run if it is not open, and send the epochs that W&B does not have."""
+        if trial.run is None:
+            record = trial.record
+            run_id = self._id(record.trial_id)
+            sent = self._ledger.sent(run_id)
+            trial.run = self._init(
+                run_id,
+                name=f"{self._run.name}-{record.number}",
+                job_type="trial",
+                tags=_tags(record),
+                config={**recipes.to_values(record.recipe), "number": record.number},
+                segments=sent.segments,
+            )
+            trial.sent = sent.rows
+            if sent.state is not None:
+                self._ledger.write(run_id, sent.rows, None)
+            trial.run.define_metric("epoch")
+            trial.run.define_metric("*", step_metric="epoch")
+        for row in trial.record.epochs[trial.sent :]:
+            trial.run.log(dataclasses.asdict(row))  # without step=: a step that W&B holds for old would lose the row
+            trial.sent, trial.sent_at = row.epoch, time.monotonic()
+
+    def _finish(self, trial: _Trial) -> None:
+        """Close the trial's run with its state and best epoch, unless it was left in just that way."""
+        record = trial.record
+        run_id = self._id(record.trial_id)
+        noted = self._ledger.noted(run_id)
+        if trial.run is None and noted.state == record.state and noted.rows >= len(record.epochs):
+            return
+        self._bring_up(trial)
+        assert trial.run is not None
+        summary: dict[str, Any] = {"state": record.state, "stop_reason": record.reason}
+        best = record.best()
+        if best is not None:
+            summary |= {f"best_{name}": getattr(best, name) for name in ("epoch", *METRIC_FIELDS) if name != "seconds"}
+        trial.run.summary.update(summary)
+        trial.run.tags = (*_tags(record), *(() if record.state == "done" else (record.state,)))
+        trial.run.finish(exit_code=EXIT_CODES[record.state])
+        trial.run = None
+        self._ledger.write(run_id, trial.sent, record.state)
+
+    def _send_search(
+        self, records: list[TrialRecord], best: TrialRecord | None, files: tuple[Path, ...], summary: dict[str, Any]
+    ) -> None:
+        """The search's own run, unless it was sent with just this content."""
+        told = json.dumps([[dataclasses.asdict(record) for record in records], summary], sort_keys=True, default=str)
+        state = hashlib.sha256(told.encode()).hexdigest()[:16]
+        run_id = self._id("search")
+        sent = self._ledger.sent(run_id)
+        if sent.state == state:
+            return
+        import wandb
+
+        tags = ("ferray", "search")
+        opened = self._init(
+            run_id, name=self._run.name, job_type="search", tags=tags, config=self._config, segments=sent.segments
+        )
+        with opened as run:
+            content: dict[str, Any] = {"trials": wandb.Table(dataframe=trials_frame(records))} if records else {}
+            content |= {file.stem: wandb.Image(str(file)) for file in files if file.suffix == ".png"}
+            run.log(content)
+            if best is not None:
+                run.summary.update({f"best_{name}": getattr(best, name) for name in ("trial_id", "number")})
+                run.summary.update({"best_score": best.score()})
+            run.summary.update(_flat(summary))
+            for folder in filter(Path.is_dir, files):
+                artifact = wandb.Artifact(f"{self._run.name}-{folder.name}", type="model", metadata=_flat(summary))
+                for file in sorted(filter(Path.is_file, folder.rglob("*"))):
+                    # No copy to the user's cache: the folder of the search stays all that there is.
+                    name = file.relative_to(folder).as_posix()
+                    artifact.add_file(str(file), name=name, policy="immutable", skip_cache=True)
+                run.log_artifact(artifact)
+        self._ledger.write(run_id, sent.rows + 1, state)
+
+    def _init(
+        self, run_id: str, *, name: str, job_type: str, tags: Sequence[str], config: dict[str, Any], segments: int
+    ) -> "wandb.Run":
+        import wandb
+
+        if self._mode == "online" and not has_key():  # wandb would ask for one
+            self._mode = "offline"
+            log.warning("W&B: no key; the runs go to files, for `wandb sync`")
+        settings = wandb.Settings(
+            console="off",
+            silent=True,
+            disable_git=True,
+            disable_code=True,
+            x_disable_meta=True,
+            x_disable_stats=True,
+            x_disable_machine_info=True,
+            x_save_requirements=False,
+            x_transaction_log_flush_interval=FLUSH_S,
+            x_sync_dir_suffix=str(segments) if segments else "",  # two segments opened in one second are two folders
+            init_timeout=20,
+            finish_timeout=EXIT_S,
+            stop_fn=lambda: log.warning("W&B: asked to stop run %s; stop the search with Ctrl-C instead", run_id),
+        )
+        self._run.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            run = wandb.init(
+                project=self._project,
+                id=run_id,
+                name=name,
+                group=self._run.name,
+                job_type=job_type,
+                tags=list(tags),
+                config=config,
+                dir=str(self._run.folder),
+                mode="online" if self._mode == "online" else "offline",
+                reinit="create_new",
+                resume="allow",
+                settings=settings,
+            )
+        except Exception as error:
+            if self._mode == "online" and not _core_is_gone(error):
+                self._mode = "offline"
+                log.warning("W&B: run %s could not be opened online; the runs go to files, for `wandb sync`", run_id)
+            raise
+        os.environ.pop("WANDB_SERVICE", None)  # processes that start from now on are not to log through ours
+        return run
+
+    def _id(self, name: str) -> str:
+        return f"{self._search_id}-{name}"
+
+
+def _core_is_gone(error: Exception) -> bool:
+    """Whether an exception of wandb's says that its process wandb-core has died."""
+    return isinstance(error, ConnectionError) or type(error).__name__ == "MailboxClosedError"
+
+
+def _tags(record: TrialRecord) -> tuple[str, ...]:
+    return ("ferray", record.recipe.backbone)
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers, texts and lists of numbers among values, those of inner dictionaries as `outer.inner`; no tables."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{key}.{inner}": number for inner, number in _flat(value).items()}
+        elif value is None or isinstance(value, str | int | float):
+            flat[key] = value
+        elif isinstance(value, list | tuple) and all(isinstance(item, int | float) for item in value):
+            flat[key] = list(value)
+    return flat

@@ -1,0 +1,139 @@
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from report_fixtures import copy_store
+from train_fixtures import small_backbone, small_recipe
+
+from ferray.data.store import Store
+from ferray.errors import CheckpointError, DataError
+from ferray.model.backbones import BACKBONES
+from ferray.model.weights import load_weights
+from ferray.report.__main__ import READINGS, main
+from ferray.report.evaluate import evaluate
+from ferray.train.checkpoint import export_best
+from ferray.train.fit import fit
+
+MIXED = ("neutral", "happy", "angry", "surprise", "disgust", "sad", "fear")
+
+
+@pytest.fixture(scope="module")
+def best_dir(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A small model, trained for two epochs and exported; VGG16 has few channels while these tests run."""
+    folder = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BACKBONES, "vgg16", small_backbone())
+        recipe, weights = small_recipe(weights="none", epochs=2, learning_rate=0.01), load_weights("none", "vgg16")
+        list(fit(recipe, tiny_store, weights, checkpoints=folder, cache=None))
+        export_best(folder / "best", checkpoints=folder, recipe=recipe, store=tiny_store, weights=weights)
+        yield folder / "best"
+
+
+def test_the_folder_alone_repeats_the_validation_score_of_training(tiny_store: Store, best_dir: Path) -> None:
+    settings = json.loads((best_dir / "recipe.json").read_text())
+    recipe = small_recipe(**settings)
+    weights = load_weights("none", "vgg16")
+    epochs = list(fit(recipe, tiny_store, weights, checkpoints=None, cache=None))
+    best = max(epochs, key=lambda row: row.val_accuracy)
+    scores = evaluate(best_dir, tiny_store, "validation").scores
+
+    assert scores.accuracy == pytest.approx(best.val_accuracy)
+    assert scores.macro_f1 == pytest.approx(best.val_macro_f1)
+
+
+def test_a_second_reading_is_the_same_to_the_last_digit(tiny_store: Store, best_dir: Path) -> None:
+    first, second = evaluate(best_dir, tiny_store, "test"), evaluate(best_dir, tiny_store, "test")
+
+    assert first.scores.to_json() == second.scores.to_json()
+    assert (first.probabilities == second.probabilities).all()
+    assert first.scores.n == 21
+    assert (first.labels == tiny_store.labels[tiny_store.rows("test")]).all()
+
+
+def test_answers_can_be_scored_again_from_what_is_returned(tiny_store: Store, best_dir: Path) -> None:
+    done = evaluate(best_dir, tiny_store, "test")
+
+    assert done.probabilities.shape == (21, 7)
+    assert done.scores.accuracy == np.mean(done.probabilities.argmax(axis=1) == done.labels)
+
+
+def test_classes_in_another_order_are_mapped_by_name(tiny_store: Store, best_dir: Path, tmp_path: Path) -> None:
+    mixed = copy_store(tiny_store, tmp_path / "mixed", MIXED)
+    expected, done = evaluate(best_dir, tiny_store, "test"), evaluate(best_dir, mixed, "test")
+
+    assert done.scores.to_json() == expected.scores.to_json()
+    assert any("another order" in note for note in done.notes)
+    assert not any("another order" in note for note in expected.notes)
+
+
+def test_other_classes_are_refused_by_name(tiny_store: Store, best_dir: Path, tmp_path: Path) -> None:
+    other = copy_store(tiny_store, tmp_path / "other", ("contempt", *MIXED[1:]))
+    with pytest.raises(DataError, match="contempt"):
+        evaluate(best_dir, other, "test")
+
+
+def test_a_missing_folder_is_named_with_a_way_out(tiny_store: Store, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"nowhere[\s\S]*Give the folder"):
+        evaluate(tmp_path / "nowhere", tiny_store, "test")
+
+
+def test_an_unknown_device_is_named(tiny_store: Store, best_dir: Path) -> None:
+    with pytest.raises(DataError, match="gpu7"):
+        evaluate(best_dir, tiny_store, "test", device="gpu7")
+
+
+def test_a_reader_is_told_of_demo_faces_and_of_a_split_that_made_the_model(tiny_store: Store, best_dir: Path) -> None:
+    assert any("demo" in note for note in evaluate(best_dir, tiny_store, "test").notes)
+    assert any("optimistic" in note for note in evaluate(best_dir, tiny_store, "validation").notes)
+
+
+def test_the_command_prints_the_score_as_json_and_notes_the_reading(
+    tiny_store: Store, best_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (best_dir / READINGS).unlink(missing_ok=True)
+    asked = ["evaluate", str(best_dir), "--data", str(tiny_store.folder), "--json"]
+
+    assert main(asked) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert value == evaluate(best_dir, tiny_store, "test").scores.to_json()
+    assert main([*asked, "--split", "validation"]) == 0
+    readings = [json.loads(line) for line in (best_dir / READINGS).read_text().splitlines()]
+    assert [reading["split"] for reading in readings] == ["test", "validation"]
+    assert readings[0]["data"] == tiny_store.fingerprint
+    assert (readings[0]["n"], readings[0]["accuracy"]) == (21, value["accuracy"])
+    assert readings[0]["time"].endswith("+00:00")
+
+
+def test_the_command_prints_a_table_with_baselines_and_recalls(
+    tiny_store: Store, best_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(best_dir), "--data", str(tiny_store.folder)]) == 0
+    shown = capsys.readouterr()
+    for words in ("21 faces", "accuracy", "balanced accuracy", "macro F1", "95 % interval", "chance", "0.1429", "surprise"):
+        assert words in shown.out
+    assert "demo faces" in shown.err
+
+
+def test_a_folder_that_cannot_be_written_still_gives_the_score(
+    tiny_store: Store, best_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (best_dir / READINGS).unlink(missing_ok=True)
+    (best_dir / READINGS).mkdir()  # a folder in its place: refused also where root may write everywhere
+    try:
+        assert main(["evaluate", str(best_dir), "--data", str(tiny_store.folder)]) == 0
+    finally:
+        (best_dir / READINGS).rmdir()
+    shown = capsys.readouterr()
+    assert "not on record" in shown.err
+    assert "accuracy" in shown.out
+
+
+def test_the_command_answers_a_wrong_folder_with_2(
+    tiny_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(tmp_path), "--data", str(tiny_store.folder)]) == 2
+    assert "error: " in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path), "--data", str(tmp_path / "none")]) == 2
+    assert "error: " in capsys.readouterr().err

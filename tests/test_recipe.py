@@ -1,0 +1,174 @@
+"""Promises of the recipe: what it accepts, how it travels, and what its identity means."""
+
+import dataclasses
+import json
+import math
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ferray import recipe as recipes
+from ferray.errors import RecipeError
+from ferray.recipe import FIELD_NAMES, METRICS, Metric, Recipe, check_value, make_recipe, read_recipe, to_json, trial_id
+
+SETTLED = Recipe(precision="float32", image_size=64)
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "backbone": get_args(recipes.Backbone),
+    "weights": ("pretrained",),
+    "freeze": get_args(recipes.Freeze),
+    "head_pooling": ("average", "flatten"),
+    "hidden_units": (None, 1, 8192),
+    "image_size": (None, 32, 512),
+    "augmentation": get_args(recipes.Policy),
+    "optimizer": ("adam", "adamw", "sgd"),
+    "schedule": ("constant", "cosine", "step"),
+    "monitor": METRICS,
+    "precision": ("auto", "float32", "bfloat16"),
+    "patience": (None, 1, 3),
+}
+values = st.fixed_dictionaries(
+    {},
+    optional={
+        **{name: st.sampled_from(choices) for name, choices in CHOICES.items()},
+        "learning_rate": st.floats(0, 1, exclude_min=True),
+        "dropout": st.floats(0, 1, exclude_max=True),
+        "batch_size": st.integers(1, 65536),
+        "epochs": st.integers(1, 10000),
+        "warmup_epochs": st.floats(0, 1, exclude_max=True),
+        "gradient_clip": st.none() | st.floats(1e-6, 1e6),
+        "seed": st.integers(0, 2**31 - 1),
+    },
+)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(values)
+def test_a_recipe_comes_back_from_its_json_as_it_was(given_values: dict[str, Any]) -> None:
+    recipe = make_recipe(given_values, where="test")
+
+    assert read_recipe(to_json(recipe), where="test") == recipe
+    assert json.loads(to_json(recipe)) == recipes.to_values(recipe)
+    assert hash(read_recipe(to_json(recipe), where="test")) == hash(recipe)
+
+
+@given(st.dictionaries(st.sampled_from(FIELD_NAMES) | st.text(max_size=8), json_values, max_size=4))
+def test_hostile_values_are_refused_with_a_place_or_make_a_recipe(given_values: dict[str, Any]) -> None:
+    try:
+        recipe = make_recipe(given_values, where="here")
+    except RecipeError as error:
+        assert str(error).startswith("here: ")
+    else:
+        assert recipes.to_values(recipe) == {**recipes.to_values(Recipe()), **given_values}
+
+
+@pytest.mark.parametrize("text", ["", "[]", "3", "null", "{", "[" * 100_000, '{"epochs": NaN}', '{"epochs": 1e999}'])
+def test_what_is_no_recipe_is_refused(text: str) -> None:
+    with pytest.raises(RecipeError, match="^here: "):
+        read_recipe(text, where="here")
+
+
+@pytest.mark.parametrize(
+    "field, value",
+    [
+        ("epochs", True),
+        ("epochs", "5"),
+        ("epochs", 2.5),
+        ("epochs", 0),
+        ("epochs", 10001),
+        ("dropout", 1.0),
+        ("dropout", -0.1),
+        ("dropout", False),
+        ("learning_rate", 0),
+        ("learning_rate", 1.5),
+        ("learning_rate", math.nan),
+        ("gradient_clip", math.inf),
+        ("learning_rate", "0.1"),
+        ("seed", 2**31),
+        ("seed", -1),
+        ("image_size", 31),
+        ("freeze", "blocks1-2"),
+        ("monitor", None),
+        ("hidden_units", "null"),
+    ],
+)
+def test_a_value_out_of_bounds_is_named_with_what_is_allowed(field: str, value: Any) -> None:
+    with pytest.raises(RecipeError, match=rf"(?s)here: {field} .*allowed: "):
+        make_recipe({field: value}, where="here")
+
+
+def test_whole_numbers_and_fractions_stand_for_each_other() -> None:
+    recipe = make_recipe({"epochs": 5.0, "dropout": 0, "hidden_units": 64.0}, where="here")
+
+    assert recipe == Recipe(epochs=5, dropout=0.0, hidden_units=64)
+    assert to_json(recipe) == to_json(Recipe(epochs=5, dropout=0.0, hidden_units=64))
+
+
+def test_an_unknown_setting_offers_the_nearest() -> None:
+    with pytest.raises(RecipeError, match=r"(?s)unknown setting 'learning_rte'.*'learning_rate'.*Known: backbone, "):
+        make_recipe({"learning_rte": 0.1}, where="here")
+
+
+def test_rules_between_fields_hold() -> None:
+    with pytest.raises(RecipeError, match="warmup_epochs is 3, but the run has only 3 epochs"):
+        make_recipe({"epochs": 3, "warmup_epochs": 3}, where="here")
+    with pytest.raises(RecipeError, match="freeze is 'blocks1-4'"):
+        make_recipe({"weights": "none", "freeze": "blocks1-4"}, where="here")
+    assert check_value("warmup_epochs", 30, where="here") == 30.0  # alone, it breaks no rule
+
+
+def test_a_recipe_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        SETTLED.epochs = 3  # type: ignore[misc]
+
+
+def test_every_field_has_bounds_or_choices_and_a_docstring() -> None:
+    rows = recipes.help_rows()
+
+    assert [name for name, _, _ in rows] == list(FIELD_NAMES)
+    for name, default, text in rows:
+        assert ". allowed: " in text, name
+        assert json.loads(default) == recipes.to_values(Recipe())[name]
+
+
+@given(values, values)
+def test_the_identity_differs_where_anything_differs(one: dict[str, Any], other: dict[str, Any]) -> None:
+    settled = {"precision": "float32", "image_size": 64}
+    first, second = (make_recipe({**recipe, **settled}, where="test") for recipe in (one, other))
+
+    ids = [trial_id(recipe, data_fingerprint="d", weights_fingerprint="w") for recipe in (first, second)]
+
+    assert (ids[0] == ids[1]) == (first == second)
+    assert all(len(found) == 12 and int(found, 16) >= 0 for found in ids)
+
+
+def test_the_identity_is_of_data_and_weights_too() -> None:
+    found = {
+        trial_id(SETTLED, data_fingerprint=data, weights_fingerprint=weights) for data in ("a", "b") for weights in "ab"
+    }
+    assert len(found) == 4
+
+    scratch = dataclasses.replace(SETTLED, weights="none", freeze="none")
+    found = {trial_id(scratch, data_fingerprint="a", weights_fingerprint=weights) for weights in "ab"}
+    assert len(found) == 1
+
+
+def test_the_identity_does_not_change_from_version_to_version() -> None:
+    assert trial_id(SETTLED, data_fingerprint="d", weights_fingerprint="w") == "1164970bf29c"
+
+
+@pytest.mark.parametrize("open_question", [{"precision": "auto"}, {"image_size": None}])
+def test_an_unsettled_recipe_has_no_identity(open_question: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="settle"):
+        trial_id(dataclasses.replace(SETTLED, **open_question), data_fingerprint="d", weights_fingerprint="w")
+
+
+def test_a_larger_metric_is_better_but_for_the_loss() -> None:
+    better = {name: dataclasses.replace(SETTLED, monitor=name).maximize for name in get_args(Metric)}
+
+    assert better == {name: name != "val_loss" for name in METRICS}
