@@ -4,6 +4,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from ferray.command import run_command
+
 COMMANDS = {
     "search": "find the best settings of a space; the best checkpoint and its one test score remain",
     "data": "make a store of faces from photographs, draw demo faces, look at a store",
@@ -15,6 +17,10 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Hand the rest of the line to the command that its first word names."""
     words = list(sys.argv[1:] if argv is None else argv)
+    return run_command(lambda: _run(words))
+
+
+def _run(words: list[str]) -> int:
     if words and words[0] in COMMANDS:
         command = importlib.import_module(f"ferray.{words[0]}.__main__")
         return int(command.main(words[1:]))

@@ -41,8 +41,11 @@ def copy_store(store: Store, folder: Path, class_names: tuple[str, ...]) -> Stor
     place = {name: label for label, name in enumerate(class_names)}
     labels = [place.get(store.class_names[label], 0) for label in store.labels]
     with StoreWriter(folder, num_faces=len(store.labels), size_px=store.size_px) as writer:
-        writer.faces[:] = store.faces
-        facts = {name: getattr(store.manifest, name) for name in ("dataset", "margin", "split", "seed", "notes", "skipped")}
+        for row, face in enumerate(store.faces):
+            writer.put(row, face)
+        facts = {
+            name: getattr(store.manifest, name) for name in ("dataset", "margin", "split", "seed", "notes", "skipped")
+        }
         table = store.table.assign(label=labels)
         writer.finish(pandas.DataFrame(table), class_names=class_names, source_fingerprint="copy", **facts)
     return open_store(folder)

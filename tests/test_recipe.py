@@ -69,7 +69,7 @@ def test_hostile_values_are_refused_with_a_place_or_make_a_recipe(given_values: 
 
 @pytest.mark.parametrize("text", ["", "[]", "3", "null", "{", "[" * 100_000, '{"epochs": NaN}', '{"epochs": 1e999}'])
 def test_what_is_no_recipe_is_refused(text: str) -> None:
-    with pytest.raises(RecipeError, match="^here: "):
+    with pytest.raises(RecipeError, match=r"^here: "):
         read_recipe(text, where="here")
 
 

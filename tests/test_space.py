@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ferray.errors import SpaceError
@@ -114,8 +114,9 @@ def test_a_space_of_this_folder_comes_before_a_shipped_one(tmp_path: Path, monke
 def test_an_unknown_space_offers_the_nearest_and_lists_all(tmp_path: Path) -> None:
     with pytest.raises(SpaceError, match=r"(?s)--space gird: .*'grid'.*asha, bayes, finetune, grid, smoke"):
         find_space("gird")
-    with pytest.raises(SpaceError, match="no such file or space"):
-        find_space(str(tmp_path))
+    for name in (str(tmp_path), "", "~nobody/x", "x" * 5000, "a\0b"):
+        with pytest.raises(SpaceError, match="no such file or space"):
+            find_space(name)
 
 
 # Reading and refusing
@@ -165,7 +166,7 @@ def test_a_fault_names_file_line_key_value_and_the_way_out(tmp_path: Path) -> No
         ("method: grid\nparameters: !!set {epochs}\n", "mine.yaml:2", "tag"),
         ("method: grid\nparameters: !!python/object:os.system {}\n", "mine.yaml:2", "tag"),
         ("method: grid\nparameters: {seed: {value: !!int a}}\n", "mine.yaml:2", "cannot be read as int"),
-        ("[" * 5000, "mine.yaml", "nested"),
+        ("[" * 1000, "mine.yaml", "nested"),
         ("a: &a [*a]\n", "mine.yaml", "nested"),
     ],
 )
@@ -272,6 +273,7 @@ def test_numbers_are_numbers_however_yaml_1_1_sees_them(tmp_path: Path, text: st
         ("epochs: {}", "is empty"),
         ("epochs: {distribution: uniform_int, min: 1, max: 2}", "'uniform_int'"),
         ("epochs: {distribution: [a]}", "a list"),
+        ("epochs: {distribution: {a: 1}}", "a mapping"),
         ("epochs: {min: 1}", "has only min"),
         ("epochs: {distribution: int_uniform, min: 1}", "has no max"),
         ("epochs: {value: 1, values: [1]}", "values does not go with constant"),
@@ -532,6 +534,7 @@ def test_a_grid_has_every_point_once_the_last_parameter_fastest(tmp_path: Path) 
     assert num_points(space) == 6
 
 
+@settings(max_examples=40)
 @given(
     values=st.lists(st.integers(1, 10_000), min_size=1, max_size=4, unique=True),
     shares=st.lists(st.integers(0, 98).map(lambda share: share / 100), min_size=1, max_size=4, unique=True),
@@ -595,13 +598,12 @@ RANDOM = """\
 """
 
 
-@given(seed=st.integers(0, 2**31 - 1), skip=st.integers(0, 1000))
-def test_every_random_point_is_a_recipe_within_its_ends(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, skip: int
-) -> None:
+@settings(max_examples=40)
+@given(seed=st.integers(0, 2**31 - 1))
+def test_every_random_point_is_a_recipe_within_its_ends(tmp_path_factory: pytest.TempPathFactory, seed: int) -> None:
     space = space_of(tmp_path_factory.mktemp("space"), RANDOM)
 
-    for point in itertools.islice(points(space, seed=seed), skip % 5, 10):
+    for point in itertools.islice(points(space, seed=seed), 10):
         recipe = to_recipe(space, point, seed=0)
         for parameter in space.parameters:
             value = getattr(recipe, parameter.name)

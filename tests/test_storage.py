@@ -95,7 +95,7 @@ def test_a_number_that_json_does_not_have_is_not_written(tmp_path: Path) -> None
 def test_a_folder_that_is_a_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
 
-    with pytest.raises(StorageError, match="runs/first/search.json: cannot be written"):
+    with pytest.raises(StorageError, match=r"runs/first/search\.json: cannot be written"):
         storage.write_bytes(tmp_path / "runs" / "first" / "search.json", b"")
 
 

@@ -125,6 +125,9 @@ def _tell(store: "Store", out: Path, *, there: bool) -> int:
     print(format_counts(store))
     if store.manifest.skipped:
         print(f"Left out are listed in {skipped_file(out)}")
+    train, validation = (any(store.manifest.counts[split].values()) for split in ("train", "validation"))
+    if train and not validation:
+        print("It has no validation faces, which a search needs; --split 90/10/0 takes some out of train")
     print(f"Search on it: python -m ferray.search --space grid --data {out}")
     return 0
 

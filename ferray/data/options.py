@@ -14,8 +14,8 @@ OnBad = Literal["skip", "fail"]
 DEFAULT_SPLIT: Shares = (0.7, 0.1, 0.2)
 DEFAULT_SIZE_PX = 224
 DEFAULT_MARGIN = 0.1
-"""ExpW's boxes cut through chins and foreheads. A tenth on each side shows the whole face; one crop in ten then overruns
-its photograph, of 0.2 one in five and of 0.3 two in five."""
+"""ExpW's boxes cut through chins and foreheads. A tenth on each side shows the whole face; then one crop in ten
+overruns its photograph, with 0.2 one in five, with 0.3 two in five."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +47,8 @@ class Options:
         if not 8 <= self.size_px <= 1024:
             raise DataError(f"--size {self.size_px}", "not between 8 and 1024 pixels", "VGG16 was made for 224")
         if not 0 <= self.margin <= 2:
-            what = "not between 0 and 2"
-            raise DataError(f"--margin {self.margin:g}", what, f"It is a fraction of the box's side, {DEFAULT_MARGIN:g} by default")
+            way_out = f"It is a fraction of the box's side, {DEFAULT_MARGIN:g} by default"
+            raise DataError(f"--margin {self.margin:g}", "not between 0 and 2", way_out)
         if self.num_faces is not None and self.num_faces < 1:
             raise DataError(f"--num-faces {self.num_faces}", "below 1", "Leave it out to take all faces")
         if self.on_bad not in ("skip", "fail"):
@@ -79,6 +79,6 @@ def check_shares(shares: Shares) -> None:
     Raises:
         DataError: They are not.
     """
-    if len(shares) != 3 or not all(0 <= share <= 1 for share in shares) or abs(sum(shares) - 1) > 1e-6:
+    if not all(0 <= share <= 1 for share in shares) or abs(sum(shares) - 1) > 1e-6:
         way_out = "Give the shares of train, validation and test, for example (0.7, 0.1, 0.2)"
         raise DataError(f"split {shares!r}", "not three shares that add up to 1", way_out)

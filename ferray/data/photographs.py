@@ -223,9 +223,9 @@ def _check_jpeg(content: bytes) -> None:
 
 def _check_png(content: bytes) -> None:
     at = len(_PNG)
-    while at + 8 <= len(content):
+    while at + 12 <= len(content):
         length, kind = int.from_bytes(content[at : at + 4], "big"), content[at + 4 : at + 8]
-        if kind == b"IHDR" and at + 16 <= len(content):
+        if kind == b"IHDR":
             width, height = (int.from_bytes(content[at + i : at + i + 4], "big") for i in (8, 12))
             _check_size(width, height)
         if kind == b"IEND":

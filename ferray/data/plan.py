@@ -42,8 +42,9 @@ def make_plan(source: Source, options: Options) -> Plan:
         if num_faces > len(faces):
             what = f"{num_faces:,} are asked for, but only {len(faces):,} faces are usable"
             raise DataError(str(source.root), what, "Ask for fewer, or leave --num-faces out to take all")
+        keys = [f"{face.source}\n{face.face_id}" for face in faces]
         strata = [(face.split or "", face.label) for face in faces]
-        faces = [faces[at] for at in sample([f"{face.source}\n{face.face_id}" for face in faces], strata, num_faces, seed)]
+        faces = [faces[at] for at in sample(keys, strata, num_faces, seed)]
     given = sorted({face.split for face in faces if face.split is not None}, key=SPLITS.index)
     if not given:
         split = split or DEFAULT_SPLIT
@@ -80,9 +81,7 @@ def _divide(faces: Sequence[Face], shares: Shares, seed: int) -> list[Face]:
     return [replace(face, split=SPLITS[part]) for face, part in zip(faces, parts, strict=True)]
 
 
-def _divide_train(
-    source: Source, faces: Sequence[Face], given: Sequence[str], shares: Shares, seed: int
-) -> list[Face]:
+def _divide_train(source: Source, faces: Sequence[Face], given: Sequence[str], shares: Shares, seed: int) -> list[Face]:
     """A tree of train and test only: its train faces divided in two, its test faces kept."""
     if list(given) != ["train", "test"] or shares[2] > 0:
         what = f"has its own split ({', '.join(given)}), which is kept"

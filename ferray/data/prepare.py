@@ -148,6 +148,7 @@ def _prepare(source: Source, out: Path, options: Options) -> Store:
         raise _as_error(source.faults[0], len(source.faults))
     if out.resolve().is_relative_to(source.root):
         raise DataError(str(out), "lies in the folder of the photographs", "Name a folder outside it: --out DIR")
+    out = out.resolve()
     plan = make_plan(source, options)
     if (out / "manifest.json").is_file():
         return _same_store(source, plan, out, options)
@@ -169,7 +170,7 @@ def _prepare(source: Source, out: Path, options: Options) -> Store:
             split=plan.split,
             seed=options.seed,
             source_fingerprint=_source_fingerprint(source, plan, digests),
-            notes=_notes(table, options),
+            notes=_notes(table, source.dataset, options),
             skipped=dict(sorted(Counter(fault.reason for fault in faults).items())),
             sample=options.num_faces,
         )
@@ -249,14 +250,14 @@ def _on_all_cores(
 @contextmanager
 def _progress(what: str, total: int, shown: bool) -> Iterator[Callable[[int], None]]:
     """A bar on stderr."""
+    from rich import progress
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("photographs"),
-        TimeElapsedColumn(), TimeRemainingColumn(),
+        progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn(),
+        progress.TextColumn("photographs"), progress.TimeElapsedColumn(), progress.TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
+    with progress.Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
         task = bar.add_task(what, total=total)
         yield lambda count: bar.advance(task, count)
 
@@ -290,14 +291,21 @@ def _table(faces: Sequence[Face], sights: Sequence[_Sight]) -> "pandas.DataFrame
     return pandas.DataFrame(rows)
 
 
-def _notes(table: "pandas.DataFrame", options: Options) -> tuple[str, ...]:
+def _notes(table: "pandas.DataFrame", dataset: str, options: Options) -> tuple[str, ...]:
     """What was done to the faces, in words."""
     size, num = options.size_px, len(table)
     up = int((table["face_px"] * (1 + 2 * options.margin) < size).sum())
     overrun, gray = int(table["overruns"].sum()), int(table["gray"].sum())
-    notes = [f"square crops, {options.margin:.0%} of the box added on each side"]
+    how = (
+        "whole photographs"
+        if dataset == "folders"
+        else f"square crops, {options.margin:.0%} of the box added all round"
+    )
+    notes = [how]
     if overrun:
-        notes.append(f"{overrun} of {num} crops overrun their photograph; filled from its edge, not squashed")
+        notes.append(
+            f"{overrun} of {num} overrun their photograph or are not square; filled from its edge, not squashed"
+        )
     if up:
         median = int(table["face_px"].median())
         notes.append(f"{up} of {num} faces upsampled to {size} px (bicubic); median face before: {median} px")

@@ -84,9 +84,7 @@ class Store:
         labels: int64, shape (N,).
     """
 
-    def __init__(
-        self, folder: Path, manifest: Manifest, faces: NDArray[np.uint8], labels: NDArray[np.int64]
-    ) -> None:
+    def __init__(self, folder: Path, manifest: Manifest, faces: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
         self.folder = folder
         self.manifest = manifest
         self.faces = faces
@@ -189,7 +187,8 @@ def open_store(folder: Path) -> Store:
         if array.shape != shape or array.dtype != dtype:
             what = f"{array.dtype} of shape {array.shape}, but the manifest says {np.dtype(dtype)} of {shape}"
             raise DataError(str(folder / name), what, MAKE_ONE)
-    if total != manifest.num_faces or (len(labels) and not 0 <= labels.min() <= labels.max() < len(manifest.class_names)):
+    known = len(labels) == 0 or 0 <= labels.min() <= labels.max() < len(manifest.class_names)
+    if total != manifest.num_faces or not known:
         raise DataError(str(folder), "labels or counts disagree with the manifest", MAKE_ONE)
     return Store(folder, manifest, faces, labels)
 
@@ -262,7 +261,8 @@ class StoreWriter:
         file, face_bytes = self._file.fileno(), self._size_px**2 * 3
         for row, old in enumerate(rows):
             if row != old:
-                os.pwrite(file, os.pread(file, face_bytes, self._begin + old * face_bytes), self._begin + row * face_bytes)
+                face = os.pread(file, face_bytes, self._begin + old * face_bytes)
+                os.pwrite(file, face, self._begin + row * face_bytes)
         self._digests = [self._digests[row] for row in rows]
         self._num_faces = len(rows)
         assert self._write_header() == self._begin  # numpy leaves room in a header for another number of rows
@@ -316,7 +316,11 @@ class StoreWriter:
             raise StorageError(str(self.folder), what, "Free space, name another folder, or take a smaller --size")
 
     def _write_header(self) -> int:
-        """Write the npy header of the present number of rows; returns its length."""
+        """Write the npy header of the present number of rows.
+
+        Returns:
+            Its length in bytes.
+        """
         shape = (self._num_faces, self._size_px, self._size_px, 3)
         header = io.BytesIO()
         np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
@@ -363,4 +367,5 @@ def _sync(path: Path) -> None:
 
 
 def _not_written(folder: Path, error: OSError) -> StorageError:
-    return StorageError(str(folder), f"cannot be written: {error.strerror or error}", "Free space or name another folder")
+    what = f"cannot be written: {error.strerror or error}"
+    return StorageError(str(folder), what, "Free space or name another folder")

@@ -102,7 +102,7 @@ def _scores(class_names: Sequence[str], metrics: Mapping[str, Any] | None) -> st
 The intervals come from {metrics["resamples"]:,} bootstrap draws of whole photographs. They tell how far the choice of
 test faces moves the score, not how far another seed or another data set would.
 
-| class | test faces | recall | most often taken for |
+| class | test faces | recall | most often mistaken for |
 | --- | --- | --- | --- |
 {recalls}"""
 

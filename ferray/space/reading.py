@@ -37,10 +37,10 @@ def find_space(name_or_path: str) -> Path:
     Raises:
         SpaceError: There is none; the known names are listed, the nearest is offered.
     """
-    given = Path(name_or_path).expanduser()
+    given = Path(os.path.expanduser(name_or_path))
     folders = (Path("search_spaces"), _shipped_dir())
     for path in (given, *(folder / f"{name_or_path}.yaml" for folder in folders)):
-        if path.is_file():
+        if os.path.isfile(path):  # unlike Path.is_file, no error for a name that is too long
             return path
     known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
     hint = _nearest(given.stem, known)
@@ -114,7 +114,7 @@ def _read_text(path: Path, file: str) -> str:
     if len(data) > MAX_BYTES:
         raise SpaceError(file, f"{len(data):,} bytes, which is no sweep file", "Check the name")
     try:
-        return data.decode("utf-8-sig")
+        return data.decode()
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise SpaceError(f"{file}:{line}", f"not UTF-8: byte 0x{data[error.start]:02x}", "Save it as UTF-8") from error

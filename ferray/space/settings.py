@@ -85,7 +85,7 @@ def _read_distribution(node: Node) -> str:
     keys = node.mapping()
     named = keys.get("distribution")
     if named is not None:
-        if named.value not in _KEYS:
+        if named.value not in tuple(_KEYS):  # a mapping cannot be looked up in one
             near = difflib.get_close_matches(str(named.value), _KEYS, n=1)
             hint = f"Did you mean {near[0]!r}? " if near else ""
             raise named.error(f"is {describe(named.value)}", f"{hint}Known: {', '.join(_KEYS)}")

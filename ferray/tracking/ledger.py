@@ -21,8 +21,6 @@ class Sent:
     rows: int = 0
     state: str | None = None
     """What the run was last closed with; None if never, or if it was opened again since."""
-    segments: int = 0
-    """Files of the run on disk."""
 
 
 class Ledger:
@@ -42,7 +40,7 @@ class Ledger:
         noted = self.noted(run_id)
         segments = segment_files(self._folder / "wandb", run_id)
         on_disk = sum(len(segment.history) for segment in map(read_segment, segments) if segment is not None)
-        return Sent(max(noted.rows, on_disk), noted.state, len(segments))
+        return Sent(max(noted.rows, on_disk), noted.state)
 
     def noted(self, run_id: str) -> Sent:
         """The ledger's own word on a run, without a look at the run's files."""

@@ -90,8 +90,7 @@ class Mirror:
         if trial.started == 0:
             trial.final = None
         trial.started += 1
-        if self._ledger.noted(self._id(record.trial_id)).state not in FINISHED:  # else once there is something new
-            self._guard(partial(self._bring_up, trial), trial)
+        self._send_news(trial)
 
     def add(self, trial_id: str, row: EpochResult) -> None:
         """A trial has one epoch more."""
@@ -100,7 +99,7 @@ class Mirror:
         if row.epoch != len(epochs) + 1:
             return  # another point of the same trial has told of it
         trial.record = dataclasses.replace(trial.record, epochs=(*epochs, row))
-        self._guard(partial(self._bring_up, trial), trial)
+        self._send_news(trial)
 
     def end(self, record: TrialRecord) -> None:
         """A point has ended; its trial's run ends with the last point that is at this trial."""
@@ -141,6 +140,12 @@ class Mirror:
         if len(record.epochs) > len(trial.record.epochs):
             trial.record = dataclasses.replace(trial.record, epochs=record.epochs)
         return trial
+
+    def _send_news(self, trial: _Trial) -> None:
+        """Bring the trial's run up to date, but do not open one that was finished for what W&B has already."""
+        noted = self._ledger.noted(self._id(trial.record.trial_id))
+        if trial.run is not None or noted.state not in FINISHED or len(trial.record.epochs) > noted.rows:
+            self._guard(partial(self._bring_up, trial), trial)
 
     def _guard(self, act: Callable[[], None], trial: _Trial | None) -> None:
         """Do something with wandb; after a fault once more, with runs opened anew."""
@@ -185,7 +190,6 @@ class Mirror:
                 job_type="trial",
                 tags=_tags(record),
                 config={**recipes.to_values(record.recipe), "number": record.number},
-                segments=sent.segments,
             )
             trial.sent = sent.rows
             if sent.state is not None:
@@ -228,9 +232,7 @@ class Mirror:
         import wandb
 
         tags = ("ferray", "search")
-        opened = self._init(
-            run_id, name=self._run.name, job_type="search", tags=tags, config=self._config, segments=sent.segments
-        )
+        opened = self._init(run_id, name=self._run.name, job_type="search", tags=tags, config=self._config)
         with opened as run:
             content: dict[str, Any] = {"trials": wandb.Table(dataframe=trials_frame(records))} if records else {}
             content |= {file.stem: wandb.Image(str(file)) for file in files if file.suffix == ".png"}
@@ -249,7 +251,7 @@ class Mirror:
         self._ledger.write(run_id, sent.rows + 1, state)
 
     def _init(
-        self, run_id: str, *, name: str, job_type: str, tags: Sequence[str], config: dict[str, Any], segments: int
+        self, run_id: str, *, name: str, job_type: str, tags: Sequence[str], config: dict[str, Any]
     ) -> "wandb.Run":
         import wandb
 
@@ -266,7 +268,6 @@ class Mirror:
             x_disable_machine_info=True,
             x_save_requirements=False,
             x_transaction_log_flush_interval=FLUSH_S,
-            x_sync_dir_suffix=str(segments) if segments else "",  # two segments opened in one second are two folders
             init_timeout=20,
             finish_timeout=EXIT_S,
             stop_fn=lambda: log.warning("W&B: asked to stop run %s; stop the search with Ctrl-C instead", run_id),

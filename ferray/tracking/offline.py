@@ -1,11 +1,11 @@
 """Reader of the files `run-ID.wandb` that W&B leaves on disk, online and offline, without importing wandb.
 
 Such a file is a log of LevelDB's format: a header of 7 bytes, then blocks of 32 KiB with frames of
-(crc32, length, kind, data). The frames of one record, joined, are a protocol buffer message of wandb_internal.proto.
+(checksum, length, kind, data). The frames of one record, joined, are a protocol buffer message of wandb_internal.proto.
 Only a dozen of its fields matter here; their numbers stand below, and a protocol buffer never renumbers fields.
 
-A run that was opened again after a crash has several files, segments of one history. A file that ends in the middle of
-a record, because its writer was killed, is read up to there.
+A run that was opened again has several files, segments of one history. A file that ends in the middle of a record,
+because its writer was killed, is read up to there.
 
 Begin at `read_offline_runs`.
 """
@@ -13,6 +13,7 @@ Begin at `read_offline_runs`.
 import dataclasses
 import json
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,10 +69,12 @@ def read_offline_runs(folder: Path) -> list[OfflineRun]:
 def segment_files(folder: Path, run_id: str | None = None) -> list[Path]:
     """The `.wandb` files below a folder `wandb`, of one run or of all, oldest first."""
     files = folder.glob("*run-*/run-*.wandb" if run_id is None else f"*run-*-{run_id}*/run-{run_id}.wandb")
-    return sorted(
-        (file for file in files if not file.parent.is_symlink()),
-        key=lambda file: (file.parent.name.removeprefix("offline-"), file.parent.name),
-    )
+
+    def when(file: Path) -> tuple[str, int, str]:
+        name = file.parent.name.removeprefix("offline-")  # then run-DAY_SECOND-ID, or with -1, -2 if in one second
+        return name[: len("run-20260101_000000")], len(name), name
+
+    return sorted((file for file in files if not file.parent.is_symlink()), key=when)
 
 
 def read_segment(file: Path) -> OfflineRun | None:
@@ -135,11 +138,12 @@ def _records(data: bytes) -> Iterator[bytes]:
         start = position + FRAME.size
         if start > len(data):
             return
-        _, length, kind = FRAME.unpack_from(data, position)
+        checksum, length, kind = FRAME.unpack_from(data, position)
         position = start + length
-        if kind == 0 or position > len(data):
+        part = data[start:position]
+        if zlib.crc32(part, zlib.crc32(bytes([kind]))) != checksum:  # torn, or zeros where nothing was written
             return
-        parts += data[start:position]
+        parts += part
         if kind in LAST_KINDS:
             yield parts
             parts = b""

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from ferray.command import make_parser, run_command
 from ferray.errors import RecipeError
-from ferray.recipe import Recipe, make_recipe, to_values
+from ferray.recipe import Recipe, check_value, make_recipe
+from ferray.space import parse_settings
+from ferray.space.nodes import read_yaml
 
 if TYPE_CHECKING:
     from ferray.records import EpochResult
@@ -102,28 +104,21 @@ def read_recipe_file(file: Path, *, settings: Sequence[str] = ()) -> Recipe:
 
     Raises:
         RecipeError: The file cannot be read, or a setting is unknown or out of bounds.
+        SpaceError: Not YAML, or an option that is not of that form.
     """
-    import yaml
-
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(str(file), f"cannot be read: {error}", "Give a YAML or JSON file of settings") from error
-    if not isinstance(values, dict):
-        raise RecipeError(
-            str(file), f"holds a {type(values).__name__}, not settings", "Write one `setting: value` a line"
-        )
-    recipe = make_recipe({str(name): value for name, value in values.items()}, where=str(file))
-    for setting in settings:
-        name, equals, text = setting.partition("=")
-        if not equals:
-            raise RecipeError(f"--set {setting}", "no value", "Write --set KEY=VALUE")
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise RecipeError(f"--set {setting}", f"not a value: {error}", "Write --set KEY=VALUE") from error
-        recipe = make_recipe(to_values(recipe) | {name: value}, where=f"--set {setting}")
-    return recipe
+    if not text.strip():
+        raise RecipeError(str(file), "the file is empty", "Write one `setting: value` a line")
+    values = {
+        name: check_value(name, node.plain(), where=node.where)
+        for name, node in read_yaml(text, file=str(file)).mapping().items()
+    }
+    for name, value in parse_settings(settings).items():
+        values[name] = check_value(name, value, where=f"--set {name}={value}")
+    return make_recipe(values, where=str(file))
 
 
 def describe(result: "EpochResult", recipe: Recipe) -> str:

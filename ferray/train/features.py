@@ -124,6 +124,7 @@ def open_or_compute(
     features = _open(folder, shape)
     if features is not None:
         return features
+    log.info("view %s is not in the cache: computed here, or waited for where another process has begun", folder.name)
     with storage.lock(folder.with_suffix(".lock")):
         features = _open(folder, shape)  # another process may have computed it while we waited
         if features is None:
@@ -148,7 +149,9 @@ def _compute(view: View, recipe: Recipe, store: Store, frozen: FrozenPart) -> It
 
     with closing(make_ahead(parts, read)) as pictures:
         for part, altered in zip(parts, pictures, strict=True):
-            features_BDHW: Features = frozen(torch.from_numpy(altered).to(frozen.mean.device)).cpu().contiguous().numpy()
+            features_BDHW: Features = (
+                frozen(torch.from_numpy(altered).to(frozen.mean.device)).cpu().contiguous().numpy()
+            )
             if not np.isfinite(features_BDHW).all():
                 raise WeightsError(
                     f"weights {view.weights}",

@@ -281,7 +281,7 @@ class _Tally:
         counts = torch.from_numpy(confusion.reshape(-1)).to(self._loss_sums)
         both = torch.cat([self._loss_sums, counts])
         self._run.ranks.all_reduce_sum(both)
-        loss_sums, all_counts = both.cpu().numpy()[: len(self._loss_sums)], both.cpu().numpy()[len(self._loss_sums) :]
+        loss_sums, all_counts = np.split(both.cpu().numpy(), [len(self._loss_sums)])
         if not np.isfinite(loss_sums).all():
             step = int(np.flatnonzero(~np.isfinite(loss_sums))[0])
             recipe = self._run.recipe

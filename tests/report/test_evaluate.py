@@ -12,7 +12,7 @@ from ferray.errors import CheckpointError, DataError
 from ferray.model.backbones import BACKBONES
 from ferray.model.weights import load_weights
 from ferray.report.__main__ import READINGS, main
-from ferray.report.evaluate import evaluate
+from ferray.report.evaluate import Evaluation, evaluate
 from ferray.train.checkpoint import export_best
 from ferray.train.fit import fit
 
@@ -31,6 +31,12 @@ def best_dir(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield folder / "best"
 
 
+@pytest.fixture(scope="module")
+def tested(tiny_store: Store, best_dir: Path) -> Evaluation:
+    """The model's reading of its own test split."""
+    return evaluate(best_dir, tiny_store, "test")
+
+
 def test_the_folder_alone_repeats_the_validation_score_of_training(tiny_store: Store, best_dir: Path) -> None:
     settings = json.loads((best_dir / "recipe.json").read_text())
     recipe = small_recipe(**settings)
@@ -43,29 +49,29 @@ def test_the_folder_alone_repeats_the_validation_score_of_training(tiny_store: S
     assert scores.macro_f1 == pytest.approx(best.val_macro_f1)
 
 
-def test_a_second_reading_is_the_same_to_the_last_digit(tiny_store: Store, best_dir: Path) -> None:
-    first, second = evaluate(best_dir, tiny_store, "test"), evaluate(best_dir, tiny_store, "test")
+def test_a_second_reading_is_the_same_to_the_last_digit(tiny_store: Store, best_dir: Path, tested: Evaluation) -> None:
+    again = evaluate(best_dir, tiny_store, "test")
 
-    assert first.scores.to_json() == second.scores.to_json()
-    assert (first.probabilities == second.probabilities).all()
-    assert first.scores.n == 21
-    assert (first.labels == tiny_store.labels[tiny_store.rows("test")]).all()
-
-
-def test_answers_can_be_scored_again_from_what_is_returned(tiny_store: Store, best_dir: Path) -> None:
-    done = evaluate(best_dir, tiny_store, "test")
-
-    assert done.probabilities.shape == (21, 7)
-    assert done.scores.accuracy == np.mean(done.probabilities.argmax(axis=1) == done.labels)
+    assert again.scores.to_json() == tested.scores.to_json()
+    assert (again.probabilities == tested.probabilities).all()
+    assert tested.scores.n == 21
+    assert (tested.labels == tiny_store.labels[tiny_store.rows("test")]).all()
 
 
-def test_classes_in_another_order_are_mapped_by_name(tiny_store: Store, best_dir: Path, tmp_path: Path) -> None:
+def test_answers_can_be_scored_again_from_what_is_returned(tested: Evaluation) -> None:
+    assert tested.probabilities.shape == (21, 7)
+    assert tested.scores.accuracy == np.mean(tested.probabilities.argmax(axis=1) == tested.labels)
+
+
+def test_classes_in_another_order_are_mapped_by_name(
+    tiny_store: Store, best_dir: Path, tested: Evaluation, tmp_path: Path
+) -> None:
     mixed = copy_store(tiny_store, tmp_path / "mixed", MIXED)
-    expected, done = evaluate(best_dir, tiny_store, "test"), evaluate(best_dir, mixed, "test")
+    done = evaluate(best_dir, mixed, "test")
 
-    assert done.scores.to_json() == expected.scores.to_json()
+    assert done.scores.to_json() == tested.scores.to_json()
     assert any("another order" in note for note in done.notes)
-    assert not any("another order" in note for note in expected.notes)
+    assert not any("another order" in note for note in tested.notes)
 
 
 def test_other_classes_are_refused_by_name(tiny_store: Store, best_dir: Path, tmp_path: Path) -> None:
@@ -84,20 +90,22 @@ def test_an_unknown_device_is_named(tiny_store: Store, best_dir: Path) -> None:
         evaluate(best_dir, tiny_store, "test", device="gpu7")
 
 
-def test_a_reader_is_told_of_demo_faces_and_of_a_split_that_made_the_model(tiny_store: Store, best_dir: Path) -> None:
-    assert any("demo" in note for note in evaluate(best_dir, tiny_store, "test").notes)
+def test_a_reader_is_told_of_demo_faces_and_of_a_split_that_made_the_model(
+    tiny_store: Store, best_dir: Path, tested: Evaluation
+) -> None:
+    assert any("demo" in note for note in tested.notes)
     assert any("optimistic" in note for note in evaluate(best_dir, tiny_store, "validation").notes)
 
 
 def test_the_command_prints_the_score_as_json_and_notes_the_reading(
-    tiny_store: Store, best_dir: Path, capsys: pytest.CaptureFixture[str]
+    tiny_store: Store, best_dir: Path, tested: Evaluation, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (best_dir / READINGS).unlink(missing_ok=True)
     asked = ["evaluate", str(best_dir), "--data", str(tiny_store.folder), "--json"]
 
     assert main(asked) == 0
     value = json.loads(capsys.readouterr().out)
-    assert value == evaluate(best_dir, tiny_store, "test").scores.to_json()
+    assert value == tested.scores.to_json()
     assert main([*asked, "--split", "validation"]) == 0
     readings = [json.loads(line) for line in (best_dir / READINGS).read_text().splitlines()]
     assert [reading["split"] for reading in readings] == ["test", "validation"]
@@ -111,7 +119,16 @@ def test_the_command_prints_a_table_with_baselines_and_recalls(
 ) -> None:
     assert main(["evaluate", str(best_dir), "--data", str(tiny_store.folder)]) == 0
     shown = capsys.readouterr()
-    for words in ("21 faces", "accuracy", "balanced accuracy", "macro F1", "95 % interval", "chance", "0.1429", "surprise"):
+    for words in (
+        "21 faces",
+        "accuracy",
+        "balanced accuracy",
+        "macro F1",
+        "95 % interval",
+        "chance",
+        "0.1429",
+        "surprise",
+    ):
         assert words in shown.out
     assert "demo faces" in shown.err
 

@@ -21,12 +21,14 @@ def make_answers(num_faces: int, *, skill: float = 0.5, seed: int = 0) -> tuple[
     return labels, raw / raw.sum(axis=1, keepdims=True)
 
 
-def score_faces(labels: NDArray[np.int64], probabilities: NDArray[np.float64], groups: NDArray[np.int64] | None = None) -> Scores:
+def score_faces(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float64], groups: NDArray[np.int64] | None = None
+) -> Scores:
     groups = np.arange(len(labels)) if groups is None else groups
     return score(labels, probabilities, groups, class_names=CLASSES, train_counts=(1, 9, 2, 3))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(1, 60), st.integers(0, 1000))
 def test_scores_are_those_of_scikit_learn(num_faces: int, seed: int) -> None:
     labels, probabilities = make_answers(num_faces, seed=seed)
@@ -90,7 +92,7 @@ def test_a_normal_interval_is_near_where_faces_stand_alone() -> None:
     assert scores.intervals["accuracy"] == pytest.approx((scores.accuracy - reach, scores.accuracy + reach), abs=0.003)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(st.permutations(range(40)))
 def test_the_order_of_faces_changes_nothing(order: list[int]) -> None:
     labels, probabilities = make_answers(40)
@@ -100,6 +102,14 @@ def test_the_order_of_faces_changes_nothing(order: list[int]) -> None:
         score_faces(labels[order], probabilities[order], groups[order]).to_json()
         == score_faces(labels, probabilities, groups).to_json()
     )
+
+
+def test_one_group_alone_gives_the_score_itself_also_without_some_class() -> None:
+    labels, answers = np.array([1, 1, 2, 3, 3]), np.array([1, 2, 2, 3, 2])
+    scores = score_faces(labels, np.eye(4)[answers], groups=np.zeros(5, dtype=np.int64))
+
+    for name, interval in scores.intervals.items():
+        assert interval == pytest.approx((getattr(scores, name),) * 2)
 
 
 def test_many_groups_are_drawn_in_pieces_with_the_same_law(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -184,7 +184,7 @@ def test_evaluate_repeats_the_test_score_from_the_folder_alone(grid: Run, tiny_s
 
 
 def test_every_trial_is_a_wandb_run_that_says_what_the_record_says(grid: Run) -> None:
-    runs = {run.run_id: run for run in read_offline_runs(grid.folder)}
+    runs = {run.id: run for run in read_offline_runs(grid.folder / "wandb")}
     search_id = grid.read_search()["id"]
     for record in grid.read_trials():
         run = runs[f"{search_id}-{record.trial_id}"]

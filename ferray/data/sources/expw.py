@@ -12,7 +12,7 @@ import hashlib
 import math
 import re
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NoReturn
 
 from ferray.data.sources.rows import CLASS_NAMES, Box, Face, Fault, Source
@@ -36,14 +36,14 @@ def read_expw(images: Path, labels: Path, *, dataset: str = "expw") -> Source:
         DataError: The folder or the file cannot be read, or the columns are in another order.
     """
     if not images.is_dir():
-        raise DataError(str(images), "no such folder of photographs", "Name ExpW's folder `origin`: --images FOLDER")
+        raise DataError(str(images), "no such folder of photographs", "Name ExpW's folder `origin`: --images DIR")
     try:
         content = labels.read_bytes()
+        root = images.resolve()
+        present = {entry.name for entry in root.iterdir()}
     except OSError as error:
-        way_out = "Name ExpW's list of faces: --labels FILE"
-        raise DataError(str(labels), f"cannot be read: {error.strerror or error}", way_out) from error
-    root = images.resolve()
-    present = {entry.name for entry in root.iterdir()}
+        way_out = "Name ExpW's folder `origin` and its list of faces: --images DIR --labels FILE"
+        raise DataError(str(error.filename), f"cannot be read: {error.strerror or error}", way_out) from error
     faces: list[Face] = []
     faults: list[Fault] = []
     for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
@@ -114,10 +114,10 @@ def _read_line(line: bytes, place: str) -> Face | Fault:
 def _check_name(name: str) -> None:
     """Refuse a name that could point out of the folder of photographs."""
     parts = name.replace("\\", "/").split("/")
-    if PurePosixPath(name).is_absolute() or ":" in parts[0] or "\0" in name:
-        _bad("name outside the folder", f"the photograph's name {name!r} is not a path below the folder")
+    if re.match("[A-Za-z]:", name) or "\0" in name or parts[0] == "":
+        _bad("name outside the folder", f"the photograph's name {name[:80]!r} is not a path below the folder")
     if any(part in ("", ".", "..") for part in parts):
-        _bad("name outside the folder", f"the photograph's name {name!r} leads out of the folder")
+        _bad("name outside the folder", f"the photograph's name {name[:80]!r} leads out of the folder")
 
 
 def _integer(text: str, field: str) -> int:
@@ -165,9 +165,10 @@ def _leave_out_repeated(faces: Sequence[Face]) -> tuple[list[Face], list[Fault]]
         first = twins[0]
         alike = all((twin.box, twin.label) == (first.box, first.label) for twin in twins)
         kept += [first] if alike else []
-        for twin in twins[1:] if alike else twins if len(twins) > 1 else []:
+        for twin in twins[1:] if alike else twins:
             other = first if twin is not first else twins[1]
             line = other.place.rpartition(":")[2]
-            what = f"{name} face {face_id} is also in line {line}, with {'the same' if alike else 'another'} box or label"
+            with_what = "the same box and label" if alike else "another box or label"
+            what = f"{name} face {face_id} is also in line {line}, with {with_what}"
             faults.append(Fault("two rows for one face", twin.place, what, name, face_id))
     return kept, faults

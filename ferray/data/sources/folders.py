@@ -45,6 +45,14 @@ def read_folders(images: Path) -> Source:
     if not images.is_dir():
         raise DataError(str(images), "no such folder of photographs", "Name the top of the tree: --images FOLDER")
     root = images.resolve()
+    try:
+        return _read_tree(images, root)
+    except OSError as error:
+        what = f"cannot be read: {error.strerror or error}"
+        raise DataError(str(error.filename), what, "Check the folder's permissions") from error
+
+
+def _read_tree(images: Path, root: Path) -> Source:
     tops = _folders(root)
     if not tops:
         known = ", ".join([*SPLIT_ALIASES, *CLASS_NAMES])
@@ -68,7 +76,7 @@ def _read_class(folder: Path, root: Path, split: str | None, faces: list[Face], 
         known = "; ".join(f"{known}: {', '.join(aliases)}" for known, aliases in ALIASES.items())
         raise DataError(str(folder), f"{folder.name!r} is no known class", f"Rename it or move it away. Known: {known}")
     label = CLASS_NAMES.index(name)
-    for parent, folders, files in os.walk(folder):
+    for parent, folders, files in os.walk(folder, onerror=_raise):
         folders.sort()
         for file in sorted(files + [inner for inner in folders if (Path(parent) / inner).is_symlink()]):
             if _is_clutter(file):
@@ -82,6 +90,10 @@ def _read_class(folder: Path, root: Path, split: str | None, faces: list[Face], 
                 faults.append(Fault("not UTF-8", shown, "the file's name is not UTF-8", shown))
                 continue
             faces.append(Face(source, 0, label, str(path), split=split))
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _folders(folder: Path) -> list[Path]:

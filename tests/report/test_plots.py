@@ -1,0 +1,264 @@
+import itertools
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from report_fixtures import make_trial
+
+from ferray.errors import StorageError
+from ferray.records import TrialRecord, epochs_frame, rank, trials_frame
+from ferray.report import plots
+from ferray.report.axes import describe, in_words, pick_axes, value_text
+
+
+def make_trials(**values: Sequence[Any]) -> list[TrialRecord]:
+    """The grid of some settings, in W&B's order."""
+    points = itertools.product(*values.values())
+    return [make_trial(number, **dict(zip(values, point, strict=True))) for number, point in enumerate(points)]
+
+
+def draw_random(num: int) -> list[TrialRecord]:
+    generator = np.random.default_rng(0)
+    return [
+        make_trial(
+            number,
+            learning_rate=float(10 ** generator.uniform(-5, -2)),
+            batch_size=int(generator.choice([16, 32, 64])),
+            dropout=float(generator.uniform(0.05, 0.7)),
+            hidden_units=[None, 256][number % 2],
+            epochs=1 + number % 3,
+        )
+        for number in range(num)
+    ]
+
+
+SEARCHES = {
+    "grid": make_trials(
+        learning_rate=[1e-4, 1e-3], batch_size=[16, 32], dropout=[0.3, 0.5], augmentation=["none", "light"]
+    ),
+    "half a grid": make_trials(learning_rate=[1e-4, 3e-4, 1e-3], batch_size=[16, 32])[:3],
+    "random": draw_random(30),
+    "few random": draw_random(3),
+    "other parameters": make_trials(dropout=[0.1, 0.3, 0.5], augmentation=["none", "light"]),
+    "words only": make_trials(augmentation=["none", "light"], optimizer=["adam", "sgd"]),
+    "one number": make_trials(learning_rate=[1e-5, 1e-4, 1e-3]),
+    "one word": make_trials(augmentation=["none", "strong", "light"]),
+    "one number or none": make_trials(hidden_units=[None, 128, 256]),
+    "two seeds": make_trials(learning_rate=[1e-4, 1e-3], seed=[0, 1]),
+    "one trial": [make_trial(0, epochs=1)],
+    "one failed": [
+        make_trial(0, learning_rate=0.1, state="failed"),
+        make_trial(1),
+        make_trial(2, epochs=0, state="failed"),
+    ],
+    "no epoch": [make_trial(0, epochs=0, state="failed")],
+}
+SEARCHED = ["batch_size", "learning_rate", "dropout", "augmentation", "optimizer", "hidden_units", "seed"]
+
+
+def draw_heatmap(records: list[TrialRecord], file: Path, *, metric: str = "val_accuracy") -> None:
+    plots.heatmap(trials_frame(records), file, metric=metric, maximize=metric != "val_loss", searched=SEARCHED)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer pixels, sooner done."""
+    monkeypatch.setitem(plots._STYLE, "savefig.dpi", 50)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that were written, in order."""
+    figures: list[Figure] = []
+    save = Figure.savefig
+
+    def note(figure: Figure, *args: Any, **kwargs: Any) -> None:
+        figures.append(figure)
+        save(figure, *args, **kwargs)
+
+    monkeypatch.setattr(Figure, "savefig", note)
+    return figures
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for panel in figure.axes for text in panel.texts]
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_every_kind_of_search_has_its_pictures(name: str, tmp_path: Path) -> None:
+    records = SEARCHES[name]
+    metric = "val_loss" if "random" in name or "words" in name else "val_accuracy"
+    trials, epochs = trials_frame(records), epochs_frame(records)
+    maximize = metric != "val_loss"
+    plots.heatmap(trials, tmp_path / "heatmap.png", metric=metric, maximize=maximize, searched=SEARCHED)
+    plots.curves(epochs, trials, tmp_path / "curves.png", metric=metric, maximize=maximize, searched=SEARCHED)
+
+    for file in ("heatmap.png", "curves.png"):
+        picture = cv2.imread(str(tmp_path / file))
+        assert picture is not None
+        assert picture.std() > 5  # something is drawn
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "heatmap.png"]
+
+
+def test_a_cell_shows_the_best_of_its_trials_and_how_many_there_were(tmp_path: Path, drawn: list[Figure]) -> None:
+    records = SEARCHES["grid"]
+    draw_heatmap(records, tmp_path / "heatmap.png")
+    best = [
+        max(
+            score
+            for record in records
+            if (record.recipe.learning_rate, record.recipe.batch_size) == cell and (score := record.score()) is not None
+        )
+        for cell in itertools.product([1e-4, 1e-3], [16, 32])
+    ]
+
+    panel = drawn[0].axes[0]
+    assert (panel.get_xlabel(), panel.get_ylabel()) == ("learning rate", "batch size")
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["1e-4", "0.001"]
+    assert sorted(texts(drawn[0])) == sorted(f"{score:.3f}\nn = 4" for score in best)
+    assert "best over dropout, augmentation" in panel.get_title(loc="left")
+
+
+def test_a_random_search_becomes_points_on_a_logarithmic_scale(tmp_path: Path, drawn: list[Figure]) -> None:
+    draw_heatmap(SEARCHES["random"], tmp_path / "heatmap.png")
+    panel = drawn[0].axes[0]
+
+    assert len(panel.collections[0].get_offsets()) == 30
+    assert panel.get_xscale() == "log"
+
+
+def test_few_points_without_a_grid_become_points_too(tmp_path: Path, drawn: list[Figure]) -> None:
+    rows = zip([1e-4, 3e-4, 1e-3], [16, 32, 64], strict=True)
+    draw_heatmap(
+        [make_trial(place, learning_rate=rate, batch_size=size) for place, (rate, size) in enumerate(rows)],
+        tmp_path / "heatmap.png",
+    )
+
+    assert len(drawn[0].axes[0].collections[0].get_offsets()) == 3
+
+
+def test_the_heatmap_names_the_best_trial_as_the_records_rank_it(tmp_path: Path, drawn: list[Figure]) -> None:
+    for name in ("random", "one word"):
+        draw_heatmap(SEARCHES[name], tmp_path / "heatmap.png")
+        title = drawn[-1].get_suptitle().replace("\n", " ")
+        assert f"trial {rank(SEARCHES[name])[0].number}, " in title
+
+
+def test_the_best_three_curves_are_named_and_the_others_gray(tmp_path: Path, drawn: list[Figure]) -> None:
+    records = SEARCHES["grid"]
+    plots.curves(
+        epochs_frame(records),
+        trials_frame(records),
+        tmp_path / "curves.png",
+        metric="val_accuracy",
+        maximize=True,
+        searched=SEARCHED,
+    )
+    named = [text.get_text() for text in drawn[0].legends[0].get_texts()]
+
+    assert [text.split(":")[0] for text in named] == [f"trial {record.number}" for record in rank(records)[:3]]
+    best = rank(records)[0].recipe
+    assert f"learning rate {value_text(best.learning_rate)}, batch size {best.batch_size}" in named[0]
+    gray = [line for line in drawn[0].axes[0].lines if line.get_color() == "#BBBBBB"]
+    assert len(gray) == len(records) - 3
+
+
+def test_the_same_records_make_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("one.png", "two.png"):
+        draw_heatmap(SEARCHES["grid"], tmp_path / name)
+
+    assert (tmp_path / "one.png").read_bytes() == (tmp_path / "two.png").read_bytes()
+
+
+def test_a_confusion_matrix_shows_counts_and_shares_of_the_labels_faces(tmp_path: Path, drawn: list[Figure]) -> None:
+    matrix = np.array([[3, 1, 0], [2, 1998, 0], [0, 0, 0]])
+    plots.confusion(matrix, ("sad", "happy", "fear"), tmp_path / "confusion.png", title="Test: 0.9")
+    shown = texts(drawn[0])
+
+    assert shown == ["3\n75%", "1\n25%", "0\n0%", "2\n0%", "1,998\n100%", "0\n0%", "0", "0", "0"]
+    assert drawn[0].axes[0].get_title(loc="left") == "Test: 0.9"
+    assert cv2.imread(str(tmp_path / "confusion.png")) is not None
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(StorageError, match="cannot be written"):
+        draw_heatmap(SEARCHES["one trial"], tmp_path / "file" / "heatmap.png")
+
+
+@pytest.mark.parametrize(
+    "value, text",
+    [
+        (0.001, "0.001"),
+        (1e-4, "1e-4"),
+        (3.16e-4, "3.16e-4"),
+        (2.5e-5, "2.5e-5"),
+        (0.5, "0.5"),
+        (0.0, "0"),
+        (1.0, "1"),
+        (1234.0, "1234"),
+        (256, "256"),
+        (None, "none"),
+        ("light", "light"),
+    ],
+)
+def test_a_setting_is_written_as_people_write_it(value: Any, text: str) -> None:
+    assert value_text(value) == text
+
+
+@pytest.mark.parametrize(
+    "name, words",
+    [
+        ("val_accuracy", "validation accuracy"),
+        ("val_macro_f1", "validation macro F1"),
+        ("trunk_lr_factor", "trunk learning rate factor"),
+    ],
+)
+def test_names_are_told_in_words(name: str, words: str) -> None:
+    assert in_words(name) == words
+
+
+def test_words_stand_in_the_order_of_the_search_and_numbers_ascend() -> None:
+    trials = trials_frame(make_trials(augmentation=["none", "strong", "light"], hidden_units=[512, None, 128]))
+    axes = {axis.name: axis for axis in pick_axes(trials.sort_values("best_val_accuracy"), SEARCHED)}
+
+    assert axes["augmentation"].values == ("none", "strong", "light")
+    assert axes["hidden_units"].values == (128, 512, None)
+    assert not axes["hidden_units"].is_numeric
+
+
+@pytest.mark.parametrize(
+    "values, is_log",
+    [([1e-4, 3e-4, 1e-3], True), ([16, 32, 64, 128], True), ([0.05, 0.2, 0.4, 0.5, 0.7], False), ([0.0, 0.5], False)],
+)
+def test_a_scale_is_logarithmic_where_the_values_ask_for_it(values: list[float], is_log: bool) -> None:
+    name = "batch_size" if isinstance(values[0], int) else "dropout"
+    axis = pick_axes(trials_frame(make_trials(**{name: values})), SEARCHED)[0]
+
+    assert axis.is_log is is_log
+
+
+def test_a_trial_is_described_by_what_was_searched() -> None:
+    trials = trials_frame(make_trials(batch_size=[16, 32], learning_rate=[1e-4, 1e-3]))
+
+    assert describe(1, pick_axes(trials, SEARCHED)) == "learning rate 0.001, batch size 16"
+
+
+def test_help_is_light_and_pictures_never_load_pyplot(tmp_path: Path) -> None:
+    asked = [sys.executable, "-X", "importtime", "-m", "ferray.report", "evaluate", "--help"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=60)
+    loaded = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
+    assert not loaded & {"torch", "ray", "wandb", "albumentations", "pandas", "pyarrow", "matplotlib", "numpy"}
+
+    code = (
+        "import sys, pathlib, numpy; from ferray.report import plots; assert 'matplotlib' not in sys.modules;"
+        f"plots.confusion(numpy.eye(2, dtype=int), ('a', 'b'), pathlib.Path({str(tmp_path / 'c.png')!r}), title='t');"
+        "assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -1,0 +1,26 @@
+"""A home of wandb's own, with a key in sight that is to show up nowhere."""
+
+from pathlib import Path
+
+import pytest
+from tracking_fixtures import KEY
+
+from ferray.records import Run
+
+
+@pytest.fixture(autouse=True)
+def wandb_home(
+    clean_environment: None, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    home = tmp_path_factory.getbasetemp() / "home"
+    home.mkdir(exist_ok=True)
+    for name, value in {"HOME": home, "XDG_CACHE_HOME": home / ".cache", "XDG_CONFIG_HOME": home / ".config"}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.delenv("NETRC", raising=False)
+    monkeypatch.setenv("WANDB_API_KEY", KEY)  # before wandb-core starts, which inherits it
+    return home
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(tmp_path / "runs" / "first")
