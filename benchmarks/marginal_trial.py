@@ -51,7 +51,9 @@ def write_store(folder: Path) -> Store:
     splits = [split for split, count in NUM_FACES.items() for _ in range(count)]
     table = pandas.DataFrame({"split": splits, "label": [row % 7 for row in range(len(splits))]})
     with StoreWriter(folder, num_faces=len(table), size_px=32) as writer:
-        writer.faces[:] = np.random.default_rng(0).integers(0, 256, writer.faces.shape, dtype=np.uint8)
+        generator = np.random.default_rng(0)
+        for row in range(len(table)):
+            writer.put(row, generator.integers(0, 256, (32, 32, 3), dtype=np.uint8))
         writer.finish(
             table.assign(group=range(len(table)), source="noise"),
             class_names=CLASSES,

@@ -75,6 +75,11 @@ class Decisions:
         """Every point suggested so far, by number."""
         return self._known
 
+    @property
+    def num_ended(self) -> int:
+        """Points that have ended, in this run of the search or an earlier one."""
+        return len(self._known) - len(self._open)
+
     def more(self) -> bool:
         """Whether there is anything left to train."""
         if self._unfinished or self._open:

@@ -26,17 +26,18 @@ class LiveView:
     Args:
         space: Its searched parameters become columns.
         total: Points in all; None where unknown.
+        ended: Points that ended in an earlier run of the search.
         notes: What the worker groups are doing now, by trial; asked about once a second.
     """
 
-    def __init__(self, space: Space, *, total: int | None, notes: Callable[[], dict[str, str]]) -> None:
+    def __init__(self, space: Space, *, total: int | None, ended: int, notes: Callable[[], dict[str, str]]) -> None:
         self._searched = space.searched
         self._metric = space.metric.name
         self._total = total
         self._ask_notes = notes
         self._notes: dict[str, str] = {}
         self._records: dict[int, TrialRecord] = {}
-        self._ended = 0
+        self._ended = self._ended_before = ended
         self._new_epochs = 0
         self._began = time.monotonic()
         self._last_line = self._began
@@ -96,8 +97,9 @@ class LiveView:
     def _caption(self) -> str:
         spent = time.monotonic() - self._began
         words = [f"{self._progress()} trials", f"{self._new_epochs} epochs", f"{_clock(spent)} spent"]
-        if self._total is not None and 0 < self._ended < self._total:
-            words.append(f"about {_clock(spent / self._ended * (self._total - self._ended))} left")
+        ended_now = self._ended - self._ended_before
+        if self._total is not None and ended_now and self._ended < self._total:
+            words.append(f"about {_clock(spent / ended_now * (self._total - self._ended))} left")
         return ", ".join(words)
 
     def _refresh(self) -> None:

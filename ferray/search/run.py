@@ -33,7 +33,7 @@ from ferray.search.decide import Decisions, Suggestion
 from ferray.search.dispatch import Hello, Job
 from ferray.search.live import LiveView
 from ferray.search.plan import DEMO_COMMAND, Plan
-from ferray.search.select import Best, select_best, write_tables
+from ferray.search.select import Best, select_best, short_path, write_tables
 from ferray.search.tuner import tune_until_done
 from ferray.search.workers import Groups, Task
 from ferray.tracking.wandb import Tracker, choose_mode
@@ -105,9 +105,18 @@ def _train_what_is_missing(
             cpus_per_worker=share.cpus_per_worker,
         )
         groups = Groups(task, dispatcher, share=share, scratch=Path(scratch))
-        _record_hellos(plan, search, share, ray.get(dispatcher.greetings.remote(share.num_groups)), groups)
+        hellos = _wait_for(dispatcher.greetings.remote(share.num_groups), stop)
+        if hellos is None:
+            return False
+        _record_hellos(plan, search, share, hellos, groups)
         decisions = _decisions(plan, search, store, weights)
-        with LiveView(plan.space, total=plan.num_points, notes=lambda: ray.get(dispatcher.notes.remote())) as live:
+        view = LiveView(
+            plan.space,
+            total=plan.num_points,
+            ended=decisions.num_ended,
+            notes=lambda: ray.get(dispatcher.notes.remote()),
+        )
+        with view as live:
             tune_until_done(
                 decisions,
                 make_job=lambda suggestion: _make_job(plan, search, store, suggestion),
@@ -202,6 +211,16 @@ def _open_search(plan: Plan, store: Store, weights: dict[str, Weights]) -> dict[
     return search
 
 
+def _wait_for(answer: Any, stop: threading.Event) -> Any:
+    """The value of a Ray reference; None if `stop` is set before it is there."""
+    while not stop.is_set():
+        try:
+            return ray.get(answer, timeout=0.5)
+        except ray.exceptions.GetTimeoutError:
+            continue
+    return None
+
+
 def _record_hellos(
     plan: Plan, search: dict[str, Any], share: clusters.Share, hellos: list[Hello], groups: Groups
 ) -> None:
@@ -288,17 +307,12 @@ def _say_last(plan: Plan, store: Store, records: list[TrialRecord], best: Best, 
             f"\n  always the most frequent training class: {baselines['majority']:.4f};"
             f" best constant answer: {baselines['constant_guess']:.4f}; chance: {baselines['chance']:.4f}"
         )
-    print(f"\n{_short_path(plan.run.folder)}/: trials.csv, heatmap.png, curves.png, best/ (model, card, metrics)")
+    print(f"\n{short_path(plan.run.folder)}/: trials.csv, heatmap.png, curves.png, best/ (model, card, metrics)")
     print(tracking)
-    folders = f"{_short_path(plan.run.best_dir)} --data {_short_path(store.folder)}"
+    folders = f"{short_path(plan.run.best_dir)} --data {short_path(store.folder)}"
     print(f"score it again: python -m ferray.report evaluate {folders}")
     if store.is_demo:
         print(f"these were demo faces: this accuracy means nothing for real ones. Real data: {DEMO_COMMAND}")
-
-
-def _short_path(path: Path) -> Path:
-    """Relative to where the user is, where that is shorter."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _say(text: str) -> None:

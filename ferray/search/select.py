@@ -102,7 +102,7 @@ def select_best(
             num_trials=len(records),
             validation=row,
             search_command=search["command"],
-            data_dir=store.folder.name,
+            data_dir=str(short_path(store.folder)),
             weights=search["options"]["weights"],
         )
         storage.write_bytes(part / "README.md", card.encode())
@@ -118,6 +118,11 @@ def select_best(
     run.write_search(search | {"best": named})
     search["best"] = named
     return Best(best, metrics)
+
+
+def short_path(path: Path) -> Path:
+    """Relative to where the user is, where the path lies below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _read_test_split(

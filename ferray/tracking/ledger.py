@@ -39,7 +39,9 @@ class Ledger:
         """What W&B has of a run, as far as is certain."""
         noted = self.noted(run_id)
         segments = segment_files(self._folder / "wandb", run_id)
-        on_disk = sum(len(segment.history) for segment in map(read_segment, segments) if segment is not None)
+        found = [segment for segment in map(read_segment, segments) if segment is not None]
+        # The last epoch, not the number of rows: the files of earlier segments may have been cleaned away.
+        on_disk = max((int(row.get("epoch", 0)) for segment in found for row in segment.history), default=0)
         return Sent(max(noted.rows, on_disk), noted.state)
 
     def noted(self, run_id: str) -> Sent:

@@ -16,7 +16,9 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,6 +85,10 @@ class Mirror:
         self._ledger = Ledger(run.folder)
         self._trials: dict[str, _Trial] = {}
         self._faults = 0
+        self.deadline = math.inf
+        """Of `time.monotonic`: what is still to be sent then is left out, but runs that are open are closed."""
+        self.left_out = False
+        """Whether anything was."""
 
     def start(self, record: TrialRecord) -> None:
         """A trial begins or goes on."""
@@ -112,14 +118,14 @@ class Mirror:
             self._guard(partial(self._finish, trial), trial)
 
     def end_search(self, best: TrialRecord | None, files: tuple[Path, ...], summary: dict[str, Any]) -> None:
-        """Bring every trial on record up to date, then the search's own run."""
+        """Send the search's own run, and bring every trial on record up to date."""
         records = self._run.read_trials()
+        self._guard(partial(self._send_search, records, best, files, summary), None)
         for record in records:
             if record.state in EXIT_CODES:
                 trial = self._know(record)
                 trial.record = dataclasses.replace(trial.record, state=record.state, reason=record.reason)
                 self._guard(partial(self._finish, trial), trial)
-        self._guard(partial(self._send_search, records, best, files, summary), None)
 
     def note_flushed(self) -> None:
         """Called when there was nothing to do for `FLUSH_S`: what was sent before is on disk."""
@@ -128,11 +134,16 @@ class Mirror:
                 self._ledger.write(self._id(trial_id), trial.sent, None)
 
     def close(self) -> None:
-        """End the runs that are still open, as interrupted."""
+        """End the runs that are still open, as their trials did, else as interrupted; then wandb-core."""
+        self.left_out = time.monotonic() > self.deadline
+        self.deadline = math.inf
         for trial in self._trials.values():
             if trial.run is not None:
                 trial.record = dataclasses.replace(trial.record, state=trial.final or "interrupted")
                 self._guard(partial(self._finish, trial), trial)
+        if "wandb" in sys.modules:
+            # A run's `finish` may return some moments before its last rows are on disk; the end of wandb-core does not.
+            self._guard(sys.modules["wandb"].teardown, None)
 
     def _know(self, record: TrialRecord) -> _Trial:
         """The trial of a record, which has at least the record's epochs now."""
@@ -150,7 +161,7 @@ class Mirror:
     def _guard(self, act: Callable[[], None], trial: _Trial | None) -> None:
         """Do something with wandb; after a fault once more, with runs opened anew."""
         for _ in range(2):
-            if self._faults >= MAX_FAULTS:
+            if self._faults >= MAX_FAULTS or time.monotonic() > self.deadline:
                 return
             try:
                 act()

@@ -26,10 +26,8 @@ OTHER_NAMES = ("api.wandb.ai",)
 REACH_S = 5.0
 """Longest wait for the server's first word."""
 
-SYNC_COMMAND = "wandb sync runs/NAME/wandb/offline-run-*"
 
-
-def choose_mode(asked: str | None) -> tuple[Mode, str]:
+def choose_mode(asked: str | None, *, folder: Path | None = None) -> tuple[Mode, str]:
     """The mode of a search, and a sentence on it for the user.
 
     Online needs a key, in `WANDB_API_KEY` or the netrc file, and a server that answers; without one or the other the
@@ -37,11 +35,12 @@ def choose_mode(asked: str | None) -> tuple[Mode, str]:
 
     Args:
         asked: `online`, `offline`, `disabled`; None for `WANDB_MODE`, or the best there is.
+        folder: The search's, for the command in the sentence.
     """
     wanted = asked or os.environ.get("WANDB_MODE", "")
     if wanted == "disabled":
         return "disabled", "W&B: disabled"
-    sync = f"send the runs later: {SYNC_COMMAND}"
+    sync = f"send the runs later: wandb sync {folder or 'runs/NAME'}/wandb/offline-run-*"
     if wanted in ("offline", "dryrun"):
         return "offline", f"W&B: offline; {sync}"
     server = _server()

@@ -10,6 +10,7 @@ import logging
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -67,11 +68,12 @@ class Tracker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._thread is not None:
+            self._mirror.deadline = time.monotonic() + EXIT_S * 2 / 3
             self._acts.put(self._mirror.close)
             self._acts.put(None)
             self._thread.join(EXIT_S)
-            if self._thread.is_alive():
-                log.warning("W&B took longer than %.0f s at the end; `wandb sync` sends what is missing", EXIT_S)
+            if self._thread.is_alive() or self._mirror.left_out:
+                log.warning("W&B: not all was sent within %.0f s; the rest is when the search is resumed", EXIT_S)
         self._enabled = False
         for name, value in self._environment.items():
             if value is None:

@@ -58,7 +58,7 @@ def test_a_setting_on_the_command_line_replaces_the_spaces(space: str, capsys: p
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    "options,words",
     [
         (["--set", "learning_rat=1"], ["learning_rat", "Did you mean 'learning_rate'?"]),
         (["--set", "learning_rate=[10]"], ["learning_rate", "10"]),

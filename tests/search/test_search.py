@@ -103,7 +103,11 @@ def wait_for_line(process: "subprocess.Popen[str]", pattern: str) -> None:
 def kill(process: "subprocess.Popen[str]") -> None:
     """The driver dies at once; Ray and its workers, whose parent it is, with it."""
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.wait()
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()  # not read to its end: Ray's processes hold it open for some seconds more
+    process.stderr.close()
 
 
 def table(run: Run) -> dict[str, Any]:
