@@ -29,10 +29,8 @@ class Backbone:
     """Layers of the trunk with arbitrary weights."""
     block_ends: tuple[int, ...]
     """Index in the layers just after each block's pooling."""
-    channels: int
-    """Of the trunk's output."""
-    stride_px: int
-    """Pixels of the picture to one place of the output, along a side."""
+    block_channels: tuple[int, ...]
+    """Of each block's output; each block halves the picture's sides."""
     mean: tuple[float, float, float]
     """Of red, green and blue in [0, 1], as the pretrained weights expect it to be subtracted."""
     std: tuple[float, float, float]
@@ -47,10 +45,18 @@ class Backbone:
             return self.block_ends[-1]
         return self.block_ends[blocks - 1] if blocks else 0
 
-    def output_shape(self, size_px: int) -> tuple[int, int, int]:
-        """Shape (channels, height, width) of the trunk's output for a square picture."""
-        side = size_px // self.stride_px
-        return self.channels, side, side
+    def output_shape(self, size_px: int, freeze: Freeze = "trunk") -> tuple[int, int, int]:
+        """Shape (channels, height, width) of the frozen blocks' output, the whole trunk's by default.
+
+        Args:
+            size_px: Side of the square picture.
+            freeze: At least one block.
+        """
+        blocks = FROZEN_BLOCKS[freeze]
+        if blocks is None:
+            blocks = len(self.block_ends)
+        side = size_px // 2**blocks
+        return self.block_channels[blocks - 1], side, side
 
     def tensor_shapes(self) -> dict[str, torch.Size]:
         """Name and shape of every tensor of the trunk, named as torchvision names them: `features.0.weight`, ..."""
@@ -94,8 +100,7 @@ BACKBONES: dict[str, Backbone] = {
             name="vgg16",
             build_layers=lambda: make_layers(cfgs["D"], batch_norm=False),
             block_ends=(5, 10, 17, 24, 31),
-            channels=512,
-            stride_px=32,
+            block_channels=(64, 128, 256, 512, 512),
             mean=IMAGENET_MEAN,
             std=IMAGENET_STD,
             imagenet=VGG16_Weights.IMAGENET1K_V1,
@@ -104,8 +109,7 @@ BACKBONES: dict[str, Backbone] = {
             name="vgg16_bn",
             build_layers=lambda: make_layers(cfgs["D"], batch_norm=True),
             block_ends=(7, 14, 24, 34, 44),
-            channels=512,
-            stride_px=32,
+            block_channels=(64, 128, 256, 512, 512),
             mean=IMAGENET_MEAN,
             std=IMAGENET_STD,
             imagenet=VGG16_BN_Weights.IMAGENET1K_V1,

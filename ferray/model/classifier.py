@@ -28,11 +28,10 @@ class FrozenPart(nn.Module):
     """Normalization and the layers that keep their weights; never trained, never asked for a gradient."""
 
     def __init__(
-        self, backbone: Backbone, layers: nn.Sequential, *, is_whole_trunk: bool, precision: torch.dtype
+        self, backbone: Backbone, layers: nn.Sequential, *, precision: torch.dtype
     ) -> None:
         super().__init__()
         self.layers = layers.requires_grad_(False).to(precision)
-        self.is_whole_trunk = is_whole_trunk
         self.precision = precision
         self.mean = nn.Buffer(255 * torch.tensor(backbone.mean).reshape(3, 1, 1), persistent=False)
         self.std = nn.Buffer(255 * torch.tensor(backbone.std).reshape(3, 1, 1), persistent=False)
@@ -45,12 +44,12 @@ class FrozenPart(nn.Module):
             faces_BSSC: RGB, uint8, on the device of this part.
 
         Returns:
-            The whole trunk's output in float16, as the cache keeps it, so that cached and uncached runs see the same
-            numbers; of a part of the trunk in the precision it was computed in.
+            In float16, as the cache keeps them, so that cached and uncached runs see the same numbers; in float32
+            where no layer is frozen.
         """
         faces_BCSS = faces_BSSC.permute(0, 3, 1, 2).float()
         features_BDHW: Tensor = self.layers(((faces_BCSS - self.mean) / self.std).to(self.precision))
-        return features_BDHW.half() if self.is_whole_trunk else features_BDHW
+        return features_BDHW.half() if len(self.layers) else features_BDHW
 
 
 class FreePart(nn.Module):
@@ -68,7 +67,7 @@ class FreePart(nn.Module):
         if len(self.features):
             lower = self.precision != torch.float32
             with torch.autocast(features_BDHW.device.type, dtype=torch.bfloat16, enabled=lower):
-                features_BDHW = self.features(features_BDHW)
+                features_BDHW = self.features(features_BDHW.float())
         logits_BK: Tensor = self.head(features_BDHW, dropout_mask_BU)
         return logits_BK
 
@@ -113,7 +112,7 @@ def build_frozen(recipe: Recipe, tensors: Mapping[str, Tensor], *, device: torch
     """The part that keeps its weights; arguments as `build_classifier`."""
     backbone = BACKBONES[recipe.backbone]
     layers = build_trunk_layers(backbone, tensors)[: backbone.frozen_layers(recipe.freeze)]
-    part = FrozenPart(backbone, layers, is_whole_trunk=recipe.freeze == "trunk", precision=_precision(recipe))
+    part = FrozenPart(backbone, layers, precision=_precision(recipe))
     return part.to(device).to(memory_format=torch.channels_last)
 
 

@@ -60,7 +60,7 @@ def run(plan: Plan) -> int:
         stack.enter_context(storage.lock(plan.run.folder / ".lock", wait_s=0))
         search = _open_search(plan, store, weights)
         stop = stack.enter_context(_interruptible())
-        mode, sentence = choose_mode(plan.wandb)
+        mode, sentence = choose_mode(plan.wandb, folder=short_path(plan.run.folder))
         tracker = stack.enter_context(Tracker(plan.run, mode=mode, search_id=search["id"], config=search["options"]))
         done = _train_what_is_missing(plan, search, store, weights, tracker, stop)
         records = _settle_states(plan.run)

@@ -34,7 +34,7 @@ from ferray.errors import StorageError, WeightsError
 from ferray.model.backbones import BACKBONES
 from ferray.model.classifier import FrozenPart
 from ferray.model.weights import Weights
-from ferray.recipe import NUMBERS_VERSION, Policy, Recipe
+from ferray.recipe import NUMBERS_VERSION, Freeze, Policy, Recipe
 from ferray.train.pictures import make_ahead, read_pictures
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class View:
     weights: str
     """Fingerprint of the pretrained weights, or the seed of random ones."""
     backbone: str
-    freeze: str
+    freeze: Freeze
     image_size: int
     precision: str
     device: str
@@ -117,7 +117,7 @@ def open_or_compute(
         WeightsError: The trunk's output does not fit float16.
     """
     faces = store.rows(view.split)
-    shape = (faces.stop - faces.start, *BACKBONES[view.backbone].output_shape(view.image_size))
+    shape = (faces.stop - faces.start, *BACKBONES[view.backbone].output_shape(view.image_size, view.freeze))
     if cache is None:
         return np.concatenate(list(_compute(view, recipe, store, build_frozen())))
     folder = cache / "views" / view.view_id
