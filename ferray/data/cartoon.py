@@ -8,14 +8,10 @@ Begin at `draw_face`; `EXPRESSIONS` says what tells a happy face from a sad one.
 
 from dataclasses import astuple, dataclass, replace
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-Points = NDArray[np.float64]
-"""Shape (points, 2), in heads."""
-Color = tuple[float, float, float]
-"""Red, green and blue, 0 to 255."""
+from ferray.data.shapes import Color, Pen, Points, Pose, band, curve, mix, oval, path, pick_color, rounded, shade
 
 WHITE: Color = (250, 248, 244)
 DARK: Color = (52, 26, 24)
@@ -72,17 +68,17 @@ class Expression:
 
 
 EXPRESSIONS: dict[str, Expression] = {
-    "angry": Expression(-0.17, 0.09, 0.80, 0.30, -0.10, 0.17, 0.95, 1.0, 0.15, 0.0, 0.25),
-    "disgust": Expression(-0.07, -0.03, 0.50, 0.60, -0.12, 0.08, 0.95, 0.0, 1.0, 0.20, 1.0),
-    "fear": Expression(0.17, 0.00, 1.50, 0.00, -0.11, 0.24, 1.20, 0.7, 0.0, 0.0, 0.0),
-    "happy": Expression(0.03, 0.03, 0.85, 0.55, 0.20, 0.28, 1.35, 0.8, 0.0, 0.0, 0.0),
-    "sad": Expression(0.15, -0.12, 0.62, 0.10, -0.21, 0.00, 0.85, 0.0, 0.0, 0.0, 0.0),
-    "surprise": Expression(0.19, 0.20, 1.60, 0.00, 0.00, 0.52, 0.62, 0.0, 0.0, 0.0, 0.0),
+    "angry": Expression(-0.17, 0.09, 0.80, 0.30, -0.13, 0.21, 0.95, 1.0, 0.2, 0.0, 0.25),
+    "disgust": Expression(-0.07, -0.03, 0.50, 0.60, -0.16, 0.10, 0.95, 0.0, 1.3, 0.20, 1.0),
+    "fear": Expression(0.17, 0.00, 1.50, 0.00, -0.14, 0.30, 1.20, 0.7, 0.0, 0.0, 0.0),
+    "happy": Expression(0.03, 0.03, 0.85, 0.55, 0.26, 0.34, 1.30, 0.8, 0.0, 0.0, 0.0),
+    "sad": Expression(0.15, -0.12, 0.62, 0.10, -0.27, 0.00, 0.85, 0.0, 0.0, 0.0, 0.0),
+    "surprise": Expression(0.19, 0.20, 1.60, 0.00, 0.00, 0.60, 0.62, 0.0, 0.0, 0.0, 0.0),
     "neutral": Expression(),
 }
 """Every expression at full strength; the names are ExpW's classes in ExpW's order."""
 
-_SPREAD = Expression(0.025, 0.025, 0.09, 0.06, 0.03, 0.025, 0.07, 0.12, 0.08, 0.03, 0.08)
+_SPREAD = Expression(0.025, 0.025, 0.09, 0.06, 0.035, 0.03, 0.07, 0.12, 0.08, 0.03, 0.08)
 """Standard deviations of what one face differs from another by."""
 
 
@@ -109,30 +105,6 @@ class Person:
     """`none`, `clear` or `dark`."""
 
 
-@dataclass(frozen=True)
-class Pose:
-    """Where a head is in the picture and where it looks."""
-
-    center: tuple[float, float]
-    """Pixels."""
-    scale: float
-    """Pixels per head."""
-    roll: float
-    """Turn in the picture's plane, in radians, clockwise."""
-    yaw: float
-    """Turn to the picture's right, in radians."""
-    pitch: float
-    """Turn down, in radians."""
-
-    def place(self, points: Points) -> Points:
-        """Points on the face's rounded front, in pixels."""
-        x, y = points[:, 0], points[:, 1]
-        depth = 0.6 * np.sqrt(np.maximum(0, 1 - (x / 0.85) ** 2 - (y / 1.15) ** 2))
-        turned = np.stack([x * np.cos(self.yaw) + depth * np.sin(self.yaw), y + depth * np.sin(self.pitch)], axis=1)
-        cos, sin = np.cos(self.roll), np.sin(self.roll)
-        return np.asarray(self.center) + self.scale * turned @ np.array([[cos, sin], [-sin, cos]])
-
-
 def draw_person(random: np.random.Generator) -> Person:
     """Anyone."""
     tone = float(random.uniform(0, len(SKINS) - 1))
@@ -143,7 +115,7 @@ def draw_person(random: np.random.Generator) -> Person:
         hair=HAIRS[int(random.integers(0, 3 if dark_skin else len(HAIRS)))],
         iris=IRISES[int(random.integers(0, 2 if dark_skin else len(IRISES)))],
         style=STYLES[int(random.integers(len(STYLES)))],
-        clothes=random_color(random),
+        clothes=pick_color(random),
         jaw=float(random.normal(1, 0.07)),
         eyes=float(random.normal(1, 0.07)),
         brows=float(random.normal(1, 0.15)),
@@ -178,7 +150,7 @@ def draw_expression(name: str, random: np.random.Generator, *, intensity: float)
 
 def draw_face(canvas: NDArray[np.uint8], person: Person, expression: Expression, pose: Pose) -> None:
     """Draw a head with neck and shoulders onto a canvas, RGB, shape (height, width, 3)."""
-    pen = _Pen(canvas, pose)
+    pen = Pen(canvas, pose)
     _draw_body(pen, person)
     _draw_head(pen, person)
     _draw_nose(pen, person, expression)
@@ -190,36 +162,15 @@ def draw_face(canvas: NDArray[np.uint8], person: Person, expression: Expression,
     _draw_glasses(pen, person)
 
 
-class _Pen:
-    """Draws shapes given in heads."""
-
-    def __init__(self, canvas: NDArray[np.uint8], pose: Pose) -> None:
-        self._canvas = canvas
-        self._pose = pose
-
-    def fill(self, points: Points, color: Color) -> None:
-        cv2.fillPoly(self._canvas, [self._fixed(points)], color, cv2.LINE_AA, _SHIFT)
-
-    def stroke(self, points: Points, color: Color, width: float, *, closed: bool = False) -> None:
-        thickness = max(1, round(width * self._pose.scale))
-        cv2.polylines(self._canvas, [self._fixed(points)], closed, color, thickness, cv2.LINE_AA, _SHIFT)
-
-    def _fixed(self, points: Points) -> NDArray[np.int32]:
-        return np.round(self._pose.place(points) * 2**_SHIFT).astype(np.int32)
-
-
-_SHIFT = 4
-"""Binary digits of a pixel's fraction that OpenCV is given."""
-
-
-def _draw_body(pen: _Pen, person: Person) -> None:
+def _draw_body(pen: Pen, person: Person) -> None:
     if person.style in ("long", "bob"):
         low = 1.25 if person.style == "long" else 0.75
-        pen.fill(_round((-0.9, low), (-1, 0), (-0.9, -1), (0, -1.3), (0.9, -1), (1, 0), (0.9, low), (0, low)), person.hair)
-    pen.fill(_path((-0.34, 0.6), (0.34, 0.6), (0.4, 1.5), (-0.4, 1.5)), shade(person.skin, 0.78))
+        fall = rounded((-0.9, low), (-1, 0), (-0.9, -1), (0, -1.3), (0.9, -1), (1, 0), (0.9, low), (0, low))
+        pen.fill(fall, person.hair)
+    pen.fill(path((-0.34, 0.6), (0.34, 0.6), (0.4, 1.5), (-0.4, 1.5)), shade(person.skin, 0.78))
     shoulder = [(0.36, 1.18), (0.9, 1.28), (1.6, 1.5), (1.8, 2.2), (1.8, 3.2)]
     mirrored = [(-x, y) for x, y in reversed(shoulder)]
-    pen.fill(_round(*mirrored, (-0.36, 1.1), (0, 1.4), (0.36, 1.1), *shoulder), person.clothes)
+    pen.fill(rounded(*mirrored, (-0.36, 1.1), (0, 1.4), (0.36, 1.1), *shoulder), person.clothes)
     if person.style == "bun":
         pen.fill(oval(0, -1.18, 0.34, 0.3), person.hair)
     if person.style == "curly":
@@ -227,7 +178,7 @@ def _draw_body(pen: _Pen, person: Person) -> None:
             pen.fill(oval(0.82 * np.cos(turn), -0.15 + 0.88 * np.sin(turn), 0.27, 0.27), person.hair)
 
 
-def _draw_head(pen: _Pen, person: Person) -> None:
+def _draw_head(pen: Pen, person: Person) -> None:
     for side in (-1, 1):
         pen.fill(oval(side * 0.8, 0.02, 0.13, 0.2), shade(person.skin, 0.86))
     outline = _head_outline(person)
@@ -236,7 +187,7 @@ def _draw_head(pen: _Pen, person: Person) -> None:
         pen.fill(oval(side * 0.46, 0.3, 0.17, 0.13), mix(person.skin, (226, 96, 88), 0.14))
     if person.beard == "beard":
         lower = outline[outline[:, 1] > 0.25]
-        upper = _curve((-0.76, 0.25), (0, 0.62), (0.76, 0.25))
+        upper = curve((-0.76, 0.25), (0, 0.62), (0.76, 0.25))
         pen.fill(np.concatenate([lower, upper]), mix(person.hair, person.skin, 0.25))
     pen.stroke(outline, shade(person.skin, 0.62), 0.025, closed=True)
 
@@ -248,34 +199,34 @@ def _head_outline(person: Person) -> Points:
     return np.stack([0.8 * x * narrowing, np.where(y > 0, 1.0 * y, 1.05 * y)], axis=1)
 
 
-def _draw_nose(pen: _Pen, person: Person, expression: Expression) -> None:
+def _draw_nose(pen: Pen, person: Person, expression: Expression) -> None:
     line = shade(person.skin, 0.60)
     tip = 0.12 + 0.14 * person.nose - 0.05 * min(1.0, expression.nose_wrinkle)
     pen.fill(oval(0, tip - 0.03, 0.12, 0.08), shade(person.skin, 0.92))
-    pen.stroke(_curve((-0.13, tip - 0.02), (0, tip + 0.09), (0.13, tip - 0.02)), line, 0.035)
-    pen.stroke(_curve((0.06, -0.12), (0.1, 0.04), (0.12, tip - 0.08)), shade(person.skin, 0.8), 0.03)
+    pen.stroke(curve((-0.13, tip - 0.02), (0, tip + 0.09), (0.13, tip - 0.02)), line, 0.035)
+    pen.stroke(curve((0.06, -0.12), (0.1, 0.04), (0.12, tip - 0.08)), shade(person.skin, 0.8), 0.03)
     wrinkle = min(1.0, expression.nose_wrinkle)
     if wrinkle > 0.2:
         for place in range(3):
             y, half = -0.14 + 0.085 * place, 0.11 - 0.012 * place
-            pen.stroke(_curve((-half, y - 0.02), (0, y + 0.05), (half, y - 0.02)), line, 0.015 + 0.025 * wrinkle)
+            pen.stroke(curve((-half, y - 0.02), (0, y + 0.05), (half, y - 0.02)), line, 0.015 + 0.025 * wrinkle)
     frown = -expression.brow_inner
     if frown > 0.05:
         for side in (-1, 1):
-            pen.stroke(_path((side * 0.06, -0.42), (side * 0.05, -0.25)), line, min(0.04, 0.25 * frown))
+            pen.stroke(path((side * 0.06, -0.42), (side * 0.05, -0.25)), line, min(0.04, 0.25 * frown))
     if expression.brow_inner + expression.brow_outer > 0.2:
         for y in (-0.66, -0.74):
-            pen.stroke(_curve((-0.26, y), (0, y - 0.04), (0.26, y)), shade(person.skin, 0.75), 0.02)
+            pen.stroke(curve((-0.26, y), (0, y - 0.04), (0.26, y)), shade(person.skin, 0.75), 0.02)
     depth = max(expression.lip_raise, 4 * expression.mouth_corners, 0)
     if depth > 0.3:
         for side in (-1, 1):
-            fold = _curve((side * 0.17, tip - 0.04), (side * 0.36, tip + 0.06), (side * 0.43, 0.52))
+            fold = curve((side * 0.17, tip - 0.04), (side * 0.36, tip + 0.06), (side * 0.43, 0.52))
             pen.stroke(fold, shade(person.skin, 0.70), min(0.035, 0.03 * depth))
 
 
-def _draw_mouth(pen: _Pen, person: Person, expression: Expression) -> None:
+def _draw_mouth(pen: Pen, person: Person, expression: Expression) -> None:
     lip = mix(shade(person.skin, 0.75), (176, 44, 56), 0.45)
-    half, middle = 0.30 * expression.mouth_width, 0.54
+    half, middle = 0.37 * expression.mouth_width, 0.54
     rise, gap = expression.mouth_corners, expression.mouth_open
     sneer = 0.09 * expression.lip_raise
     corner_y = middle - 0.6 * rise
@@ -288,15 +239,16 @@ def _draw_mouth(pen: _Pen, person: Person, expression: Expression) -> None:
     if person.beard != "none":
         hair = mix(person.hair, person.skin, 0.15)
         high = upper[len(upper) // 2, 1] - 0.13
-        pen.fill(_round((-half - 0.1, corner_y + 0.08), (-0.12, high), (0.12, high), (half + 0.1, corner_y + 0.08), (0, high + 0.1)), hair)
+        tips = [(-half - 0.1, corner_y + 0.08), (half + 0.1, corner_y + 0.08)]
+        pen.fill(rounded(tips[0], (-0.12, high), (0.12, high), tips[1], (0, high + 0.1)), hair)
     if gap > 0.02 or sneer > 0.02:
         pen.fill(np.concatenate([upper, lower[::-1]]), DARK)
         if expression.teeth > 0.15:
-            pen.fill(_band(upper, lower, 0.0, 0.2 + 0.35 * expression.teeth), WHITE)
+            pen.fill(band(upper, lower, 0.0, 0.2 + 0.35 * expression.teeth), WHITE)
             if expression.teeth > 0.6 and rise < 0.1:
-                pen.fill(_band(upper, lower, 0.62, 1.0), WHITE)
+                pen.fill(band(upper, lower, 0.62, 1.0), WHITE)
         elif gap > 0.12:
-            pen.fill(_band(upper, lower, 0.66, 1.0)[6:-6], TONGUE)
+            pen.fill(band(upper, lower, 0.66, 1.0)[6:-6], TONGUE)
     pen.stroke(upper, lip, 0.055)
     pen.stroke(lower, lip, 0.065)
     if gap <= 0.06:
@@ -305,19 +257,19 @@ def _draw_mouth(pen: _Pen, person: Person, expression: Expression) -> None:
         length = expression.tongue
         bottom = lower[len(lower) // 2, 1]
         pen.fill(oval(0, bottom + 0.4 * length, 0.14, 0.03 + 0.75 * length), TONGUE)
-        pen.stroke(_path((0, bottom), (0, bottom + 0.5 * length)), shade(TONGUE, 0.75), 0.02)
+        pen.stroke(path((0, bottom), (0, bottom + 0.5 * length)), shade(TONGUE, 0.75), 0.02)
 
 
-def _draw_eye(pen: _Pen, person: Person, expression: Expression, side: int) -> None:
-    x0, y0, half = side * 0.34, -0.13, 0.185 * person.eyes
-    upper_y = 0.28 * person.eyes * expression.eye_open ** 0.9
-    lower_y = 0.17 * person.eyes * (1 - 0.85 * expression.squint)
+def _draw_eye(pen: Pen, person: Person, expression: Expression, side: int) -> None:
+    x0, y0, half = side * 0.35, -0.13, 0.22 * person.eyes
+    upper_y = 0.34 * person.eyes * expression.eye_open ** 0.9
+    lower_y = 0.20 * person.eyes * (1 - 0.85 * expression.squint)
     droop = 0.5 * min(0.0, expression.brow_outer)  # lids follow the outer brow down
     inner, outer = (x0 - side * half, y0 + 0.01), (x0 + side * half, y0 - droop * 0.5)
-    upper = _curve(inner, (x0, y0 - upper_y - droop), outer)
-    lower = _curve(inner, (x0, y0 + lower_y), outer)
+    upper = curve(inner, (x0, y0 - upper_y - droop), outer)
+    lower = curve(inner, (x0, y0 + lower_y), outer)
     pen.fill(np.concatenate([upper, lower[::-1]]), WHITE)
-    for color, radius in ((person.iris, 0.105), ((18, 14, 16), 0.055)):
+    for color, radius in ((person.iris, 0.125), ((18, 14, 16), 0.065)):
         disc = oval(x0, y0 - 0.015, radius * person.eyes, radius * person.eyes)
         order = np.argsort(upper[:, 0])
         top = np.interp(disc[:, 0], upper[order, 0], upper[order, 1])
@@ -329,46 +281,46 @@ def _draw_eye(pen: _Pen, person: Person, expression: Expression, side: int) -> N
     pen.stroke(upper, DARK, 0.045)
     pen.stroke(lower, shade(person.skin, 0.55), 0.022)
     if expression.eye_open < 1.1:
-        fold = upper - [0, 0.06]
+        fold = upper - np.array([0, 0.06])
         pen.stroke(fold[4:-4], shade(person.skin, 0.72), 0.02)
     if expression.squint > 0.3:
-        pen.stroke(lower[5:-5] + [0, 0.07], shade(person.skin, 0.72), 0.022)
+        pen.stroke(lower[5:-5] + np.array([0, 0.07]), shade(person.skin, 0.72), 0.022)
 
 
-def _draw_brow(pen: _Pen, person: Person, expression: Expression, side: int) -> None:
-    y0 = -0.44
+def _draw_brow(pen: Pen, person: Person, expression: Expression, side: int) -> None:
+    y0 = -0.47
     inner, outer = (side * 0.13, y0 - expression.brow_inner), (side * 0.58, y0 + 0.03 - expression.brow_outer)
     arch = 0.08 + 0.25 * max(0.0, min(expression.brow_inner, expression.brow_outer))
-    ridge = _curve(inner, ((inner[0] + outer[0]) / 2, (inner[1] + outer[1]) / 2 - arch), outer)
-    thickness = 0.05 * person.brows * np.linspace(1.1, 0.35, len(ridge))
+    ridge = curve(inner, ((inner[0] + outer[0]) / 2, (inner[1] + outer[1]) / 2 - arch), outer)
+    thickness = 0.075 * person.brows * np.linspace(1.1, 0.35, len(ridge))
     above, below = ridge.copy(), ridge.copy()
     above[:, 1] -= thickness
     below[:, 1] += thickness
-    pen.fill(np.concatenate([above, below[::-1]]), shade(person.hair, 0.8))
+    pen.fill(np.concatenate([above, below[::-1]]), shade(person.hair, 0.6))
 
 
-def _draw_hair(pen: _Pen, person: Person) -> None:
+def _draw_hair(pen: Pen, person: Person) -> None:
     outline = _head_outline(person)
-    crown = outline[outline[:, 1] < -0.5] * [1.04, 1.06]
+    crown = outline[outline[:, 1] < -0.5] * np.array([1.04, 1.06])
     crown = crown[np.argsort(crown[:, 0])]
     fringes = {
-        "short": _round((0.74, -0.5), (0.6, -0.72), (0, -0.8), (-0.6, -0.72), (-0.74, -0.5)),
-        "side": _round((0.74, -0.5), (0.66, -0.6), (0.3, -0.66), (-0.4, -0.92), (-0.7, -0.7), (-0.74, -0.5)),
-        "curly": _round((0.76, -0.5), (0.6, -0.72), (0.2, -0.6), (-0.1, -0.8), (-0.4, -0.6), (-0.7, -0.7), (-0.76, -0.5)),
-        "bob": _round((0.9, 0.3), (0.7, -0.3), (0.6, -0.66), (-0.6, -0.66), (-0.7, -0.3), (-0.9, 0.3)),
-        "long": _round((0.9, 0.8), (0.76, -0.2), (0.5, -0.66), (0, -1), (-0.5, -0.66), (-0.76, -0.2), (-0.9, 0.8)),
-        "bun": _round((0.74, -0.5), (0.6, -0.78), (0, -0.92), (-0.6, -0.78), (-0.74, -0.5)),
-        "cap": _round((0.76, -0.5), (0.5, -0.66), (-0.5, -0.66), (-0.76, -0.5)),
+        "short": rounded((0.74, -0.5), (0.6, -0.72), (0, -0.8), (-0.6, -0.72), (-0.74, -0.5)),
+        "side": rounded((0.74, -0.5), (0.66, -0.6), (0.3, -0.66), (-0.4, -0.92), (-0.7, -0.7), (-0.74, -0.5)),
+        "curly": rounded((0.76, -0.5), (0.6, -0.72), (0.2, -0.6), (-0.1, -0.8), (-0.4, -0.6), (-0.76, -0.5)),
+        "bob": rounded((0.9, 0.3), (0.7, -0.3), (0.6, -0.66), (-0.6, -0.66), (-0.7, -0.3), (-0.9, 0.3)),
+        "long": rounded((0.9, 0.8), (0.76, -0.2), (0.5, -0.66), (0, -1), (-0.5, -0.66), (-0.76, -0.2), (-0.9, 0.8)),
+        "bun": rounded((0.74, -0.5), (0.6, -0.78), (0, -0.92), (-0.6, -0.78), (-0.74, -0.5)),
+        "cap": rounded((0.76, -0.5), (0.5, -0.66), (-0.5, -0.66), (-0.76, -0.5)),
     }
     if person.style in fringes:
         color = person.clothes if person.style == "cap" else person.hair
         pen.fill(np.concatenate([crown, fringes[person.style]]), color)
     if person.style == "cap":
-        brim = _round((-0.9, -0.5), (-0.4, -0.74), (0.4, -0.74), (0.9, -0.5), (0.4, -0.6), (-0.4, -0.6))
+        brim = rounded((-0.9, -0.5), (-0.4, -0.74), (0.4, -0.74), (0.9, -0.5), (0.4, -0.6), (-0.4, -0.6))
         pen.fill(brim, shade(color, 0.7))
 
 
-def _draw_glasses(pen: _Pen, person: Person) -> None:
+def _draw_glasses(pen: Pen, person: Person) -> None:
     if person.glasses == "none":
         return
     frame: Color = (30, 28, 32)
@@ -377,53 +329,7 @@ def _draw_glasses(pen: _Pen, person: Person) -> None:
         if person.glasses == "dark":
             pen.fill(lens, (40, 40, 48))
         pen.stroke(lens, frame, 0.035, closed=True)
-        pen.stroke(_path((side * 0.61, -0.12), (side * 0.82, -0.08)), frame, 0.035)
-    pen.stroke(_curve((-0.1, -0.12), (0, -0.18), (0.1, -0.12)), frame, 0.035)
+        pen.stroke(path((side * 0.61, -0.12), (side * 0.82, -0.08)), frame, 0.035)
+    pen.stroke(curve((-0.1, -0.12), (0, -0.18), (0.1, -0.12)), frame, 0.035)
 
 
-def mix(one: Color, other: Color, share: float) -> Color:
-    """A color between two: `one` at share 0."""
-    red, green, blue = ((1 - share) * a + share * b for a, b in zip(one, other, strict=True))
-    return red, green, blue
-
-
-def shade(color: Color, factor: float) -> Color:
-    """A darker (below 1) color."""
-    return mix((0, 0, 0), color, factor)
-
-
-def random_color(random: np.random.Generator) -> Color:
-    """Any color that is neither black nor white."""
-    red, green, blue = random.uniform(30, 225, 3)
-    return float(red), float(green), float(blue)
-
-
-def oval(x: float, y: float, width: float, height: float) -> Points:
-    """An ellipse by its middle and its half axes."""
-    turn = np.linspace(0, 2 * np.pi, 32, endpoint=False)
-    return np.stack([x + width * np.cos(turn), y + height * np.sin(turn)], axis=1)
-
-
-def _path(*points: tuple[float, float]) -> Points:
-    return np.array(points, dtype=np.float64)
-
-
-def _round(*points: tuple[float, float]) -> Points:
-    """A path whose ends stay and whose corners are cut three times, Chaikin's way."""
-    path = _path(*points)
-    for _ in range(3):
-        near, far = 0.75 * path[:-1] + 0.25 * path[1:], 0.25 * path[:-1] + 0.75 * path[1:]
-        path = np.concatenate([path[:1], np.stack([near, far], axis=1).reshape(-1, 2), path[-1:]])
-    return path
-
-
-def _curve(begin: tuple[float, float], control: tuple[float, float], end: tuple[float, float]) -> Points:
-    """A quadratic Bézier curve in 21 points."""
-    t = np.linspace(0, 1, 21)[:, None]
-    return (1 - t) ** 2 * np.array(begin) + 2 * t * (1 - t) * np.array(control) + t**2 * np.array(end)
-
-
-def _band(upper: Points, lower: Points, begin: float, end: float) -> Points:
-    """The part of the area between two curves from one share of the way down to another."""
-    top, bottom = upper + begin * (lower - upper), upper + end * (lower - upper)
-    return np.concatenate([top, bottom[::-1]])

@@ -22,20 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferray import storage
-from ferray.data.cartoon import (
-    EXPRESSIONS,
-    Color,
-    Person,
-    Pose,
-    draw_expression,
-    draw_face,
-    draw_person,
-    mix,
-    oval,
-    random_color,
-    shade,
-)
+from ferray.data.cartoon import EXPRESSIONS, Person, draw_expression, draw_face, draw_person
 from ferray.data.prepare import prepare_expw
+from ferray.data.shapes import Pose, mix, oval, pick_color, shade
 from ferray.data.store import open_store
 from ferray.errors import DataError, StorageError
 
@@ -111,7 +100,7 @@ def draw_demo(folder: Path, *, num_photographs: int = NUM_PHOTOGRAPHS, seed: int
     with _temporary_folder(folder.parent, folder.name) as temporary:
         try:
             (temporary / "origin").mkdir()
-            lines = []
+            lines: list[str] = []
             for number in range(num_photographs):
                 photograph = draw_photograph(number, seed=seed)
                 (temporary / "origin" / photograph.name).write_bytes(photograph.jpeg)
@@ -154,8 +143,8 @@ def draw_photograph(number: int, *, seed: int) -> Photograph:
         given = int(random.integers(len(CLASS_NAMES) - 1)) if random.random() < WRONG_LABEL else None
         label = label if given is None else given + (given >= label)
         lines.append(f"{name} {face_id} {box} {random.uniform(20, 100):.4f} {label}")
-    photograph = cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA)
-    return Photograph(name, _take(photograph, random), tuple(lines))
+    drawing = np.asarray(cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    return Photograph(name, _take(drawing, random), tuple(lines))
 
 
 def _draw_pose(face_id: int, num_faces: int, height: int, width: int, random: np.random.Generator) -> Pose:
@@ -178,11 +167,11 @@ def _box(pose: Pose, height: int, width: int, random: np.random.Generator) -> st
 def _draw_background(height: int, width: int, random: np.random.Generator) -> NDArray[np.uint8]:
     """A wall with things on it, often out of focus."""
     rows = np.linspace(0, 1, height)[:, None, None]
-    canvas = (1 - rows) * np.array(random_color(random)) + rows * np.array(random_color(random))
+    canvas = (1 - rows) * np.array(pick_color(random)) + rows * np.array(pick_color(random))
     canvas = np.ascontiguousarray(np.broadcast_to(canvas, (height, width, 3)).astype(np.uint8))
     for _ in range(int(random.integers(0, 9))):
         x, y = (int(v) for v in random.uniform(0, (width, height)))
-        size, color = int(random.uniform(20, 110)), random_color(random)
+        size, color = int(random.uniform(20, 110)), pick_color(random)
         kind = random.integers(3)
         if kind == 0:
             cv2.circle(canvas, (x, y), size, color, -1, cv2.LINE_AA)
@@ -202,11 +191,14 @@ def _hide(canvas: NDArray[np.uint8], person: Person, pose: Pose, random: np.rand
     if random.random() < 0.5:
         begin = pose.place(np.array([[side * random.uniform(0.5, 1.1), -1.6]]))[0]
         end = pose.place(np.array([[side * random.uniform(0.1, 1.1), 1.8]]))[0]
-        color, thickness = random_color(random), int(scale * random.uniform(0.12, 0.3))
+        color, thickness = pick_color(random), int(scale * random.uniform(0.12, 0.3))
         cv2.line(canvas, _pixel(begin), _pixel(end), color, thickness, cv2.LINE_AA)
         return
     x, y = side * random.uniform(0.35, 0.7), random.uniform(0.45, 0.9)
-    fingers = [((x + side * (0.12 - 0.13 * k), y), (x - side * 0.16 * k + 0.1 * side, y - 0.5 + 0.06 * k)) for k in range(4)]
+    fingers = [
+        ((x + side * (0.12 - 0.13 * place), y), (x + side * (0.1 - 0.16 * place), y - 0.5 + 0.06 * place))
+        for place in range(4)
+    ]
     for color, grow in ((shade(person.skin, 0.6), 0.05), (mix(person.skin, (255, 255, 255), 0.06), 0.0)):
         wrist = [(x, y + 0.1), (x + side * 0.5, y + 1.6)]
         for (begin, end), width in [(wrist, 0.36), *((finger, 0.13) for finger in fingers)]:
@@ -221,20 +213,21 @@ def _pixel(point: NDArray[np.float64]) -> tuple[int, int]:
 
 
 def _take(drawing: NDArray[np.uint8], random: np.random.Generator) -> bytes:
-    """Photograph a drawing: light from one side, a tint, a lens, a sensor, JPEG."""
+    """Photograph a drawing: light from one side, exposure for the middle, a lens, a sensor, JPEG."""
     height, width = drawing.shape[:2]
-    angle, slope = random.uniform(0, 2 * np.pi), random.uniform(0, 0.45)
+    angle, slope = random.uniform(0, 2 * np.pi), random.uniform(0, 0.3)
     across = np.cos(angle) * np.linspace(-1, 1, width)[None, :] + np.sin(angle) * np.linspace(-1, 1, height)[:, None]
-    light = float(random.uniform(0.7, 1.15)) * (1 + slope * across[..., None]) * random.normal(1, 0.05, 3)
-    picture = drawing.astype(np.float32) * light.astype(np.float32)
+    picture = drawing * (1 + slope * across[..., None])
+    metered = picture[height // 5 : height * 4 // 5, width // 5 : width * 4 // 5].mean(axis=2)
+    contrast = np.clip(55 / metered.std(), 0.8, 1.5)
+    picture = (picture - metered.mean()) * contrast + random.normal(116, 7) * random.normal(1, 0.02, 3)
     if random.random() < 0.5:
-        picture = cv2.GaussianBlur(picture, (0, 0), float(random.uniform(0.4, 1.2)))
-    picture = picture + random.normal(0, random.uniform(1, 10), picture.shape)
+        picture = cv2.GaussianBlur(picture, (0, 0), float(random.uniform(0.4, 1.0)))
+    picture += random.normal(0, random.uniform(1, 8), picture.shape)
     pixels = picture.clip(0, 255).astype(np.uint8)
-    done, jpeg = cv2.imencode(
-        ".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(70, 96))]
-    )
-    assert done
+    quality = [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(70, 96))]
+    is_done, jpeg = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), quality)
+    assert is_done
     return jpeg.tobytes()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ferray.data.options import DEFAULT_SPLIT, Options, Shares
-from ferray.data.sources.rows import CLASS_NAMES, Face, Source
+from ferray.data.sources.rows import CLASS_NAMES, Face, Fault, Source
 from ferray.data.split import sample, split_groups
 from ferray.data.store import SPLITS
 from ferray.errors import DataError
@@ -35,8 +35,7 @@ def make_plan(source: Source, options: Options) -> Plan:
     num_faces, split, seed = options.num_faces, options.split, options.seed
     faces = sorted(source.faces, key=lambda face: (face.source, face.face_id))
     if not faces:
-        reasons = Counter(fault.reason for fault in source.faults)
-        shown = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common()) or "there are none"
+        shown = _count_faults(source.faults) or "there are none"
         raise DataError(str(source.root), f"no usable faces: {shown}", "Check the folder and the labels")
     if num_faces is not None:
         if num_faces > len(faces):
@@ -55,13 +54,19 @@ def make_plan(source: Source, options: Options) -> Plan:
     else:
         faces = _divide_train(source, faces, given, split, seed)
         wanted = [name for name in SPLITS if name in given or (name == "validation" and split[1] > 0)]
-    check_classes(source, faces, wanted)
+    check_classes(source, faces, wanted, source.faults)
     faces = sorted(faces, key=lambda face: (SPLITS.index(face.split or ""), face.source, face.face_id))
     return Plan(faces=faces, split=split, wanted=wanted)
 
 
-def check_classes(source: Source, faces: Sequence[Face], wanted: Sequence[str]) -> None:
+def check_classes(source: Source, faces: Sequence[Face], wanted: Sequence[str], faults: Sequence[Fault]) -> None:
     """Refuse a split without faces of a class: its scores would not mean what they say.
+
+    Args:
+        source: Where the faces come from.
+        faces: Those that are left.
+        wanted: The splits that must hold every class.
+        faults: What was left out, which may be why.
 
     Raises:
         DataError: It names the class and the split.
@@ -72,8 +77,16 @@ def check_classes(source: Source, faces: Sequence[Face], wanted: Sequence[str]) 
         for label, name in enumerate(CLASS_NAMES):
             if not counts[split, label]:
                 what = f"class {name} has no face in the {split} split, of {totals[label]} in all"
+                left_out = _count_faults(faults)
+                what += f"; left out: {left_out}" if left_out else ""
                 way_out = "Take more faces (--num-faces), other shares (--split) or another --seed"
                 raise DataError(str(source.root), what, way_out)
+
+
+def _count_faults(faults: Sequence[Fault]) -> str:
+    """How many rows were left out, by reason."""
+    reasons = Counter(fault.reason for fault in faults)
+    return ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
 
 
 def _divide(faces: Sequence[Face], shares: Shares, seed: int) -> list[Face]:

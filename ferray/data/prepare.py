@@ -157,7 +157,7 @@ def _prepare(source: Source, out: Path, options: Options) -> Store:
         sights, digests, found = _crop_all(source, plan, writer, options)
         rows = sorted(sights)
         faces, faults = [plan.faces[row] for row in rows], [*source.faults, *found]
-        check_classes(source, faces, plan.wanted)
+        check_classes(source, faces, plan.wanted, faults)
         if found:
             writer.keep(rows)
         table = _table(faces, [sights[row] for row in rows])

@@ -304,6 +304,7 @@ def test_without_faults_there_is_no_list_and_an_old_one_goes(expw: ExpW) -> None
 def test_a_class_that_is_empty_in_a_split_asked_for_is_always_an_error(expw: ExpW, on_bad: str) -> None:
     with pytest.raises(DataError, match=r"class \w+ has no face in the validation split, of \d in all"):
         make(expw, num_faces=10, on_bad=on_bad)
+    assert [path.name for path in expw.folder.parent.iterdir()] == ["expw"]  # told before the work begins
     assert make(expw, num_faces=10, split=(0.0, 0.0, 1.0)).manifest.num_faces == 10
 
 
@@ -407,10 +408,12 @@ def test_a_preparation_killed_leaves_nothing_readable_and_the_next_run_is_whole(
 
 def test_opencvs_threads_are_as_they_were(expw: ExpW) -> None:
     before = cv2.getNumThreads()
-
-    make(expw)
-
-    assert cv2.getNumThreads() == before
+    cv2.setNumThreads(2)
+    try:
+        make(expw)
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(before)
 
 
 # Folders

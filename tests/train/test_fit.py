@@ -14,7 +14,7 @@ from train_fixtures import SmallStore, same_tensors, small_recipe, small_weights
 
 from ferray.errors import CheckpointError, TrainError, WeightsError
 from ferray.model.weights import Weights, load_weights
-from ferray.recipe import Metric, Recipe
+from ferray.recipe import FIELD_NAMES, Metric, Recipe
 from ferray.records import EpochResult
 from ferray.train.fit import best_epoch, fit
 
@@ -73,11 +73,48 @@ def test_two_equal_runs_are_equal_whatever_torchs_own_generator_and_leave_it_alo
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize(
-    "change", [{"seed": 1}, {"dropout": 0.0}, {"learning_rate": 0.002}, {"augmentation": "standard"}]
-)
-def test_another_setting_gives_other_numbers(change: dict[str, Any], store: SmallStore, weights: Weights) -> None:
-    assert train(small_recipe(epochs=1), store, weights) != train(small_recipe(epochs=1, **change), store, weights)
+CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # setting: what both runs have, what the second changes
+    "backbone": ({"weights": "none"}, {"backbone": "vgg16_bn"}),
+    "weights": ({}, {"weights": "none"}),
+    "image_size": ({}, {"image_size": 64}),
+    "freeze": ({"learning_rate": 0.01}, {"freeze": "blocks1-4"}),
+    "head_pooling": ({"image_size": 64}, {"head_pooling": "average"}),
+    "hidden_units": ({}, {"hidden_units": 8}),
+    "dropout": ({}, {"dropout": 0.0}),
+    "augmentation": ({}, {"augmentation": "standard"}),
+    "augmentation_strength": ({"augmentation": "standard"}, {"augmentation_strength": 1.5}),
+    "label_smoothing": ({}, {"label_smoothing": 0.2}),
+    "optimizer": ({}, {"optimizer": "sgd"}),
+    "learning_rate": ({}, {"learning_rate": 0.002}),
+    "trunk_lr_factor": ({"freeze": "none"}, {"trunk_lr_factor": 1.0}),
+    "weight_decay": ({}, {"weight_decay": 0.5}),
+    "momentum": ({"optimizer": "sgd"}, {"momentum": 0.1}),
+    "schedule": ({}, {"schedule": "cosine"}),
+    "warmup_epochs": ({}, {"warmup_epochs": 1.0}),
+    "step_epochs": ({"schedule": "step"}, {"step_epochs": 1}),
+    "step_factor": ({"schedule": "step", "step_epochs": 1}, {"step_factor": 0.5}),
+    "batch_size": ({}, {"batch_size": 5}),
+    "epochs": ({}, {"epochs": 3}),
+    "patience": ({"learning_rate": 0.9, "epochs": 9}, {"patience": 1}),
+    "gradient_clip": ({"optimizer": "sgd"}, {"gradient_clip": 0.01}),
+    "precision": ({}, {"precision": "bfloat16"}),
+    "seed": ({}, {"seed": 1}),
+}
+
+
+@pytest.mark.parametrize("setting", CHANGES)
+def test_every_setting_changes_the_numbers(setting: str, store: SmallStore, weights: Weights) -> None:
+    common, change = CHANGES[setting]
+    runs = []
+    for settings in (common, common | change):
+        recipe = small_recipe(**({"epochs": 2} | settings))
+        runs.append(train(recipe, store, weights if recipe.backbone == "vgg16" else small_weights(recipe.backbone)))
+
+    assert runs[0] != runs[1]
+
+
+def test_the_settings_that_change_numbers_are_all_but_the_monitor() -> None:
+    assert set(CHANGES) == set(FIELD_NAMES) - {"monitor"}
 
 
 @pytest.mark.parametrize("augmentation", ["none", "standard"])
