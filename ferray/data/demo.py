@@ -129,7 +129,7 @@ def draw_photograph(number: int, *, seed: int) -> Photograph:
     num_faces = 2 if random.random() < TWO_FACES else 1
     drawn = [number % len(CLASS_NAMES), int(random.integers(len(CLASS_NAMES)))][:num_faces]
     height, width = int(random.integers(132, 156)), int(random.integers(132, 156)) + 120 * (num_faces - 1)
-    canvas = _draw_background(height * FINER, width * FINER, random)
+    canvas = _draw_background(height, width, random)
     name = f"{CLASS_NAMES[drawn[0]]}_cartoon_{number}.jpg"
     lines = []
     for face_id, label in enumerate(drawn):
@@ -165,13 +165,13 @@ def _box(pose: Pose, height: int, width: int, random: np.random.Generator) -> st
 
 
 def _draw_background(height: int, width: int, random: np.random.Generator) -> NDArray[np.uint8]:
-    """A wall with things on it, often out of focus."""
+    """A wall with things on it, often out of focus, enlarged to be drawn on."""
     rows = np.linspace(0, 1, height)[:, None, None]
     canvas = (1 - rows) * np.array(pick_color(random)) + rows * np.array(pick_color(random))
-    canvas = np.ascontiguousarray(np.broadcast_to(canvas, (height, width, 3)).astype(np.uint8))
+    canvas = np.tile(canvas.astype(np.uint8), (1, width, 1))
     for _ in range(int(random.integers(0, 9))):
         x, y = (int(v) for v in random.uniform(0, (width, height)))
-        size, color = int(random.uniform(20, 110)), pick_color(random)
+        size, color = int(random.uniform(7, 37)), pick_color(random)
         kind = random.integers(3)
         if kind == 0:
             cv2.circle(canvas, (x, y), size, color, -1, cv2.LINE_AA)
@@ -179,10 +179,10 @@ def _draw_background(height: int, width: int, random: np.random.Generator) -> ND
             cv2.rectangle(canvas, (x, y), (x + 2 * size, y + size), color, -1, cv2.LINE_AA)
         else:
             dx, dy = (int(v) for v in random.normal(0, width, 2))
-            cv2.line(canvas, (x - dx, y - dy), (x + dx, y + dy), color, 6 + size // 5, cv2.LINE_AA)
+            cv2.line(canvas, (x - dx, y - dy), (x + dx, y + dy), color, 2 + size // 5, cv2.LINE_AA)
     if random.random() < 0.7:
-        cv2.GaussianBlur(canvas, (0, 0), float(random.uniform(3, 12)), dst=canvas)
-    return canvas
+        cv2.GaussianBlur(canvas, (0, 0), float(random.uniform(1, 4)), dst=canvas)
+    return np.asarray(cv2.resize(canvas, None, fx=FINER, fy=FINER), dtype=np.uint8)
 
 
 def _hide(canvas: NDArray[np.uint8], person: Person, pose: Pose, random: np.random.Generator) -> None:
@@ -217,13 +217,14 @@ def _take(drawing: NDArray[np.uint8], random: np.random.Generator) -> bytes:
     height, width = drawing.shape[:2]
     angle, slope = random.uniform(0, 2 * np.pi), random.uniform(0, 0.3)
     across = np.cos(angle) * np.linspace(-1, 1, width)[None, :] + np.sin(angle) * np.linspace(-1, 1, height)[:, None]
-    picture = drawing * (1 + slope * across[..., None])
+    picture = drawing * (1 + slope * across[..., None]).astype(np.float32)
     metered = picture[height // 5 : height * 4 // 5, width // 5 : width * 4 // 5].mean(axis=2)
     contrast = np.clip(55 / metered.std(), 0.8, 1.5)
-    picture = (picture - metered.mean()) * contrast + random.normal(116, 7) * random.normal(1, 0.02, 3)
+    tint = random.normal(116, 7) * random.normal(1, 0.02, 3)
+    picture = (picture - metered.mean()) * np.float32(contrast) + tint.astype(np.float32)
     if random.random() < 0.5:
         picture = cv2.GaussianBlur(picture, (0, 0), float(random.uniform(0.4, 1.0)))
-    picture += random.normal(0, random.uniform(1, 8), picture.shape)
+    picture += np.float32(random.uniform(1, 8)) * random.standard_normal(picture.shape, dtype=np.float32)
     pixels = picture.clip(0, 255).astype(np.uint8)
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(random.integers(70, 96))]
     is_done, jpeg = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), quality)

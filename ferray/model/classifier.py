@@ -27,9 +27,7 @@ CPU = torch.device("cpu")
 class FrozenPart(nn.Module):
     """Normalization and the layers that keep their weights; never trained, never asked for a gradient."""
 
-    def __init__(
-        self, backbone: Backbone, layers: nn.Sequential, *, precision: torch.dtype
-    ) -> None:
+    def __init__(self, backbone: Backbone, layers: nn.Sequential, *, precision: torch.dtype) -> None:
         super().__init__()
         self.layers = layers.requires_grad_(False).to(precision)
         self.precision = precision
@@ -44,8 +42,8 @@ class FrozenPart(nn.Module):
             faces_BSSC: RGB, uint8, on the device of this part.
 
         Returns:
-            In float16, as the cache keeps them, so that cached and uncached runs see the same numbers; in float32
-            where no layer is frozen.
+            In float16, as the cache keeps them, so that cached and uncached runs see the same numbers; where no layer
+            is frozen, the normalized pictures in the recipe's precision.
         """
         faces_BCSS = faces_BSSC.permute(0, 3, 1, 2).float()
         features_BDHW: Tensor = self.layers(((faces_BCSS - self.mean) / self.std).to(self.precision))

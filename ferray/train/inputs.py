@@ -52,7 +52,7 @@ def open_inputs(
 ) -> Inputs:
     """The inputs of a run: cached where the whole trunk is frozen, or a part of it and no policy alters the pictures.
 
-    A part's output is large, 16 KiB a face of 64 pixels after block 4 and four times the trunk's, and with a policy each
+    A part's output is large, 16 KiB a face of 64 pixels after block 4, four times the trunk's, and with a policy each
     epoch has its own: not worth its room on the disk for one or two trials.
 
     Args:

@@ -118,10 +118,11 @@ def test_the_settings_that_change_numbers_are_all_but_the_monitor() -> None:
 
 
 @pytest.mark.parametrize("augmentation", ["none", "standard"])
+@pytest.mark.parametrize("freeze", ["trunk", "blocks1-4", "blocks1-3"])
 def test_cached_features_give_the_same_numbers_as_none(
-    augmentation: str, store: SmallStore, weights: Weights, tmp_path: Path
+    freeze: str, augmentation: str, store: SmallStore, weights: Weights, tmp_path: Path
 ) -> None:
-    recipe = small_recipe(augmentation=augmentation)
+    recipe = small_recipe(freeze=freeze, augmentation=augmentation)
     uncached = train(recipe, store, weights)
     computing = train(recipe, store, weights, cache=tmp_path)
     cached = train(recipe, store, weights, cache=tmp_path)
