@@ -181,6 +181,7 @@ class Dispatcher:
             return "leave"
         trial = self._trials[self._queue.popleft()]
         trial.holder, trial.state = (group, incarnation), "running"
+        self._notes[trial.job.trial_id] = "training"
         self._change()
         return trial.job
 
@@ -194,6 +195,7 @@ class Dispatcher:
         if trial.holder != holder:
             return "fenced"
         trial.rows.setdefault(row.epoch, row)
+        self._notes[trial_id] = "training"
         self._change()
         if self._decides:
             await self._until(

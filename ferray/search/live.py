@@ -142,7 +142,7 @@ class LiveView:
         score = record.score()
         rate = f"{record.epochs[-1].images_per_s:,.0f}" if record.epochs else ""
         left = _clock(record.seconds() / done * (of - done)) if record.state == "running" and done else ""
-        state = self._notes.get(record.trial_id, record.state) if record.state == "running" else record.state
+        state = self._notes.get(record.trial_id, "waiting") if record.state == "running" else record.state
         settings = [_short(getattr(record.recipe, name)) for name in self._searched]
         return [
             str(record.number),

@@ -1,0 +1,66 @@
+"""How a cluster is shared out, and how a search looks; no cluster is started."""
+
+import dataclasses
+import threading
+
+import pytest
+
+from ferray.errors import SearchError
+from ferray.recipe import Recipe
+from ferray.records import METRIC_FIELDS, EpochResult, TrialRecord
+from ferray.search.cluster import Cluster, Share, share_out
+from ferray.search.live import LiveView
+from ferray.space import find_space, read_space
+
+LAPTOP = Cluster(cpus=8, gpus=0, nodes=1, joined=False)
+SERVER = Cluster(cpus=32, gpus=4, nodes=1, joined=True)
+
+
+def share(cluster: Cluster, *, workers: int = 1, gpus: float | None = None, groups: int | None = None) -> Share:
+    return share_out(cluster, workers=workers, gpus_per_worker=gpus, num_groups=groups)
+
+
+def test_without_gpus_one_group_has_all_cpus() -> None:
+    assert share(LAPTOP) == Share(num_groups=1, workers=1, cpus_per_worker=8, gpus_per_worker=0)
+    assert share(LAPTOP, workers=2) == Share(num_groups=1, workers=2, cpus_per_worker=4, gpus_per_worker=0)
+
+
+def test_with_gpus_there_are_as_many_groups_as_fit() -> None:
+    assert share(SERVER) == Share(num_groups=4, workers=1, cpus_per_worker=8, gpus_per_worker=1)
+    assert share(SERVER, workers=2).num_groups == 2
+    assert share(SERVER, gpus=0.5).num_groups == 8
+    assert share(SERVER, gpus=0).num_groups == 1
+
+
+@pytest.mark.parametrize(
+    "cluster,workers,gpus,groups,words",
+    [
+        (LAPTOP, 1, 1.0, None, "need 1 GPUs, but the cluster has 0"),
+        (SERVER, 2, 1.0, 3, "need 6 GPUs, but the cluster has 4"),
+        (LAPTOP, 3, None, 3, "need 9 CPUs, but the cluster has 8"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_the_missing_resource(
+    cluster: Cluster, workers: int, gpus: float | None, groups: int | None, words: str
+) -> None:
+    with pytest.raises(SearchError, match=words):
+        share(cluster, workers=workers, gpus=gpus, groups=groups)
+
+
+def test_in_a_log_every_trial_that_ends_is_one_line_with_its_settings_and_score(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    space = read_space(find_space("grid"))
+    record = TrialRecord(trial_id="a", number=3, recipe=Recipe(dropout=0.0, epochs=2), state="running")
+    row = EpochResult(epoch=1, **dict.fromkeys(METRIC_FIELDS, 0.25))
+    with LiveView(space, total=24, ended=2, notes=dict) as view:
+        view.trial_started(record)
+        view.epoch("a", row)
+        view.trial_ended(dataclasses.replace(record, state="done", epochs=(row,)))
+        failed = dataclasses.replace(record, number=4, state="failed", reason="loss is nan\n  lower it")
+        view.trial_ended(failed)
+    lines = capsys.readouterr().err.splitlines()
+    settings = "(augmentation none, dropout 0, batch_size 32, learning_rate 0.001)"
+    assert lines[0] == f"3/24: trial 3 done {settings}: val_accuracy 0.2500 in epoch 1 of 1, 0.2 s"
+    assert lines[1] == f"4/24: trial 4 failed {settings}: loss is nan"
+    assert "live" not in {thread.name for thread in threading.enumerate()}
