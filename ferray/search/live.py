@@ -112,11 +112,14 @@ class LiveView:
             if self._live is not None:
                 self._live.update(self._table(), refresh=True)
             elif time.monotonic() - self._last_line > QUIET_S:
-                notes = "; ".join(f"trial {self._number(trial)}: {note}" for trial, note in self._notes.items())
-                self._line(f"{self._caption()}{'; ' + notes if notes else ''}")
+                self._line("; ".join([self._caption(), *self._long_work()]))
 
-    def _number(self, trial_id: str) -> str:
-        return next((str(n) for n, record in self._records.items() if record.trial_id == trial_id), trial_id)
+    def _long_work(self) -> list[str]:
+        """What groups are at that is not training."""
+        numbers = {record.trial_id: number for number, record in self._records.items()}
+        return [
+            f"trial {numbers.get(trial, trial)}: {note}" for trial, note in self._notes.items() if note != "training"
+        ]
 
     def _line(self, text: str) -> None:
         self._last_line = time.monotonic()
@@ -128,7 +131,7 @@ class LiveView:
             records = list(self._records.values())
         running = [record for record in records if record.state == "running"]
         ended = sorted((record for record in records if record.state != "running"), key=_worst_last)
-        table = Table(caption=self._caption(), caption_justify="left", pad_edge=False)
+        table = Table(caption="\n".join([self._caption(), *self._long_work()]), caption_justify="left", pad_edge=False)
         for name in ("trial", "state", *self._searched, "epoch", self._metric, "faces/s", "left"):
             table.add_column(name, justify="left" if name == "state" else "right", no_wrap=name in ("trial", "state"))
         for record in (running + ended)[:MAX_ROWS]:
@@ -142,7 +145,8 @@ class LiveView:
         score = record.score()
         rate = f"{record.epochs[-1].images_per_s:,.0f}" if record.epochs else ""
         left = _clock(record.seconds() / done * (of - done)) if record.state == "running" and done else ""
-        state = self._notes.get(record.trial_id, "waiting") if record.state == "running" else record.state
+        held = "training" if record.trial_id in self._notes else "waiting"
+        state = held if record.state == "running" else record.state
         settings = [_short(getattr(record.recipe, name)) for name in self._searched]
         return [
             str(record.number),

@@ -290,8 +290,8 @@ def test_every_form_of_head_and_loss_trains(settings: dict[str, Any], store: Sma
 
 def test_vgg16_itself_trains_resumes_and_keeps_its_trunk(shared_dir: Path, tmp_path: Path) -> None:
     weights = load_weights(shared_dir / "weights" / "vgg16-imagenet-features-fp16.safetensors", "vgg16")
-    store = SmallStore(14, 7)
-    recipe = small_recipe(epochs=2, freeze="blocks1-4", batch_size=7)
+    store = SmallStore(10, 5)
+    recipe = small_recipe(epochs=2, freeze="blocks1-4", batch_size=5)
     whole = train(recipe, store, weights, checkpoints=tmp_path / "whole")
     cut = fit(recipe, store, weights, checkpoints=tmp_path / "cut", cache=None)
     next(cut)

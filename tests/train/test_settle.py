@@ -59,15 +59,10 @@ def test_a_device_is_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert len(measured) == 8
 
 
-def test_a_real_measurement_is_short() -> None:
-    begun = time.perf_counter()
+def test_a_real_measurement_is_short_and_leaves_torchs_own_generator_alone() -> None:
+    before = torch.get_rng_state()
+    begun = time.process_time()
 
     assert measure_precision("cpu") in ("float32", "bfloat16")
-    assert time.perf_counter() - begun < 10  # alone it takes a second; the bound is for a busy machine
-
-
-def test_torchs_own_generator_is_left_alone() -> None:
-    before = torch.get_rng_state()
-    measure_precision("cpu")
-
+    assert time.process_time() - begun < 5  # a second or two on one thread
     assert torch.equal(torch.get_rng_state(), before)
