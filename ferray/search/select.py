@@ -103,7 +103,7 @@ def select_best(
             validation=row,
             search_command=search["command"],
             data_dir=str(short_path(store.folder)),
-            weights=search["options"]["weights"],
+            weights=Path(search["options"]["weights"]).name,
         )
         storage.write_bytes(part / "README.md", card.encode())
         part.chmod(0o755)
