@@ -262,7 +262,7 @@ def _draw_mouth(pen: Pen, person: Person, expression: Expression) -> None:
 
 def _draw_eye(pen: Pen, person: Person, expression: Expression, side: int) -> None:
     x0, y0, half = side * 0.35, -0.13, 0.22 * person.eyes
-    upper_y = 0.34 * person.eyes * expression.eye_open ** 0.9
+    upper_y = 0.34 * person.eyes * expression.eye_open**0.9
     lower_y = 0.20 * person.eyes * (1 - 0.85 * expression.squint)
     droop = 0.5 * min(0.0, expression.brow_outer)  # lids follow the outer brow down
     inner, outer = (x0 - side * half, y0 + 0.01), (x0 + side * half, y0 - droop * 0.5)
@@ -331,5 +331,3 @@ def _draw_glasses(pen: Pen, person: Person) -> None:
         pen.stroke(lens, frame, 0.035, closed=True)
         pen.stroke(path((side * 0.61, -0.12), (side * 0.82, -0.08)), frame, 0.035)
     pen.stroke(curve((-0.1, -0.12), (0, -0.18), (0.1, -0.12)), frame, 0.035)
-
-
