@@ -17,7 +17,6 @@ from ferray.train.ranks import current_ranks
 
 RECIPES = {
     "head": small_recipe(learning_rate=0.01),
-    "altered": small_recipe(augmentation="standard"),
     "block5": small_recipe(
         freeze="blocks1-4",
         optimizer="sgd",
