@@ -1,4 +1,5 @@
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from ferray.data.sources.rows import CLASS_NAMES
 from ferray.data.store import open_store
 from ferray.errors import DataError, StorageError
 
-NUM_PHOTOGRAPHS = 60
+NUM_PHOTOGRAPHS = 40
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +26,21 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def made_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with a demo store of fewer photographs than usual, still every class in every split."""
+    cache = tmp_path_factory.mktemp("demo-cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "NUM_PHOTOGRAPHS", 84)
+        demo.demo_store(cache)
+    return cache
+
+
 @pytest.fixture
-def few_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "NUM_PHOTOGRAPHS", 84)  # the fewest with every class in every split
+def cache(made_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of that cache; what is made again in it is as small."""
+    monkeypatch.setattr(demo, "NUM_PHOTOGRAPHS", 84)
+    return Path(shutil.copytree(made_cache, tmp_path / "cache"))
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -83,10 +96,10 @@ def test_boxes_are_squares_inside_their_photographs(photographs: Path) -> None:
 
 
 def test_some_labels_are_wrong_and_some_photographs_show_two_faces() -> None:
-    lines = [demo.draw_photograph(number, seed=3).lines for number in range(150)]
+    lines = [demo.draw_photograph(number, seed=3).lines for number in range(80)]
     first = [(row.split("_")[0], CLASS_NAMES[int(row.split()[-1])]) for row, *_ in lines]
 
-    assert 4 <= sum(drawn != label for drawn, label in first) <= 24
+    assert 1 <= sum(drawn != label for drawn, label in first) <= 16
     assert {len(rows) for rows in lines} == {1, 2}
 
 
@@ -125,34 +138,31 @@ def test_drawing_that_fails_half_way_leaves_nothing(tmp_path: Path, monkeypatch:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.usefixtures("few_photographs")
-def test_the_demo_store_is_whole_and_says_that_it_is_a_demo(tmp_path: Path) -> None:
-    store = open_store(demo.demo_store(tmp_path))
+def test_the_demo_store_is_whole_and_says_that_it_is_a_demo(cache: Path) -> None:
+    store = open_store(demo.demo_store(cache))
 
     assert store.is_demo
+    assert 84 < store.manifest.num_faces < 120  # the size that this test asked for
     assert store.manifest.skipped == {}
     assert store.class_names == CLASS_NAMES
     assert store.size_px == demo.SIZE_PX
-    assert {path.suffix for path in tmp_path.iterdir() if path != store.folder} <= {".lock"}
+    assert {path.suffix for path in cache.iterdir() if path != store.folder} <= {".lock"}
 
 
-@pytest.mark.usefixtures("few_photographs")
-def test_the_demo_store_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = demo.demo_store(tmp_path)
-    before = files(folder)
+def test_the_demo_store_is_made_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "draw_demo", None)  # a second drawing would fail
+    before = files(cache)
 
-    assert demo.demo_store(tmp_path) == folder
-    assert files(folder) == before
+    assert demo.demo_store(cache) == demo.demo_store(cache)
+    assert files(cache) == before
 
 
-@pytest.mark.usefixtures("few_photographs")
-def test_a_damaged_demo_store_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    folder = demo.demo_store(tmp_path)
+def test_a_damaged_demo_store_is_made_again(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = demo.demo_store(cache)
     before = files(folder)
     (folder / "faces.npy").unlink()
 
     with caplog.at_level(logging.WARNING):
-        assert demo.demo_store(tmp_path) == folder
+        assert demo.demo_store(cache) == folder
     assert files(folder) == before
     assert "made again" in caplog.text
