@@ -71,11 +71,6 @@ class Decisions:
         self._replay()
 
     @property
-    def known(self) -> dict[int, Suggestion]:
-        """Every point suggested so far, by number."""
-        return self._known
-
-    @property
     def num_ended(self) -> int:
         """Points that have ended, in this run of the search or an earlier one."""
         return len(self._known) - len(self._open)

@@ -4,6 +4,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from rich.console import Console
 from rich.live import Live
@@ -72,7 +73,7 @@ class LiveView:
             for number, record in self._records.items():
                 if record.trial_id == trial_id and len(record.epochs) + 1 == row.epoch:
                     epochs = (*record.epochs, row)
-                    self._records[number] = TrialRecord(**{**record.__dict__, "epochs": epochs})
+                    self._records[number] = replace(record, epochs=epochs)
 
     def trial_ended(self, record: TrialRecord) -> None:
         """A trial is done, stopped or failed."""
