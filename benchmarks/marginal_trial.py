@@ -1,10 +1,10 @@
 """What one more trial costs a search beyond its training.
 
-Two searches of the same kind, with few and with many points, are run as a user would run them; the slope between
-their times is the cost of a trial. The training alone, checkpoints included, is timed in this process on the same store
-with the features cached. The difference is the overhead: Tune, proxy, dispatcher, records, W&B.
+A search is run as a user would run it; the time between the ends of two trials is what a trial costs, start-up and end
+of the search left out. The training alone, checkpoints included, is timed in this process on the same store with the
+features cached. The difference is the overhead: Tune, proxy, dispatcher, records, W&B.
 
-    python benchmarks/marginal_trial.py [--few 8] [--many 72] [--epochs 10]
+    python benchmarks/marginal_trial.py [--points 72] [--epochs 10]
 """
 
 import argparse
@@ -28,22 +28,19 @@ CLASSES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
 
 def main() -> None:
-    """Time both searches and the training alone, print one line each."""
+    """Time the search and the training alone, print one line each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--few", type=int, default=8)
-    parser.add_argument("--many", type=int, default=72)
+    parser.add_argument("--points", type=int, default=72)
     parser.add_argument("--epochs", type=int, default=10)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         store = write_store(folder / "store")
-        few = time_search(folder, options.few, options.epochs)
-        many = time_search(folder, options.many, options.epochs)
-        alone = time_training(folder, store, options.many, options.epochs)
-    slope = (many - few) / (options.many - options.few)
-    print(f"search of {options.few} points: {few:.1f} s, of {options.many} points: {many:.1f} s")
-    print(f"a trial of {options.epochs} epochs in the search: {slope:.3f} s, its training alone: {alone:.3f} s")
-    print(f"marginal cost of a trial beyond its training: {slope - alone:.3f} s")
+        gaps = time_search(folder, options.points, options.epochs)
+        alone = time_training(folder, store, options.points, options.epochs)
+    print(f"a trial of {options.epochs} epochs in a search of {options.points} points: {words(gaps)}")
+    print(f"its training alone: {words(alone)}")
+    print(f"marginal cost of a trial beyond its training: {np.mean(gaps) - np.mean(alone):.3f} s by the means")
 
 
 def write_store(folder: Path) -> Store:
@@ -73,8 +70,14 @@ def rates(num_points: int) -> list[float]:
     return [float(f"{rate:.6g}") for rate in np.geomspace(1e-5, 1e-3, num_points)]
 
 
-def time_search(folder: Path, num_points: int, epochs: int) -> float:
-    """Seconds of `python -m ferray.search` from start to end."""
+def words(seconds: list[float]) -> str:
+    """Mean, median and quartiles."""
+    low, middle, high = np.quantile(seconds, [0.25, 0.5, 0.75])
+    return f"mean {np.mean(seconds):.3f} s, median {middle:.3f} s (quartiles {low:.3f} to {high:.3f})"
+
+
+def time_search(folder: Path, num_points: int, epochs: int) -> list[float]:
+    """Seconds from the end of each trial of `python -m ferray.search` to the end of the next."""
     space = folder / f"points-{num_points}.yaml"
     space.write_text(
         "method: grid\nmetric: {name: val_accuracy, goal: maximize}\nparameters:\n"
@@ -83,18 +86,19 @@ def time_search(folder: Path, num_points: int, epochs: int) -> float:
         "  batch_size: {value: 64}\n"
     )
     asked = [sys.executable, "-m", "ferray.search", "--space", str(space), "--data", str(folder / "store")]
-    begun = time.perf_counter()
     subprocess.run(
         [*asked, "--weights", "none", "--out", str(folder / "runs"), "--name", space.stem],
         check=True,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    return time.perf_counter() - begun
+    records = (folder / "runs" / space.stem / "trials").glob("*/record.json")
+    ends = sorted(record.stat().st_mtime for record in records)  # a trial's last write
+    return np.diff(ends).tolist()
 
 
-def time_training(folder: Path, store: Store, num_points: int, epochs: int) -> float:
-    """Seconds a trial of the same points, one after the other in this process, checkpoints written."""
+def time_training(folder: Path, store: Store, num_points: int, epochs: int) -> list[float]:
+    """Seconds of each trial of the same points, one after the other in this process, checkpoints written."""
     weights = load_weights("none", "vgg16")
     recipe = Recipe(weights="none", precision="float32", image_size=32, epochs=epochs, batch_size=64)
     seconds = []
@@ -104,7 +108,7 @@ def time_training(folder: Path, store: Store, num_points: int, epochs: int) -> f
         for _ in fit(one, store, weights, checkpoints=folder / "alone" / str(number), cache=folder / "cache"):
             pass
         seconds.append(time.perf_counter() - begun)
-    return float(np.median(seconds))
+    return seconds[1:]  # the first one computes the features
 
 
 if __name__ == "__main__":

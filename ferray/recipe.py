@@ -22,6 +22,9 @@ from ferray.errors import RecipeError
 NUMBERS_VERSION = 1
 """Raised by every change of ferray's code that changes the numbers of a training run; part of every identity."""
 
+NO_WEIGHTS = "none, zero-mean filters"
+"""Stands for the fingerprint where there are no pretrained weights; changes with the way random ones are drawn."""
+
 Backbone = Literal["vgg16", "vgg16_bn"]
 Freeze = Literal["none", "blocks1-3", "blocks1-4", "trunk"]
 Policy = Literal["none", "light", "standard", "strong"]
@@ -226,7 +229,7 @@ def trial_id(recipe: Recipe, *, data_fingerprint: str, weights_fingerprint: str)
     """
     if recipe.precision == "auto" or recipe.image_size is None:
         raise ValueError("settle precision and image_size before asking for an identity")
-    weights = weights_fingerprint if recipe.weights == "pretrained" else "none"
+    weights = weights_fingerprint if recipe.weights == "pretrained" else NO_WEIGHTS
     text = "\n".join((str(NUMBERS_VERSION), to_json(recipe), data_fingerprint, weights))
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 

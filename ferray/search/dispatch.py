@@ -1,13 +1,14 @@
 """The dispatcher: the one actor between Tune's proxies and the worker groups.
 
-Proxies ask for the epochs of a trial, one after the other; groups take trials and report epochs. Between them a queue,
-the epochs so far, and two rules: every (trial, epoch) counts once, and only the group that holds a trial may report it.
+Proxies ask for the epochs of a trial, as they come; groups take trials and report epochs. Between them a queue, the
+epochs so far, and two rules: every (trial, epoch) counts once, and only the group that holds a trial may report it.
 
-    proxy  -- next_epoch(trial, 3) -->  dispatcher  <-- report(trial, epoch 3) --  rank 0 of a group
-                                                     -- go on, or leave it ---->
+    proxy  -- epochs_after(trial, 2) -->  dispatcher  <-- report(trial, epoch 3) --  rank 0 of a group
+                                                       -- go on, or leave it ---->
 
 A report is answered when somebody asks for the epoch after it (go on) or lets the trial go (leave it), so no epoch is
-trained that the scheduler did not want. Where nothing is ever stopped early, it is answered at once.
+trained that the scheduler did not want. Where nothing is ever stopped early, it is answered at once, and a group tells
+of several short epochs together.
 
 `Dispatcher` is plain asyncio; `ferray.search.cluster` makes a Ray actor of it.
 """
@@ -15,7 +16,7 @@ trained that the scheduler did not want. Where nothing is ever stopped early, it
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,9 +51,9 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a proxy gets: an epoch, or the trial's end."""
+    """What a proxy gets: epochs that it had not heard of, and the trial's state after them."""
 
-    row: EpochResult | None
+    rows: tuple[EpochResult, ...]
     state: State
     reason: str = ""
 
@@ -69,7 +70,7 @@ class Hello:
 @dataclass
 class _Trial:
     job: Job
-    rows: dict[int, EpochResult]
+    rows: list[EpochResult]
     state: State
     reason: str
     askers: int = 0
@@ -102,24 +103,28 @@ class Dispatcher:
         """Make a trial known before it is asked for; two points with one identity share it."""
         trial = self._trials.get(job.trial_id)
         if trial is None:
-            rows = {row.epoch: row for row in job.epochs}
             state: State = job.state if job.state in ENDED else "queued"
-            trial = self._trials[job.trial_id] = _Trial(job=job, rows=rows, state=state, reason=job.reason)
+            trial = _Trial(job=job, rows=list(job.epochs), state=state, reason=job.reason)
+            self._trials[job.trial_id] = trial
         trial.askers += 1
 
-    async def next_epoch(self, trial_id: str, epoch: int) -> Outcome:
-        """An epoch of a trial, trained if it is not on record; or the trial's end, if it ended before that epoch."""
+    async def epochs_after(self, trial_id: str, epoch: int) -> Outcome:
+        """The epochs of a trial beyond one, trained if they are not on record, and the trial's state after them.
+
+        Where a scheduler decides it is one epoch at most; where none is left to come, the state says how it ended.
+        """
         trial = self._trials[trial_id]
-        trial.wanted = max(trial.wanted, epoch)
-        if epoch not in trial.rows and trial.state == "queued" and trial_id not in self._queue:
+        trial.wanted = max(trial.wanted, epoch + 1)
+        if len(trial.rows) <= epoch and trial.state == "queued" and trial_id not in self._queue:
             self._queue.append(trial_id)
         self._change()
-        await self._until(lambda: epoch in trial.rows or trial.state in ENDED or self._over)
-        if epoch in trial.rows:
-            return Outcome(row=trial.rows[epoch], state=trial.state, reason=trial.reason)
-        if trial.state in ENDED:
-            return Outcome(row=None, state=trial.state, reason=trial.reason)
-        return Outcome(row=None, state="interrupted", reason=self._lost or "the search was interrupted")
+        await self._until(lambda: len(trial.rows) > epoch or trial.state in ENDED or self._over)
+        rows = tuple(trial.rows[epoch : epoch + 1] if self._decides else trial.rows[epoch:])
+        if trial.state in ENDED and epoch + len(rows) == len(trial.rows):
+            return Outcome(rows=rows, state=trial.state, reason=trial.reason)
+        if rows:
+            return Outcome(rows=rows, state="running")
+        return Outcome(rows=(), state="interrupted", reason=self._lost or "the search was interrupted")
 
     async def close_trial(self, trial_id: str) -> None:
         """A trial that was opened is let go: it has ended, or the scheduler stopped it."""
@@ -185,8 +190,8 @@ class Dispatcher:
         self._change()
         return trial.job
 
-    async def report(self, group: str, incarnation: int, trial_id: str, row: EpochResult) -> Answer:
-        """An epoch that is on record now; a second report of the same epoch changes nothing.
+    async def report(self, group: str, incarnation: int, trial_id: str, rows: Sequence[EpochResult]) -> Answer:
+        """Epochs, in order, that are on record now; a second report of the same epoch changes nothing.
 
         Returns:
             Whether to go on; `fenced` if the trial has been given to somebody else.
@@ -194,13 +199,12 @@ class Dispatcher:
         trial, holder = self._trials[trial_id], (group, incarnation)
         if trial.holder != holder:
             return "fenced"
-        trial.rows.setdefault(row.epoch, row)
+        self._add(trial, rows)
         self._notes[trial_id] = "training"
         self._change()
         if self._decides:
-            await self._until(
-                lambda: trial.wanted > row.epoch or trial.askers == 0 or trial.holder != holder or self._over
-            )
+            last = rows[-1].epoch
+            await self._until(lambda: trial.wanted > last or trial.askers == 0 or trial.holder != holder or self._over)
         if trial.holder != holder:
             return "fenced"
         if trial.askers == 0:
@@ -213,13 +217,12 @@ class Dispatcher:
             self._notes[trial_id] = text
 
     async def leave_trial(
-        self, group: str, incarnation: int, trial_id: str, state: State, reason: str, row: EpochResult | None
+        self, group: str, incarnation: int, trial_id: str, state: State, reason: str, rows: Sequence[EpochResult]
     ) -> None:
-        """The group has recorded the trial's end, and its last epoch where that was not reported, and is free."""
+        """The group has recorded the trial's end, and the epochs that it did not report yet, and is free."""
         trial = self._trials[trial_id]
         if trial.holder == (group, incarnation):
-            if row is not None:
-                trial.rows.setdefault(row.epoch, row)
+            self._add(trial, rows)
             self._let_go(trial, state, reason)
             self._change()
 
@@ -228,6 +231,12 @@ class Dispatcher:
     @property
     def _over(self) -> bool:
         return self._closed or bool(self._lost)
+
+    def _add(self, trial: _Trial, rows: Sequence[EpochResult]) -> None:
+        """Append the epochs that are new."""
+        for row in rows:
+            if row.epoch == len(trial.rows) + 1:
+                trial.rows.append(row)
 
     def _let_go(self, trial: _Trial, state: State, reason: str) -> None:
         trial.state, trial.reason, trial.holder = state, reason, None

@@ -96,13 +96,15 @@ def _train_what_is_missing(
         )
         _say(f"{share}; starting takes some seconds")
         dispatcher_name = f"dispatcher-{search['id']}"
-        dispatcher = clusters.start_dispatcher(dispatcher_name, decides=plan.space.early_terminate is not None)
+        decides = plan.space.early_terminate is not None
+        dispatcher = clusters.start_dispatcher(dispatcher_name, decides=decides)
         task = Task(
             run_dir=plan.run.folder,
             data_dir=store.folder,
             weights=plan.weights,
             cache=storage.cache_dir(),
             cpus_per_worker=share.cpus_per_worker,
+            decides=decides,
         )
         groups = Groups(task, dispatcher, share=share, scratch=Path(scratch))
         hellos = _wait_for(dispatcher.greetings.remote(share.num_groups), stop)

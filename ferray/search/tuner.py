@@ -1,14 +1,13 @@
 """Ray Tune: its loop, its proxies, and how our decisions reach it.
 
 Tune's trials are proxies: class trainables without a resource share, reused for one point after the other, that ask the
-dispatcher for the next epoch and hand it to Tune. What Tune then asks of searcher and scheduler, `Decisions` answers.
+dispatcher for epochs and hand them to Tune. What Tune then asks of searcher and scheduler, `Decisions` answers.
 
 Begin at `tune_until_done`.
 """
 
 import dataclasses
 import logging
-import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -21,10 +20,9 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from ferray import recipe as recipes
-from ferray.records import METRIC_FIELDS, EpochResult, TrialRecord
+from ferray.records import EpochResult, State, TrialRecord
 from ferray.search.decide import Decisions, Suggestion
-from ferray.search.dispatch import Job, Outcome
+from ferray.search.dispatch import ENDED, Job, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -88,19 +86,13 @@ def tune_until_done(
 
 
 class Proxy(tune.Trainable):  # type: ignore[misc]  # ray has no complete annotations
-    """A Tune trial without training: one step is one epoch, fetched from the dispatcher."""
+    """A Tune trial without training: one step fetches the epochs that came from the dispatcher, mostly one."""
 
     def setup(self, config: dict[str, Any]) -> None:
         """Begin a point."""
         self._number: int = config["number"]
         self._trial_id: str = config["trial_id"]
         self._epoch: int = config["after"]
-        self._record = TrialRecord(
-            trial_id=self._trial_id,
-            number=self._number,
-            recipe=recipes.read_recipe(config["recipe"], where=f"trial {self._number}"),
-            epochs=tuple(EpochResult(**row) for row in config["epochs"]),
-        )
         self._dispatcher = ray.get_actor(config["dispatcher"], namespace=NAMESPACE)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -109,20 +101,16 @@ class Proxy(tune.Trainable):  # type: ignore[misc]  # ray has no complete annota
         return True
 
     def step(self) -> dict[str, Any]:
-        """The next epoch, with the best score so far, as Tune's searchers and schedulers want it."""
-        self._epoch += 1
-        outcome: Outcome = ray.get(self._dispatcher.next_epoch.remote(self._trial_id, self._epoch))
-        result: dict[str, Any] = {"number": self._number, "ended": "", "reason": "", "score": math.nan}
-        if outcome.row is not None:
-            self._record = dataclasses.replace(self._record, epochs=(*self._record.epochs, outcome.row))
-            result |= dataclasses.asdict(outcome.row)
-            if self._record.complete:
-                result |= {"done": True, "ended": "done"}
-        else:
-            result |= {"epoch": self._epoch - 1, "ended": outcome.state, "reason": outcome.reason}
-            result["done"] = outcome.state != "interrupted"
-        score = self._record.score()
-        return result if score is None else result | {"score": score}
+        """The next epochs, and how the trial ended if they were the last."""
+        outcome: Outcome = ray.get(self._dispatcher.epochs_after.remote(self._trial_id, self._epoch))
+        self._epoch += len(outcome.rows)
+        return {
+            "number": self._number,
+            "rows": outcome.rows,
+            "state": outcome.state,
+            "reason": outcome.reason,
+            "done": outcome.state in ENDED,
+        }
 
 
 class _Desk:
@@ -166,45 +154,43 @@ class _Desk:
         return {
             "number": suggestion.number,
             "trial_id": job.trial_id,
-            "recipe": recipes.to_json(job.recipe),
             "after": suggestion.after,
-            "epochs": [dataclasses.asdict(row) for row in heard],
             "dispatcher": self._dispatcher_name,
         }
 
     def hear(self, result: dict[str, Any]) -> bool:
-        """An epoch of a trial that goes on; True if it is to stop."""
-        if result["ended"] == "interrupted":
+        """Epochs of a trial that goes on; True if it is to stop."""
+        if result["state"] == "interrupted":
             self.stop.set()
             return False
-        record = self._add_row(result)
+        record = self._add_rows(result)
         score = record.score()
         assert score is not None
         return self.decisions.hear(record.number, len(record.epochs), score)
 
     def end(self, number: int, result: dict[str, Any] | None) -> None:
-        """A trial has ended: by itself (`result["ended"]` says how) or because the scheduler stopped it."""
+        """A trial has ended: by itself (`result["state"]` says how) or because the scheduler stopped it."""
         if result is None:  # the proxy itself broke: no word on the trial, which stays unfinished
             log.error("a proxy of Tune's broke; the search stops")
             self.stop.set()
             return
-        if result["ended"] == "done" and "val_loss" in result:
-            self._add_row(result)
-        record = self._records.pop(number)
-        record = dataclasses.replace(record, state=result["ended"] or "stopped", reason=result["reason"])
+        record = self._add_rows(result)
+        state: State = result["state"] if result["done"] else "stopped"
+        record = dataclasses.replace(record, state=state, reason=result["reason"])
+        self._records.pop(number)
         self.decisions.end(number, record.state, len(record.epochs), record.score())
         self._dispatcher.close_trial.remote(record.trial_id)
         for observer in self._observers:
             observer.trial_ended(record)
 
-    def _add_row(self, result: dict[str, Any]) -> TrialRecord:
+    def _add_rows(self, result: dict[str, Any]) -> TrialRecord:
         record = self._records[result["number"]]
-        if result["epoch"] != len(record.epochs) + 1:
-            return record
-        row = EpochResult(epoch=result["epoch"], **{name: result[name] for name in METRIC_FIELDS})
-        record = self._records[record.number] = dataclasses.replace(record, epochs=(*record.epochs, row))
-        for observer in self._observers:
-            observer.epoch(record.trial_id, row)
+        for row in result["rows"]:
+            if row.epoch == len(record.epochs) + 1:  # Tune shows the result that it stops a trial on a second time
+                record = dataclasses.replace(record, epochs=(*record.epochs, row))
+                for observer in self._observers:
+                    observer.epoch(record.trial_id, row)
+        self._records[record.number] = record
         return record
 
 

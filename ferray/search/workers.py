@@ -1,8 +1,9 @@
 """Worker groups: each one Ray Train run that stays up and trains one trial after the other.
 
 Starting a Ray Train run takes 7 to 28 s, a trial on a cached trunk less than one; so a group is started once. Rank 0
-takes a trial from the dispatcher and shares it with its ranks; all train it; after each epoch rank 0 writes checkpoint
-and record, reports, and shares the answer. `ray.train.report` is not on this path: each call waits for a 2 s poll.
+takes a trial from the dispatcher and shares it with its ranks; all train it; after each epoch rank 0 writes the
+checkpoint, tells record and dispatcher, and shares the answer. Where nobody decides after each epoch, short epochs are
+told together. `ray.train.report` is not on this path: each call waits for a 2 s poll.
 
 Begin at `serve`, the loop of every rank; `Groups` starts and watches the runs from the driver.
 """
@@ -10,6 +11,7 @@ Begin at `serve`, the loop of every rank; `Groups` starts and watches the runs f
 import dataclasses
 import logging
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from ray.train.torch import TorchConfig, TorchTrainer
 from ferray.data.store import Store, open_store
 from ferray.errors import FerrayError
 from ferray.model.weights import Weights, load_weights
-from ferray.records import EpochResult, Run, State, TrialRecord
+from ferray.records import Run, State, TrialRecord
 from ferray.search.cluster import Share
 from ferray.search.dispatch import Answer, Hello, Job
 from ferray.train.fit import fit
@@ -33,6 +35,9 @@ log = logging.getLogger(__name__)
 MAX_RESTARTS = 20
 """Restarts of one group in a search; a trial that keeps killing its group is given up long before."""
 
+TELL_EVERY_S = 0.25
+"""Epochs that end sooner after the last word are told together, where no scheduler waits for each."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
@@ -43,6 +48,8 @@ class Task:
     weights: str
     cache: Path
     cpus_per_worker: int
+    decides: bool
+    """Whether a scheduler wants to hear of every epoch before the next one begins."""
 
 
 class Groups:
@@ -115,7 +122,7 @@ def serve(config: dict[str, Any]) -> None:
     device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
     store = open_store(task.data_dir)
     weights: dict[str, Weights] = {}
-    desk = _Desk(config["dispatcher"], config["group"]) if ranks.rank == 0 else None
+    desk = _Desk(config["dispatcher"], config["group"], task) if ranks.rank == 0 else None
     if desk is not None:
         precision = measure_precision(device=device, cache=task.cache)
         desk.join(Hello(device=_device_name(device), precision=precision))
@@ -135,18 +142,16 @@ def _train(
     job: Job, task: Task, store: Store, weights: Weights, ranks: Ranks, device: str, desk: "_Desk | None"
 ) -> None:
     """Train one trial until it is complete, stopped or broken; only rank 0, which has a desk, writes and reports."""
-    run = Run(task.run_dir)
-    known = run.read_trial(job.trial_id) if desk is not None else None
+    known = desk.run.read_trial(job.trial_id) if desk is not None else None
     record = ranks.from_first(known) or TrialRecord(trial_id=job.trial_id, number=job.number, recipe=job.recipe)
     record = dataclasses.replace(record, state="running", reason="", device=_device_name(device))
-    row: EpochResult | None = None
     state: State = "done"
     reason = ""
     rows = fit(
         job.recipe,
         store,
         weights,
-        checkpoints=run.trial_dir(job.trial_id),
+        checkpoints=Run(task.run_dir).trial_dir(job.trial_id),
         ranks=ranks,
         device=device,
         cache=task.cache,
@@ -160,8 +165,7 @@ def _train(
                 break
             answer: Answer = "go on"
             if desk is not None:
-                run.write_trial(record)  # before the report: whoever hears of an epoch must find it on record
-                answer = desk.report(job.trial_id, row)
+                answer = desk.tell(record)
             answer = ranks.from_first(answer)
             if answer == "fenced":
                 return
@@ -178,37 +182,51 @@ def _train(
     finally:
         rows.close()
     if desk is not None:
-        run.write_trial(dataclasses.replace(record, state=state, reason=reason))
-        desk.leave(job.trial_id, state, reason, row)
+        desk.leave(dataclasses.replace(record, state=state, reason=reason))
 
 
 class _Desk:
-    """Rank 0's dealings with the dispatcher."""
+    """Rank 0's dealings with the records and the dispatcher."""
 
-    def __init__(self, dispatcher: Any, group: str) -> None:
+    def __init__(self, dispatcher: Any, group: str, task: Task) -> None:
+        self.run = Run(task.run_dir)
         self._dispatcher = dispatcher
         self._group = group
+        self._decides = task.decides
         self._incarnation = 0
         self._trial_id = ""
+        self._told_epochs = 0
+        self._told_at = time.monotonic()
 
     def join(self, hello: Hello) -> None:
         self._incarnation = ray.get(self._dispatcher.join.remote(self._group, hello))
 
     def take(self) -> Any:
         job = ray.get(self._dispatcher.take.remote(self._group, self._incarnation))
-        self._trial_id = job.trial_id if isinstance(job, Job) else ""
+        if isinstance(job, Job):
+            self._trial_id, self._told_epochs = job.trial_id, 0
         return job
 
     def note(self, text: str) -> None:
         self._dispatcher.note.remote(self._group, self._incarnation, self._trial_id, text)  # nobody waits for it
 
-    def report(self, trial_id: str, row: EpochResult) -> Answer:
-        answer: Answer = ray.get(self._dispatcher.report.remote(self._group, self._incarnation, trial_id, row))
+    def tell(self, record: TrialRecord) -> Answer:
+        """Write the record and report its new epochs, unless the last word is so fresh that they can wait."""
+        if not self._decides and time.monotonic() - self._told_at < TELL_EVERY_S:
+            return "go on"
+        self.run.write_trial(record)  # before the report: whoever hears of an epoch must find it on record
+        call = self._dispatcher.report
+        answer: Answer = ray.get(
+            call.remote(self._group, self._incarnation, record.trial_id, record.epochs[self._told_epochs :])
+        )
+        self._told_epochs, self._told_at = len(record.epochs), time.monotonic()
         return answer
 
-    def leave(self, trial_id: str, state: State, reason: str, row: EpochResult | None) -> None:
-        call = self._dispatcher.leave_trial
-        ray.get(call.remote(self._group, self._incarnation, trial_id, state, reason, row))
+    def leave(self, record: TrialRecord) -> None:
+        """Write the record of a trial that has ended, report what was not yet told, and be free."""
+        self.run.write_trial(record)
+        call, rows = self._dispatcher.leave_trial, record.epochs[self._told_epochs :]
+        ray.get(call.remote(self._group, self._incarnation, record.trial_id, record.state, record.reason, rows))
 
 
 class _Notes(logging.Handler):

@@ -34,7 +34,7 @@ from ferray.errors import StorageError, WeightsError
 from ferray.model.backbones import BACKBONES
 from ferray.model.classifier import FrozenPart
 from ferray.model.weights import Weights
-from ferray.recipe import NUMBERS_VERSION, Freeze, Policy, Recipe
+from ferray.recipe import NO_WEIGHTS, NUMBERS_VERSION, Freeze, Policy, Recipe
 from ferray.train.pictures import make_ahead, read_pictures
 
 log = logging.getLogger(__name__)
@@ -80,11 +80,11 @@ def make_view(recipe: Recipe, store: Store, weights: Weights, *, split: str, epo
     """The view that a recipe trains on in an epoch, or validates on: only the training split is altered."""
     assert recipe.image_size is not None, "settled"
     altered = split == "train" and recipe.augmentation != "none" and recipe.augmentation_strength > 0
-    pretrained = recipe.weights == "pretrained" and weights.fingerprint != "none"
+    pretrained = recipe.weights == "pretrained" and weights.fingerprint != NO_WEIGHTS
     return View(
         data=store.fingerprint,
         split=split,
-        weights=weights.fingerprint if pretrained else f"none, seed {recipe.seed}",
+        weights=weights.fingerprint if pretrained else f"{NO_WEIGHTS}, seed {recipe.seed}",
         backbone=recipe.backbone,
         freeze=recipe.freeze,
         image_size=recipe.image_size,

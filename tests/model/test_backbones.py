@@ -10,7 +10,7 @@ from train_fixtures import small_weights
 
 from ferray.model.backbones import BACKBONES, FROZEN_BLOCKS, build_trunk_layers
 from ferray.model.weights import Weights, first_tensors
-from ferray.recipe import Backbone, Freeze
+from ferray.recipe import NO_WEIGHTS, Backbone, Freeze
 
 NAMES = get_args(Backbone)
 
@@ -80,7 +80,7 @@ def test_layers_get_copies_since_weights_are_shared_by_all_runs(weights: Weights
 
 
 def test_random_weights_depend_on_the_seed_alone(small_rows: None) -> None:
-    none = Weights(name="none", backbone="vgg16", fingerprint="none", tensors={})
+    none = Weights(name="none", backbone="vgg16", fingerprint=NO_WEIGHTS, tensors={})
     torch.manual_seed(1)
     first = first_tensors(none, seed=3)
     torch.manual_seed(2)

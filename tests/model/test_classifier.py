@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -12,7 +13,7 @@ from ferray.errors import WeightsError
 from ferray.model.backbones import BACKBONES
 from ferray.model.classifier import build_classifier, build_free, build_frozen, trunk_tensors
 from ferray.model.weights import Weights, load_weights
-from ferray.recipe import Freeze
+from ferray.recipe import Freeze, Recipe
 
 FACES = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 
@@ -93,3 +94,15 @@ def test_a_recipe_that_starts_from_none_does_not_look_at_the_weights(weights: We
 
     assert all(torch.equal(tensors[name], expected[name]) for name in expected)
     assert not torch.equal(tensors["features.0.weight"], weights.tensors["features.0.weight"])
+
+
+def test_the_features_of_a_random_trunk_differ_from_face_to_face() -> None:
+    recipe = Recipe(weights="none", image_size=32, precision="float32")
+    noise = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), dtype=np.uint8)
+    trunk = build_frozen(recipe, trunk_tensors(recipe, load_weights("none", "vgg16")))
+    features_BU = trunk(torch.from_numpy(noise)).float().flatten(1)
+    unit_BU = features_BU / features_BU.norm(dim=1, keepdim=True)
+    cosines_BB = unit_BU @ unit_BU.T
+
+    assert cosines_BB.sub(torch.eye(8)).sum() / (8 * 7) < 0.93  # 0.99 with filters as they are drawn
+    assert 0.1 < features_BU.square().mean().sqrt() < 100  # float16 has room above and below

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from ferray.errors import WeightsError
 from ferray.model.weights import Weights, load_weights
+from ferray.recipe import NO_WEIGHTS
 
 
 @pytest.fixture
@@ -164,7 +165,7 @@ def test_a_download_is_checked_like_a_file(state: dict[str, torch.Tensor], monke
 def test_none_has_no_tensors(small_rows: None) -> None:
     weights = load_weights("none", "vgg16_bn")
 
-    assert (weights.name, weights.fingerprint, weights.tensors) == ("none", "none", {})
+    assert (weights.name, weights.fingerprint, weights.tensors) == ("none", NO_WEIGHTS, {})
 
 
 def test_the_half_precision_file_of_the_oxford_release_is_read(shared_dir: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from ferray.recipe import Recipe
 from ferray.records import METRIC_FIELDS, EpochResult
 from ferray.search import dispatch
-from ferray.search.dispatch import Dispatcher, Hello, Job
+from ferray.search.dispatch import Dispatcher, Hello, Job, Outcome
 
 HELLO = Hello(device="cpu", precision="float32")
 T = TypeVar("T")
@@ -27,6 +27,16 @@ def play(story: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(asyncio.wait_for(story, 10))
 
 
+async def begin(*, decides: bool) -> tuple[Dispatcher, int, asyncio.Task[Outcome]]:
+    """A dispatcher whose trial `a` has been asked for by a proxy and taken by group `g`."""
+    desk = Dispatcher(decides=decides)
+    await desk.open_trial(job())
+    incarnation = await desk.join("g", HELLO)
+    asked = asyncio.create_task(desk.epochs_after("a", 0))
+    assert isinstance(await desk.take("g", incarnation), Job)
+    return desk, incarnation, asked
+
+
 async def settled(task: Awaitable[Any]) -> bool:
     """Whether a task is done after everything that could run has run."""
     for _ in range(20):
@@ -36,15 +46,11 @@ async def settled(task: Awaitable[Any]) -> bool:
 
 def test_a_report_is_answered_when_the_next_epoch_is_asked_for() -> None:
     async def story() -> None:
-        desk = Dispatcher(decides=True)
-        await desk.open_trial(job())
-        incarnation = await desk.join("g", HELLO)
-        first = asyncio.create_task(desk.next_epoch("a", 1))
-        assert isinstance(await desk.take("g", incarnation), Job)
-        report = asyncio.create_task(desk.report("g", incarnation, "a", row(1)))
-        assert (await first).row == row(1)
+        desk, incarnation, first = await begin(decides=True)
+        report = asyncio.create_task(desk.report("g", incarnation, "a", [row(1)]))
+        assert (await first).rows == (row(1),)
         assert not await settled(report)
-        asked = asyncio.create_task(desk.next_epoch("a", 2))
+        asked = asyncio.create_task(desk.epochs_after("a", 1))
         assert await report == "go on"
         asked.cancel()
 
@@ -53,12 +59,8 @@ def test_a_report_is_answered_when_the_next_epoch_is_asked_for() -> None:
 
 def test_a_trial_that_the_scheduler_stops_is_left_after_its_epoch() -> None:
     async def story() -> None:
-        desk = Dispatcher(decides=True)
-        await desk.open_trial(job())
-        incarnation = await desk.join("g", HELLO)
-        asked = asyncio.create_task(desk.next_epoch("a", 1))
-        await desk.take("g", incarnation)
-        report = asyncio.create_task(desk.report("g", incarnation, "a", row(1)))
+        desk, incarnation, asked = await begin(decides=True)
+        report = asyncio.create_task(desk.report("g", incarnation, "a", [row(1)]))
         await asked
         await desk.close_trial("a")
         assert await report == "stopped"
@@ -68,14 +70,32 @@ def test_a_trial_that_the_scheduler_stops_is_left_after_its_epoch() -> None:
 
 def test_without_a_scheduler_no_report_waits() -> None:
     async def story() -> None:
-        desk = Dispatcher(decides=False)
-        await desk.open_trial(job())
-        incarnation = await desk.join("g", HELLO)
-        asked = asyncio.create_task(desk.next_epoch("a", 1))
-        await desk.take("g", incarnation)
-        assert await desk.report("g", incarnation, "a", row(1)) == "go on"
-        assert await desk.report("g", incarnation, "a", row(2)) == "go on"
+        desk, incarnation, asked = await begin(decides=False)
+        assert await desk.report("g", incarnation, "a", [row(1)]) == "go on"
+        assert await desk.report("g", incarnation, "a", [row(2)]) == "go on"
         await asked
+
+    play(story())
+
+
+def test_without_a_scheduler_epochs_that_came_meanwhile_are_handed_out_together_with_the_end() -> None:
+    async def story() -> None:
+        desk, incarnation, asked = await begin(decides=False)
+        await desk.report("g", incarnation, "a", [row(1)])
+        assert await asked == Outcome(rows=(row(1),), state="running")
+        await desk.report("g", incarnation, "a", [row(2), row(3)])
+        await desk.leave_trial("g", incarnation, "a", "done", "", [row(4)])
+        assert await desk.epochs_after("a", 1) == Outcome(rows=(row(2), row(3), row(4)), state="done")
+
+    play(story())
+
+
+def test_a_scheduler_hears_of_one_epoch_after_the_other_and_of_the_end_with_the_last() -> None:
+    async def story() -> None:
+        desk, incarnation, asked = await begin(decides=True)
+        await desk.leave_trial("g", incarnation, "a", "done", "", [row(1), row(2)])  # found in a dead group's record
+        assert await asked == Outcome(rows=(row(1),), state="running")
+        assert await desk.epochs_after("a", 1) == Outcome(rows=(row(2),), state="done")
 
     play(story())
 
@@ -84,27 +104,23 @@ def test_an_epoch_on_record_is_handed_out_without_a_group() -> None:
     async def story() -> None:
         desk = Dispatcher(decides=True)
         await desk.open_trial(job(epochs=(row(1), row(2)), state="interrupted"))
-        assert (await desk.next_epoch("a", 1)).row == row(1)
-        assert (await desk.next_epoch("a", 2)).row == row(2)
+        assert (await desk.epochs_after("a", 0)).rows == (row(1),)
+        assert (await desk.epochs_after("a", 1)).rows == (row(2),)
 
     play(story())
 
 
 def test_a_trial_of_a_dead_group_goes_to_the_next_and_the_dead_one_is_fenced() -> None:
     async def story() -> None:
-        desk = Dispatcher(decides=True)
-        await desk.open_trial(job())
-        before = await desk.join("g", HELLO)
-        asked = asyncio.create_task(desk.next_epoch("a", 1))
-        await desk.take("g", before)
+        desk, before, asked = await begin(decides=True)
         after = await desk.join("g", HELLO)  # Ray Train has restarted it
         again = await desk.take("g", after)
         assert isinstance(again, Job)
         assert again.trial_id == "a"
-        assert await desk.report("g", before, "a", row(1)) == "fenced"
+        assert await desk.report("g", before, "a", [row(1)]) == "fenced"
         assert await desk.take("g", before) == "leave"
-        report = asyncio.create_task(desk.report("g", after, "a", row(1)))
-        assert (await asked).row == row(1)
+        report = asyncio.create_task(desk.report("g", after, "a", [row(1)]))
+        assert (await asked).rows == (row(1),)
         await desk.close_trial("a")
         assert await report == "stopped"
 
@@ -115,12 +131,12 @@ def test_a_trial_that_keeps_killing_its_group_is_given_up() -> None:
     async def story() -> None:
         desk = Dispatcher(decides=True)
         await desk.open_trial(job())
-        asked = asyncio.create_task(desk.next_epoch("a", 1))
+        asked = asyncio.create_task(desk.epochs_after("a", 0))
         for _ in range(dispatch.MAX_DEATHS + 1):
             await desk.take("g", await desk.join("g", HELLO))
         await desk.join("g", HELLO)
         outcome = await asked
-        assert outcome.row is None
+        assert outcome.rows == ()
         assert outcome.state == "failed"
         assert "died 3 times" in outcome.reason
 
@@ -129,14 +145,10 @@ def test_a_trial_that_keeps_killing_its_group_is_given_up() -> None:
 
 def test_an_epoch_reported_twice_counts_once() -> None:
     async def story() -> None:
-        desk = Dispatcher(decides=False)
-        await desk.open_trial(job())
-        incarnation = await desk.join("g", HELLO)
-        asked = asyncio.create_task(desk.next_epoch("a", 1))
-        await desk.take("g", incarnation)
-        await desk.report("g", incarnation, "a", row(1))
-        await desk.report("g", incarnation, "a", EpochResult(epoch=1, **dict.fromkeys(METRIC_FIELDS, 0.9)))
-        assert (await asked).row == row(1)
+        desk, incarnation, asked = await begin(decides=False)
+        await desk.report("g", incarnation, "a", [row(1)])
+        await desk.report("g", incarnation, "a", [EpochResult(epoch=1, **dict.fromkeys(METRIC_FIELDS, 0.9))])
+        assert (await asked).rows == (row(1),)
 
     play(story())
 
@@ -147,10 +159,10 @@ def test_two_points_with_one_identity_are_trained_once() -> None:
         incarnation = await desk.join("g", HELLO)
         for _ in range(2):
             await desk.open_trial(job())
-        asked = [asyncio.create_task(desk.next_epoch("a", 1)) for _ in range(2)]
+        asked = [asyncio.create_task(desk.epochs_after("a", 0)) for _ in range(2)]
         await desk.take("g", incarnation)
-        report = asyncio.create_task(desk.report("g", incarnation, "a", row(1)))
-        assert [(await one).row for one in asked] == [row(1), row(1)]
+        report = asyncio.create_task(desk.report("g", incarnation, "a", [row(1)]))
+        assert [(await one).rows for one in asked] == [(row(1),), (row(1),)]
         await desk.close_trial("a")
         assert not await settled(report)  # the other still wants it
         await desk.close_trial("a")
@@ -164,7 +176,7 @@ def test_whoever_waits_hears_of_the_loss_of_the_last_group() -> None:
         desk = Dispatcher(decides=True)
         await desk.open_trial(job())
         await desk.join("g", HELLO)
-        asked = asyncio.create_task(desk.next_epoch("a", 1))
+        asked = asyncio.create_task(desk.epochs_after("a", 0))
         await desk.group_ended("g", "out of memory", last=True)
         outcome = await asked
         assert (outcome.state, outcome.reason) == ("interrupted", "out of memory")
@@ -174,13 +186,9 @@ def test_whoever_waits_hears_of_the_loss_of_the_last_group() -> None:
 
 def test_after_the_close_groups_leave_and_reports_are_interrupted() -> None:
     async def story() -> None:
-        desk = Dispatcher(decides=True)
-        await desk.open_trial(job())
-        incarnation = await desk.join("g", HELLO)
-        asked = asyncio.create_task(desk.next_epoch("a", 1))
-        await desk.take("g", incarnation)
+        desk, incarnation, asked = await begin(decides=True)
         await desk.close()
-        assert await desk.report("g", incarnation, "a", row(1)) == "interrupted"
+        assert await desk.report("g", incarnation, "a", [row(1)]) == "interrupted"
         assert await desk.take("g", incarnation) == "leave"
         await asked
 

@@ -14,7 +14,7 @@ from train_fixtures import SmallStore, same_tensors, small_recipe, small_weights
 
 from ferray.errors import CheckpointError, TrainError, WeightsError
 from ferray.model.weights import Weights, load_weights
-from ferray.recipe import FIELD_NAMES, Metric, Recipe
+from ferray.recipe import FIELD_NAMES, NO_WEIGHTS, Metric, Recipe
 from ferray.records import EpochResult
 from ferray.train.fit import best_epoch, fit
 
@@ -302,4 +302,4 @@ def test_vgg16_itself_trains_resumes_and_keeps_its_trunk(shared_dir: Path, tmp_p
 
 
 def test_small_weights_stand_for_pretrained_ones(small_rows: None) -> None:
-    assert small_weights(seed=1).fingerprint != small_weights(seed=2).fingerprint != "none"
+    assert small_weights(seed=1).fingerprint != small_weights(seed=2).fingerprint != NO_WEIGHTS
