@@ -66,6 +66,9 @@ class Recipe:
     augmentation_strength: Annotated[float, Field(ge=0, le=2)] = 1.0
     """Scale of the policy's ranges; 1 is the policy as named, 0 leaves the pictures alone."""
 
+    augmentation_views: Annotated[int, Field(ge=1)] | None = None
+    """Altered copies of each picture that the epochs use in turn; None for a new one in every epoch."""
+
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the target that is spread evenly over all classes."""
 
@@ -124,6 +127,15 @@ class Recipe:
             raise ValueError(
                 f"freeze is {self.freeze!r}, but weights is 'none': there is nothing to keep; use pretrained ones"
             )
+
+    @property
+    def alters_pictures(self) -> bool:
+        """Whether training sees other pictures than the store's."""
+        return self.augmentation != "none" and self.augmentation_strength > 0
+
+    def view_epoch(self, epoch: int) -> int:
+        """The epoch, counted from 1, whose altered pictures an epoch trains on: its own, or an earlier one's again."""
+        return epoch if self.augmentation_views is None else (epoch - 1) % self.augmentation_views + 1
 
     @property
     def maximize(self) -> bool:

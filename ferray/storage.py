@@ -113,6 +113,29 @@ def lock(path: Path, *, wait_s: float = -1) -> Iterator[None]:
         held.release()
 
 
+@contextmanager
+def lock_if_free(path: Path) -> Iterator[bool]:
+    """Hold a lock file while the block runs, if nobody else does; tells whether.
+
+    Args:
+        path: The lock file; it is left in place.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    held = FileLock(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        held.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        held.release()
+
+
 def cache_dir() -> Path:
     """The node's cache folder: `FERRAY_CACHE`, or `ferray` under the user's cache folder."""
     named = os.environ.get("FERRAY_CACHE")

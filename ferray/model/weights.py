@@ -118,7 +118,8 @@ def _center(drawn: torch.Tensor) -> torch.Tensor:
 
     Source: Qiao, Wang, Liu, Shen and Yuille, "Weight Standardization", 2019, for the mean of 0.
     """
-    return (drawn - drawn.mean(dim=(1, 2, 3), keepdim=True)) / (1 - 1 / math.pi) ** 0.5
+    centered: torch.Tensor = (drawn - drawn.mean(dim=(1, 2, 3), keepdim=True)) / (1 - 1 / math.pi) ** 0.5
+    return centered
 
 
 def _download(backbone: Backbone) -> Mapping[str, Any]:

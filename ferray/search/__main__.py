@@ -1,8 +1,11 @@
 """`python -m ferray.search`: find the best settings of a space."""
 
 import argparse
+import importlib
 import sys
+import threading
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from ferray.command import make_parser, run_command
 
@@ -29,12 +32,14 @@ def _search(options: argparse.Namespace) -> int:
     if options.dry_run:
         print("\n".join(describe(plan)))
         return 0
-    from ferray.search.cluster import set_environment
+    from ferray.search.cluster import connect, set_environment
 
     set_environment(plan.address)
-    from ferray.search.run import run  # from here on torch and ray
+    threading.Thread(target=importlib.import_module, args=("torchvision",), name="import", daemon=True).start()
+    with nullcontext() if plan.resume else connect(plan.address) as cluster:  # while torch is read in the thread
+        from ferray.search.run import run
 
-    return run(plan)
+        return run(plan, cluster)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -65,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         "--concurrent-trials",
         metavar="N",
         type=_positive,
-        help="trials at a time (default: one on CPUs, else all GPUs)",
+        help="trials at a time (default: what the GPUs hold; on CPUs one a core, 8 at most, if the trunk is frozen)",
     )
     add("--max-trials", metavar="N", type=_positive, help="points at most")
     add("--seed", metavar="N", type=_seed, help="of the trials, and of the points drawn (default: 0)")

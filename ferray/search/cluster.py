@@ -16,6 +16,9 @@ from ferray.errors import SearchError
 
 log = logging.getLogger(__name__)
 
+MAX_CPU_GROUPS = 8
+"""Worker groups on CPUs by default; each takes half a gigabyte and seconds to start."""
+
 
 @dataclass(frozen=True)
 class Cluster:
@@ -55,6 +58,7 @@ def set_environment(address: str | None) -> None:
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the records are ours
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     if address is None:
+        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process a group; nobody drains this node
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # on any system: every port of Ray's on 127.0.0.1
         os.environ.pop("RAY_AUTH_MODE", None)  # unset, Ray turns tokens on for a cluster of its own
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # in the environment only: no file is left behind
@@ -96,21 +100,36 @@ def connect(address: str | None) -> Iterator[Cluster]:
         ray.shutdown()
 
 
-def share_out(cluster: Cluster, *, workers: int, gpus_per_worker: float | None, num_groups: int | None) -> Share:
-    """Worker groups for what a cluster has: one on CPUs, as many as fit on GPUs, unless told otherwise.
+def share_out(
+    cluster: Cluster,
+    *,
+    workers: int,
+    gpus_per_worker: float | None,
+    num_groups: int | None,
+    heads_only: bool = False,
+    num_points: int | None = None,
+) -> Share:
+    """Worker groups for what a cluster has: as many as fit on GPUs, one on CPUs, unless told otherwise.
+
+    On CPUs a head on cached features trains hardly faster with two threads than with one, so where all trials train
+    heads, there is one group a core, up to `MAX_CPU_GROUPS`.
 
     Args:
         cluster: What there is.
         workers: Ranks per group.
         gpus_per_worker: None for 1 where the cluster has GPUs, else 0.
         num_groups: None for the default.
+        heads_only: Whether all trials leave the whole trunk frozen.
+        num_points: Of the search, if known: there are no more groups by default.
 
     Raises:
         SearchError: It does not fit; the missing resource is named.
     """
     gpus = gpus_per_worker if gpus_per_worker is not None else (1.0 if cluster.gpus else 0.0)
     if num_groups is None:
-        num_groups = max(1, int(cluster.gpus / (gpus * workers))) if gpus else 1
+        on_cpus = min(cluster.cpus // workers, MAX_CPU_GROUPS) if heads_only else 1
+        fit = int(cluster.gpus / (gpus * workers)) if gpus else on_cpus
+        num_groups = max(1, fit if num_points is None else min(fit, num_points))
     need_gpus, total = num_groups * workers * gpus, num_groups * workers
     if need_gpus > cluster.gpus:
         raise SearchError(

@@ -18,6 +18,8 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
 from typing import Literal
 
 from ferray.recipe import Recipe
@@ -34,6 +36,19 @@ MAX_DEATHS = 2
 ENDED: frozenset[State] = frozenset({"done", "stopped", "failed"})
 
 Answer = Literal["go on", "stopped", "interrupted", "fenced"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What all groups of a search are told when they start; plain values, since it crosses processes."""
+
+    run_dir: Path
+    data_dir: Path
+    weights: str
+    cache: Path
+    cpus_per_worker: int
+    decides: bool
+    """Whether a scheduler wants to hear of every epoch before the next one begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +91,7 @@ class _Trial:
     askers: int = 0
     wanted: int = 0
     holder: tuple[str, int] | None = None
+    taken_at: float = 0.0
     deaths: int = 0
 
 
@@ -93,9 +109,12 @@ class Dispatcher:
         self._changed = asyncio.Event()
         self._groups: dict[str, int] = {}  # name -> incarnation
         self._hellos: dict[str, Hello] = {}
+        self._gone: set[str] = set()
         self._notes: dict[str, str] = {}  # trial_id -> what its group is doing
         self._closed = False
         self._lost = ""
+        self._busy_s = self._span_s = 0.0
+        self._idle_since: dict[str, float] = {}  # group -> when it left its last trial
 
     # The side of Tune's proxies and of the driver.
 
@@ -139,6 +158,15 @@ class Dispatcher:
         await self._until(lambda: len(self._hellos) >= num_groups or self._over)
         return list(self._hellos.values())
 
+    async def groups_seen(self, num_groups: int) -> bool:
+        """Wait until so many groups have come up, or gone; whether there is anything left to do for another one."""
+        await self._until(lambda: len(self._hellos.keys() | self._gone) >= num_groups or self._over)
+        return not self._over
+
+    async def utilization(self) -> float | None:
+        """Share of the time that groups had a trial, from the first trial of each to the end of its last."""
+        return round(self._busy_s / self._span_s, 4) if self._span_s else None
+
     async def notes(self) -> dict[str, str]:
         """What the groups are doing at this moment, by trial."""
         return dict(self._notes)
@@ -146,6 +174,7 @@ class Dispatcher:
     async def group_ended(self, group: str, reason: str, last: bool) -> None:
         """A group is gone for good; its trial waits for another, or ends with the last group."""
         self._release((group, self._groups.pop(group, 0)))
+        self._gone.add(group)
         if last:
             self._lost = reason
         self._change()
@@ -185,7 +214,7 @@ class Dispatcher:
         if gone():
             return "leave"
         trial = self._trials[self._queue.popleft()]
-        trial.holder, trial.state = (group, incarnation), "running"
+        trial.holder, trial.state, trial.taken_at = (group, incarnation), "running", monotonic()
         self._notes[trial.job.trial_id] = "training"
         self._change()
         return trial.job
@@ -223,6 +252,7 @@ class Dispatcher:
         trial = self._trials[trial_id]
         if trial.holder == (group, incarnation):
             self._add(trial, rows)
+            self._count_time(group, trial)
             self._let_go(trial, state, reason)
             self._change()
 
@@ -237,6 +267,12 @@ class Dispatcher:
         for row in rows:
             if row.epoch == len(trial.rows) + 1:
                 trial.rows.append(row)
+
+    def _count_time(self, group: str, trial: _Trial) -> None:
+        now = monotonic()
+        self._busy_s += now - trial.taken_at
+        self._span_s += now - self._idle_since.get(group, trial.taken_at)
+        self._idle_since[group] = now
 
     def _let_go(self, trial: _Trial, state: State, reason: str) -> None:
         trial.state, trial.reason, trial.holder = state, reason, None

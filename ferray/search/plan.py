@@ -134,11 +134,11 @@ def _passes(plan: Plan) -> str:
         recipe = spaces.to_recipe(space, point, seed=plan.seed)
         if recipe.freeze != "trunk":
             free += recipe.epochs
-        elif recipe.augmentation == "none" or recipe.augmentation_strength == 0:
+        elif not recipe.alters_pictures:
             views.add(("none",))
         else:
             key = (recipe.augmentation, recipe.augmentation_strength, recipe.seed)
-            views |= {(*key, epoch) for epoch in range(recipe.epochs)}
+            views |= {(*key, recipe.view_epoch(epoch)) for epoch in range(1, recipe.epochs + 1)}
     words = [f"{len(views)} passes of the frozen trunk"] if views else []
     return " and ".join([*words, f"{free} epochs with free layers"] if free else words)
 

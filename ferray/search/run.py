@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,14 @@ from ferray.model.weights import Weights, load_weights
 from ferray.recipe import Recipe
 from ferray.records import FINISHED, Run, State, TrialRecord, rank
 from ferray.search import cluster as clusters
+from ferray.search.cluster import Cluster
 from ferray.search.decide import Decisions, Suggestion
-from ferray.search.dispatch import Hello, Job
+from ferray.search.dispatch import Hello, Job, Task
+from ferray.search.groups import Groups
 from ferray.search.live import LiveView
 from ferray.search.plan import DEMO_COMMAND, Plan
 from ferray.search.select import Best, select_best, short_path, write_tables
 from ferray.search.tuner import tune_until_done
-from ferray.search.workers import Groups, Task
 from ferray.tracking.wandb import Tracker, choose_mode
 from ferray.train.settle import settle
 
@@ -47,22 +48,26 @@ GRACE_S = 30.0
 PACKAGES = ("ferray", "ray", "torch", "torchvision", "optuna", "albumentations", "wandb", "numpy")
 
 
-def run(plan: Plan) -> int:
+def run(plan: Plan, cluster: Cluster | None) -> int:
     """Carry out a search and leave its folder complete.
+
+    Args:
+        plan: What was asked for.
+        cluster: Where; None to connect only if there is anything to train.
 
     Returns:
         0, or 130 if it was interrupted.
     """
     store = open_store(plan.data_dir or demo_store(storage.cache_dir()))
     _say_first(plan, store)
-    weights = {name: load_weights(plan.weights, name) for name in _backbones(plan)}
+    weights = {name: load_weights(plan.weights, name) for name in _values(plan, "backbone")}
     with ExitStack() as stack:
         stack.enter_context(storage.lock(plan.run.folder / ".lock", wait_s=0))
         search = _open_search(plan, store, weights)
         stop = stack.enter_context(_interruptible())
         mode, sentence = choose_mode(plan.wandb, folder=short_path(plan.run.folder))
         tracker = stack.enter_context(Tracker(plan.run, mode=mode, search_id=search["id"], config=search["options"]))
-        done = _train_what_is_missing(plan, search, store, weights, tracker, stop)
+        done = _train_what_is_missing(plan, search, store, weights, tracker, stop, cluster)
         records = _settle_states(plan.run)
         files = write_tables(plan.run, records, plan.space)
         if not done:
@@ -82,17 +87,23 @@ def _train_what_is_missing(
     weights: dict[str, Weights],
     tracker: Tracker,
     stop: threading.Event,
+    cluster: Cluster | None,
 ) -> bool:
     """Everything that needs a cluster; False if it was interrupted."""
     if "precision" in search and not _decisions(plan, search, store, weights).more():
         _say("every point is on record; nothing to train")
         return True
-    with clusters.connect(plan.address) as cluster, tempfile.TemporaryDirectory(prefix="ferray-") as scratch:
+    with (
+        clusters.connect(plan.address) if cluster is None else nullcontext(cluster) as there,
+        tempfile.TemporaryDirectory(prefix="ferray-") as scratch,
+    ):
         share = clusters.share_out(
-            cluster,
+            there,
             workers=plan.workers_per_trial,
             gpus_per_worker=plan.gpus_per_worker,
             num_groups=plan.concurrent_trials,
+            heads_only=_values(plan, "freeze") == ["trunk"],
+            num_points=plan.num_points,
         )
         _say(f"{share}; starting takes some seconds")
         dispatcher_name = f"dispatcher-{search['id']}"
@@ -106,8 +117,10 @@ def _train_what_is_missing(
             cpus_per_worker=share.cpus_per_worker,
             decides=decides,
         )
-        groups = Groups(task, dispatcher, share=share, scratch=Path(scratch))
-        hellos = _wait_for(dispatcher.greetings.remote(share.num_groups), stop)
+        # The groups of one node are alike: the first may begin while the others come up.
+        alike = there.nodes == 1
+        groups = Groups(task, dispatcher, share=share, one_by_one=alike, scratch=Path(scratch))
+        hellos = _wait_for(dispatcher.greetings.remote(1 if alike else share.num_groups), stop)
         if hellos is None:
             return False
         _record_hellos(plan, search, share, hellos, groups)
@@ -132,6 +145,8 @@ def _train_what_is_missing(
                 _say(f"stopping after the epochs at hand, {GRACE_S:.0f} s at most")
             ray.get(dispatcher.close.remote())
             groups.join(GRACE_S)
+            search["sessions"][-1]["utilization"] = ray.get(dispatcher.utilization.remote())
+            plan.run.write_search(search)
     if stop.is_set() and groups.lost:
         way_out = f"Go on when mended: python -m ferray.search --resume {plan.run.name}"
         raise SearchError("worker groups", groups.lost, way_out)
@@ -251,9 +266,9 @@ def _settle_states(run: Run) -> list[TrialRecord]:
     return records
 
 
-def _backbones(plan: Plan) -> list[str]:
-    """Every backbone that the space may ask for."""
-    return next((list(p.values) for p in plan.space.parameters if p.name == "backbone"), [Recipe().backbone])
+def _values(plan: Plan, name: str) -> list[str]:
+    """Every value that the space may ask for of a parameter of words."""
+    return next((list(p.values) for p in plan.space.parameters if p.name == name), [getattr(Recipe(), name)])
 
 
 @contextmanager

@@ -1,128 +1,49 @@
-"""Worker groups: each one Ray Train run that stays up and trains one trial after the other.
+"""What a worker group does: it trains one trial after the other until the dispatcher says leave.
 
-Starting a Ray Train run takes 7 to 28 s, a trial on a cached trunk less than one; so a group is started once. Rank 0
-takes a trial from the dispatcher and shares it with its ranks; all train it; after each epoch rank 0 writes the
+Rank 0 takes a trial from the dispatcher and shares it with its ranks; all train it; after each epoch rank 0 writes the
 checkpoint, tells record and dispatcher, and shares the answer. Where nobody decides after each epoch, short epochs are
 told together. `ray.train.report` is not on this path: each call waits for a 2 s poll.
 
-Begin at `serve`, the loop of every rank; `Groups` starts and watches the runs from the driver.
+Begin at `serve`, the loop of every rank, which `ferray.search.groups` starts.
 """
 
 import dataclasses
 import logging
-import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import ray
 import torch
-from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
 
 from ferray.data.store import Store, open_store
 from ferray.errors import FerrayError
 from ferray.model.weights import Weights, load_weights
 from ferray.records import Run, State, TrialRecord
-from ferray.search.cluster import Share
-from ferray.search.dispatch import Answer, Hello, Job
+from ferray.search.dispatch import Answer, Hello, Job, Task
 from ferray.train.fit import fit
 from ferray.train.ranks import Ranks, current_ranks
 from ferray.train.settle import measure_precision
 
 log = logging.getLogger(__name__)
 
-MAX_RESTARTS = 20
-"""Restarts of one group in a search; a trial that keeps killing its group is given up long before."""
-
 TELL_EVERY_S = 0.25
 """Epochs that end sooner after the last word are told together, where no scheduler waits for each."""
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Task:
-    """What all groups of a search are told when they start; plain values, since it crosses processes."""
-
-    run_dir: Path
-    data_dir: Path
-    weights: str
-    cache: Path
-    cpus_per_worker: int
-    decides: bool
-    """Whether a scheduler wants to hear of every epoch before the next one begins."""
-
-
-class Groups:
-    """The worker groups of a search, seen from the driver.
+def serve(task: Task, group: str, dispatcher: Any) -> None:
+    """The loop of one rank: trial after trial until the dispatcher says leave.
 
     Args:
-        task: What they work on.
+        task: The search's.
+        group: Name of this rank's group.
         dispatcher: Handle of the dispatcher actor.
-        share: How many, each a Ray Train run of its own, and what their workers hold.
-        scratch: Folder for Ray Train's own files, removed by the caller.
     """
-
-    def __init__(self, task: Task, dispatcher: Any, *, share: Share, scratch: Path) -> None:
-        self.lost = ""
-        self._dispatcher = dispatcher
-        self._alive = share.num_groups
-        self._lock = threading.Lock()
-        resources = {"CPU": float(share.cpus_per_worker)}
-        if share.gpus_per_worker:
-            resources["GPU"] = share.gpus_per_worker
-        self._threads = []
-        for number in range(share.num_groups):
-            name = f"group-{number}"
-            trainer = TorchTrainer(
-                serve,
-                train_loop_config={"task": task, "group": name, "dispatcher": dispatcher},
-                torch_config=TorchConfig(backend="nccl" if share.gpus_per_worker >= 1 else "gloo"),
-                scaling_config=ScalingConfig(
-                    num_workers=share.workers, use_gpu=share.gpus_per_worker > 0, resources_per_worker=resources
-                ),
-                run_config=RunConfig(
-                    name=name,
-                    storage_path=str(scratch),
-                    failure_config=FailureConfig(max_failures=MAX_RESTARTS),
-                ),
-            )
-            thread = threading.Thread(target=self._watch, args=(name, trainer), name=name, daemon=True)
-            self._threads.append(thread)
-            thread.start()
-
-    def join(self, timeout_s: float) -> bool:
-        """Wait for all groups to end; False if some still run after `timeout_s` each."""
-        for thread in self._threads:
-            thread.join(timeout_s)
-        return not any(thread.is_alive() for thread in self._threads)
-
-    def _watch(self, name: str, trainer: TorchTrainer) -> None:
-        """Run one group to its end and tell the dispatcher, whatever the end."""
-        reason = ""
-        try:
-            trainer.fit()
-        except Exception as error:  # noqa: BLE001  any end of a group must reach those who wait for it
-            reason = f"{type(error).__name__}: {error}"
-            log.warning("%s: %s", name, reason)
-        with self._lock:
-            self._alive -= 1
-            last = self._alive == 0
-            self.lost = self.lost or reason
-        try:
-            ray.get(self._dispatcher.group_ended.remote(name, reason or "no worker group is left", last))
-        except Exception:  # noqa: BLE001  the search is over and the dispatcher gone with it
-            log.debug("%s ended after the dispatcher", name)
-
-
-def serve(config: dict[str, Any]) -> None:
-    """The loop of one rank: trial after trial until the dispatcher says leave."""
-    task: Task = config["task"]
     torch.set_num_threads(task.cpus_per_worker)
     ranks = current_ranks()
     device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
     store = open_store(task.data_dir)
     weights: dict[str, Weights] = {}
-    desk = _Desk(config["dispatcher"], config["group"], task) if ranks.rank == 0 else None
+    desk = _Desk(dispatcher, group, task) if ranks.rank == 0 else None
     if desk is not None:
         precision = measure_precision(device=device, cache=task.cache)
         desk.join(Hello(device=_device_name(device), precision=precision))

@@ -21,8 +21,9 @@ from ferray.model.classifier import FrozenPart, build_frozen
 from ferray.model.randomness import Purpose, make_seed
 from ferray.model.weights import Weights
 from ferray.recipe import Policy, Recipe
-from ferray.train.features import Features, View, make_view, open_or_compute
+from ferray.train.features import View, make_view, open_or_compute
 from ferray.train.pictures import make_ahead, read_pictures
+from ferray.train.viewcache import Features
 
 Rows = NDArray[np.int64]
 """Places of faces within their split, counted from 0."""
@@ -67,8 +68,7 @@ def open_inputs(
     def build() -> FrozenPart:
         return build_frozen(recipe, trunk_tensors(), device=device)
 
-    altered = recipe.augmentation != "none" and recipe.augmentation_strength > 0
-    if recipe.freeze == "trunk" or (recipe.freeze != "none" and not altered):
+    if recipe.freeze == "trunk" or (recipe.freeze != "none" and not recipe.alters_pictures):
         return CachedInputs(recipe, store, weights, build=build, device=device, cache=cache)
     return PictureInputs(recipe, store, build=build, device=device)
 
@@ -153,7 +153,7 @@ class PictureInputs:
 
     def open_epoch(self, epoch: int) -> None:
         """Remember the epoch: pictures are read while they are asked for."""
-        self._epoch = epoch
+        self._epoch = self._recipe.view_epoch(epoch)
 
     def train(self, batches: Sequence[Rows]) -> Generator[Tensor, None, None]:
         """Altered pictures of the training split, through the frozen layers."""

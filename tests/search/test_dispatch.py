@@ -184,6 +184,46 @@ def test_whoever_waits_hears_of_the_loss_of_the_last_group() -> None:
     play(story())
 
 
+def test_a_group_is_started_when_those_before_it_are_up_or_gone_and_not_after_the_search() -> None:
+    async def story() -> None:
+        desk = Dispatcher(decides=False)
+        assert await desk.groups_seen(0)
+        second, third = (asyncio.create_task(desk.groups_seen(number)) for number in (1, 2))
+        assert not await settled(second)
+        await desk.join("first", HELLO)
+        assert await second
+        await desk.group_ended("second", "could not start", last=False)
+        assert await third
+        fourth = asyncio.create_task(desk.groups_seen(3))
+        assert not await settled(fourth)
+        await desk.close()
+        assert not await fourth
+
+    play(story())
+
+
+def test_utilization_is_the_share_of_the_time_with_a_trial(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(dispatch, "monotonic", lambda: now)
+
+    async def story() -> float | None:
+        nonlocal now
+        desk = Dispatcher(decides=False)
+        assert await desk.utilization() is None
+        incarnation = await desk.join("g", HELLO)
+        for trial_id, taken_at, left_at in (("a", 10, 13), ("b", 14, 20)):  # 9 of the 10 seconds from 10 to 20
+            await desk.open_trial(job(trial_id))
+            asked = asyncio.create_task(desk.epochs_after(trial_id, 0))
+            now = taken_at
+            await desk.take("g", incarnation)
+            now = left_at
+            await desk.leave_trial("g", incarnation, trial_id, "done", "", [row(1)])
+            await asked
+        return await desk.utilization()
+
+    assert play(story()) == 0.9
+
+
 def test_after_the_close_groups_leave_and_reports_are_interrupted() -> None:
     async def story() -> None:
         desk, incarnation, asked = await begin(decides=True)

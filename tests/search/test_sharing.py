@@ -2,13 +2,14 @@
 
 import dataclasses
 import threading
+from typing import Any
 
 import pytest
 
 from ferray.errors import SearchError
 from ferray.recipe import Recipe
 from ferray.records import METRIC_FIELDS, EpochResult, TrialRecord
-from ferray.search.cluster import Cluster, Share, share_out
+from ferray.search.cluster import MAX_CPU_GROUPS, Cluster, Share, share_out
 from ferray.search.live import LiveView
 from ferray.space import find_space, read_space
 
@@ -16,13 +17,24 @@ LAPTOP = Cluster(cpus=8, gpus=0, nodes=1, joined=False)
 SERVER = Cluster(cpus=32, gpus=4, nodes=1, joined=True)
 
 
-def share(cluster: Cluster, *, workers: int = 1, gpus: float | None = None, groups: int | None = None) -> Share:
-    return share_out(cluster, workers=workers, gpus_per_worker=gpus, num_groups=groups)
+def share(
+    cluster: Cluster, *, workers: int = 1, gpus: float | None = None, groups: int | None = None, **heads: Any
+) -> Share:
+    return share_out(cluster, workers=workers, gpus_per_worker=gpus, num_groups=groups, **heads)
 
 
 def test_without_gpus_one_group_has_all_cpus() -> None:
     assert share(LAPTOP) == Share(num_groups=1, workers=1, cpus_per_worker=8, gpus_per_worker=0)
     assert share(LAPTOP, workers=2) == Share(num_groups=1, workers=2, cpus_per_worker=4, gpus_per_worker=0)
+
+
+def test_heads_are_trained_by_one_group_a_core_where_nothing_else_is_asked_for() -> None:
+    assert share(LAPTOP, heads_only=True) == Share(num_groups=8, workers=1, cpus_per_worker=1, gpus_per_worker=0)
+    assert share(LAPTOP, heads_only=True, workers=3).num_groups == 2
+    assert share(LAPTOP, heads_only=True, num_points=3) == Share(3, workers=1, cpus_per_worker=2, gpus_per_worker=0)
+    assert share(LAPTOP, heads_only=True, groups=1).num_groups == 1
+    assert share(SERVER, heads_only=True, gpus=0).num_groups == MAX_CPU_GROUPS
+    assert share(SERVER, heads_only=True).num_groups == 4
 
 
 def test_with_gpus_there_are_as_many_groups_as_fit() -> None:

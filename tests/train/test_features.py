@@ -1,9 +1,7 @@
-"""The cached trunk: named by all that decides its numbers, whole or not there, computed by one."""
+"""The cached trunk: named by all that decides its numbers, computed once, the same with a cache and without."""
 
 import dataclasses
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +10,11 @@ import pytest
 import torch
 from train_fixtures import SmallStore, small_recipe, small_weights
 
-from ferray.errors import StorageError
+from ferray.errors import WeightsError
 from ferray.model.classifier import FrozenPart, build_frozen
 from ferray.model.weights import Weights, load_weights
-from ferray.train import features as module
-from ferray.train.features import Features, View, make_view, open_or_compute
+from ferray.train.features import View, make_view, open_or_compute
+from ferray.train.viewcache import Features
 
 ALTERED = small_recipe(augmentation="standard")
 
@@ -37,24 +35,6 @@ class Trunk:
     def __call__(self) -> FrozenPart:
         self.built += 1
         return build_frozen(small_recipe(), self.weights.tensors)
-
-
-class TornTrunk(torch.nn.Module):
-    """Stops like a process that is killed after the first micro-batch."""
-
-    mean = torch.zeros(1)
-
-    def __init__(self, whole: FrozenPart) -> None:
-        super().__init__()
-        self.whole = whole
-        self.calls = 0
-
-    def forward(self, faces: torch.Tensor) -> torch.Tensor:
-        self.calls += 1
-        if self.calls == 2:
-            raise KeyboardInterrupt
-        result: torch.Tensor = self.whole(faces)
-        return result
 
 
 def view_of(store: SmallStore, weights: Weights, **changes: Any) -> View:
@@ -156,6 +136,15 @@ def test_altered_pictures_have_a_view_an_epoch_a_seed_a_policy_and_a_strength(
     assert view_of(store, weights, recipe=ALTERED, epoch=2) != some
 
 
+def test_altered_copies_that_are_used_in_turn_come_back(store: SmallStore, weights: Weights) -> None:
+    recipe = dataclasses.replace(ALTERED, augmentation_views=3)
+    views = [view_of(store, weights, recipe=recipe, epoch=epoch) for epoch in range(1, 8)]
+
+    assert views[3:6] == views[:3]
+    assert views[6] == views[0]
+    assert views[:3] == [view_of(store, weights, recipe=ALTERED, epoch=epoch) for epoch in (1, 2, 3)]
+
+
 def test_strength_0_shares_the_view_of_no_augmentation(store: SmallStore, weights: Weights) -> None:
     recipe = dataclasses.replace(ALTERED, augmentation_strength=0.0)
 
@@ -174,73 +163,29 @@ def test_random_weights_have_a_view_a_seed(store: SmallStore, weights: Weights) 
     assert len(names) == 2
 
 
-def test_a_view_that_was_cut_off_is_not_read_and_leaves_nothing(
+def test_where_there_is_no_room_the_same_numbers_are_computed_for_the_run_alone(
+    store: SmallStore,
+    weights: Weights,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    kept = compute(store, weights, tmp_path / "a", Trunk(weights)).tobytes()
+    monkeypatch.setenv("FERRAY_CACHE_GB", "0")
+
+    assert compute(store, weights, tmp_path / "b", Trunk(weights)).tobytes() == kept
+    assert "no room for a view" in caplog.text
+    assert not list(tmp_path.glob("b/views/*/features.npy"))
+
+
+def test_a_trunk_whose_output_does_not_fit_is_named_and_nothing_of_it_is_kept(
     store: SmallStore, weights: Weights, tmp_path: Path
 ) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        compute(store, weights, tmp_path, lambda: TornTrunk(Trunk(weights)()))
-    assert [path.suffix for path in (tmp_path / "views").iterdir()] == [".lock"]
+    wild = dataclasses.replace(weights, tensors={name: 1e6 * tensor for name, tensor in weights.tensors.items()})
+    with pytest.raises(WeightsError, match="does not fit float16"):
+        compute(store, weights, tmp_path, Trunk(wild))
 
-    again = compute(store, weights, tmp_path, Trunk(weights))
-    assert again.tobytes() == compute(store, weights, None, Trunk(weights)).tobytes()
-
-
-def test_what_a_killed_process_left_is_removed_by_the_next(store: SmallStore, weights: Weights, tmp_path: Path) -> None:
-    name = view_of(store, weights, recipe=ALTERED).view_id
-    left = tmp_path / "views" / f".{name}.abc"
-    left.mkdir(parents=True)
-    (left / "features.npy").write_bytes(b"half of it")
-    compute(store, weights, tmp_path, Trunk(weights))
-
-    assert sorted(path.name for path in (tmp_path / "views").iterdir()) == sorted([name, f"{name}.lock"])
-
-
-def shorten(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[:-2])
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [shorten, Path.unlink, lambda file: file.write_bytes(b""), lambda file: np.save(file, np.zeros((40, 16, 1, 1)))],
-)
-def test_a_damaged_view_is_computed_again(
-    damage: Callable[[Path], Any], store: SmallStore, weights: Weights, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    whole = np.array(compute(store, weights, tmp_path, Trunk(weights)))
-    (file,) = tmp_path.rglob("features.npy")
-    damage(file)
-
-    np.testing.assert_array_equal(compute(store, weights, tmp_path, Trunk(weights)), whole)
-    assert "is damaged: the view is computed again" in caplog.text
-
-
-def test_of_two_that_need_a_view_one_computes_it(store: SmallStore, weights: Weights, tmp_path: Path) -> None:
-    begun, go_on = threading.Event(), threading.Event()
-    slow, quick = Trunk(weights), Trunk(weights)
-
-    def build() -> FrozenPart:
-        begun.set()
-        assert go_on.wait(timeout=30)
-        return slow()
-
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        first = pool.submit(compute, store, weights, tmp_path, build)
-        assert begun.wait(timeout=30)
-        second = pool.submit(compute, store, weights, tmp_path, quick)
-        go_on.set()
-        np.testing.assert_array_equal(first.result(timeout=60), second.result(timeout=60))
-
-    assert (slow.built, quick.built) == (1, 0)
-
-
-def test_a_full_disk_is_told_and_leaves_nothing(
-    store: SmallStore, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(module, "_write_array", fail)
-    with pytest.raises(StorageError, match="No space left on device") as caught:
-        compute(store, weights, tmp_path, Trunk(weights))
-    assert "FERRAY_CACHE" in str(caught.value)
-    assert [path.suffix for path in (tmp_path / "views").iterdir()] == [".lock"]
+    assert (
+        compute(store, weights, tmp_path, Trunk(weights)).tobytes()
+        == compute(store, weights, None, Trunk(weights)).tobytes()
+    )

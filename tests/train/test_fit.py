@@ -83,6 +83,7 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # setting: what b
     "dropout": ({}, {"dropout": 0.0}),
     "augmentation": ({}, {"augmentation": "standard"}),
     "augmentation_strength": ({"augmentation": "standard"}, {"augmentation_strength": 1.5}),
+    "augmentation_views": ({"augmentation": "standard"}, {"augmentation_views": 1}),
     "label_smoothing": ({}, {"label_smoothing": 0.2}),
     "optimizer": ({}, {"optimizer": "sgd"}),
     "learning_rate": ({}, {"learning_rate": 0.002}),
