@@ -146,8 +146,8 @@ def share_out(
     return Share(num_groups, workers, cpus_per_worker=cluster.cpus // total, gpus_per_worker=gpus)
 
 
-def start_dispatcher(name: str, *, decides: bool) -> Any:
-    """The dispatcher as a Ray actor on the head node, without a share of its CPUs."""
+def start_dispatcher(name: str, *, decides: bool, proxies: int) -> Any:
+    """The dispatcher as a Ray actor on the head node, without a share of its CPUs; arguments as `Dispatcher`."""
     import ray
 
     from ferray.search.dispatch import Dispatcher
@@ -155,4 +155,4 @@ def start_dispatcher(name: str, *, decides: bool) -> Any:
 
     resources = {"node:__internal_head__": 1e-4}
     options = ray.remote(Dispatcher).options(name=name, namespace=NAMESPACE, num_cpus=0, resources=resources)
-    return options.remote(decides)
+    return options.remote(decides, proxies)

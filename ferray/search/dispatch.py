@@ -100,10 +100,14 @@ class Dispatcher:
 
     Args:
         decides: Whether a scheduler may stop trials early, so that groups must wait for its word after each epoch.
+        proxies: How many Tune is to have. No trial gets an answer before all have come up, or no more trials will:
+            Tune gives the process of a trial that ends to the one that waits for its own, which it then drops. Where
+            trials are shorter than a process's start it would start one for every trial and never have two.
     """
 
-    def __init__(self, decides: bool) -> None:
+    def __init__(self, decides: bool, proxies: int = 0) -> None:
         self._decides = decides
+        self._proxies_to_come = proxies
         self._trials: dict[str, _Trial] = {}
         self._queue: deque[str] = deque()
         self._changed = asyncio.Event()
@@ -127,23 +131,35 @@ class Dispatcher:
             self._trials[job.trial_id] = trial
         trial.askers += 1
 
-    async def epochs_after(self, trial_id: str, epoch: int) -> Outcome:
+    async def epochs_after(self, trial_id: str, epoch: int, *, begins: bool = False) -> Outcome:
         """The epochs of a trial beyond one, trained if they are not on record, and the trial's state after them.
 
         Where a scheduler decides it is one epoch at most; where none is left to come, the state says how it ended.
+
+        Args:
+            trial_id: Opened before.
+            epoch: The last one that the proxy has heard of.
+            begins: Whether the proxy asks for this trial for the first time.
         """
         trial = self._trials[trial_id]
+        self._proxies_to_come -= begins
         trial.wanted = max(trial.wanted, epoch + 1)
         if len(trial.rows) <= epoch and trial.state == "queued" and trial_id not in self._queue:
             self._queue.append(trial_id)
         self._change()
         await self._until(lambda: len(trial.rows) > epoch or trial.state in ENDED or self._over)
+        await self._until(lambda: self._proxies_to_come <= 0 or self._over)
         rows = tuple(trial.rows[epoch : epoch + 1] if self._decides else trial.rows[epoch:])
         if trial.state in ENDED and epoch + len(rows) == len(trial.rows):
             return Outcome(rows=rows, state=trial.state, reason=trial.reason)
         if rows:
             return Outcome(rows=rows, state="running")
         return Outcome(rows=(), state="interrupted", reason=self._lost or "the search was interrupted")
+
+    async def all_opened(self) -> None:
+        """No trial will be opened any more."""
+        self._proxies_to_come = 0
+        self._change()
 
     async def close_trial(self, trial_id: str) -> None:
         """A trial that was opened is let go: it has ended, or the scheduler stopped it."""

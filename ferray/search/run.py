@@ -108,7 +108,8 @@ def _train_what_is_missing(
         _say(f"{share}; starting takes some seconds")
         dispatcher_name = f"dispatcher-{search['id']}"
         decides = plan.space.early_terminate is not None
-        dispatcher = clusters.start_dispatcher(dispatcher_name, decides=decides)
+        proxies = share.num_groups + (plan.space.method != "bayes")  # one more trial waits, unless it costs knowledge
+        dispatcher = clusters.start_dispatcher(dispatcher_name, decides=decides, proxies=proxies)
         task = Task(
             run_dir=plan.run.folder,
             data_dir=store.folder,
@@ -136,7 +137,7 @@ def _train_what_is_missing(
                 decisions,
                 make_job=lambda suggestion: _make_job(plan, search, store, suggestion),
                 dispatcher_name=dispatcher_name,
-                concurrent=share.num_groups + (plan.space.method != "bayes"),
+                concurrent=proxies,
                 stop=stop,
                 observers=[live, tracker],
                 scratch=Path(scratch),

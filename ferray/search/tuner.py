@@ -93,6 +93,7 @@ class Proxy(tune.Trainable):  # type: ignore[misc]  # ray has no complete annota
         self._number: int = config["number"]
         self._trial_id: str = config["trial_id"]
         self._epoch: int = config["after"]
+        self._begins = True
         self._dispatcher = ray.get_actor(config["dispatcher"], namespace=NAMESPACE)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -102,7 +103,10 @@ class Proxy(tune.Trainable):  # type: ignore[misc]  # ray has no complete annota
 
     def step(self) -> dict[str, Any]:
         """The next epochs, and how the trial ended if they were the last."""
-        outcome: Outcome = ray.get(self._dispatcher.epochs_after.remote(self._trial_id, self._epoch))
+        outcome: Outcome = ray.get(
+            self._dispatcher.epochs_after.remote(self._trial_id, self._epoch, begins=self._begins)
+        )
+        self._begins = False
         self._epoch += len(outcome.rows)
         return {
             "number": self._number,
@@ -143,6 +147,7 @@ class _Desk:
             return None
         suggestion = self.decisions.suggest()
         if isinstance(suggestion, str):
+            self._dispatcher.all_opened.remote()
             return str(Searcher.FINISHED)
         job = self._make_job(suggestion)
         ray.get(self._dispatcher.open_trial.remote(job))

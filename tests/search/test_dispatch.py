@@ -224,6 +224,27 @@ def test_utilization_is_the_share_of_the_time_with_a_trial(monkeypatch: pytest.M
     assert play(story()) == 0.9
 
 
+def test_no_trial_ends_before_every_proxy_is_up_or_no_more_are_needed() -> None:
+    async def story() -> None:
+        desk = Dispatcher(decides=False, proxies=2)
+        for trial_id in ("a", "b"):
+            await desk.open_trial(job(trial_id, epochs=(row(1),), state="done"))
+        first = asyncio.create_task(desk.epochs_after("a", 0, begins=True))
+        again = asyncio.create_task(desk.epochs_after("a", 0))
+        assert not await settled(first)
+        await desk.epochs_after("b", 0, begins=True)
+        assert (await first).state == (await again).state == "done"
+
+        alone = Dispatcher(decides=False, proxies=2)
+        await alone.open_trial(job(epochs=(row(1),), state="done"))
+        asked = asyncio.create_task(alone.epochs_after("a", 0, begins=True))
+        assert not await settled(asked)
+        await alone.all_opened()
+        assert (await asked).state == "done"
+
+    play(story())
+
+
 def test_after_the_close_groups_leave_and_reports_are_interrupted() -> None:
     async def story() -> None:
         desk, incarnation, asked = await begin(decides=True)

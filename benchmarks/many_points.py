@@ -1,0 +1,148 @@
+"""What a point costs a search that trains nothing: Tune's loop, decisions, journal, dispatcher, proxies.
+
+A search of many points is run without worker groups: an actor takes each trial and reports its one epoch at once.
+Then the journal is replayed, as `--resume` would. Printed are milliseconds a point by fifths of the search, the most
+memory that this process, the driver, had so far, and the seconds of the replay.
+
+    python benchmarks/many_points.py [--points 10000]
+"""
+
+# ruff: noqa: E402  Ray reads its environment when it is imported
+
+import argparse
+import resource
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ferray.search.cluster import connect, set_environment
+
+set_environment(None)
+
+import ray
+
+from ferray import recipe as recipes
+from ferray import space as spaces
+from ferray.recipe import Recipe
+from ferray.records import METRIC_FIELDS, EpochResult, Run, TrialRecord
+from ferray.search.cluster import start_dispatcher
+from ferray.search.decide import Decisions, Suggestion
+from ferray.search.dispatch import Hello, Job
+from ferray.search.tuner import tune_until_done
+
+ROW = EpochResult(epoch=1, **dict.fromkeys(METRIC_FIELDS, 0.5))
+
+
+def main() -> None:
+    """Search and replay, print a line each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--points", type=int, default=10_000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name, connect(None):
+        run = Run(Path(name) / "run")
+        space = spaces.read_space(write_space(Path(name) / "many.yaml"))
+        clock = Clock(options.points)
+        dispatcher = start_dispatcher("dispatcher", decides=False, proxies=2)
+        worker = Worker.options(num_cpus=0).remote(dispatcher)
+        serving = worker.serve.remote()
+        tune_until_done(
+            open_decisions(space, run, options.points),
+            make_job=make_job,
+            dispatcher_name="dispatcher",
+            concurrent=2,
+            stop=threading.Event(),
+            observers=[clock],
+            scratch=Path(name) / "scratch",
+        )
+        ray.get(dispatcher.close.remote())
+        ray.get(serving)
+        for line in clock.lines():
+            print(line)
+        begun = time.perf_counter()
+        decisions = open_decisions(space, run, options.points)
+        print(f"replay of {decisions.num_ended:,} points: {time.perf_counter() - begun:.2f} s")
+        size = (run.folder / "journal.jsonl").stat().st_size
+        print(f"journal: {size / options.points:.0f} bytes a point")
+
+
+class Clock:
+    """An observer that notes time and memory at each fifth of the search."""
+
+    def __init__(self, points: int) -> None:
+        self._ended = 0
+        self._fifth = points // 5
+        self._marks: list[tuple[float, float]] = []
+
+    def trial_started(self, record: TrialRecord) -> None:
+        """The first one starts the clock."""
+        if not self._marks:
+            self._mark()
+
+    def epoch(self, trial_id: str, row: EpochResult) -> None:
+        """Of no interest."""
+
+    def trial_ended(self, record: TrialRecord) -> None:
+        """Every fifth of the points is a mark."""
+        self._ended += 1
+        if self._ended % self._fifth == 0:
+            self._mark()
+
+    def lines(self) -> Iterator[str]:
+        """What was noted, a line a fifth."""
+        for fifth, ((then, _), (now, memory)) in enumerate(zip(self._marks, self._marks[1:], strict=False), start=1):
+            cost = 1000 * (now - then) / self._fifth
+            yield f"fifth {fifth} of {self._ended:,} points: {cost:.1f} ms a point, driver {memory:.0f} MB"
+
+    def _mark(self) -> None:
+        self._marks.append((time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3))
+
+
+@ray.remote
+class Worker:
+    """A worker group that has nothing to do."""
+
+    def __init__(self, dispatcher: Any) -> None:
+        self._dispatcher = dispatcher
+
+    def serve(self) -> None:
+        """Report one epoch of each trial, until told to leave."""
+        incarnation = ray.get(self._dispatcher.join.remote("g", Hello(device="none", precision="float32")))
+        while (job := ray.get(self._dispatcher.take.remote("g", incarnation))) != "leave":
+            if isinstance(job, Job):
+                ray.get(self._dispatcher.leave_trial.remote("g", incarnation, job.trial_id, "done", "", [ROW]))
+
+
+def write_space(file: Path) -> Path:
+    """Random learning rates without end."""
+    file.write_text(
+        "method: random\nmetric: {name: val_accuracy, goal: maximize}\nparameters:\n"
+        "  learning_rate: {distribution: log_uniform_values, min: 1.0e-5, max: 1.0e-1}\n"
+        "  epochs: {value: 1}\n"
+    )
+    return file
+
+
+def settled(point: dict[str, Any]) -> Recipe:
+    """The recipe of a point."""
+    return Recipe(weights="none", precision="float32", image_size=32, epochs=1, learning_rate=point["learning_rate"])
+
+
+def open_decisions(space: spaces.Space, run: Run, points: int) -> Decisions:
+    """As a search opens them, with what is on record."""
+
+    def identify(point: dict[str, Any]) -> str:
+        return recipes.trial_id(settled(point), data_fingerprint="none", weights_fingerprint="none")
+
+    return Decisions(space, run.journal(), identify=identify, seed=0, max_trials=points)
+
+
+def make_job(suggestion: Suggestion) -> Job:
+    """A suggestion as the worker wants it."""
+    return Job(trial_id=suggestion.trial_id, number=suggestion.number, recipe=settled(suggestion.point))
+
+
+if __name__ == "__main__":
+    main()
