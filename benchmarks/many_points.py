@@ -45,7 +45,7 @@ def main() -> None:
         run = Run(Path(name) / "run")
         space = spaces.read_space(write_space(Path(name) / "many.yaml"))
         clock = Clock(options.points)
-        dispatcher = start_dispatcher("dispatcher", decides=False, proxies=2)
+        dispatcher = start_dispatcher("dispatcher", decides=False)
         worker = Worker.options(num_cpus=0).remote(dispatcher)
         serving = worker.serve.remote()
         tune_until_done(

@@ -200,7 +200,7 @@ class Run:
 
 
 class Journal:
-    """An append-only file of JSON objects, one a line, flushed to the disk line by line.
+    """An append-only file of JSON objects, one a line, each in the file at once and mostly flushed to the disk.
 
     A line that was torn by a crash is the last one; it is cut off before the next append.
     """
@@ -216,8 +216,8 @@ class Journal:
         """
         return [event for _, event in self._whole_lines()]
 
-    def append(self, event: dict[str, Any]) -> None:
-        """Add one line; it is on the disk when this returns."""
+    def append(self, event: dict[str, Any], *, durable: bool = True) -> None:
+        """Add one line; it is on the disk when this returns, or with the next durable one."""
         line = (json.dumps(event, separators=(",", ":"), allow_nan=False) + "\n").encode()
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)
@@ -226,7 +226,8 @@ class Journal:
                 try:
                     if file.write(line) != len(line):  # a full disk takes a part of the line without a complaint
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                    os.fsync(file.fileno())
+                    if durable:
+                        os.fsync(file.fileno())
                 except OSError:
                     file.truncate(size)
                     raise

@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from ferray.data.store import Store, StoreWriter, open_store
@@ -66,8 +67,8 @@ def prepare(
         data: A store.
         weights: A file, `imagenet` or `none`; whichever, all rungs get the tensors as a file.
         mode: Key of `MODES`.
-        num_train: First faces of the training split to keep.
-        num_validation: First faces of the validation split to keep.
+        num_train: Faces of the training split to keep.
+        num_validation: Faces of the validation split to keep.
         num_points: Most points that any rung is given.
         epochs: Of each point.
     """
@@ -94,14 +95,10 @@ def prepare(
 
 
 def cut_store(store: Store, folder: Path, *, num_train: int, num_validation: int) -> Store:
-    """The first faces of each split."""
+    """Faces of each split at equal distances, since a store may be ordered by class; all of them where it has fewer."""
     wanted = {"train": num_train, "validation": num_validation, "test": MAX_TEST_FACES}
-    counts = {split: sum(classes.values()) for split, classes in store.manifest.counts.items()}
-    parts = [store.rows(split) for split in wanted if counts[split]]
-    limits = [wanted[split] for split in wanted if counts[split]]
-    rows = np.concatenate(
-        [np.arange(part.start, min(part.stop, part.start + limit)) for part, limit in zip(parts, limits, strict=True)]
-    )
+    there = [split for split in wanted if sum(store.manifest.counts[split].values())]
+    rows = np.concatenate([spread(store.rows(split), wanted[split]) for split in there])
     with StoreWriter(folder, num_faces=len(rows), size_px=store.size_px) as writer:
         for place, row in enumerate(rows):
             writer.put(place, np.asarray(store.faces[row]))
@@ -117,6 +114,13 @@ def cut_store(store: Store, folder: Path, *, num_train: int, num_validation: int
             skipped={},
         )
     return open_store(folder)
+
+
+def spread(part: slice, limit: int) -> NDArray[np.int64]:
+    """So many rows of a slice, at equal distances."""
+    num_rows = part.stop - part.start
+    count = min(limit, num_rows)
+    return part.start + np.arange(count) * num_rows // count
 
 
 def write_pictures(store: Store, folder: Path) -> Path:

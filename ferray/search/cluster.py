@@ -55,6 +55,7 @@ def set_environment(address: str | None) -> None:
     """
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # else the end of a group shows after 2 s
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is the search's
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1e9")  # snapshots of all trials, which nobody reads
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the records are ours
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     if address is None:
@@ -146,8 +147,8 @@ def share_out(
     return Share(num_groups, workers, cpus_per_worker=cluster.cpus // total, gpus_per_worker=gpus)
 
 
-def start_dispatcher(name: str, *, decides: bool, proxies: int) -> Any:
-    """The dispatcher as a Ray actor on the head node, without a share of its CPUs; arguments as `Dispatcher`."""
+def start_dispatcher(name: str, *, decides: bool) -> Any:
+    """The dispatcher as a Ray actor on the head node, without a share of its CPUs."""
     import ray
 
     from ferray.search.dispatch import Dispatcher
@@ -155,4 +156,4 @@ def start_dispatcher(name: str, *, decides: bool, proxies: int) -> Any:
 
     resources = {"node:__internal_head__": 1e-4}
     options = ray.remote(Dispatcher).options(name=name, namespace=NAMESPACE, num_cpus=0, resources=resources)
-    return options.remote(decides, proxies)
+    return options.remote(decides)

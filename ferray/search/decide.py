@@ -60,6 +60,7 @@ class Decisions:
         self._journal = journal
         self._identify = identify
         self._known: dict[int, Suggestion] = {}
+        self._seen: set[str] = set()  # the trial ids of the known ones
         self._open: dict[int, int] = {}  # number -> epochs heard of
         self._unfinished: list[Suggestion] = []
         self._peeked: dict[str, Any] | None = None
@@ -98,7 +99,8 @@ class Decisions:
             return "none left"
         suggestion = Suggestion(number, self._identify(point), point)
         self._journal.append(
-            {"event": "suggest", "number": number, "trial_id": suggestion.trial_id, "point": suggestion.point}
+            {"event": "suggest", "number": number, "trial_id": suggestion.trial_id, "point": suggestion.point},
+            durable=self._searcher is not None,  # a draw that a power failure takes is drawn again, a learner's is not
         )
         self._note_suggestion(suggestion)
         return suggestion
@@ -144,11 +146,10 @@ class Decisions:
             if answer is None or answer == Searcher.FINISHED:
                 return None
             return {name: self._parameters[name].settle(value) for name, value in answer.items()}
-        seen = {suggestion.trial_id for suggestion in self._known.values()}
         for repeats, point in enumerate(self._draws):
-            if self._identify(point) not in seen:
+            if self._identify(point) not in self._seen:
                 return point
-            if repeats > MAX_REPEATS + len(seen):
+            if repeats > MAX_REPEATS + len(self._seen):
                 log.warning("no new point in %d draws: the space is exhausted", repeats)
                 return None
         return None
@@ -162,6 +163,7 @@ class Decisions:
 
     def _note_suggestion(self, suggestion: Suggestion) -> None:
         self._known[suggestion.number] = suggestion
+        self._seen.add(suggestion.trial_id)
         self._open[suggestion.number] = 0
         if self.scheduler is not None:
             self.scheduler.on_trial_add(None, _Name(str(suggestion.number)))

@@ -62,6 +62,8 @@ class Job:
     """Already on record."""
     state: State = "queued"
     reason: str = ""
+    goes_on_from: str = ""
+    """Id of a shorter trial whose checkpoints are its own first epochs; empty for none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,14 +102,11 @@ class Dispatcher:
 
     Args:
         decides: Whether a scheduler may stop trials early, so that groups must wait for its word after each epoch.
-        proxies: How many Tune is to have. No trial gets an answer before all have come up, or no more trials will:
-            Tune gives the process of a trial that ends to the one that waits for its own, which it then drops. Where
-            trials are shorter than a process's start it would start one for every trial and never have two.
     """
 
-    def __init__(self, decides: bool, proxies: int = 0) -> None:
+    def __init__(self, decides: bool) -> None:
         self._decides = decides
-        self._proxies_to_come = proxies
+        self._proxies_to_come = 0
         self._trials: dict[str, _Trial] = {}
         self._queue: deque[str] = deque()
         self._changed = asyncio.Event()
@@ -156,9 +155,13 @@ class Dispatcher:
             return Outcome(rows=rows, state="running")
         return Outcome(rows=(), state="interrupted", reason=self._lost or "the search was interrupted")
 
-    async def all_opened(self) -> None:
-        """No trial will be opened any more."""
-        self._proxies_to_come = 0
+    async def await_proxies(self, number: int) -> None:
+        """No trial gets an answer before so many proxies have begun one; 0 if no more will.
+
+        Tune gives the process of a trial that ends to the one that waits for its own, which it then drops. Where trials
+        are shorter than the start of a process, it would start one for every trial and never have two.
+        """
+        self._proxies_to_come = number
         self._change()
 
     async def close_trial(self, trial_id: str) -> None:
@@ -167,6 +170,7 @@ class Dispatcher:
         trial.askers -= 1
         if trial.askers == 0 and trial_id in self._queue:
             self._queue.remove(trial_id)
+        self._forget(trial)
         self._change()
 
     async def greetings(self, num_groups: int) -> list[Hello]:
@@ -241,8 +245,8 @@ class Dispatcher:
         Returns:
             Whether to go on; `fenced` if the trial has been given to somebody else.
         """
-        trial, holder = self._trials[trial_id], (group, incarnation)
-        if trial.holder != holder:
+        trial, holder = self._trials.get(trial_id), (group, incarnation)
+        if trial is None or trial.holder != holder:
             return "fenced"
         self._add(trial, rows)
         self._notes[trial_id] = "training"
@@ -265,11 +269,12 @@ class Dispatcher:
         self, group: str, incarnation: int, trial_id: str, state: State, reason: str, rows: Sequence[EpochResult]
     ) -> None:
         """The group has recorded the trial's end, and the epochs that it did not report yet, and is free."""
-        trial = self._trials[trial_id]
-        if trial.holder == (group, incarnation):
+        trial = self._trials.get(trial_id)
+        if trial is not None and trial.holder == (group, incarnation):
             self._add(trial, rows)
             self._count_time(group, trial)
             self._let_go(trial, state, reason)
+            self._forget(trial)
             self._change()
 
     # Below: the same few steps, named.
@@ -294,9 +299,14 @@ class Dispatcher:
         trial.state, trial.reason, trial.holder = state, reason, None
         self._notes.pop(trial.job.trial_id, None)
 
+    def _forget(self, trial: _Trial) -> None:
+        """Drop a trial that nobody asks for or holds: whoever opens it again brings what is on record."""
+        if trial.askers == 0 and trial.holder is None:
+            del self._trials[trial.job.trial_id]
+
     def _release(self, holder: tuple[str, int]) -> None:
         """Take a dead group's trial from it and put it at the queue's head, unless it has killed too many."""
-        for trial_id, trial in self._trials.items():
+        for trial_id, trial in list(self._trials.items()):
             if trial.holder != holder:
                 continue
             trial.deaths += 1
@@ -306,6 +316,7 @@ class Dispatcher:
                 self._let_go(trial, "queued", "")
                 if trial.askers:
                     self._queue.appendleft(trial_id)
+            self._forget(trial)
 
     async def _until(self, ready: Callable[[], bool]) -> None:
         """Wait until something is so; asked again after every change."""

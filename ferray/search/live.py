@@ -37,7 +37,8 @@ class LiveView:
         self._total = total
         self._ask_notes = notes
         self._notes: dict[str, str] = {}
-        self._records: dict[int, TrialRecord] = {}
+        self._running: dict[int, TrialRecord] = {}
+        self._best: list[TrialRecord] = []  # of those that ended, no more than the table has rows
         self._ended = self._ended_before = ended
         self._new_epochs = 0
         self._began = time.monotonic()
@@ -64,21 +65,22 @@ class LiveView:
     def trial_started(self, record: TrialRecord) -> None:
         """A trial is to be trained next."""
         with self._lock:
-            self._records[record.number] = record
+            self._running[record.number] = record
 
     def epoch(self, trial_id: str, row: EpochResult) -> None:
         """A trial has come one epoch further."""
         with self._lock:
             self._new_epochs += 1
-            for number, record in self._records.items():
+            for number, record in self._running.items():
                 if record.trial_id == trial_id and len(record.epochs) + 1 == row.epoch:
                     epochs = (*record.epochs, row)
-                    self._records[number] = replace(record, epochs=epochs)
+                    self._running[number] = replace(record, epochs=epochs)
 
     def trial_ended(self, record: TrialRecord) -> None:
         """A trial is done, stopped or failed."""
         with self._lock:
-            self._records[record.number] = record
+            self._running.pop(record.number, None)
+            self._best = sorted([*self._best, record], key=_worst_last)[:MAX_ROWS]
             self._ended += 1
         if self._live is None:
             self._line(f"{self._progress()}: {self._words(record)}")
@@ -117,7 +119,7 @@ class LiveView:
 
     def _long_work(self) -> list[str]:
         """What groups are at that is not training."""
-        numbers = {record.trial_id: number for number, record in self._records.items()}
+        numbers = {record.trial_id: number for number, record in self._running.items()}
         return [
             f"trial {numbers.get(trial, trial)}: {note}" for trial, note in self._notes.items() if note != "training"
         ]
@@ -129,16 +131,15 @@ class LiveView:
     def _table(self) -> Table:
         """Running trials first, then the best of those that ended."""
         with self._lock:
-            records = list(self._records.values())
-        running = [record for record in records if record.state == "running"]
-        ended = sorted((record for record in records if record.state != "running"), key=_worst_last)
+            records = [*self._running.values(), *self._best]
+            total = len(self._running) + self._ended - self._ended_before
         table = Table(caption="\n".join([self._caption(), *self._long_work()]), caption_justify="left", pad_edge=False)
         for name in ("trial", "state", *self._searched, "epoch", self._metric, "faces/s", "left"):
             table.add_column(name, justify="left" if name == "state" else "right", no_wrap=name in ("trial", "state"))
-        for record in (running + ended)[:MAX_ROWS]:
+        for record in records[:MAX_ROWS]:
             table.add_row(*self._cells(record), style=None if record.state == "running" else "dim")
-        if len(records) > MAX_ROWS:
-            table.add_row("...", Text(f"{len(records) - MAX_ROWS} more"))
+        if total > MAX_ROWS:
+            table.add_row("...", Text(f"{total - MAX_ROWS} more"))
         return table
 
     def _cells(self, record: TrialRecord) -> list[str]:

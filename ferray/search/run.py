@@ -35,6 +35,7 @@ from ferray.search.dispatch import Hello, Job, Task
 from ferray.search.groups import Groups
 from ferray.search.live import LiveView
 from ferray.search.plan import DEMO_COMMAND, Plan
+from ferray.search.prefix import Prefixes
 from ferray.search.select import Best, select_best, short_path, write_tables
 from ferray.search.tuner import tune_until_done
 from ferray.tracking.wandb import Tracker, choose_mode
@@ -108,8 +109,7 @@ def _train_what_is_missing(
         _say(f"{share}; starting takes some seconds")
         dispatcher_name = f"dispatcher-{search['id']}"
         decides = plan.space.early_terminate is not None
-        proxies = share.num_groups + (plan.space.method != "bayes")  # one more trial waits, unless it costs knowledge
-        dispatcher = clusters.start_dispatcher(dispatcher_name, decides=decides, proxies=proxies)
+        dispatcher = clusters.start_dispatcher(dispatcher_name, decides=decides)
         task = Task(
             run_dir=plan.run.folder,
             data_dir=store.folder,
@@ -126,6 +126,7 @@ def _train_what_is_missing(
             return False
         _record_hellos(plan, search, share, hellos, groups)
         decisions = _decisions(plan, search, store, weights)
+        prefixes = Prefixes(plan.run)
         view = LiveView(
             plan.space,
             total=plan.num_points,
@@ -135,11 +136,12 @@ def _train_what_is_missing(
         with view as live:
             tune_until_done(
                 decisions,
-                make_job=lambda suggestion: _make_job(plan, search, store, suggestion),
+                make_job=lambda suggestion: _make_job(plan, search, store, suggestion, prefixes),
                 dispatcher_name=dispatcher_name,
-                concurrent=proxies,
+                # One more waits for the next free group, unless that costs a searcher knowledge.
+                concurrent=share.num_groups + (plan.space.method != "bayes"),
                 stop=stop,
-                observers=[live, tracker],
+                observers=[live, tracker, prefixes],
                 scratch=Path(scratch),
             )
             if stop.is_set():
@@ -166,13 +168,15 @@ def _decisions(plan: Plan, search: dict[str, Any], store: Store, weights: dict[s
     return Decisions(plan.space, plan.run.journal(), identify=identify, seed=plan.seed, max_trials=plan.num_points)
 
 
-def _make_job(plan: Plan, search: dict[str, Any], store: Store, suggestion: Suggestion) -> Job:
+def _make_job(plan: Plan, search: dict[str, Any], store: Store, suggestion: Suggestion, prefixes: Prefixes) -> Job:
     """A suggestion with what is on record of it."""
     record = plan.run.read_trial(suggestion.trial_id)
+    recipe = _settled(plan, search, store, suggestion.point)
     return Job(
         trial_id=suggestion.trial_id,
         number=suggestion.number if record is None else record.number,
-        recipe=_settled(plan, search, store, suggestion.point),
+        recipe=recipe,
+        goes_on_from=prefixes.longest(recipe),
         epochs=() if record is None else record.epochs,
         state="queued" if record is None else record.state,
         reason="" if record is None else record.reason,

@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 NAMESPACE = "ferray"
 
+ROUND = 2000
+"""Points of one run of Tune, which keeps every trial for its whole run, 36 kB each, and looks through them at times."""
+
 
 class Observer(Protocol):
     """Whoever wants to hear how the search goes: the live table, W&B."""
@@ -64,6 +67,13 @@ def tune_until_done(
         scratch: Folder for Tune's own files, which nobody reads.
     """
     desk = _Desk(decisions, make_job, dispatcher_name, concurrent, stop, observers)
+    while not desk.none_left and not stop.is_set():
+        desk.begin_round()
+        _tune(desk, concurrent, scratch / f"round-{desk.num_rounds}")
+
+
+def _tune(desk: "_Desk", concurrent: int, scratch: Path) -> None:
+    """One run of Tune, with some of the points."""
     resources = {"cpu": 0, "node:__internal_head__": 1e-4}  # a fraction of a CPU would wait for ever for a full one
     tuner = tune.Tuner(
         tune.with_resources(Proxy, resources),
@@ -77,7 +87,7 @@ def tune_until_done(
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(scratch),
-            stop=_Stop(stop),
+            stop=_Stop(desk.stop),
             verbose=0,
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
         ),
@@ -137,18 +147,29 @@ class _Desk:
         self._concurrent = concurrent
         self._observers = observers
         self._records: dict[int, TrialRecord] = {}
+        self._left_in_round = 0
+        self.num_rounds = 0
+        self.none_left = False
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles all it is given; nothing is ever read back from there
 
+    def begin_round(self) -> None:
+        """Tune starts anew, with new proxies."""
+        self.num_rounds += 1
+        self._left_in_round = ROUND
+        ray.get(self._dispatcher.await_proxies.remote(self._concurrent))
+
     def suggest(self) -> dict[str, Any] | str | None:
-        """Configuration of the next proxy; None for not now, FINISHED for never."""
+        """Configuration of the next proxy; None for not now, FINISHED for never in this round."""
         if len(self._records) >= self._concurrent:
             return None
-        suggestion = self.decisions.suggest()
-        if isinstance(suggestion, str):
-            self._dispatcher.all_opened.remote()
+        suggestion = self.decisions.suggest() if self._left_in_round else None
+        if not isinstance(suggestion, Suggestion):
+            self.none_left = suggestion is not None
+            self._dispatcher.await_proxies.remote(0)
             return str(Searcher.FINISHED)
+        self._left_in_round -= 1
         job = self._make_job(suggestion)
         ray.get(self._dispatcher.open_trial.remote(job))
         heard = job.epochs[: suggestion.after]
@@ -235,6 +256,10 @@ class _Scheduler(FIFOScheduler):  # type: ignore[misc]
 
     def set_search_properties(self, metric: Any, mode: Any, **spec: Any) -> bool:
         return True
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """The one that waits; the inherited method looks through all trials of the run at every turn."""
+        return next((trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PENDING), None)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         return str(TrialScheduler.STOP if self._desk.hear(result) else TrialScheduler.CONTINUE)

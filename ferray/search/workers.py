@@ -16,10 +16,11 @@ import ray
 import torch
 
 from ferray.data.store import Store, open_store
-from ferray.errors import FerrayError
+from ferray.errors import CheckpointError, FerrayError
 from ferray.model.weights import Weights, load_weights
 from ferray.records import Run, State, TrialRecord
 from ferray.search.dispatch import Answer, Hello, Job, Task
+from ferray.train.checkpoint import LAST, adopt
 from ferray.train.fit import fit
 from ferray.train.ranks import Ranks, current_ranks
 from ferray.train.settle import measure_precision
@@ -66,6 +67,8 @@ def _train(
     known = desk.run.read_trial(job.trial_id) if desk is not None else None
     record = ranks.from_first(known) or TrialRecord(trial_id=job.trial_id, number=job.number, recipe=job.recipe)
     record = dataclasses.replace(record, state="running", reason="", device=_device_name(device))
+    if desk is not None and job.goes_on_from and not record.epochs:
+        _go_on_from(job, desk.run)
     state: State = "done"
     reason = ""
     rows = fit(
@@ -104,6 +107,17 @@ def _train(
         rows.close()
     if desk is not None:
         desk.leave(dataclasses.replace(record, state=state, reason=reason))
+
+
+def _go_on_from(job: Job, run: Run) -> None:
+    """Take a shorter trial's checkpoints for the trial's own, unless it has some."""
+    folder, donor = run.trial_dir(job.trial_id), run.trial_dir(job.goes_on_from)
+    if (folder / LAST).exists():
+        return
+    try:
+        adopt(folder, identity=job.trial_id, donor=donor, donor_identity=job.goes_on_from)
+    except CheckpointError as error:
+        log.warning("trial %s begins at its first epoch: %s", job.trial_id, error)
 
 
 class _Desk:

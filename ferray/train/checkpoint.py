@@ -72,6 +72,32 @@ def save_epoch(
     storage.write_bytes(folder / LAST, save(_portable(state), metadata=_metadata(facts | {"epochs": epochs})))
 
 
+def adopt(folder: Path, *, identity: str, donor: Path, donor_identity: str) -> None:
+    """Begin a run where a shorter one, equal to it in all but the number of epochs, has ended.
+
+    Args:
+        folder: Of the new run's checkpoints.
+        identity: The new run's `recipe.trial_id`.
+        donor: Of the shorter run's checkpoints.
+        donor_identity: The shorter run's `recipe.trial_id`.
+
+    Raises:
+        CheckpointError: The shorter run's checkpoints are missing, broken, or of another run.
+        StorageError: The folder cannot be written.
+    """
+    for name in (BEST, LAST):
+        file = donor / name
+        try:
+            data = file.read_bytes()
+        except OSError as error:
+            raise CheckpointError(str(file), f"cannot be read: {error.strerror or error}", REMOVE_IT) from error
+        facts = _read_facts(data, where=str(file))
+        if facts["trial_id"] != donor_identity:
+            raise CheckpointError(str(file), f"of run {facts['trial_id']}, not of {donor_identity}", REMOVE_IT)
+        tensors = _load(data, where=str(file))
+        storage.write_bytes(folder / name, save(tensors, metadata=_metadata(facts | {"trial_id": identity})))
+
+
 def read_last(folder: Path) -> bytes | None:
     """The bytes of the last checkpoint, for `load_last`; None where there is none.
 

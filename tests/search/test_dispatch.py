@@ -226,7 +226,8 @@ def test_utilization_is_the_share_of_the_time_with_a_trial(monkeypatch: pytest.M
 
 def test_no_trial_ends_before_every_proxy_is_up_or_no_more_are_needed() -> None:
     async def story() -> None:
-        desk = Dispatcher(decides=False, proxies=2)
+        desk = Dispatcher(decides=False)
+        await desk.await_proxies(2)
         for trial_id in ("a", "b"):
             await desk.open_trial(job(trial_id, epochs=(row(1),), state="done"))
         first = asyncio.create_task(desk.epochs_after("a", 0, begins=True))
@@ -235,11 +236,12 @@ def test_no_trial_ends_before_every_proxy_is_up_or_no_more_are_needed() -> None:
         await desk.epochs_after("b", 0, begins=True)
         assert (await first).state == (await again).state == "done"
 
-        alone = Dispatcher(decides=False, proxies=2)
+        alone = Dispatcher(decides=False)
+        await alone.await_proxies(2)
         await alone.open_trial(job(epochs=(row(1),), state="done"))
         asked = asyncio.create_task(alone.epochs_after("a", 0, begins=True))
         assert not await settled(asked)
-        await alone.all_opened()
+        await alone.await_proxies(0)
         assert (await asked).state == "done"
 
     play(story())

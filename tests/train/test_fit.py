@@ -14,8 +14,9 @@ from train_fixtures import SmallStore, same_tensors, small_recipe, small_weights
 
 from ferray.errors import CheckpointError, TrainError, WeightsError
 from ferray.model.weights import Weights, load_weights
-from ferray.recipe import FIELD_NAMES, NO_WEIGHTS, Metric, Recipe
+from ferray.recipe import FIELD_NAMES, NO_WEIGHTS, Metric, Recipe, trial_id
 from ferray.records import EpochResult
+from ferray.train.checkpoint import adopt
 from ferray.train.fit import best_epoch, fit
 
 TIMES = {"images_per_s": 0.0, "seconds": 0.0}
@@ -57,6 +58,34 @@ def test_a_run_cut_off_after_an_epoch_and_run_again_ends_with_the_same_bits(
     assert begun + ended == whole
     for name in ("last.safetensors", "best.safetensors"):
         assert same_tensors(load_file(tmp_path / "cut" / name), load_file(tmp_path / "whole" / name))
+
+
+@pytest.mark.parametrize("settings", [{}, {"schedule": "step", "step_epochs": 1}, {"warmup_epochs": 1.5}])
+def test_a_longer_run_that_goes_on_from_a_shorter_one_ends_with_the_bits_of_one_from_the_start(
+    settings: dict[str, Any], store: SmallStore, weights: Weights, tmp_path: Path
+) -> None:
+    short, long = (small_recipe(epochs=epochs, **settings) for epochs in (2, 4))
+    prints = {"data_fingerprint": store.fingerprint, "weights_fingerprint": weights.fingerprint}
+    train(short, store, weights, checkpoints=tmp_path / "short")
+    adopt(
+        tmp_path / "long",
+        identity=trial_id(long, **prints),
+        donor=tmp_path / "short",
+        donor_identity=trial_id(short, **prints),
+    )
+    gone_on = train(long, store, weights, checkpoints=tmp_path / "long", recorded_epochs=0)
+
+    assert gone_on == train(long, store, weights, checkpoints=tmp_path / "whole")
+    for name in ("last.safetensors", "best.safetensors"):
+        assert same_tensors(load_file(tmp_path / "long" / name), load_file(tmp_path / "whole" / name))
+
+
+def test_the_checkpoint_of_another_run_is_not_gone_on_from(store: SmallStore, weights: Weights, tmp_path: Path) -> None:
+    train(small_recipe(), store, weights, checkpoints=tmp_path / "short")
+    with pytest.raises(CheckpointError, match="not of 000000000000"):
+        adopt(tmp_path / "long", identity="1" * 12, donor=tmp_path / "short", donor_identity="0" * 12)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        adopt(tmp_path / "long", identity="1" * 12, donor=tmp_path / "none", donor_identity="0" * 12)
 
 
 def test_two_equal_runs_are_equal_whatever_torchs_own_generator_and_leave_it_alone(
