@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
 from torchvision.models.vgg import make_layers
@@ -77,3 +78,28 @@ def small_recipe(**settings: Any) -> Recipe:
 def same_tensors(some: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> bool:
     """Whether two state dicts have the same names and the same bits."""
     return some.keys() == others.keys() and all(torch.equal(tensor, others[name]) for name, tensor in some.items())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Small tensors gain nothing from a second thread, and on a busy machine wait for it at every step."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def small_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both backbones with few channels, under their own names."""
+    for name in ("vgg16", "vgg16_bn"):
+        monkeypatch.setitem(BACKBONES, name, small_backbone(name))
+
+
+@pytest.fixture
+def weights(small_rows: None) -> Weights:
+    """Weights of the small trunk."""
+    return small_weights()
+
+
+@pytest.fixture
+def store() -> SmallStore:
+    """24 faces to train on, 12 to validate with, 32 pixels."""
+    return SmallStore()

@@ -62,8 +62,8 @@ class Job:
     """Already on record."""
     state: State = "queued"
     reason: str = ""
-    goes_on_from: str = ""
-    """Id of a shorter trial whose checkpoints are its own first epochs; empty for none."""
+    shorter: tuple[str, ...] = ()
+    """Ids of trials whose epochs, once they are done, are this one's first epochs; the longest first."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 Two points that differ only in the number of epochs share their first epochs, number by number, unless the learning
 rate of an epoch depends on how many there will be: a cosine falls to its end. So the longer one goes on from the
-checkpoint of the shorter one, if that is done when the longer one is asked for.
+checkpoint of the shorter one, if that is done when the longer one begins.
 
 Begin at `Prefixes`.
 """
@@ -18,44 +18,39 @@ log = logging.getLogger(__name__)
 
 
 class Prefixes:
-    """The trials of a search that are done, by all of their recipe but the epochs; an observer of the tuner.
+    """The trials of a search, by all of their recipe but the epochs; an observer of the tuner.
 
     Args:
         run: What is on record of it counts from the start.
     """
 
     def __init__(self, run: Run) -> None:
-        self._done: dict[str, dict[int, str]] = {}  # recipe without epochs -> epochs -> trial id
+        self._known: dict[str, dict[int, str]] = {}  # recipe without epochs -> epochs -> trial id
         for record in run.read_trials():
-            self.trial_ended(record)
+            self.trial_started(record)
 
     def trial_started(self, record: TrialRecord) -> None:
-        """Of no interest."""
+        """A trial that longer ones may go on from."""
+        self._known.setdefault(_but_epochs(record.recipe), {})[record.recipe.epochs] = record.trial_id
 
     def epoch(self, trial_id: str, row: EpochResult) -> None:
         """Of no interest."""
 
     def trial_ended(self, record: TrialRecord) -> None:
-        """A trial that is done may be gone on from."""
-        if record.state == "done":
-            self._done.setdefault(_but_epochs(record.recipe), {})[record.recipe.epochs] = record.trial_id
+        """Of no interest."""
 
-    def longest(self, recipe: Recipe) -> str:
-        """The trial that a recipe's run may go on from, the longest of several; empty if there is none.
+    def shorter(self, recipe: Recipe) -> tuple[str, ...]:
+        """The trials that a recipe's run may go on from, once they are done, the longest first.
 
         Args:
             recipe: Settled.
         """
-        shorter = {
-            epochs: trial for epochs, trial in self._done.get(_but_epochs(recipe), {}).items() if epochs < recipe.epochs
-        }
-        if not shorter:
-            return ""
-        trial_id = shorter[max(shorter)]
-        if recipe.schedule == "cosine":
-            log.info("trial %s is shorter, but on a cosine: its epochs are not those of a longer run", trial_id)
-            return ""
-        return trial_id
+        known = self._known.get(_but_epochs(recipe), {})
+        found = tuple(known[epochs] for epochs in sorted(known, reverse=True) if epochs < recipe.epochs)
+        if found and recipe.schedule == "cosine":
+            log.info("trial %s is shorter, but on a cosine: its epochs are not those of a longer run", found[0])
+            return ()
+        return found
 
 
 def _but_epochs(recipe: Recipe) -> str:

@@ -176,7 +176,7 @@ def _make_job(plan: Plan, search: dict[str, Any], store: Store, suggestion: Sugg
         trial_id=suggestion.trial_id,
         number=suggestion.number if record is None else record.number,
         recipe=recipe,
-        goes_on_from=prefixes.longest(recipe),
+        shorter=prefixes.shorter(recipe),
         epochs=() if record is None else record.epochs,
         state="queued" if record is None else record.state,
         reason="" if record is None else record.reason,

@@ -67,7 +67,7 @@ def _train(
     known = desk.run.read_trial(job.trial_id) if desk is not None else None
     record = ranks.from_first(known) or TrialRecord(trial_id=job.trial_id, number=job.number, recipe=job.recipe)
     record = dataclasses.replace(record, state="running", reason="", device=_device_name(device))
-    if desk is not None and job.goes_on_from and not record.epochs:
+    if desk is not None and not record.epochs:
         _go_on_from(job, desk.run)
     state: State = "done"
     reason = ""
@@ -110,14 +110,17 @@ def _train(
 
 
 def _go_on_from(job: Job, run: Run) -> None:
-    """Take a shorter trial's checkpoints for the trial's own, unless it has some."""
-    folder, donor = run.trial_dir(job.trial_id), run.trial_dir(job.goes_on_from)
-    if (folder / LAST).exists():
-        return
-    try:
-        adopt(folder, identity=job.trial_id, donor=donor, donor_identity=job.goes_on_from)
-    except CheckpointError as error:
-        log.warning("trial %s begins at its first epoch: %s", job.trial_id, error)
+    """Take the checkpoints of a shorter trial that is done for the trial's own, unless it has some."""
+    folder = run.trial_dir(job.trial_id)
+    for donor in () if (folder / LAST).exists() else job.shorter:
+        known = run.read_trial(donor)
+        if known is not None and known.state == "done":
+            try:
+                adopt(folder, identity=job.trial_id, donor=run.trial_dir(donor), donor_identity=donor)
+            except CheckpointError as error:
+                log.warning("trial %s does not go on from trial %s: %s", job.trial_id, donor, error)
+            else:
+                return
 
 
 class _Desk:

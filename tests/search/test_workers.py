@@ -1,0 +1,59 @@
+"""What a worker group does with a trial, without Ray."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from train_fixtures import SmallStore, small_recipe, small_weights
+
+from ferray.recipe import trial_id
+from ferray.records import Run, State, TrialRecord
+from ferray.search.dispatch import Job
+from ferray.search.workers import _go_on_from
+from ferray.train.checkpoint import BEST, LAST
+from ferray.train.fit import fit
+
+SHORT, LONG = small_recipe(epochs=1), small_recipe(epochs=2)
+
+
+def write_short_trial(run: Run, state: State) -> str:
+    """A trial of one epoch with its checkpoints, on record; returns its id."""
+    store, weights = SmallStore(), small_weights()
+    name = trial_id(SHORT, data_fingerprint=store.fingerprint, weights_fingerprint=weights.fingerprint)
+    rows = tuple(fit(SHORT, store, weights, checkpoints=run.trial_dir(name), cache=None))
+    run.write_trial(TrialRecord(trial_id=name, number=0, recipe=SHORT, state=state, epochs=rows))
+    return name
+
+
+@pytest.mark.parametrize("state,goes_on", [("done", True), ("running", False), ("failed", False)])
+def test_a_trial_goes_on_from_a_shorter_one_that_is_done(
+    state: State, goes_on: bool, small_rows: None, tmp_path: Path
+) -> None:
+    run = Run(tmp_path)
+    job = Job(trial_id="long", number=1, recipe=LONG, shorter=(write_short_trial(run, state),))
+    _go_on_from(job, run)
+
+    assert [(run.trial_dir("long") / name).exists() for name in (BEST, LAST)] == [goes_on] * 2
+
+
+def test_a_broken_checkpoint_of_a_shorter_trial_is_told_and_left_alone(
+    small_rows: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = Run(tmp_path)
+    short = write_short_trial(run, "done")
+    (run.trial_dir(short) / LAST).write_bytes(b"torn")
+    job = Job(trial_id="long", number=1, recipe=LONG, shorter=(short,))
+    _go_on_from(job, run)
+
+    assert "does not go on from trial" in caplog.text
+    assert not (run.trial_dir("long") / LAST).exists()
+
+
+def test_a_trial_with_epochs_of_its_own_keeps_them(small_rows: None, tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    own = run.trial_dir("long") / LAST
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"its own")
+    _go_on_from(dataclasses.replace(Job(trial_id="long", number=1, recipe=LONG), shorter=("short",)), run)
+
+    assert own.read_bytes() == b"its own"
