@@ -68,6 +68,10 @@ def run_measured(
             except subprocess.TimeoutExpired:
                 sampler.kill()
                 returncode = process.wait()
+            except BaseException:  # Ctrl-C, or the SIGTERM that the ladder turns into an exit
+                sampler.kill()
+                process.wait()
+                raise
             if returncode:
                 break
         seconds = time.perf_counter() - started

@@ -201,7 +201,7 @@ class _Desk:
             self.stop.set()
             return
         record = self._add_rows(result)
-        state: State = result["state"] if result["done"] else "stopped"
+        state: State = result["state"] if result["state"] in ENDED else "stopped"  # Tune calls that done, too
         record = dataclasses.replace(record, state=state, reason=result["reason"])
         self._records.pop(number)
         self.decisions.end(number, record.state, len(record.epochs), record.score())

@@ -238,6 +238,7 @@ def test_successive_halving_killed_and_resumed_keeps_every_epoch_and_decision(se
     for trial_id, rows in before.items():
         assert after[trial_id][2][: len(rows)] == rows
     assert {record.state for record in run.read_trials()} == {"done", "stopped"}
+    assert {event["state"] for event in run.journal().read() if event["event"] == "end"} == {"done", "stopped"}
     assert len(after) == 10
     journal = (run.folder / "journal.jsonl").read_bytes()
     searches.resume("asha")
