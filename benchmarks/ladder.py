@@ -5,7 +5,7 @@ same faces with the same pictures, from a tutorial's script to ferray; see RUNGS
 way after the other. A way that would take too long is given the first points only, and its time for all is
 extrapolated and marked `~`.
 
-    python benchmarks/ladder.py --data DIR --weights FILE [--mode frozen] [--points 1,2,4,8] [--rungs 2,6,7]
+    python benchmarks/ladder.py [--data DIR] [--weights FILE] [--mode frozen] [--points 1,2,4,8] [--rungs 2,6,7]
 
 Overhead is the share of the makespan in which nothing trains: 1 - seconds of training and validation of the points /
 (makespan x points at once); a cache that is filled counts as training, and so do ferray's checkpoints. The last column
@@ -35,6 +35,8 @@ from ladder_rungs.measure import Usage, run_measured, usable_cpus
 from ladder_rungs.prepare import MODES, SEED, VIEWS, Work, prepare
 from ladder_rungs.training import Job, write_job
 
+from ferray.data.demo import demo_store
+from ferray.storage import cache_dir
 from ferray.train.settle import device_name
 
 Commands = list[list[str]]
@@ -136,7 +138,7 @@ def main() -> int:
         folder = Path(name).resolve()
         work = prepare(
             folder,
-            data=options.data,
+            data=options.data or demo_store(cache_dir()),
             weights=options.weights,
             mode=options.mode,
             num_train=options.faces,
@@ -159,7 +161,7 @@ def parse() -> argparse.Namespace:
     """The options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--data", type=Path, required=True, metavar="DIR", help="store of faces made by ferray.data")
+    add("--data", type=Path, metavar="DIR", help="store of faces made by ferray.data (default: demo faces)")
     add("--weights", default="none", metavar="FILE", help="of the trunk: a file, 'imagenet' or 'none' (default)")
     add("--mode", choices=MODES, default="frozen", help="what is trained on which pictures (default: frozen)")
     add("--rungs", default=",".join(rung.name for rung in RUNGS), help="some of the ways; 7 is 7 and 7w (default: all)")
