@@ -69,10 +69,10 @@ def tune_until_done(
     desk = _Desk(decisions, make_job, dispatcher_name, concurrent, stop, observers)
     while not desk.none_left and not stop.is_set():
         desk.begin_round()
-        _tune(desk, concurrent, scratch / f"round-{desk.num_rounds}")
+        _tune(desk, scratch / f"round-{desk.num_rounds}")
 
 
-def _tune(desk: "_Desk", concurrent: int, scratch: Path) -> None:
+def _tune(desk: "_Desk", scratch: Path) -> None:
     """One run of Tune, with some of the points."""
     resources = {"cpu": 0, "node:__internal_head__": 1e-4}  # a fraction of a CPU would wait for ever for a full one
     tuner = tune.Tuner(
