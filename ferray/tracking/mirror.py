@@ -312,8 +312,8 @@ class Mirror:
 
 
 def _core_is_gone(error: Exception) -> bool:
-    """Whether an exception of wandb's says that its process wandb-core has died."""
-    return isinstance(error, ConnectionError) or type(error).__name__ == "MailboxClosedError"
+    """Whether an exception of wandb's says that its process wandb-core has died: before it was asked, or meanwhile."""
+    return isinstance(error, ConnectionError) or type(error).__name__ in ("MailboxClosedError", "HandleAbandonedError")
 
 
 def _tags(record: TrialRecord) -> tuple[str, ...]:

@@ -297,6 +297,32 @@ def test_a_killed_wandb_core_costs_no_epoch_and_no_exception(run: Run) -> None:
     ]
 
 
+def test_a_wandb_core_killed_while_it_ends_a_run_costs_no_epoch(run: Run) -> None:
+    story = """
+        import os, signal, sys, traceback
+        from pathlib import Path
+        from tracking_fixtures import drain, live_core, make_record, make_row
+        from ferray.records import Run
+        from ferray.tracking.wandb import Tracker
+        with Tracker(Run(Path(sys.argv[1])), mode="offline", search_id="5ea7c4", config={}) as tracker:
+            tracker.trial_started(make_record("a"))
+            tracker.epoch("a", make_row(1))
+            drain(tracker)
+            core = live_core()
+            os.kill(core, signal.SIGSTOP)  # it takes what it is told and answers nothing
+            tracker.trial_ended(make_record("a", epochs=1, state="done"))
+            names = []
+            while "wait_all_with_progress" not in names:  # until the thread waits for the answer
+                stack = traceback.extract_stack(sys._current_frames()[tracker._thread.ident])
+                names = [frame.name for frame in stack]
+            os.kill(core, signal.SIGKILL)
+    """
+    assert tell_elsewhere(story, run.folder) == 0
+    found = read(run)
+
+    assert (epochs(found["a"]), found["a"].exit_code) == ([1], 0)
+
+
 def test_a_killed_driver_costs_no_epoch_and_doubles_none(run: Run) -> None:
     story = """
         import os, signal, sys
