@@ -16,6 +16,7 @@ import errno
 import json
 import math
 import os
+import statistics
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +114,70 @@ def rank(records: Iterable[TrialRecord]) -> list[TrialRecord]:
         return (-value if record.recipe.maximize else value, best.epoch, record.number)
 
     return sorted((record for record in records if record.epochs and record.state != "failed"), key=key)
+
+
+REPEATED = ("seed", "fold")
+"""Settings in which trials of one point may differ: what they come to differs by chance alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """The trials of one point: one, or one a seed, one a fold, one a seed and fold. Each has an epoch at least."""
+
+    records: tuple[TrialRecord, ...]
+    """By number."""
+
+    @property
+    def number(self) -> int:
+        """That of its first trial."""
+        return self.records[0].number
+
+    @property
+    def recipe(self) -> Recipe:
+        """Of its first trial."""
+        return self.records[0].recipe
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        """Its trials' scores, in the order of `records`."""
+        return tuple(score for record in self.records if (score := record.score()) is not None)
+
+    @property
+    def mean(self) -> float:
+        """What a point is ranked by."""
+        return statistics.fmean(self.scores)
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation of the trials' scores; None for one trial."""
+        return statistics.stdev(self.scores) if len(self.records) > 1 else None
+
+    def best_trial(self) -> TrialRecord:
+        """Its trial with the best score."""
+        return rank(self.records)[0]
+
+
+def points(records: Iterable[TrialRecord], *, wanted: int = 1) -> list[Point]:
+    """The points of trials that have an epoch and did not fail, best first: by mean, ties by fewer epochs, by number.
+
+    Args:
+        records: Of a search.
+        wanted: Trials that a point must have to come before those that have fewer: the mean of several is not to be
+            beaten by one lucky score.
+    """
+    members: dict[str, list[TrialRecord]] = {}
+    for record in rank(records):
+        values = recipes.to_values(record.recipe)
+        key = json.dumps({name: value for name, value in values.items() if name not in REPEATED})
+        members.setdefault(key, []).append(record)
+    found = [Point(records=tuple(sorted(group, key=lambda one: one.number))) for group in members.values()]
+
+    def key_of(point: Point) -> tuple[bool, float, int, int]:
+        epochs = sum(best.epoch for record in point.records if (best := record.best()) is not None)
+        mean = -point.mean if point.recipe.maximize else point.mean
+        return (len(point.records) < wanted, mean, epochs, point.number)
+
+    return sorted(found, key=key_of)
 
 
 class Run:

@@ -23,6 +23,7 @@ from ferray.records import (
     State,
     TrialRecord,
     epochs_frame,
+    points,
     rank,
     trials_frame,
 )
@@ -322,3 +323,28 @@ def test_frames_have_a_row_for_every_trial_and_every_epoch() -> None:
 def test_frames_of_nothing_are_empty() -> None:
     assert trials_frame([]).empty
     assert epochs_frame([]).empty
+
+
+def test_trials_that_differ_in_seed_and_fold_alone_are_one_point_ranked_by_their_mean() -> None:
+    lucky = trial(0.9, number=0)
+    others = [trial(score, number=number, recipe=seeded(number)) for number, score in ((1, 0.2), (2, 0.4))]
+    steady = [trial(0.6, number=number, recipe=seeded(number, dropout=0.1)) for number in (3, 4)]
+    ranked = points([*steady, lucky, *others])
+    assert [[record.number for record in point.records] for point in ranked] == [[3, 4], [0, 1, 2]]
+    assert [point.mean for point in ranked] == [pytest.approx(0.6), pytest.approx(0.5)]
+    assert ranked[1].spread == pytest.approx(math.sqrt(0.13))
+    assert ranked[1].best_trial() == lucky
+
+
+def test_a_point_with_too_few_trials_comes_after_those_that_have_them() -> None:
+    lucky, steady = trial(0.9), [trial(0.5, number=n, recipe=seeded(n, dropout=0.1)) for n in (1, 2)]
+    assert [point.number for point in points([lucky, *steady], wanted=2)] == [1, 0]
+    assert [point.number for point in points([lucky, *steady])] == [0, 1]
+
+
+def test_a_failed_trial_counts_for_no_point() -> None:
+    assert points([trial(0.9, state="failed"), trial()]) == []
+
+
+def seeded(seed: int, **changes: Any) -> Recipe:
+    return dataclasses.replace(RECIPE, seed=seed, **changes)

@@ -112,7 +112,7 @@ def test_a_space_of_this_folder_comes_before_a_shipped_one(tmp_path: Path, monke
 
 
 def test_an_unknown_space_offers_the_nearest_and_lists_all(tmp_path: Path) -> None:
-    with pytest.raises(SpaceError, match=r"(?s)--space gird: .*'grid'.*asha, bayes, finetune, grid, smoke"):
+    with pytest.raises(SpaceError, match=r"(?s)--space gird: .*'grid'.*asha, bayes, finetune, grid, imbalance, report, smoke"):
         find_space("gird")
     for name in (str(tmp_path), "", "~nobody/x", "x" * 5000, "a\0b"):
         with pytest.raises(SpaceError, match="no such file or space"):
@@ -158,6 +158,9 @@ def test_a_fault_names_file_line_key_value_and_the_way_out(tmp_path: Path) -> No
         ("method: grid\nscheduler: {engine: optuna}\nparameters: {epochs: {value: 1}}\n", "mine.yaml:2", "custom"),
         ("method: grid\nrun_cap: 0\nparameters: {epochs: {value: 1}}\n", "mine.yaml:2", "run_cap is 0"),
         ("method: grid\nrun_cap: true\nparameters: {epochs: {value: 1}}\n", "mine.yaml:2", "run_cap is True"),
+        ("method: grid\nreplicates: 0\nparameters: {epochs: {value: 1}}\n", "mine.yaml:2", "replicates is 0"),
+        ("method: grid\nparameters:\n  fold: {value: 1}\n", "mine.yaml:3", "fold is the search's to set"),
+        ("method: grid\nparameters:\n  folds: {values: [2, 3]}\n", "mine.yaml:3", "folds has several values"),
         ("method: grid\nrun_cap: 1.5\nparameters: {epochs: {value: 1}}\n", "mine.yaml:2", "run_cap is 1.5"),
         ("method: grid\nproject: 3\nparameters: {epochs: {value: 1}}\n", "mine.yaml:2", "project is 3"),
         ("method: bayes\nparameters: {epochs: {values: [1, 2]}}\n", "mine.yaml:1", "metric is missing"),
@@ -762,3 +765,17 @@ def test_without_epochs_the_largest_is_not_made_up() -> None:
 
     with pytest.raises(ValueError, match="no largest value"):
         _ = words.largest
+
+
+def test_with_folds_every_point_is_a_recipe_and_may_name_its_fold(tmp_path: Path) -> None:
+    space = space_of(tmp_path, "folds: {value: 3}\ndropout: {values: [0.0, 0.5]}", method="grid")
+    assert space.folds == 3
+    recipes = [to_recipe(space, point, seed=0) for point in points(space, seed=0)]
+    assert [(recipe.folds, recipe.fold, recipe.dropout) for recipe in recipes] == [(3, 0, 0.0), (3, 0, 0.5)]
+    assert to_recipe(space, {"dropout": 0.5, "fold": 2}, seed=0).fold == 2
+
+
+def test_folds_and_stopping_early_do_not_go_together(tmp_path: Path) -> None:
+    rest = "early_terminate: {type: hyperband, min_iter: 1}\n"
+    with pytest.raises(SpaceError, match="folds is 3, but early_terminate"):
+        space_of(tmp_path, "folds: {value: 3}\ndropout: {min: 0.0, max: 0.5}", rest=rest)

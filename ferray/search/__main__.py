@@ -15,6 +15,7 @@ EXAMPLES = """\
   python -m ferray.search --space asha --data data/expw --set epochs=20 --concurrent-trials 2
   python -m ferray.search --space my.yaml --data data/expw --weights vgg16.safetensors --name first
   python -m ferray.search --resume first                        # after Ctrl-C or a crash
+  python -m ferray.search --space grid --data data/expw --folds 5 --replicates 3    # means over folds and seeds
   python -m ferray.search --space grid --dry-run                # list the points, train nothing
 """
 
@@ -72,6 +73,11 @@ def _parser() -> argparse.ArgumentParser:
         type=_positive,
         help="trials at a time (default: what the GPUs hold; on CPUs one a core, 8 at most, if the trunk is frozen)",
     )
+    add("--folds", metavar="K", type=_folds, help="cross-validation: K trials a point, ranked by their mean")
+    add("--keep", choices=("refit", "best-fold"), help="the best model, with folds: refit (default) trains once more")
+    add("--replicates", metavar="R", type=_positive, help="train the best points with R seeds; the best mean wins")
+    add("--finalists", metavar="N", type=_positive, help="how many of the best points that are (default: 3)")
+    add("--shuffle-labels", action="store_true", help="train on labels dealt at random: scores must fall to chance")
     add("--max-trials", metavar="N", type=_positive, help="points at most")
     add("--seed", metavar="N", type=_seed, help="of the trials, and of the points drawn (default: 0)")
     add(
@@ -88,6 +94,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
+
+
+def _folds(text: str) -> int:
+    value = int(text)
+    if not 2 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"{text} is not in 2 .. 100")
     return value
 
 

@@ -4,10 +4,14 @@ Ray Tune's own searchers and schedulers decide. Each decision and each result th
 A resumed search feeds the lines to a fresh searcher and scheduler in the recorded order, without Tune or training: they
 then know what they knew, and their answers must be the recorded ones.
 
+With folds, a point is as many trials, numbered one after the other; the searcher hears of their mean when the last has
+ended.
+
 Begin at `Decisions`. Trials are known by number here, the order in which the search asked for them.
 """
 
 import logging
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -46,6 +50,7 @@ class Decisions:
         identify: The trial id of a point.
         seed: Of the random draws and of Optuna's sampler.
         max_trials: Points in all; None for the space's own limit.
+        folds: Trials of a point; above 1 each gets a setting `fold`, and nothing is stopped early.
     """
 
     def __init__(
@@ -56,15 +61,19 @@ class Decisions:
         identify: Callable[[dict[str, Any]], str],
         seed: int,
         max_trials: int | None,
+        folds: int = 1,
     ) -> None:
         self._journal = journal
+        self._folds = folds
         self._identify = identify
         self._known: dict[int, Suggestion] = {}
         self._seen: set[str] = set()  # the trial ids of the known ones
         self._open: dict[int, int] = {}  # number -> epochs heard of
         self._unfinished: list[Suggestion] = []
         self._peeked: dict[str, Any] | None = None
-        self._limit = max_trials if max_trials is not None else space.run_cap
+        num_points = max_trials if max_trials is not None else space.run_cap
+        self._limit = None if num_points is None else num_points * folds
+        self._fold_scores: dict[int, list[float | None]] = {}  # number of a point's first trial -> of those that ended
         self._parameters = {parameter.name: parameter for parameter in space.parameters}
         self._searcher = _make_searcher(space, seed)
         self._draws = spaces.points(space, seed=seed) if self._searcher is None else iter(())
@@ -73,12 +82,12 @@ class Decisions:
 
     @property
     def num_ended(self) -> int:
-        """Points that have ended, in this run of the search or an earlier one."""
+        """Trials that have ended, in this run of the search or an earlier one."""
         return len(self._known) - len(self._open)
 
     def more(self) -> bool:
         """Whether there is anything left to train."""
-        if self._unfinished or self._open:
+        if self._unfinished or self._open or len(self._known) % self._folds:
             return True
         if self._limit is not None and len(self._known) >= self._limit:
             return False
@@ -94,7 +103,7 @@ class Decisions:
         number = len(self._known)
         if self._limit is not None and number >= self._limit:
             return "none left"
-        point, self._peeked = self._peeked or self._next_point(number), None
+        point = self._next_fold(number)
         if point is None:
             return "none left"
         suggestion = Suggestion(number, self._identify(point), point)
@@ -140,6 +149,14 @@ class Decisions:
         )
         self._note_end(number, state, epoch, score)
 
+    def _next_fold(self, number: int) -> dict[str, Any] | None:
+        """The next trial's point: another fold of the last one, or the next one's first."""
+        fold = number % self._folds
+        if fold:
+            return {**self._known[number - fold].point, "fold": fold}
+        point, self._peeked = self._peeked or self._next_point(number), None
+        return point if point is None or self._folds == 1 else {**point, "fold": 0}
+
     def _next_point(self, number: int) -> dict[str, Any] | None:
         if self._searcher is not None:
             answer = self._searcher.suggest(str(number))
@@ -176,8 +193,21 @@ class Decisions:
             else:
                 self.scheduler.on_trial_complete(None, _Name(str(number)), {"epoch": epoch, "score": score})
         if self._searcher is not None:
-            self._searcher.on_trial_complete(str(number), None if failed else {"score": score}, error=failed)
+            self._tell_searcher(number, None if failed else score)
         self._open.pop(number, None)
+
+    def _tell_searcher(self, number: int, score: float | None) -> None:
+        """Of a point whose last fold has ended: the mean, or that one failed."""
+        first = number - number % self._folds
+        scores = self._fold_scores.setdefault(first, [])
+        scores.append(score)
+        if len(scores) < self._folds:
+            return
+        ended = [one for one in self._fold_scores.pop(first) if one is not None]
+        failed = len(ended) < self._folds
+        result = None if failed else {"score": statistics.fmean(ended)}
+        assert self._searcher is not None
+        self._searcher.on_trial_complete(str(first), result, error=failed)
 
     def _replay(self) -> None:
         """Feed the journal to searcher and scheduler; what is left open is to be gone on with."""
@@ -202,7 +232,7 @@ class Decisions:
         number = int(event["number"])
         if event["event"] == "suggest":
             if self._searcher is not None:
-                point = self._next_point(number)
+                point = self._next_fold(number)
                 if point != event["point"]:
                     raise _not_reproduced(where, f"point {event['point']}", f"{point}")
             self._note_suggestion(Suggestion(number, str(event["trial_id"]), dict(event["point"])))

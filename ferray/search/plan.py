@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, cast
 
 from ferray import space as spaces
 from ferray.errors import RecordError, SearchError, StorageError
@@ -19,6 +19,13 @@ from ferray.records import Run
 from ferray.space import Space
 
 DEMO_COMMAND = "python -m ferray.search --space grid --data DIR"
+Keep = Literal["refit", "best-fold"]
+CHANGEABLE = (
+    "max_trials", "workers_per_trial", "gpus_per_worker", "concurrent_trials", "replicates", "finalists", "keep",
+    "wandb",
+)  # fmt: skip
+"""Options that may differ when a search is resumed; what decides its trials' numbers may not."""
+_KEPT = {"refit": "the winner is trained once more on the training split", "best-fold": "its best fold is kept"}
 MAX_LISTED = 200
 """Points that --dry-run lists."""
 
@@ -39,6 +46,12 @@ class Plan:
     workers_per_trial: int
     gpus_per_worker: float | None
     concurrent_trials: int | None
+    replicates: int
+    """Seeds of each finalist, its first one included; 1 for no finals."""
+    finalists: int
+    """Points that go to the finals."""
+    keep: Keep
+    """With folds: what becomes the best model."""
     wandb: str | None
     address: str | None
     command: str
@@ -49,6 +62,22 @@ class Plan:
         counts = [count for count in (spaces.num_points(self.space), self.max_trials) if count is not None]
         return min(counts, default=None)
 
+    @property
+    def num_trials(self) -> int | None:
+        """Trials of those points, one a fold; without finals and refit."""
+        return None if self.num_points is None else self.num_points * self.space.folds
+
+    @property
+    def num_final_trials(self) -> int:
+        """Trials after the search proper, at most: more seeds of the finalists, and the refit."""
+        points = self.finalists if self.num_points is None else min(self.finalists, self.num_points)
+        return points * (self.replicates - 1) * self.space.folds + self.refits
+
+    @property
+    def refits(self) -> bool:
+        """Whether the winner is trained once more, on the whole training split."""
+        return self.space.folds > 1 and self.keep == "refit"
+
 
 def make_plan(options: argparse.Namespace) -> Plan:
     """Check the options against each other and against what is on the disk.
@@ -56,6 +85,9 @@ def make_plan(options: argparse.Namespace) -> Plan:
     Raises:
         FerrayError: A space, folder, file or combination that cannot be.
     """
+    short = [] if options.folds is None else [f"folds={options.folds}"]
+    short += ["shuffle_labels=true"] if options.shuffle_labels else []
+    options = argparse.Namespace(**{**vars(options), "set": [*(options.set or ()), *short] or None})
     if options.resume:
         options = _recall(options)
     settings = tuple(options.set or ())
@@ -93,6 +125,9 @@ def make_plan(options: argparse.Namespace) -> Plan:
         workers_per_trial=options.workers_per_trial or 1,
         gpus_per_worker=options.gpus_per_worker,
         concurrent_trials=options.concurrent_trials,
+        replicates=options.replicates or space.replicates,
+        finalists=options.finalists or space.finalists,
+        keep=cast(Keep, options.keep or "refit"),
         wandb=options.wandb,
         address=options.address,
         command=shlex.join(["python", "-m", "ferray.search", *sys.argv[1:]]),
@@ -109,11 +144,16 @@ def describe(plan: Plan) -> Iterator[str]:
     total = plan.num_points
     epochs = _epochs(plan)
     yield f"trials    {total if total is not None else 'no limit'}, at most {epochs} epochs each"
+    if space.folds > 1:
+        yield f"folds     {space.folds} trials a point, ranked by their mean; then {_KEPT[plan.keep]}"
+    if plan.replicates > 1:
+        yield f"finals    the best {plan.finalists} points with {plan.replicates} seeds each; the best mean wins"
     if space.early_terminate is not None:
         halving = space.early_terminate
         yield f"stopping  successive halving from epoch {halving.min_iter}, by {halving.eta:g}"
-    if total is not None:
-        yield f"work      at most {total * epochs:,} epochs over the training faces; {_passes(plan)}"
+    if plan.num_trials is not None:
+        most = (plan.num_trials + plan.num_final_trials) * epochs
+        yield f"work      at most {most:,} epochs over the training faces; {_passes(plan)}"
     if space.method == "bayes":
         yield "points    suggested one after the other, by what the earlier ones came to"
         return
@@ -167,7 +207,7 @@ def _recall(options: argparse.Namespace) -> argparse.Namespace:
                 f"Leave --{name} out, or start a new search",
             )
     recalled = {**vars(options), **{name: recorded[name] for name in ("data", "weights", "set", "seed")}}
-    for name in ("max_trials", "workers_per_trial", "gpus_per_worker", "concurrent_trials", "wandb"):
+    for name in CHANGEABLE:
         if recalled[name] is None:
-            recalled[name] = recorded[name]
+            recalled[name] = recorded.get(name)  # a search of an earlier version may not know of it
     return argparse.Namespace(**{**recalled, "space": run.folder / "space.yaml"})

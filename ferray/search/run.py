@@ -1,4 +1,4 @@
-"""The story of a search, top-down: data, cluster, worker groups, Tune, the best trial, what happened.
+"""The story of a search, top-down: data, cluster, worker groups, Tune, the finals, the best trial, what happened.
 
 Begin at `run`; every step is a call of a module beside this one.
 """
@@ -12,7 +12,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -27,8 +27,9 @@ from ferray.data.store import Store, open_store
 from ferray.errors import SearchError
 from ferray.model.weights import Weights, load_weights
 from ferray.recipe import Recipe
-from ferray.records import FINISHED, Run, State, TrialRecord, rank
+from ferray.records import FINISHED, Run, State, TrialRecord
 from ferray.search import cluster as clusters
+from ferray.search import finals
 from ferray.search.cluster import Cluster
 from ferray.search.decide import Decisions, Suggestion
 from ferray.search.dispatch import Hello, Job, Task
@@ -36,8 +37,10 @@ from ferray.search.groups import Groups
 from ferray.search.live import LiveView
 from ferray.search.plan import DEMO_COMMAND, Plan
 from ferray.search.prefix import Prefixes
-from ferray.search.select import Best, select_best, short_path, write_tables
-from ferray.search.tuner import tune_until_done
+from ferray.search.select import select_best, short_path, write_tables
+from ferray.search.summary import summary
+from ferray.search.tuner import Decider, tune_until_done
+from ferray.search.verdict import Verdict, judge
 from ferray.tracking.wandb import Tracker, choose_mode
 from ferray.train.settle import settle
 
@@ -74,10 +77,13 @@ def run(plan: Plan, cluster: Cluster | None) -> int:
         if not done:
             _say(f"interrupted; every finished epoch is kept. Go on: python -m ferray.search --resume {plan.run.name}")
             return 130
-        best = select_best(plan.run, records, store, weights, search)
+        standing = finals.standing(plan, records)
+        verdict = _judge(plan, standing, store, weights)
+        search["verdict"] = None if verdict is None else verdict.to_json()
+        best = select_best(plan.run, records, standing, store, weights, search, verdict=verdict)
         test = {f"test_{name}": value for name, value in (best.metrics or {}).items() if isinstance(value, float)}
         tracker.search_ended(best=best.record, files=[*files, plan.run.best_dir], summary=test)
-        _say_last(plan, store, records, best, sentence)
+        print(summary(plan, store, records, standing, best, verdict, sentence))
         return 0
 
 
@@ -91,7 +97,8 @@ def _train_what_is_missing(
     cluster: Cluster | None,
 ) -> bool:
     """Everything that needs a cluster; False if it was interrupted."""
-    if "precision" in search and not _decisions(plan, search, store, weights).more():
+    identify = _identify(plan, search, store, weights)
+    if "precision" in search and not _decisions(plan, identify).more() and not finals.lacking(plan, identify):
         _say("every point is on record; nothing to train")
         return True
     with (
@@ -104,7 +111,7 @@ def _train_what_is_missing(
             gpus_per_worker=plan.gpus_per_worker,
             num_groups=plan.concurrent_trials,
             heads_only=_values(plan, "freeze") == ["trunk"],
-            num_points=plan.num_points,
+            num_points=plan.num_trials,
         )
         _say(f"{share}; starting takes some seconds")
         dispatcher_name = f"dispatcher-{search['id']}"
@@ -125,25 +132,32 @@ def _train_what_is_missing(
         if hellos is None:
             return False
         _record_hellos(plan, search, share, hellos, groups)
-        decisions = _decisions(plan, search, store, weights)
+        decisions = _decisions(plan, identify)
         prefixes = Prefixes(plan.run)
         view = LiveView(
             plan.space,
-            total=plan.num_points,
+            total=None if plan.num_trials is None else plan.num_trials + plan.num_final_trials,
             ended=decisions.num_ended,
             notes=lambda: ray.get(dispatcher.notes.remote()),
         )
         with view as live:
-            tune_until_done(
-                decisions,
-                make_job=lambda suggestion: _make_job(plan, search, store, suggestion, prefixes),
-                dispatcher_name=dispatcher_name,
-                # One more waits for the next free group, unless that costs a searcher knowledge.
-                concurrent=share.num_groups + (plan.space.method != "bayes"),
-                stop=stop,
-                observers=[live, tracker, prefixes],
-                scratch=Path(scratch),
-            )
+
+            def tune(decider: Decider, name: str) -> None:
+                tune_until_done(
+                    decider,
+                    make_job=lambda suggestion: _make_job(plan, search, store, suggestion, prefixes),
+                    dispatcher_name=dispatcher_name,
+                    # One more waits for the next free group, unless that costs a searcher knowledge.
+                    concurrent=share.num_groups + (plan.space.method != "bayes"),
+                    stop=stop,
+                    observers=[live, tracker, prefixes],
+                    scratch=Path(scratch) / name,
+                )
+
+            tune(decisions, "search")
+            while not stop.is_set() and (wanted := finals.lacking(plan, identify)):
+                number = 1 + max(record.number for record in plan.run.read_trials())
+                tune(finals.Finals(wanted, plan.run, identify=identify, first_number=number), f"finals-{number}")
             if stop.is_set():
                 _say(f"stopping after the epochs at hand, {GRACE_S:.0f} s at most")
             ray.get(dispatcher.close.remote())
@@ -156,8 +170,10 @@ def _train_what_is_missing(
     return not stop.is_set()
 
 
-def _decisions(plan: Plan, search: dict[str, Any], store: Store, weights: dict[str, Weights]) -> Decisions:
-    """Searcher, scheduler and journal, knowing all that is on record."""
+def _identify(
+    plan: Plan, search: dict[str, Any], store: Store, weights: dict[str, Weights]
+) -> Callable[[dict[str, Any]], str]:
+    """The trial id of a point; the precision must be settled when it is called."""
 
     def identify(point: dict[str, Any]) -> str:
         recipe = _settled(plan, search, store, point)
@@ -165,7 +181,21 @@ def _decisions(plan: Plan, search: dict[str, Any], store: Store, weights: dict[s
             recipe, data_fingerprint=store.fingerprint, weights_fingerprint=weights[recipe.backbone].fingerprint
         )
 
-    return Decisions(plan.space, plan.run.journal(), identify=identify, seed=plan.seed, max_trials=plan.num_points)
+    return identify
+
+
+def _judge(plan: Plan, standing: finals.Standing, store: Store, weights: dict[str, Weights]) -> Verdict | None:
+    """How sure the winner is; None where the trunk is free and no finals asked for it: it costs passes of the trunk."""
+    if standing.winner.recipe.freeze != "trunk" and plan.replicates == 1 and plan.space.folds == 1:
+        return None
+    metric = plan.space.metric.name
+    return judge(plan.run, standing, store, weights, metric=metric, cache=storage.cache_dir())
+
+
+def _decisions(plan: Plan, identify: Callable[[dict[str, Any]], str]) -> Decisions:
+    """Searcher, scheduler and journal, knowing all that is on record."""
+    space, journal = plan.space, plan.run.journal()
+    return Decisions(space, journal, identify=identify, seed=plan.seed, max_trials=plan.num_points, folds=space.folds)
 
 
 def _make_job(plan: Plan, search: dict[str, Any], store: Store, suggestion: Suggestion, prefixes: Prefixes) -> Job:
@@ -220,6 +250,9 @@ def _open_search(plan: Plan, store: Store, weights: dict[str, Weights]) -> dict[
             "workers_per_trial": plan.workers_per_trial,
             "gpus_per_worker": plan.gpus_per_worker,
             "concurrent_trials": plan.concurrent_trials,
+            "replicates": plan.replicates,
+            "finalists": plan.finalists,
+            "keep": plan.keep,
             "wandb": plan.wandb,
         },
         "metric": dataclasses.asdict(plan.space.metric),
@@ -259,7 +292,8 @@ def _record_hellos(
 
 def _settle_states(run: Run) -> list[TrialRecord]:
     """All records, now that nobody writes them: the journal's word on a trial's end holds, the rest was interrupted."""
-    ended = {event["trial_id"]: event for event in run.journal().read() if event["event"] == "end"}
+    events = [*run.journal().read(), *finals.journal(run).read()]
+    ended = {event["trial_id"]: event for event in events if event["event"] == "end"}
     records = []
     for record in run.read_trials():
         event = ended.get(record.trial_id)
@@ -302,39 +336,6 @@ def _say_first(plan: Plan, store: Store) -> None:
         _say(f"demo faces, drawn by code: accuracy on them means nothing for real ones. Real data: {DEMO_COMMAND}")
     _say(f"search {plan.run.name}: {total if total is not None else 'unlimited'} points of {plan.space.file}")
     _say(f"{faces['train']:,} training, {faces['validation']:,} validation, {faces['test']:,} sealed test faces")
-
-
-def _say_last(plan: Plan, store: Store, records: list[TrialRecord], best: Best, tracking: str) -> None:
-    """Results on stdout: the best trials, the one test score, where everything is."""
-    searched = plan.space.searched
-    print(f"\n{'trial':>5}  {plan.space.metric.name:>12}  epoch  settings")
-    for record in rank(records)[:5]:
-        row = record.best()
-        assert row is not None
-        settings = ", ".join(f"{name} {getattr(record.recipe, name)}" for name in searched)
-        print(f"{record.number:>5}  {record.score():>12.4f}  {row.epoch:>5}  {settings}")
-    failed = sum(record.state == "failed" for record in records)
-    if failed:
-        print(f"{failed} of {len(records)} trials failed; the column `reason` of trials.csv says why")
-    metrics = best.metrics
-    if metrics is None:
-        print("\nno test split, so no test score")
-    else:
-        low, high = metrics["interval"]
-        baselines = metrics["baselines"]
-        accuracy = f"{metrics['accuracy']:.4f} [{low:.4f}, {high:.4f}]"
-        print(
-            f"\ntest accuracy of trial {best.record.number}: {accuracy} on {metrics['n']:,}"
-            f" faces; balanced {metrics['balanced_accuracy']:.4f}, macro-F1 {metrics['macro_f1']:.4f}"
-            f"\n  always the most frequent training class: {baselines['majority']:.4f};"
-            f" best constant answer: {baselines['constant_guess']:.4f}; chance: {baselines['chance']:.4f}"
-        )
-    print(f"\n{short_path(plan.run.folder)}/: trials.csv, heatmap.png, curves.png, best/ (model, card, metrics)")
-    print(tracking)
-    folders = f"{short_path(plan.run.best_dir)} --data {short_path(store.folder)}"
-    print(f"score it again: python -m ferray.report evaluate {folders}")
-    if store.is_demo:
-        print(f"these were demo faces: this accuracy means nothing for real ones. Real data: {DEMO_COMMAND}")
 
 
 def _say(text: str) -> None:

@@ -15,12 +15,14 @@ from typing import Any
 
 from ferray import storage
 from ferray.data.store import Store
-from ferray.errors import SearchError, StorageError
+from ferray.errors import StorageError
 from ferray.model.weights import Weights
-from ferray.records import Run, TrialRecord, epochs_frame, rank, trials_frame
+from ferray.records import REPEATED, Point, Run, TrialRecord, epochs_frame, points, trials_frame
 from ferray.report import plots
 from ferray.report.card import model_card
-from ferray.report.evaluate import evaluate
+from ferray.report.finish import read_test_split
+from ferray.search.finals import Standing
+from ferray.search.verdict import Verdict
 from ferray.space import Space
 from ferray.train.checkpoint import export_best
 
@@ -37,7 +39,7 @@ class Best:
 
 
 def write_tables(run: Run, records: Sequence[TrialRecord], space: Space) -> list[Path]:
-    """The table of all trials as Parquet and CSV, the heatmap and the curves.
+    """The table of all trials as Parquet and CSV, of points with several trials too, the heatmap and the curves.
 
     Returns:
         The files; no pictures where no trial has an epoch.
@@ -46,6 +48,9 @@ def write_tables(run: Run, records: Sequence[TrialRecord], space: Space) -> list
     files = [run.folder / "trials.parquet", run.folder / "trials.csv"]
     storage.write_bytes(files[0], trials.to_parquet(index=False))
     storage.write_bytes(files[1], trials.to_csv(index=False).encode())
+    if several := [point for point in points(records) if len(point.records) > 1]:
+        files.append(run.folder / "points.csv")
+        storage.write_bytes(files[-1], _points_table(several, space))
     if len(epochs):
         pictures = [run.folder / "heatmap.png", run.folder / "curves.png"]
         metric, maximize = space.metric.name, space.metric.goal == "maximize"
@@ -56,27 +61,29 @@ def write_tables(run: Run, records: Sequence[TrialRecord], space: Space) -> list
 
 
 def select_best(
-    run: Run, records: Sequence[TrialRecord], store: Store, weights: Mapping[str, Weights], search: dict[str, Any]
+    run: Run,
+    records: Sequence[TrialRecord],
+    standing: Standing,
+    store: Store,
+    weights: Mapping[str, Weights],
+    search: dict[str, Any],
+    *,
+    verdict: Verdict | None,
 ) -> Best:
-    """Name the best trial, export its best epoch, and read the test split once for it.
+    """Export the best epoch of the trial that is kept, and read the test split once for it.
 
     A search that is run again and ends with the same best trial keeps its score: the split is not read again.
 
     Args:
         run: The search's folder; `best/` is written, and the reading noted in `search.json`.
         records: All trials.
+        standing: Names the one that is kept.
         store: With the sealed test split.
         weights: By backbone.
         search: The value of `search.json`, changed here.
-
-    Raises:
-        SearchError: No trial has an epoch.
+        verdict: How sure the winner is, for the card.
     """
-    ranked = rank(records)
-    if not ranked:
-        reasons = sorted({record.reason.splitlines()[0] for record in records if record.reason})
-        raise SearchError(str(run.folder), "no trial came to an epoch", "; ".join(reasons) or "See the trials' records")
-    best = ranked[0]
+    best = standing.kept
     row = best.best()
     assert row is not None
     named = {"trial_id": best.trial_id, "number": best.number, "epoch": row.epoch, "score": best.score()}
@@ -120,6 +127,26 @@ def select_best(
     return Best(best, metrics)
 
 
+def _points_table(several: Sequence[Point], space: Space) -> bytes:
+    """A line a point of several trials: how many, their mean, spread and range, and the settings."""
+    import pandas
+
+    metric = space.metric.name
+    rows = [
+        {
+            "number": point.number,
+            "trials": len(point.records),
+            f"mean_{metric}": point.mean,
+            f"sd_{metric}": point.spread,
+            f"min_{metric}": min(point.scores),
+            f"max_{metric}": max(point.scores),
+            **{name: getattr(point.recipe, name) for name in space.searched if name not in REPEATED},
+        }
+        for point in several
+    ]
+    return pandas.DataFrame(rows).to_csv(index=False).encode()
+
+
 def short_path(path: Path) -> Path:
     """Relative to where the user is, where the path lies below."""
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
@@ -128,16 +155,11 @@ def short_path(path: Path) -> Path:
 def _read_test_split(
     run: Run, best_dir: Path, store: Store, search: dict[str, Any], best: TrialRecord
 ) -> Mapping[str, Any] | None:
-    """The one score, with its confusion matrix as JSON and picture; noted before it is known."""
+    """The one score and all that the reading leaves beside the model; noted before it is known."""
     if not any(store.manifest.counts["test"].values()):
         log.warning("%s has no test split: the best model has no test score", store.folder)
         return None
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     search["test_readings"].append({"time": now, "trial_id": best.trial_id})
     run.write_search(search)
-    scores = evaluate(best_dir, store, "test").scores
-    metrics = scores.to_json()
-    storage.write_json(best_dir / "metrics.json", metrics)
-    title = f"Test split, {metrics['n']:,} faces: accuracy {metrics['accuracy']:.3f}"
-    plots.confusion(scores.confusion, store.class_names, best_dir / "confusion.png", title=title)
-    return metrics
+    return read_test_split(best_dir, store, readings=len(search["test_readings"]))

@@ -1,7 +1,8 @@
 """Ray Tune: its loop, its proxies, and how our decisions reach it.
 
 Tune's trials are proxies: class trainables without a resource share, reused for one point after the other, that ask the
-dispatcher for epochs and hand them to Tune. What Tune then asks of searcher and scheduler, `Decisions` answers.
+dispatcher for epochs and hand them to Tune. What Tune then asks of searcher and scheduler, `Decisions` answers, or
+`Finals` after the search proper.
 
 Begin at `tune_until_done`.
 """
@@ -11,7 +12,7 @@ import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import ray
 from ray import tune
@@ -21,7 +22,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from ferray.records import EpochResult, State, TrialRecord
-from ferray.search.decide import Decisions, Suggestion
+from ferray.search.decide import Suggestion
 from ferray.search.dispatch import ENDED, Job, Outcome
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,19 @@ NAMESPACE = "ferray"
 
 ROUND = 2000
 """Points of one run of Tune, which keeps every trial for its whole run, 36 kB each, and looks through them at times."""
+
+
+class Decider(Protocol):
+    """Who says which trial comes next and which is to stop: `ferray.search.decide.Decisions`, or the finals."""
+
+    def suggest(self) -> Suggestion | Literal["none left"]:
+        """The next trial."""
+
+    def hear(self, number: int, epoch: int, score: float) -> bool:
+        """A trial has come to an epoch; True if it is to stop."""
+
+    def end(self, number: int, state: State, epoch: int, score: float | None) -> None:
+        """A trial has ended."""
 
 
 class Observer(Protocol):
@@ -46,7 +60,7 @@ class Observer(Protocol):
 
 
 def tune_until_done(
-    decisions: Decisions,
+    decisions: Decider,
     *,
     make_job: Callable[[Suggestion], Job],
     dispatcher_name: str,
@@ -132,7 +146,7 @@ class _Desk:
 
     def __init__(
         self,
-        decisions: Decisions,
+        decisions: Decider,
         make_job: Callable[[Suggestion], Job],
         dispatcher_name: str,
         concurrent: int,

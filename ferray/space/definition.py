@@ -50,9 +50,18 @@ class Space:
     run_cap: int | None = None
     """Trials at most; None for no limit."""
     early_terminate: Hyperband | None = None
+    replicates: int = 1
+    """Seeds that each of the best points is trained with before the winner is named; 1 names it at once."""
+    finalists: int = 3
+    """How many of the best points that are."""
     project: str | None = None
     """W&B project and entity that the file names; None for the defaults."""
     entity: str | None = None
+
+    @property
+    def folds(self) -> int:
+        """Trials of a point, one a fold; 1 without cross-validation."""
+        return next((int(one.value_at(0)) for one in self.parameters if one.name == "folds" and one.value_at(0)), 1)
 
     @property
     def searched(self) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ MAX_BYTES = 1_000_000
 """A larger file is no sweep file."""
 
 _IGNORED = ("apiVersion", "kind", "name", "description", "program", "command", "job", "image_uri", "controller")
-_READ = ("method", "metric", "parameters", "early_terminate", "run_cap", "project", "entity")
+_READ = ("method", "metric", "parameters", "early_terminate", "run_cap", "project", "entity", "replicates", "finalists")
 
 
 def find_space(name_or_path: str) -> Path:
@@ -78,10 +78,13 @@ def read_space(path: Path, overrides: Mapping[str, Any] | None = None) -> Space:
         parameters=parameters,
         run_cap=keys["run_cap"].integer(at_least=1) if "run_cap" in keys else None,
         early_terminate=_read_hyperband(keys["early_terminate"], parameters) if "early_terminate" in keys else None,
+        replicates=keys["replicates"].integer(at_least=1) if "replicates" in keys else 1,
+        finalists=keys["finalists"].integer(at_least=1) if "finalists" in keys else Space.finalists,
         project=keys["project"].text() if "project" in keys else None,
         entity=keys["entity"].text() if "entity" in keys else None,
     )
     _check_monitor(space)
+    _check_folds(space)
     check_combinations(space)
     if method == "bayes" and not space.searched:
         raise keys["parameters"].error("has nothing to search", "Give a parameter several values or a range")
@@ -238,6 +241,18 @@ def _check_monitor(space: Space) -> None:
         if parameter.name == "monitor" and parameter.values != (space.metric.name,):
             what = f"monitor is not the space's metric, {space.metric.name}"
             raise SpaceError(parameter.where, what, "Leave monitor out, or change metric.name in the file")
+
+
+def _check_folds(space: Space) -> None:
+    for parameter in space.parameters:
+        if parameter.name == "fold":
+            raise SpaceError(parameter.where, "fold is the search's to set", "Give `folds` alone: each fold is a trial")
+        if parameter.name == "folds" and parameter.searched:
+            what = "folds has several values: scores over other folds cannot be compared"
+            raise SpaceError(parameter.where, what, "Give one number")
+        if parameter.name == "folds" and space.folds > 1 and space.early_terminate is not None:
+            what = f"folds is {space.folds}, but early_terminate stops single trials: a mean over folds would lack some"
+            raise SpaceError(parameter.where, what, "Leave one of the two out")
 
 
 def _unknown_key(key: str, node: Node) -> SpaceError:

@@ -49,7 +49,8 @@ def to_recipe(space: Space, point: Mapping[str, Any], *, seed: int) -> Recipe:
 
     Args:
         space: Gives the settings that have one value, and the metric to monitor.
-        point: May leave out what has one value; what it leaves out otherwise takes the recipe's default.
+        point: May leave out what has one value; what it leaves out otherwise takes the recipe's default. With folds it
+            may name its fold; the first if it does not.
         seed: Of the training run, unless the space has its own.
 
     Raises:
@@ -58,7 +59,8 @@ def to_recipe(space: Space, point: Mapping[str, Any], *, seed: int) -> Recipe:
     known = {parameter.name: parameter for parameter in space.parameters}
     fixed = {parameter.name: parameter.value_at(0) for parameter in space.parameters if parameter.num_values == 1}
     given = {name: known[name].settle(value) if name in known else value for name, value in point.items()}
-    values = {"seed": seed, **fixed, **given, "monitor": space.metric.name}
+    first_fold = {"fold": 0} if space.folds > 1 else {}
+    values = {"seed": seed, **fixed, **first_fold, **given, "monitor": space.metric.name}
     try:
         return make_recipe(values, where=space.file)
     except RecipeError as error:

@@ -149,6 +149,23 @@ def load_last(data: bytes, free: FreePart, optimizer: Optimizer, *, identity: st
     return history
 
 
+def read_best(checkpoints: Path, *, recipe: Recipe, store: Store, weights: Weights) -> tuple[int, dict[str, Tensor]]:
+    """A run's best epoch and its trained tensors; arguments and errors as `export_best`."""
+    file = checkpoints / BEST
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        what = f"cannot be read: {error.strerror or error}"
+        raise CheckpointError(str(file), what, "Run the trial again: its folder has no best epoch") from error
+    facts = _read_facts(data, where=str(file))
+    identity = trial_id(recipe, data_fingerprint=store.fingerprint, weights_fingerprint=weights.fingerprint)
+    if facts["trial_id"] != identity:
+        raise CheckpointError(
+            str(file), f"of run {facts['trial_id']}, not of {identity}", "Give the folder of this run"
+        )
+    return int(facts["epoch"]), _load(data, where=str(file))
+
+
 def export_best(folder: Path, *, checkpoints: Path, recipe: Recipe, store: Store, weights: Weights) -> int:
     """Write a whole model, that of a run's best epoch, for use without ferray's other files.
 
@@ -165,19 +182,8 @@ def export_best(folder: Path, *, checkpoints: Path, recipe: Recipe, store: Store
     Raises:
         CheckpointError: There is no best checkpoint, or it is broken or of another run.
     """
-    file = checkpoints / BEST
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        what = f"cannot be read: {error.strerror or error}"
-        raise CheckpointError(str(file), what, "Run the trial again: its folder has no best epoch") from error
-    facts = _read_facts(data, where=str(file))
-    identity = trial_id(recipe, data_fingerprint=store.fingerprint, weights_fingerprint=weights.fingerprint)
-    if facts["trial_id"] != identity:
-        raise CheckpointError(
-            str(file), f"of run {facts['trial_id']}, not of {identity}", "Give the folder of this run"
-        )
-    tensors = trunk_tensors(recipe, weights) | _load(data, where=str(file))
+    epoch, best = read_best(checkpoints, recipe=recipe, store=store, weights=weights)
+    tensors = trunk_tensors(recipe, weights) | best
     backbone = BACKBONES[recipe.backbone]
     assert recipe.image_size is not None, "settled"
     preprocessing = Preprocessing(
@@ -191,8 +197,10 @@ def export_best(folder: Path, *, checkpoints: Path, recipe: Recipe, store: Store
     storage.write_json(folder / "recipe.json", to_values(recipe))
     storage.write_json(folder / "classes.json", list(store.class_names))
     storage.write_json(folder / "preprocessing.json", dataclasses.asdict(preprocessing))
+    identity = trial_id(recipe, data_fingerprint=store.fingerprint, weights_fingerprint=weights.fingerprint)
+    facts = {"format": FORMAT_VERSION, "trial_id": identity, "epoch": epoch}
     storage.write_bytes(folder / "model.safetensors", save(_portable(tensors), metadata=_metadata(facts)))
-    return int(facts["epoch"])
+    return epoch
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -78,6 +78,14 @@ def test_a_wrong_option_is_named_with_its_value_and_the_way_out(
         assert word in err
 
 
+def test_a_dry_run_counts_folds_and_finals(space: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--space", space, "--folds", "5", "--replicates", "3", "--finalists", "2", "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "5 trials a point, ranked by their mean; then the winner is trained once more" in out
+    assert "the best 2 points with 3 seeds each" in out
+    assert f"at most {(4 * 5 + 2 * 2 * 5 + 1) * 3} epochs" in out  # folds, two more seeds of two points, the refit
+
+
 def test_an_unknown_space_offers_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Did you mean 'grid'?" in fails(capsys, "--space", "gird")
 
@@ -106,4 +114,5 @@ def test_help_names_every_option_in_one_screenful_of_options(capsys: pytest.Capt
     assert named >= {
         "--space", "--data", "--out", "--name", "--resume", "--set", "--weights", "--workers-per-trial",
         "--gpus-per-worker", "--concurrent-trials", "--max-trials", "--seed", "--wandb", "--address", "--dry-run",
+        "--folds", "--keep", "--replicates", "--finalists", "--shuffle-labels",
     }  # fmt: skip

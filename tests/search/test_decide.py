@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ferray.errors import RecordError
 from ferray.records import Journal, State
 from ferray.search.decide import Decisions, Suggestion
-from ferray.space import Space, read_space
+from ferray.space import Space, num_points, read_space
 
 SPACES = {
     "grid": "method: grid\nparameters: {dropout: {values: [0.0, 0.2, 0.4]}, batch_size: {values: [8, 16]}}\n",
@@ -25,6 +25,8 @@ SPACES = {
     "bayes with halving": "method: bayes\nrun_cap: 14\n"
     "early_terminate: {type: hyperband, min_iter: 1, eta: 3}\n"
     "parameters: {learning_rate: {distribution: log_uniform_values, min: 0.0001, max: 0.1}, epochs: {value: 9}}\n",
+    "grid with folds": "method: grid\nparameters: {dropout: {values: [0.0, 0.4]}, folds: {value: 3}}\n",
+    "bayes with folds": "method: bayes\nrun_cap: 5\nparameters: {dropout: {min: 0.0, max: 0.9}, folds: {value: 3}}\n",
 }
 EPOCHS = 9
 
@@ -36,7 +38,18 @@ def make_space(kind: str, folder: Path) -> Space:
 
 
 def decide(space: Space, journal: Path, **values: Any) -> Decisions:
-    return Decisions(space, Journal(journal), identify=repr, seed=3, max_trials=None, **values)
+    return Decisions(
+        space, Journal(journal), identify=identity(space), seed=3, max_trials=None, folds=space.folds, **values
+    )
+
+
+def identity(space: Space) -> Callable[[dict[str, Any]], str]:
+    """Names a point, its first fold where it does not say which."""
+    return repr if space.folds == 1 else lambda point: repr({**point, "fold": point.get("fold", 0)})
+
+
+def num_trials(space: Space) -> int:
+    return (num_points(space) or 0) * space.folds
 
 
 def score(point: dict[str, Any], epoch: int) -> float:
@@ -78,7 +91,7 @@ def test_every_point_is_asked_for_once_and_ends_once(kind: str, tmp_path: Path) 
     events = Journal(tmp_path / "journal.jsonl").read()
     asked = [event["number"] for event in events if event["event"] == "suggest"]
     ended = sorted(event["number"] for event in events if event["event"] == "end")
-    assert asked == list(range(space.run_cap or 6))
+    assert asked == list(range(num_trials(space)))
     assert ended == asked
     assert not decide(space, tmp_path / "journal.jsonl").more()
 
@@ -110,7 +123,30 @@ def test_a_search_cut_off_anywhere_goes_on_with_what_it_knew(
     events = Journal(file).read()
     results = [(event["number"], event["epoch"]) for event in events if event["event"] == "result"]
     assert len(results) == len(set(results))  # no epoch was told twice
-    assert sorted(event["number"] for event in events if event["event"] == "end") == list(range(space.run_cap or 6))
+    assert sorted(event["number"] for event in events if event["event"] == "end") == list(range(num_trials(space)))
+
+
+@pytest.mark.parametrize("kind", ["grid with folds", "bayes with folds"])
+def test_each_point_is_tried_on_every_fold_and_its_trials_differ_in_nothing_else(kind: str, tmp_path: Path) -> None:
+    space, file = make_space(kind, tmp_path), tmp_path / "journal.jsonl"
+    play(decide(space, file), random.Random(0))
+    tried: dict[float, list[int]] = {}
+    for event in Journal(file).read():
+        if event["event"] == "suggest":
+            tried.setdefault(event["point"]["dropout"], []).append(event["point"]["fold"])
+    assert len(tried) == num_points(space)
+    assert all(folds == [0, 1, 2] for folds in tried.values())
+
+
+def test_a_searcher_hears_the_mean_over_the_folds_and_of_a_failed_fold_only_that(tmp_path: Path) -> None:
+    space, file = make_space("bayes with folds", tmp_path), tmp_path / "journal.jsonl"
+    decisions = decide(space, file)
+    for number in range(6):
+        assert isinstance(decisions.suggest(), Suggestion)
+        decisions.end(number, "failed" if number == 4 else "done", 1, None if number == 4 else 0.1 * number)
+    first, second = decisions._searcher._ot_study.trials[:2]  # type: ignore[union-attr]
+    assert first.values == [pytest.approx(0.1)]
+    assert (second.values, second.state.name) == (None, "FAIL")
 
 
 def test_successive_halving_stops_most_trials_early(tmp_path: Path) -> None:
