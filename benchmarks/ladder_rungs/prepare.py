@@ -25,8 +25,11 @@ MODES = {
     "grid": ("trunk", ["none", "light"]),
     "blocks1-4": ("blocks1-4", ["none"]),
     "full": ("none", ["none"]),
+    "report": ("trunk", ["none", "light", "standard"]),
 }
 """Mode to the recipe's `freeze` and the augmentations of the points."""
+MOST = {"learning_rate": [1e-2, 3e-3, 1e-3, 3e-4, 1e-4], "dropout": [0.0, 0.3, 0.5], "batch_size": [16, 32, 64, 128]}
+"""The other axes of mode `report`: 180 points with its three augmentations."""
 VIEWS = 3
 SEED = 0
 MAX_TEST_FACES = 32
@@ -75,6 +78,8 @@ def prepare(
     store = cut_store(open_store(data), folder / "store", num_train=num_train, num_validation=num_validation)
     freeze, augmentations = MODES[mode]
     parameters = make_parameters(num_points, augmentations)
+    if mode == "report":
+        parameters |= MOST
     precision = measure_precision("cuda" if torch.cuda.is_available() else "cpu")
     fixed = {"freeze": freeze, "head_pooling": "flatten", "hidden_units": 256, "optimizer": "adam"}
     fixed |= {"augmentation_views": VIEWS, "epochs": epochs, "precision": precision}
