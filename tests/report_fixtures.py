@@ -1,10 +1,14 @@
 """Records and stores that the tests of `ferray.report` look at."""
 
+import csv
 import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas
+from numpy.typing import NDArray
 
 from ferray.data.store import Store, StoreWriter, open_store
 from ferray.recipe import Recipe
@@ -34,6 +38,31 @@ def make_trial(number: int, *, epochs: int = 3, state: State = "done", **setting
     accuracy = 0.3 + 0.1 * math.sin(number)
     rows = tuple(make_epoch(epoch, accuracy + 0.01 * epoch) for epoch in range(1, epochs + 1))
     return TrialRecord(trial_id=f"{number:012x}", number=number, recipe=recipe, state=state, epochs=rows)
+
+
+def draw_answers(
+    num_faces: int, *, num_classes: int = 7, skill: float = 1.0, sharpness: float = 1.0, seed: int = 0
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Labels, and probabilities that tell exactly how likely each label is; `sharpness` makes them too sure."""
+    generator = np.random.default_rng(seed)
+    logits = skill * generator.standard_normal((num_faces, num_classes))
+    true = softmax(logits)
+    labels = (generator.random(num_faces)[:, None] > true.cumsum(axis=1)).sum(axis=1)
+    return np.minimum(labels, num_classes - 1), softmax(sharpness * logits)
+
+
+def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float64)
+
+
+def write_answers(
+    file: Path, rows: Iterable[Sequence[object]], *, head: Sequence[str] = ("id", "label", "prediction")
+) -> Path:
+    """A CSV table."""
+    with file.open("w", newline="") as text:
+        csv.writer(text).writerows([head, *rows])
+    return file
 
 
 def copy_store(store: Store, folder: Path, class_names: tuple[str, ...]) -> Store:

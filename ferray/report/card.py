@@ -3,6 +3,7 @@
 Begin at `model_card`; each section is one function below it, in the card's order.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from ferray.data.store import SPLITS, Manifest
 from ferray.recipe import Recipe, to_values
 from ferray.records import EpochResult
 from ferray.report.axes import in_words, value_text
+from ferray.report.names import NAMES
+from ferray.report.slices import worst_in_words
 
 
 def model_card(
@@ -33,7 +36,8 @@ def model_card(
         recipe: That the model was trained with.
         class_names: In the order of the model's answers.
         manifest: Of the store that it was trained on.
-        metrics: From `Scores.to_json`, of the test split; None where there is none.
+        metrics: From `ferray.report.finish.read_test_split`, or `Scores.to_json`, which leaves out the sections on
+            probabilities and slices; None where there is no test split.
         num_trials: Trials that the model was chosen from.
         validation: The epoch that it was chosen for.
         search_command: That made it.
@@ -43,6 +47,8 @@ def model_card(
     sections = [
         _opening(name, class_names, manifest),
         _scores(class_names, metrics),
+        _calibration(metrics),
+        _slices(metrics),
         _choice(recipe, num_trials, validation, metrics),
         _data(class_names, manifest),
         _recipe(recipe, weights),
@@ -50,7 +56,7 @@ def model_card(
         _limits(manifest),
         _repeat(name, search_command, data_dir, metrics),
     ]
-    return "\n\n".join(sections) + "\n"
+    return "\n\n".join(section for section in sections if section is not None) + "\n"
 
 
 def _opening(name: str, class_names: Sequence[str], manifest: Manifest) -> str:
@@ -71,49 +77,114 @@ For research only; see [Limits](#limits)."""
 def _scores(class_names: Sequence[str], metrics: Mapping[str, Any] | None) -> str:
     if metrics is None or not metrics["n"]:
         return "## Test score\n\nNot tested: the store has no test faces."
-    rows = [
-        f"| {title} | {metrics[key]:.4f} | {metrics['intervals'][key][0]:.4f} to {metrics['intervals'][key][1]:.4f} |"
+    guesses = [
+        (title, metrics["guesses"][key])
         for key, title in (
-            ("accuracy", "**accuracy**"),
-            ("balanced_accuracy", "balanced accuracy"),
-            ("macro_f1", "macro F1"),
+            ("majority", "always the most frequent training class"),
+            ("constant_guess", "best constant answer on these faces"),
+            ("chance", "equal probabilities"),
         )
+        if metrics["guesses"][key] is not None
     ]
-    baselines = metrics["baselines"]
-    rows += [
-        f"| {title} | {baselines[key]:.4f} | |"
-        for key, title in (
-            ("majority", "*accuracy of always answering the most frequent training class*"),
-            ("constant_guess", "*accuracy of the best constant answer on these faces*"),
-            ("chance", "*accuracy of a random answer*"),
-        )
-        if baselines[key] is not None
-    ]
+    head = "".join(f" | {title}" for title, _ in guesses)
+    rows = []
+    for name in NAMES:
+        low, high = metrics["intervals"][name.key]
+        title = f"**{name.title}**" if name.key == "accuracy" else name.title
+        cells = "".join(f" | {guess[name.key]:.4f}" for _, guess in guesses)
+        rows.append(f"| {title} | {metrics[name.key]:.4f} | {low:.4f} to {high:.4f}{cells} |")
     table = "\n".join(rows)
-    recalls = "\n".join(_recall(place, class_names, metrics["confusion"]) for place in range(len(class_names)))
+    recalls = "\n".join(_recall(place, class_names, metrics) for place in range(len(class_names)))
     return f"""## Test score
 
 {metrics["n"]:,} faces of {metrics["groups"]:,} photographs, which neither training nor the choice of the model saw.
+{_readings(metrics)}
 
-| | score | 95 % interval |
-| --- | --- | --- |
+| | this model | 95 % interval{head} |
+| --- | --- | ---{" | ---" * len(guesses)} |
 {table}
+
+Top-1 accuracy, {NAMES[0].meaning}, is what is meant by accuracy elsewhere. One-vs-rest and binary accuracy
+count every class of every face; guesses already score high under them, and they compare with nothing but themselves.
 
 The intervals come from {metrics["resamples"]:,} bootstrap draws of whole photographs. They tell how far the choice of
 test faces moves the score, not how far another seed or another data set would.
 
-| class | test faces | recall | most often mistaken for |
-| --- | --- | --- | --- |
+| class | test faces | recall | 95 % interval | most often mistaken for |
+| --- | --- | --- | --- | --- |
 {recalls}"""
 
 
-def _recall(place: int, class_names: Sequence[str], confusion: Sequence[Sequence[int]]) -> str:
+def _readings(metrics: Mapping[str, Any]) -> str:
+    readings = metrics.get("test_readings", 1)
+    times = "once, for this model" if readings == 1 else f"{readings} times, this reading the last"
+    return f"When this was written, the search had read the test split {times}; `search.json` has the list."
+
+
+def _recall(place: int, class_names: Sequence[str], metrics: Mapping[str, Any]) -> str:
     """A class's row of the table: how much of it was found, and what the rest was taken for."""
-    row, total = confusion[place], sum(confusion[place])
-    recall = f"{row[place] / total:.3f}" if total else "no faces"
+    row, recall, interval = (metrics[key][place] for key in ("confusion", "recalls", "recall_intervals"))
+    if recall is None:
+        return f"| {class_names[place]} | 0 | no faces | | |"
     missed = [0 if other == place else count for other, count in enumerate(row)]
     worst = class_names[missed.index(max(missed))] if any(missed) else ""
-    return f"| {class_names[place]} | {total:,} | {recall} | {worst} |"
+    low, high = interval
+    return f"| {class_names[place]} | {sum(row):,} | {recall:.3f} | {low:.3f} to {high:.3f} | {worst} |"
+
+
+def _calibration(metrics: Mapping[str, Any] | None) -> str | None:
+    if metrics is None or "calibration" not in metrics:
+        return None
+    calibration = metrics["calibration"]
+    rows = "\n".join(
+        f"| {title} | " + " | ".join(_with_interval(calibration[when], key) for when in ("before", "after")) + " |"
+        for key, title in (
+            ("ece", "expected calibration error"),
+            ("nll", "negative log-likelihood (nats)"),
+            ("brier", "Brier score (0 to 2)"),
+            ("confidence", "mean confidence"),
+        )
+    )
+    sure = "too sure of its answers" if calibration["temperature"] > 1 else "less sure of its answers than it could be"
+    return f"""## Can its probabilities be believed?
+
+As trained it is {sure}. Divided by a temperature of **{calibration["temperature"]:.3f}**, fitted on
+{calibration["fitted_on"]:,} validation faces, its logits give the same answers with better probabilities; the exported
+model does not divide by it.
+
+| on the test split | as trained | with temperature |
+| --- | --- | --- |
+{rows}
+
+`reliability.png` shows it; in 15 equally wide bins of the answer's probability. Brackets: 95 % intervals."""
+
+
+def _with_interval(quality: Mapping[str, Any], key: str) -> str:
+    low, high = quality["intervals"][key]
+    return f"{quality[key]:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _slices(metrics: Mapping[str, Any] | None) -> str | None:
+    if metrics is None or not metrics.get("slices", {}).get("lowest"):
+        return None
+    slices = metrics["slices"]
+    rows = "\n".join(
+        f"| {in_words(one['column'])}: {one['value']} | {one['n']:,} | {one['accuracy']:.3f} |"
+        f" {one['standardized']:.3f} [{one['standardized_interval'][0]:.3f}, {one['standardized_interval'][1]:.3f}] |"
+        f" {one['gap']:+.3f} |"
+        for one in slices["lowest"]
+    )
+    return f"""## Where it is weak
+
+{textwrap.fill(worst_in_words(slices["worst"]), 120)}
+
+The lowest of {slices["num"]} slices; `slices.csv` has all:
+
+| slice | faces | top-1 | with the labels of all test faces | against all test faces |
+| --- | --- | --- | --- | --- |
+{rows}
+
+A slice's own top-1 depends on which labels it holds; the next column weighs each class as the whole test split does."""
 
 
 def _choice(recipe: Recipe, num_trials: int, validation: EpochResult, metrics: Mapping[str, Any] | None) -> str:
@@ -191,8 +262,8 @@ def _limits(manifest: Manifest) -> str:
   service for this purpose, or using AI to infer emotions of a person in the workplace or in education, except for
   medical or safety reasons, since 2 February 2025; other emotion recognition from biometric data is high-risk, with
   duties to inform people. This is a reader's summary and not legal advice.
-- The score holds for faces like those of its test split. On other cameras, ages, poses or cultures expect less; its
-  probabilities are not calibrated.{expw if manifest.dataset == "expw" else ""}"""
+- The score holds for faces like those of its test split. On other cameras, ages, poses or cultures expect less of it
+  and of its probabilities.{expw if manifest.dataset == "expw" else ""}"""
 
 
 def _repeat(name: str, search_command: str, data_dir: str | Path, metrics: Mapping[str, Any] | None) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ferray.data.store import Store
 from ferray.errors import CheckpointError, DataError
+from ferray.report.predictions import face_ids, predictions_csv
 from ferray.report.scores import Scores, score
 from ferray.train.checkpoint import load_model, predict_probabilities
 
@@ -30,6 +31,21 @@ class Evaluation:
     """Shape (faces, classes)."""
     notes: tuple[str, ...]
     """What a reader of the score must know, in words."""
+
+    @property
+    def answers(self) -> NDArray[np.int64]:
+        """The most probable classes, shape (faces,)."""
+        return self.probabilities.argmax(axis=1).astype(np.int64)
+
+    def to_csv(self, store: Store, split: str) -> str:
+        """The answers as a table that `ferray.report.predictions` reads.
+
+        Args:
+            store: That was predicted.
+            split: Of it.
+        """
+        ids, groups = face_ids(store.table.iloc[store.rows(split)]), store.groups(split)
+        return predictions_csv(ids, self.labels, self.probabilities, groups, class_names=self.scores.class_names)
 
 
 def evaluate(best_dir: Path, store: Store, split: str, *, device: str = "cpu") -> Evaluation:

@@ -1,22 +1,15 @@
-"""Pictures of a search and of its best model, as PNG files: written whole or not at all, equal for equal input.
+"""Pictures of a search, as PNG files. Begin at `heatmap` and `curves`; the kinds of heatmap are below them."""
 
-Figures are made without pyplot, which keeps global state; matplotlib is imported when a picture is asked for.
-
-Begin at `heatmap`, `curves` and `confusion`; the kinds of heatmap are below them.
-"""
-
-import io
 import textwrap
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray import storage
 from ferray.report.axes import Axis, describe, in_words, pick_axes, value_text
+from ferray.report.figure import BEST_COLORS, written
 
 if TYPE_CHECKING:
     import pandas
@@ -24,22 +17,9 @@ if TYPE_CHECKING:
     from matplotlib.colors import Colormap, Normalize
     from matplotlib.figure import Figure
 
-BEST_COLORS = ("#0072B2", "#D55E00", "#009E73")
-"""Of the three best trials: told apart with every kind of color vision (Okabe and Ito)."""
-
 _GRAY = "#BBBBBB"
 _MOST_CELLS = 24
 """Values of a parameter beyond which a table of cells cannot be read."""
-_STYLE: Any = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "figure.constrained_layout.use": True,
-    "savefig.dpi": 150,
-    "text.parse_math": False,
-}
 
 
 def heatmap(trials: "pandas.DataFrame", file: Path, *, metric: str, maximize: bool, searched: Sequence[str]) -> None:
@@ -61,7 +41,7 @@ def heatmap(trials: "pandas.DataFrame", file: Path, *, metric: str, maximize: bo
     ranked = _rank(trials, metric, maximize)
     scores = ranked[f"best_{metric}"].to_numpy(dtype=np.float64)
     axes = pick_axes(ranked, searched)
-    with _written(file) as figure:
+    with written(file) as figure:
         if not len(ranked):
             _say_empty(figure, f"No trial has a {in_words(metric)}")
         elif len(axes) < 2:
@@ -102,7 +82,7 @@ def curves(
     ranked = _rank(trials, metric, maximize)
     best = ranked[: len(BEST_COLORS)]
     axes = pick_axes(ranked, searched)
-    with _written(file, size=(11, 5.2)) as figure:
+    with written(file, size=(11, 5.2)) as figure:
         if not len(epochs) or not len(ranked):
             _say_empty(figure, "No trial has an epoch")
             return
@@ -143,39 +123,6 @@ def curves(
         figure.legend(
             handles[::-1], labels[::-1], loc="outside lower left", frameon=False, title=title, alignment="left"
         )
-
-
-def confusion(matrix: NDArray[np.int64], class_names: Sequence[str], file: Path, *, title: str) -> None:
-    """Show which class was taken for which: counts, and shares of the label's faces.
-
-    Args:
-        matrix: Counts, shape (classes, classes); rows are labels, columns predictions.
-        class_names: In the order of the matrix.
-        file: The PNG file.
-        title: One line above the picture.
-
-    Raises:
-        StorageError: The file cannot be written.
-    """
-    totals = matrix.sum(axis=1)
-    shares = matrix / np.maximum(1, totals)[:, None]
-    side = 1.6 + 0.85 * len(class_names)
-    with _written(file, size=(side + 1.2, side)) as figure:
-        panel = figure.subplots()
-        image = panel.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal")
-        for row, column in np.ndindex(*matrix.shape):
-            text = f"{matrix[row, column]:,}\n{shares[row, column]:.0%}" if totals[row] else "0"
-            color = "white" if shares[row, column] > 0.55 else "#222222"
-            weight = "bold" if row == column else "normal"
-            panel.text(column, row, text, ha="center", va="center", color=color, fontsize=9, fontweight=weight)
-        names = [f"{name}\n({total:,})" for name, total in zip(class_names, totals, strict=True)]
-        panel.set_xticks(range(len(class_names)), labels=list(class_names), rotation=30, ha="right")
-        panel.set_yticks(range(len(class_names)), labels=names)
-        panel.set_xlabel("predicted")
-        panel.set_ylabel("label (faces)")
-        panel.set_title(title, loc="left")
-        panel.spines[:].set_visible(False)
-        figure.colorbar(image, ax=panel, label="share of the label's faces", shrink=0.8)
 
 
 def _draw_table(
@@ -355,17 +302,3 @@ def _dot(row: "pandas.DataFrame", face: str | None = None) -> dict[str, Any]:
 
 def _say_empty(figure: "Figure", text: str) -> None:
     figure.text(0.5, 0.5, text, ha="center", va="center")
-
-
-@contextmanager
-def _written(file: Path, *, size: tuple[float, float] = (6.4, 4.8)) -> Iterator["Figure"]:
-    """A figure in the project's style, which becomes a PNG file when the block ends."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=size)
-        yield figure
-        data = io.BytesIO()
-        figure.savefig(data, format="png", metadata={"Software": None})
-    storage.write_bytes(file, data.getvalue())

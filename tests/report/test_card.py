@@ -1,15 +1,18 @@
 import itertools
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
-from report_fixtures import make_epoch
+from report_fixtures import draw_answers, make_epoch
 
 from ferray.data.store import SPLITS, Store
 from ferray.recipe import Recipe
+from ferray.report.calibration import calibrate
 from ferray.report.card import model_card
 from ferray.report.scores import score
+from ferray.report.slices import score_slices, worst_slice
 
 
 def write_card(store: Store, **changes: Any) -> str:
@@ -40,10 +43,15 @@ def test_a_card_says_what_the_score_is_worth_and_what_the_model_is_not(tiny_stor
         "best epoch of 24 trials, by validation accuracy: **0.4200** in epoch 3",
         "optimistic",
         "95 % interval",
-        "most frequent training class* | 0.1429",
+        "always the most frequent training class",
         "best constant answer",
-        "random answer",
-        "| neutral | 3 |",
+        "equal probabilities",
+        "| **top-1 accuracy** | 0.7143 | ",
+        "| one-vs-rest accuracy | 0.9184 | ",
+        "| binary accuracy | 0.9184 | ",
+        " | 0.8571 |",
+        "| neutral | 3 | 0.667 | ",
+        "read the test split once",
         "| learning_rate | 1e-4 |",
         tiny_store.fingerprint,
         "RGB, not BGR",
@@ -92,9 +100,41 @@ def test_a_class_without_test_faces_and_unknown_training_classes_are_told_as_suc
     scores = score(labels, np.eye(7)[[0, 1, 4]], labels, class_names=tiny_store.class_names, train_counts=None)
     card = write_card(tiny_store, metrics=scores.to_json())
 
-    assert "| fear | 0 | no faces | |" in card.replace("|  |", "| |")
-    assert "| disgust | 2 | 0.500 | sad |" in card
+    assert "| fear | 0 | no faces | | |" in card
+    assert "| disgust | 2 | 0.500 | 0.000 to 1.000 | sad |" in card
     assert "most frequent training class" not in card
+    assert "believed" not in card
+    assert "weak" not in card
+
+
+def test_a_card_says_how_far_probabilities_can_be_believed_and_where_the_model_is_weak(tiny_store: Store) -> None:
+    labels, probabilities = draw_answers(600, sharpness=3.0)
+    groups = np.arange(600)
+    calibration = calibrate(labels, probabilities, labels, probabilities, groups, resamples=50).to_json()
+    table = pandas.DataFrame({"subject_word": np.where(groups % 3, "wife", "old")})
+    answers = np.where(groups % 3, labels, (labels + 1) % 7)
+    slices = score_slices(table, labels, answers, groups, num_classes=7, resamples=50)
+    scores = score(labels, probabilities, groups, class_names=tiny_store.class_names, train_counts=[6] * 7)
+    metrics = scores.to_json() | {
+        "test_readings": 2,
+        "calibration": calibration,
+        "slices": {"num": len(slices), "worst": worst_slice(slices), "lowest": [asdict(one) for one in slices]},
+    }
+    card = write_card(tiny_store, metrics=metrics)
+
+    for words in (
+        "read the test split 2 times",
+        "too sure of its answers",
+        f"temperature of **{calibration['temperature']:.3f}**",
+        f"| expected calibration error | {calibration['before']['ece']:.3f} [",
+        "The worst of 2 slices is **subject word: older**",
+        "| subject word: older | 200 | 0.000 |",
+        "no claim about groups of people",
+        "slices.csv",
+    ):
+        assert words in " ".join(card.split()), words
+    assert "None" not in card
+    check_tables(card)
 
 
 @pytest.mark.parametrize("num_trials", [1, 2])
@@ -103,7 +143,11 @@ def test_one_trial_is_no_trials(tiny_store: Store, num_trials: int) -> None:
 
 
 def test_every_table_has_as_many_cells_in_each_row(tiny_store: Store) -> None:
-    lines = write_card(tiny_store).splitlines()
+    check_tables(write_card(tiny_store))
+
+
+def check_tables(card: str) -> None:
+    lines = card.splitlines()
     for above, below in itertools.pairwise(lines):
         if above.startswith("|") and below.startswith("|"):
             assert above.count("|") == below.count("|"), below

@@ -1,34 +1,21 @@
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from report_fixtures import copy_store
-from train_fixtures import small_backbone, small_recipe
+from train_fixtures import small_recipe
 
 from ferray.data.store import Store
 from ferray.errors import CheckpointError, DataError
-from ferray.model.backbones import BACKBONES
 from ferray.model.weights import load_weights
-from ferray.report.__main__ import READINGS, main
+from ferray.report.__main__ import main
 from ferray.report.evaluate import Evaluation, evaluate
-from ferray.train.checkpoint import export_best
+from ferray.report.predictions import read_predictions
+from ferray.report.seal import READINGS
 from ferray.train.fit import fit
 
 MIXED = ("neutral", "happy", "angry", "surprise", "disgust", "sad", "fear")
-
-
-@pytest.fixture(scope="module")
-def best_dir(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A small model, trained for two epochs and exported; VGG16 has few channels while these tests run."""
-    folder = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(BACKBONES, "vgg16", small_backbone())
-        recipe, weights = small_recipe(weights="none", epochs=2, learning_rate=0.01), load_weights("none", "vgg16")
-        list(fit(recipe, tiny_store, weights, checkpoints=folder, cache=None))
-        export_best(folder / "best", checkpoints=folder, recipe=recipe, store=tiny_store, weights=weights)
-        yield folder / "best"
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +92,7 @@ def test_the_command_prints_the_score_as_json_and_notes_the_reading(
 
     assert main(asked) == 0
     value = json.loads(capsys.readouterr().out)
-    assert value == tested.scores.to_json()
+    assert value == tested.scores.to_json() | {"data": tiny_store.fingerprint, "split": "test"}
     assert main([*asked, "--split", "validation"]) == 0
     readings = [json.loads(line) for line in (best_dir / READINGS).read_text().splitlines()]
     assert [reading["split"] for reading in readings] == ["test", "validation"]
@@ -121,16 +108,34 @@ def test_the_command_prints_a_table_with_baselines_and_recalls(
     shown = capsys.readouterr()
     for words in (
         "21 faces",
-        "accuracy",
+        "top-1 accuracy",
+        "one-vs-rest accuracy",
+        "binary accuracy",
         "balanced accuracy",
         "macro F1",
         "95 % interval",
-        "chance",
+        "equal chances",
+        "best constant",
         "0.1429",
+        "0.8571",
         "surprise",
     ):
         assert words in shown.out
     assert "demo faces" in shown.err
+    assert max(map(len, shown.out.splitlines()[1:])) <= 100
+
+
+def test_the_answers_can_be_written_for_an_audit(
+    tiny_store: Store, best_dir: Path, tested: Evaluation, tmp_path: Path
+) -> None:
+    file = tmp_path / "answers.csv"
+    assert main(["evaluate", str(best_dir), "--data", str(tiny_store.folder), "--predictions", str(file)]) == 0
+    answers = read_predictions(file)
+
+    assert answers.probabilities is not None
+    assert (answers.probabilities.astype(np.float32) == tested.probabilities).all()
+    assert (answers.labels == tested.labels).all()
+    assert answers.ids == tuple(tiny_store.table["source"][tiny_store.rows("test")])
 
 
 def test_a_folder_that_cannot_be_written_still_gives_the_score(

@@ -9,12 +9,13 @@ import cv2
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from report_fixtures import make_trial
+from report_fixtures import draw_answers, make_trial
 
 from ferray.errors import StorageError
 from ferray.records import TrialRecord, epochs_frame, rank, trials_frame
-from ferray.report import plots
+from ferray.report import diagrams, plots
 from ferray.report.axes import describe, in_words, pick_axes, value_text
+from ferray.report.calibration import calibrate
 
 
 def make_trials(**values: Sequence[Any]) -> list[TrialRecord]:
@@ -178,12 +179,24 @@ def test_the_same_records_make_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_confusion_matrix_shows_counts_and_shares_of_the_labels_faces(tmp_path: Path, drawn: list[Figure]) -> None:
     matrix = np.array([[3, 1, 0], [2, 1998, 0], [0, 0, 0]])
-    plots.confusion(matrix, ("sad", "happy", "fear"), tmp_path / "confusion.png", title="Test: 0.9")
+    diagrams.confusion(matrix, ("sad", "happy", "fear"), tmp_path / "confusion.png", title="Test: 0.9")
     shown = texts(drawn[0])
 
     assert shown == ["3\n75%", "1\n25%", "0\n0%", "2\n0%", "1,998\n100%", "0\n0%", "0", "0", "0"]
     assert drawn[0].axes[0].get_title(loc="left") == "Test: 0.9"
     assert cv2.imread(str(tmp_path / "confusion.png")) is not None
+
+
+def test_a_reliability_diagram_shows_each_bin_before_and_after(tmp_path: Path, drawn: list[Figure]) -> None:
+    labels, probabilities = draw_answers(200, sharpness=4.0)
+    calibration = calibrate(labels, probabilities, labels, probabilities, np.arange(200), resamples=50)
+    diagrams.reliability(calibration, tmp_path / "reliability.png")
+
+    for panel, quality in zip(drawn[0].axes[:2], (calibration.before, calibration.after), strict=True):
+        heights = [bar.get_height() for bar in panel.patches]
+        assert heights == [row.accuracy for row in quality.bins if row.faces]
+        assert f"ECE {quality.ece:.3f}" in panel.get_title(loc="left")
+    assert cv2.imread(str(tmp_path / "reliability.png")) is not None
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -257,8 +270,9 @@ def test_help_is_light_and_pictures_never_load_pyplot(tmp_path: Path) -> None:
     assert not loaded & {"torch", "ray", "wandb", "albumentations", "pandas", "pyarrow", "matplotlib", "numpy"}
 
     code = (
-        "import sys, pathlib, numpy; from ferray.report import plots; assert 'matplotlib' not in sys.modules;"
-        f"plots.confusion(numpy.eye(2, dtype=int), ('a', 'b'), pathlib.Path({str(tmp_path / 'c.png')!r}), title='t');"
+        "import sys, pathlib, numpy; from ferray.report import diagrams, plots; assert 'matplotlib' not in sys.modules;"
+        f"file = pathlib.Path({str(tmp_path / 'c.png')!r});"
+        "diagrams.confusion(numpy.eye(2, dtype=int), ('a', 'b'), file, title='t');"
         "assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
 
-from ferray.report.scores import Scores, score
+from ferray.report.scores import Scores, score, score_answers
 
 CLASSES = ("angry", "happy", "sad", "neutral")
 
@@ -42,6 +42,10 @@ def test_scores_are_those_of_scikit_learn(num_faces: int, seed: int) -> None:
         assert scores.balanced_accuracy == pytest.approx(balanced_accuracy_score(labels, answers))
     expected = f1_score(labels, answers, labels=every, average="macro", zero_division=0)
     assert scores.macro_f1 == pytest.approx(expected)
+    of_classes = [accuracy_score(labels == label, answers == label) for label in every]
+    assert scores.one_vs_rest_accuracy == pytest.approx(np.mean(of_classes))
+    one_hot, sure = np.eye(len(CLASSES))[labels], probabilities > 0.5  # as Keras' BinaryAccuracy counts
+    assert scores.binary_accuracy == pytest.approx(accuracy_score(one_hot.ravel(), sure.ravel()))
     assert (scores.confusion == confusion_matrix(labels, answers, labels=every)).all()
     assert scores.n == num_faces
 
@@ -57,16 +61,21 @@ def test_intervals_are_those_of_a_slow_bootstrap_of_whole_groups() -> None:
     for _ in range(1500):
         rows = np.concatenate([members[place] for place in generator.integers(0, len(members), len(members))])
         some, said = labels[rows], answers[rows]
-        recalls, f1s = [], []
+        recalls, f1s, cells = [], [], []
         for label in range(len(CLASSES)):
             right = np.sum((some == label) & (said == label))
-            recalls += [right / np.sum(some == label)] if (some == label).any() else []
+            recalls.append(right / np.sum(some == label))
             f1s.append(2 * right / max(1, np.sum(some == label) + np.sum(said == label)))
-        drawn.append((np.mean(some == said), np.mean(recalls), np.mean(f1s)))
+            cells.append(np.mean((some == label) == (said == label)))
+        sure = np.mean((probabilities[rows] > 0.5) == np.eye(len(CLASSES))[some])
+        drawn.append((np.mean(some == said), np.mean(recalls), np.mean(f1s), np.mean(cells), sure, *recalls))
 
-    for place, name in enumerate(("accuracy", "balanced_accuracy", "macro_f1")):
-        low, high = np.quantile([row[place] for row in drawn], [0.025, 0.975])
-        assert scores.intervals[name] == pytest.approx((low, high), abs=0.008)
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    intervals = [*scores.intervals.values(), *scores.recall_intervals]
+    assert list(scores.intervals) == list(scores.values)
+    for place, interval in enumerate(intervals):
+        wide = 0.008 if place < 5 else 0.02
+        assert interval == pytest.approx((low[place], high[place]), abs=wide)
 
 
 def test_copies_of_a_face_in_its_group_do_not_narrow_the_interval() -> None:
@@ -116,7 +125,7 @@ def test_many_groups_are_drawn_in_pieces_with_the_same_law(monkeypatch: pytest.M
     labels, probabilities = make_answers(400)
     groups = np.arange(400) // 4
     whole = score_faces(labels, probabilities, groups)
-    monkeypatch.setattr("ferray.report.scores._CELLS_AT_ONCE", 1000)
+    monkeypatch.setattr("ferray.report.bootstrap._CELLS_AT_ONCE", 1000)
     pieces = score_faces(labels, probabilities, groups)
 
     assert pieces.intervals == whole.intervals
@@ -126,9 +135,44 @@ def test_guesses_that_see_no_face_stand_beside_the_score() -> None:
     labels, probabilities = make_answers(500)
     scores = score_faces(labels, probabilities)
 
-    assert scores.majority == np.mean(labels == 1)  # the training faces are mostly of class 1
-    assert scores.constant_guess == np.mean(labels == 3)  # these faces are mostly of class 3
-    assert scores.chance == 0.25
+    baselines = scores.to_json()["baselines"]
+    assert baselines["majority"] == np.mean(labels == 1)  # the training faces are mostly of class 1
+    assert baselines["constant_guess"] == np.mean(labels == 3)  # these faces are mostly of class 3
+    assert baselines["chance"] == 0.25
+
+
+def test_guesses_have_every_score_that_a_model_which_guesses_so_has() -> None:
+    labels, _ = make_answers(400)
+    constant = np.eye(4)[np.full(400, 3)]
+    guesses = score_faces(labels, constant).guesses
+
+    assert guesses["constant_guess"] == pytest.approx(score_faces(labels, constant).values)
+    random = np.random.default_rng(3).integers(0, 4, 400_000)  # the answer drawn, the probabilities all 1/4
+    many = np.repeat(labels, 1000)
+    drawn = score_answers(
+        many, random, np.zeros(400_000, dtype=np.int64), cells=None, class_names=CLASSES, train_counts=None, resamples=2
+    )
+    chance = dict(guesses["chance"] or {})
+    assert chance.pop("binary_accuracy") == score_faces(labels, np.full((400, 4), 0.25)).binary_accuracy == 0.75
+    assert chance == pytest.approx({name: getattr(drawn, name) for name in chance}, abs=0.004)
+
+
+def test_hard_answers_have_no_binary_accuracy() -> None:
+    labels, probabilities = make_answers(100)
+    answers = probabilities.argmax(axis=1)
+    scores = score_answers(labels, answers, labels, cells=None, class_names=CLASSES, train_counts=None)
+
+    assert scores.binary_accuracy is None
+    assert "binary_accuracy" not in scores.intervals
+    assert scores.recalls == score_faces(labels, probabilities).recalls
+    assert len(scores.recall_intervals) == 4
+
+
+def test_a_class_without_faces_has_no_recall_and_no_interval() -> None:
+    scores = score_faces(np.array([0, 1, 1]), np.eye(4)[[0, 1, 2]])
+
+    assert scores.recalls == (1.0, 0.5, None, None)
+    assert scores.recall_intervals[2:] == (None, None)
 
 
 @pytest.mark.parametrize("train_counts", [None, (0, 0, 0, 0)])
@@ -136,7 +180,8 @@ def test_without_training_faces_there_is_no_majority(train_counts: tuple[int, ..
     labels, probabilities = make_answers(20)
     scores = score(labels, probabilities, labels, class_names=CLASSES, train_counts=train_counts)
 
-    assert scores.majority is None
+    assert scores.guesses["majority"] is None
+    assert scores.to_json()["baselines"]["majority"] is None
 
 
 def test_the_json_value_holds_all_and_survives_json() -> None:

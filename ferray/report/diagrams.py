@@ -1,0 +1,90 @@
+"""Pictures of one model on one split, as PNG files. Begin at `confusion` and `reliability`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferray.report.figure import BEST_COLORS, written
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from ferray.report.calibration import Calibration, Quality
+
+
+def confusion(matrix: NDArray[np.int64], class_names: Sequence[str], file: Path, *, title: str) -> None:
+    """Show which class was taken for which: counts, and shares of the label's faces.
+
+    Args:
+        matrix: Counts, shape (classes, classes); rows are labels, columns predictions.
+        class_names: In the order of the matrix.
+        file: The PNG file.
+        title: One line above the picture.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    totals = matrix.sum(axis=1)
+    shares = matrix / np.maximum(1, totals)[:, None]
+    side = 1.6 + 0.85 * len(class_names)
+    with written(file, size=(side + 1.2, side)) as figure:
+        panel = figure.subplots()
+        image = panel.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal")
+        for row, column in np.ndindex(*matrix.shape):
+            text = f"{matrix[row, column]:,}\n{shares[row, column]:.0%}" if totals[row] else "0"
+            color = "white" if shares[row, column] > 0.55 else "#222222"
+            weight = "bold" if row == column else "normal"
+            panel.text(column, row, text, ha="center", va="center", color=color, fontsize=9, fontweight=weight)
+        names = [f"{name}\n({total:,})" for name, total in zip(class_names, totals, strict=True)]
+        panel.set_xticks(range(len(class_names)), labels=list(class_names), rotation=30, ha="right")
+        panel.set_yticks(range(len(class_names)), labels=names)
+        panel.set_xlabel("predicted")
+        panel.set_ylabel("label (faces)")
+        panel.set_title(title, loc="left")
+        panel.spines[:].set_visible(False)
+        figure.colorbar(image, ax=panel, label="share of the label's faces", shrink=0.8)
+
+
+def reliability(calibration: "Calibration", file: Path) -> None:
+    """Show how often the model is right where it says how sure it is, before and after temperature scaling.
+
+    Args:
+        calibration: Of the test split.
+        file: The PNG file.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    with written(file, size=(9.6, 5.2)) as figure:
+        tops = figure.subplots(2, 2, sharex=True, height_ratios=(3, 1))
+        for column, (title, quality) in enumerate(
+            (
+                ("As trained", calibration.before),
+                (f"Divided by temperature {calibration.temperature:.2f}", calibration.after),
+            )
+        ):
+            _draw_bins(tops[0, column], tops[1, column], title, quality)
+        tops[0, 0].set_ylabel("share that is right")
+        tops[1, 0].set_ylabel("faces")
+
+
+def _draw_bins(panel: "Axes", below: "Axes", title: str, quality: "Quality") -> None:
+    """Bars of accuracy over confidence against the diagonal, and how many faces stand behind each."""
+    width = 1 / len(quality.bins)
+    middles = (np.arange(len(quality.bins)) + 0.5) * width
+    faces = np.array([row.faces for row in quality.bins])
+    known = faces > 0
+    accuracy = np.array([row.accuracy for row in quality.bins])
+    confidence = np.array([row.confidence for row in quality.bins])
+    panel.plot([0, 1], [0, 1], color="#888888", linewidth=1, linestyle="--", label="as sure as it says")
+    panel.bar(middles[known], accuracy[known], width * 0.92, color=BEST_COLORS[0], alpha=0.85, label="right")
+    panel.plot(confidence[known], confidence[known], "o", color=BEST_COLORS[1], markersize=4, label="mean confidence")
+    panel.set_title(f"{title}: ECE {quality.ece:.3f}, NLL {quality.nll:.3f}, Brier {quality.brier:.3f}", loc="left")
+    panel.set_xlim(0, 1)
+    panel.set_ylim(0, 1)
+    panel.legend(frameon=False, loc="upper left")
+    below.bar(middles, faces, width * 0.92, color="#BBBBBB")
+    below.set_xlabel("confidence: probability of the answer")

@@ -1,0 +1,34 @@
+"""The search words in ExpW's file names, merged into slices of a size that tells something.
+
+`frightened_by_the_movie_man_12.jpg` was found by an emotion and a subject that a collector typed. These are queries
+and no annotations of people: they say what was searched for, not who or what is in the picture. Slices overlap.
+"""
+
+from collections.abc import Mapping
+
+MERGED: Mapping[str, Mapping[str, frozenset[str]]] = {
+    "subject_word": {
+        "woman, girl": frozenset({"woman", "girl", "lady", "wife", "mother", "grandmother"}),
+        "man, boy": frozenset({"man", "boy", "husband", "father", "grandfather", "son", "lad"}),
+        "child": frozenset({"boy", "girl", "infant", "son"}),
+        "older": frozenset({"grandfather", "grandmother", "old"}),
+        "job": frozenset(
+            {"actor", "boss", "manager", "president", "programmer", "soldier", "student", "teacher", "worker"}
+        ),
+        "origin": frozenset({"african", "american", "asian", "black", "chinese", "european", "yang"}),
+        "group": frozenset({"couple", "family", "people"}),
+        "plain": frozenset({"expression", "face"}),
+    },
+    "emotion_word": {
+        "anger": frozenset({"angry", "annoyed", "mad", "fierce", "hostile", "fighting"}),
+        "disgust": frozenset({"disgust", "distaste"}),
+        "fear": frozenset(
+            {"afraid", "anxious", "frightened", "frightened_by_the_movie", "horrified", "fear", "distressed"}
+        ),
+        "happiness": frozenset({"ecstatic", "excited", "joyous"}),
+        "sadness": frozenset({"crying", "heartbroken", "unhappy"}),
+        "surprise": frozenset({"amazed", "astound", "awe", "shocked"}),
+        "no emotion": frozenset({"expressionless", "serious", "boring"}),
+    },
+}
+"""Column of the store's table to slice to words, in small letters."""

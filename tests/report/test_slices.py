@@ -1,0 +1,141 @@
+import csv
+import io
+from typing import Any
+
+import numpy as np
+import pandas
+import pytest
+
+from ferray.errors import DataError
+from ferray.report.slices import MIN_FACES, Slice, score_slices, slices_csv, worst_in_words, worst_slice
+
+
+def make_faces(num: int = 1200, *, seed: int = 0) -> dict[str, Any]:
+    """Faces of three classes; class 2 is hard. Slice "easy" has few of it, "weak" is worse in every class."""
+    generator = np.random.default_rng(seed)
+    kind = generator.choice(["plain", "easy", "weak"], size=num, p=[0.6, 0.25, 0.15])
+    shares = {"plain": [0.3, 0.3, 0.4], "easy": [0.45, 0.45, 0.1], "weak": [0.3, 0.3, 0.4]}
+    labels = np.array([generator.choice(3, p=shares[name]) for name in kind])
+    chance = np.array([0.9, 0.8, 0.3])[labels] - 0.25 * (kind == "weak")
+    answers = np.where(generator.random(num) < chance, labels, (labels + 1) % 3)
+    return {"kind": kind, "labels": labels, "answers": answers, "groups": np.arange(num) // 2}
+
+
+def cut(faces: dict[str, Any], by: str | None = None, **columns: Any) -> list[Slice]:
+    table = pandas.DataFrame({"source": "x.jpg", "label": faces["labels"], "kind": faces["kind"], **columns})
+    return score_slices(table, faces["labels"], faces["answers"], faces["groups"], num_classes=3, by=by, resamples=1000)
+
+
+def test_a_slice_of_easy_labels_is_not_better_once_it_is_brought_to_the_labels_of_all() -> None:
+    faces = make_faces()
+    slices = {one.value: one for one in cut(faces)}
+    inside = faces["kind"] == "easy"
+    right = faces["labels"] == faces["answers"]
+
+    assert slices["easy"].accuracy == np.mean(right[inside])
+    assert slices["easy"].accuracy - np.mean(right) > 0.1
+    assert abs(slices["easy"].gap) < 0.05
+    shares = np.bincount(faces["labels"]) / len(right)
+    by_hand = sum(shares[label] * right[inside & (faces["labels"] == label)].mean() for label in range(3))
+    assert slices["easy"].standardized == pytest.approx(by_hand)
+    assert slices["easy"].gap == pytest.approx(by_hand - np.mean(right))
+
+
+def test_the_worst_slice_is_named_and_judged_for_all_that_were_looked_at() -> None:
+    worst = worst_slice(cut(make_faces()))
+
+    assert worst is not None
+    assert (worst["value"], worst["slices"], worst["beyond_noise"]) == ("weak", 3, True)
+    assert "more than chance among so many slices explains" in worst_in_words(worst)
+    assert worst["interval"][0] < worst["gap"] - 1.96 * worst["gap_error"]
+
+
+def test_among_many_slices_of_nothing_the_worst_is_seldom_called_worse() -> None:
+    alarms = 0
+    for seed in range(30):
+        faces, generator = make_faces(600, seed=seed), np.random.default_rng(seed)
+        faces["kind"] = generator.choice(["a", "b"], 600)
+        more = {f"column_{number}": generator.choice(["c", "d", "e"], 600) for number in range(6)}
+        worst = worst_slice(cut(faces, **more))
+        alarms += worst is not None and worst["beyond_noise"]
+
+    assert alarms <= 4  # 1.5 expected
+
+
+def test_an_empty_class_is_left_out_on_both_sides_and_said() -> None:
+    faces = make_faces()
+    faces["kind"] = np.where((faces["kind"] == "easy") & (faces["labels"] == 2), "plain", faces["kind"])
+    easy = next(one for one in cut(faces) if one.value == "easy")
+    right, two = faces["labels"] == faces["answers"], faces["labels"] < 2
+    shares = np.bincount(faces["labels"][two]) / two.sum()
+    of_all = sum(shares[label] * right[faces["labels"] == label].mean() for label in range(2))
+
+    assert easy.covered == pytest.approx(np.mean(two))
+    assert easy.standardized - easy.gap == pytest.approx(of_all)
+    assert worst_slice([easy]) is None
+    assert "No slice" in worst_in_words(None)
+
+
+def test_the_interval_of_a_slice_is_that_of_a_slow_bootstrap_of_whole_groups() -> None:
+    faces = make_faces()
+    weak = next(one for one in cut(faces) if one.value == "weak")
+    inside = np.flatnonzero(faces["kind"] == "weak")
+    right, groups = (faces["labels"] == faces["answers"])[inside], faces["groups"][inside]
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    generator = np.random.default_rng(3)
+    drawn = [
+        right[np.concatenate([members[at] for at in generator.integers(0, len(members), len(members))])].mean()
+        for _ in range(800)
+    ]
+
+    assert weak.interval == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.015)
+    assert weak.groups == len(members)
+
+
+def test_numbers_are_cut_into_equally_full_ranges_that_hold_every_face_once() -> None:
+    faces = make_faces()
+    sizes = np.random.default_rng(0).integers(46, 400, 1200)
+    slices = cut(faces, by="face_px", face_px=sizes)
+
+    assert len(slices) == 4
+    assert sum(one.n for one in slices) == 1200
+    assert all(one.n == pytest.approx(300, abs=12) for one in slices)
+    assert slices[0].value.startswith("46 to ")
+    assert slices[-1].value.endswith(f" to {sizes.max()}")
+
+
+def test_search_words_are_merged_and_never_called_a_property_of_people() -> None:
+    faces = make_faces()
+    faces["answers"] = np.where(np.arange(1200) % 4 == 0, (faces["labels"] + 1) % 3, faces["labels"])
+    words = np.array(["grandfather", "African", "wife", "xylophone"])[np.arange(1200) % 4]
+    slices = cut(faces, by="subject_word", subject_word=words)
+
+    assert {one.value: one.n for one in slices} == {"woman, girl": 300, "man, boy": 300, "older": 300, "origin": 300}
+    told = worst_in_words(worst_slice(slices))
+    assert "queries" in told
+    assert "no claim about groups of people" in told
+    assert "queries" not in worst_in_words(worst_slice(cut(make_faces())))
+
+
+def test_small_slices_whole_ones_and_names_are_not_shown() -> None:
+    faces = make_faces()
+    rare = np.where(np.arange(1200) < MIN_FACES - 1, "rare", "common")
+    names = [f"photo {number}" for number in range(1200)]
+    values = {(one.column, one.value) for one in cut(faces, rare=rare, constant="same", name=names)}
+
+    assert ("rare", "common") in values
+    assert not values & {("rare", "rare"), ("constant", "same")}
+    assert {column for column, _ in values} == {"kind", "rare"}
+
+
+def test_an_unknown_column_is_named_with_the_known_ones() -> None:
+    with pytest.raises(DataError, match=r"colour[\s\S]*Known: kind"):
+        cut(make_faces(), by="colour")
+
+
+def test_the_table_of_slices_is_csv_with_a_header() -> None:
+    slices = cut(make_faces())
+    rows = list(csv.DictReader(io.StringIO(slices_csv(slices))))
+
+    assert [row["value"] for row in rows] == [one.value for one in slices]
+    assert float(rows[0]["gap"]) == pytest.approx(slices[0].gap, abs=1e-4)
