@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.report.bootstrap import RESAMPLES, Interval, draw_totals, percentiles
+from ferray.report.bootstrap import RESAMPLES, Interval, draw_totals, percentiles, sum_by_group
 from ferray.report.names import TITLES, right_cells, score_chance, score_confusion, score_constant
 from ferray.train.metrics import make_confusion
 
@@ -168,7 +168,9 @@ def score_answers(
     confusion = make_confusion(labels, answers, num_classes=num_classes)
     counts = confusion.sum(axis=1)
     values = score_confusion(confusion)
-    by_group = _count_by_group(labels, answers, groups, cells, num_classes=num_classes)
+    by_group = confusion_by_group(labels, answers, groups, num_classes=num_classes).reshape(-1, num_classes**2)
+    if cells is not None:
+        by_group = np.concatenate([by_group, sum_by_group(cells[:, None], groups)], axis=1)
     drawn = _score_many(draw_totals(by_group, seed=seed, resamples=resamples), num_classes)
     intervals = percentiles(drawn)
     names = list(TITLES)[: len(TITLES) - (cells is None)]
@@ -195,29 +197,28 @@ def score_answers(
     )
 
 
-def _count_by_group(
-    labels: NDArray[np.int64],
-    answers: NDArray[np.int64],
-    groups: NDArray[np.int64],
-    cells: NDArray[np.int64] | None,
-    *,
-    num_classes: int,
+def confusion_by_group(
+    labels: NDArray[np.int64], predictions: NDArray[np.int64], groups: NDArray[np.int64], *, num_classes: int
 ) -> NDArray[np.int64]:
-    """A confusion matrix a group, and its right cells: shape (groups, classes² + 1), or classes² without cells."""
+    """One confusion matrix a group, shape (groups, classes, classes), by ascending group id.
+
+    Args:
+        labels: Shape (faces,).
+        predictions: Shape (faces,).
+        groups: Shape (faces,).
+        num_classes: Side of the matrices.
+    """
     ids, places = np.unique(groups, return_inverse=True)
-    at = (places * num_classes + labels) * num_classes + answers
-    counts = np.bincount(at, minlength=len(ids) * num_classes**2).reshape(len(ids), -1)
-    if cells is not None:
-        right = np.bincount(places, weights=cells, minlength=len(ids)).astype(np.int64)
-        counts = np.concatenate([counts, right[:, None]], axis=1)
-    return counts.astype(np.int64)
+    at = (places * num_classes + labels) * num_classes + predictions
+    counts = np.bincount(at, minlength=len(ids) * num_classes**2)
+    return counts.reshape(len(ids), num_classes, num_classes).astype(np.int64)
 
 
 def _score_many(totals: NDArray[np.float64], num_classes: int) -> NDArray[np.float64]:
     """The scores of many draws at once, as `ferray.train.metrics` has them of one, and the recalls.
 
     Args:
-        totals: Of `_count_by_group`, shape (draws, classes² [+ 1]).
+        totals: Of confusion matrices, and of right cells where they are known, shape (draws, classes² [+ 1]).
         num_classes: Of them.
 
     Returns:
