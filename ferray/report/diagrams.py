@@ -59,7 +59,7 @@ def reliability(calibration: "Calibration", file: Path) -> None:
         StorageError: The file cannot be written.
     """
     with written(file, size=(9.6, 5.2)) as figure:
-        tops = figure.subplots(2, 2, sharex=True, height_ratios=(3, 1))
+        tops = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=(3, 1))
         for column, (title, quality) in enumerate(
             (
                 ("As trained", calibration.before),
@@ -79,10 +79,19 @@ def _draw_bins(panel: "Axes", below: "Axes", title: str, quality: "Quality") -> 
     known = faces > 0
     accuracy = np.array([row.accuracy for row in quality.bins])
     confidence = np.array([row.confidence for row in quality.bins])
-    panel.plot([0, 1], [0, 1], color="#888888", linewidth=1, linestyle="--", label="as sure as it says")
-    panel.bar(middles[known], accuracy[known], width * 0.92, color=BEST_COLORS[0], alpha=0.85, label="right")
-    panel.plot(confidence[known], confidence[known], "o", color=BEST_COLORS[1], markersize=4, label="mean confidence")
-    panel.set_title(f"{title}: ECE {quality.ece:.3f}, NLL {quality.nll:.3f}, Brier {quality.brier:.3f}", loc="left")
+    panel.plot([0, 1], [0, 1], color="#888888", linewidth=1, linestyle="--")
+    panel.bar(middles[known], accuracy[known], width * 0.92, color=BEST_COLORS[0], label="right")
+    gap = (confidence - accuracy)[known]
+    panel.bar(
+        middles[known],
+        gap,
+        width * 0.92,
+        accuracy[known],
+        color=BEST_COLORS[1],
+        alpha=0.35,
+        label="gap to mean confidence",
+    )
+    panel.set_title(f"{title}\nECE {quality.ece:.3f}, NLL {quality.nll:.3f}, Brier {quality.brier:.3f}", loc="left")
     panel.set_xlim(0, 1)
     panel.set_ylim(0, 1)
     panel.legend(frameon=False, loc="upper left")

@@ -193,8 +193,11 @@ def test_a_reliability_diagram_shows_each_bin_before_and_after(tmp_path: Path, d
     diagrams.reliability(calibration, tmp_path / "reliability.png")
 
     for panel, quality in zip(drawn[0].axes[:2], (calibration.before, calibration.after), strict=True):
-        heights = [bar.get_height() for bar in panel.patches]
-        assert heights == [row.accuracy for row in quality.bins if row.faces]
+        told = [row for row in quality.bins if row.faces]
+        right, gaps = panel.patches[: len(told)], panel.patches[len(told) :]
+        assert [bar.get_height() for bar in right] == [row.accuracy for row in told]
+        tops = [bar.get_y() + bar.get_height() for bar in gaps]
+        assert tops == pytest.approx([row.confidence for row in told])
         assert f"ECE {quality.ece:.3f}" in panel.get_title(loc="left")
     assert cv2.imread(str(tmp_path / "reliability.png")) is not None
 
