@@ -12,8 +12,8 @@ WORDS = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 
 
 def draw(seed: int, height: int = 40, width: int = 48) -> NDArray[np.uint8]:
-    """A smooth picture of its own."""
-    small = np.random.default_rng(seed).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    """A smooth picture of its own, unlike all others."""
+    small = np.random.default_rng(seed).integers(0, 256, (8, 10, 3), dtype=np.uint8)
     return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
 
 

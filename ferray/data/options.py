@@ -11,6 +11,9 @@ Shares = tuple[float, float, float]
 OnBad = Literal["skip", "fail"]
 """Leave out what cannot be used and count it, or fail at the first."""
 
+OnCopies = Literal["find", "skip"]
+"""Look for copies of photographs and keep each group of them in one split, or do not look."""
+
 DEFAULT_SPLIT: Shares = (0.7, 0.1, 0.2)
 DEFAULT_SIZE_PX = 224
 DEFAULT_MARGIN = 0.1
@@ -38,6 +41,12 @@ class Options:
     """Of the sample and of the split."""
     on_bad: OnBad = "skip"
     """What becomes of rows and photographs that cannot be used."""
+    copies: OnCopies = "find"
+    """`--copies`: whether copies of a photograph are looked for."""
+    drop_conflicts: bool = False
+    """`--drop-conflicts`: leave out every face of a group of copies whose labels disagree."""
+    drop_leaks: bool = False
+    """`--drop-leaks`: leave out of train, then of validation, the copies of faces in a later split."""
     progress: bool = True
     """Show progress on stderr."""
     workers: int | None = None
@@ -53,6 +62,11 @@ class Options:
             raise DataError(f"--num-faces {self.num_faces}", "below 1", "Leave it out to take all faces")
         if self.on_bad not in ("skip", "fail"):
             raise DataError(f"--on-bad {self.on_bad}", "unknown", "Known: skip, fail")
+        if self.copies not in ("find", "skip"):
+            raise DataError(f"--copies {self.copies}", "unknown", "Known: find, skip")
+        if self.copies == "skip" and (self.drop_conflicts or self.drop_leaks):
+            option = "--drop-conflicts" if self.drop_conflicts else "--drop-leaks"
+            raise DataError(f"--copies skip {option}", "needs the copies", "Leave --copies skip out")
         if self.split is not None:
             check_shares(self.split)
 

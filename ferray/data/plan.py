@@ -1,10 +1,11 @@
-"""Which faces a store will hold and in which row, decided before a photograph is opened.
+"""Which faces a store will hold, in which split and in which row.
 
-Begin at `make_plan`.
+All of it is decided before a photograph is opened, as if there were no copies: begin at `make_plan`. When copies are
+known, `divide_again` divides what was divided, each group of copies as one.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ferray.data.options import DEFAULT_SPLIT, Options, Shares
@@ -22,6 +23,8 @@ class Plan:
     """Each with its split; ordered by split, photograph and face id."""
     split: Shares | None
     """The shares that divided them; None where the source's own split was kept."""
+    kept: Sequence[str]
+    """The splits that are the source's own."""
     wanted: Sequence[str]
     """The splits that must hold every class."""
 
@@ -45,18 +48,52 @@ def make_plan(source: Source, options: Options) -> Plan:
         strata = [(face.split or "", face.label) for face in faces]
         faces = [faces[at] for at in sample(keys, strata, num_faces, seed)]
     given = sorted({face.split for face in faces if face.split is not None}, key=SPLITS.index)
+    kept = given
     if not given:
         split = split or DEFAULT_SPLIT
-        faces = _divide(faces, split, seed)
+        faces = _divide(faces, [face.source for face in faces], split, seed)
         wanted = [name for name, share in zip(SPLITS, split, strict=True) if share > 0]
     elif split is None:
         wanted = given
     else:
-        faces = _divide_train(source, faces, given, split, seed)
+        _check_divisible(source, given, split)
+        kept = ["test"]
+        train = [face for face in faces if face.split == "train"]
+        train = _divide(train, [face.source for face in train], split, seed)
+        faces = train + [face for face in faces if face.split == "test"]
         wanted = [name for name in SPLITS if name in given or (name == "validation" and split[1] > 0)]
     check_classes(source, faces, wanted, source.faults)
-    faces = sorted(faces, key=lambda face: (SPLITS.index(face.split or ""), face.source, face.face_id))
-    return Plan(faces=faces, split=split, wanted=wanted)
+    faces = [faces[at] for at in in_order(faces, range(len(faces)))]
+    return Plan(faces=faces, split=split, kept=kept, wanted=wanted)
+
+
+def divide_again(plan: Plan, groups: Sequence[int], seed: int) -> Plan:
+    """The same faces in the same order, what ferray divides divided so that no group crosses a split.
+
+    A group goes by the name of its first photograph, so that photographs without copies are divided as before.
+
+    Args:
+        plan: As made.
+        groups: One number a face; equal for those that must stay together.
+        seed: Of the split.
+    """
+    if plan.split is None:
+        return plan
+    rows = [row for row, face in enumerate(plan.faces) if face.split not in plan.kept]
+    names: dict[int, str] = {}
+    for row in rows:
+        name = plan.faces[row].source
+        names[groups[row]] = min(names.get(groups[row], name), name)
+    divided = _divide([plan.faces[row] for row in rows], [names[groups[row]] for row in rows], plan.split, seed)
+    faces = list(plan.faces)
+    for row, face in zip(rows, divided, strict=True):
+        faces[row] = face
+    return replace(plan, faces=faces)
+
+
+def in_order(faces: Sequence[Face], rows: Iterable[int]) -> list[int]:
+    """Rows in the order of a store: by split, photograph and face id."""
+    return sorted(rows, key=lambda row: (SPLITS.index(faces[row].split or ""), faces[row].source, faces[row].face_id))
 
 
 def check_classes(source: Source, faces: Sequence[Face], wanted: Sequence[str], faults: Sequence[Fault]) -> None:
@@ -89,18 +126,16 @@ def _count_faults(faults: Sequence[Fault]) -> str:
     return ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
 
 
-def _divide(faces: Sequence[Face], shares: Shares, seed: int) -> list[Face]:
-    parts = split_groups([face.source for face in faces], [face.label for face in faces], shares, seed)
+def _divide(faces: Sequence[Face], groups: Sequence[str], shares: Shares, seed: int) -> list[Face]:
+    parts = split_groups(groups, [face.label for face in faces], shares, seed)
     return [replace(face, split=SPLITS[part]) for face, part in zip(faces, parts, strict=True)]
 
 
-def _divide_train(source: Source, faces: Sequence[Face], given: Sequence[str], shares: Shares, seed: int) -> list[Face]:
-    """A tree of train and test only: its train faces divided in two, its test faces kept."""
+def _check_divisible(source: Source, given: Sequence[str], shares: Shares) -> None:
+    """Refuse to divide a tree with a split of its own, but for one of train and test that lacks validation faces."""
     if list(given) != ["train", "test"] or shares[2] > 0:
         what = f"has its own split ({', '.join(given)}), which is kept"
         way_out = "Leave --split out"
         if list(given) == ["train", "test"]:
             way_out += "; or write --split 90/10/0 to take validation faces out of train"
         raise DataError(str(source.root), what, way_out)
-    train = [face for face in faces if face.split == "train"]
-    return _divide(train, shares, seed) + [face for face in faces if face.split == "test"]

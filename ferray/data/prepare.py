@@ -1,9 +1,11 @@
-"""From photographs to a store: check, sample, split, crop, write.
+"""From photographs to a store: check, sample, crop, find copies, split, write.
 
-The labels are read and checked first, then the faces are drawn and divided by name alone, so that every face's row is
-known before a photograph is opened. The photographs are then read once, on all cores (OpenCV decodes outside the
-interpreter's lock), and each face goes straight to its row; memory holds one photograph a core. What turns out to be
-bad is left out and the rows close up. Begin at `prepare_expw` and `prepare_folders`; the story is `_prepare`.
+The labels are read and checked first, then the faces are drawn and divided by name alone, so that what cannot be done
+is told before a photograph is opened. The photographs are then read once, each face goes to its row, and copies are
+found among the sketches made on the way. Where ferray makes the split, photographs that are copies of each other are
+divided again as one, and the rows change places; a split that was given stays, and the copies across it are counted.
+What turns out to be bad is left out and the rows close up. Begin at `prepare_expw` and `prepare_folders`; the story is
+`_prepare`.
 """
 
 import csv
@@ -11,54 +13,29 @@ import hashlib
 import io
 import json
 import logging
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import cv2
 
 from ferray import storage
-from ferray.data.options import DEFAULT_MARGIN, DEFAULT_SIZE_PX, DEFAULT_SPLIT, OnBad, Options, Shares
-from ferray.data.photographs import BadPhotographError, crop_face, is_gray, read_file, read_photograph
-from ferray.data.plan import Plan, check_classes, make_plan
+from ferray.data.cropping import Sight, as_error, crop_all, on_all_cores
+from ferray.data.grouping import DROP_REASONS, Groups, find_conflicts, find_leaks, group_faces
+from ferray.data.options import DEFAULT_MARGIN, DEFAULT_SIZE_PX, DEFAULT_SPLIT, OnBad, OnCopies, Options, Shares
+from ferray.data.photographs import BadPhotographError, read_file
+from ferray.data.plan import Plan, check_classes, divide_again, in_order, make_plan
 from ferray.data.sources.expw import read_expw
 from ferray.data.sources.folders import read_folders
-from ferray.data.sources.rows import CLASS_NAMES, Box, Face, Fault, Source
-from ferray.data.store import Store, StoreWriter, check_absent, open_store
+from ferray.data.sources.rows import CLASS_NAMES, Fault, Source
+from ferray.data.store import SPLITS, Store, StoreWriter, check_absent, open_store
 from ferray.errors import DataError
 
 if TYPE_CHECKING:
     import pandas
 
 log = logging.getLogger(__name__)
-
-_BATCH = 16  # photographs handed to a thread at once: small enough to stop soon, large enough to cost nothing
-_Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True, slots=True)
-class _Sight:
-    """What only the photograph tells of a face."""
-
-    box: Box
-    width: int
-    height: int
-    gray: bool
-    filled: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Cropped:
-    """What became of one photograph: the digest of its bytes, the faces by row, what cannot be used."""
-
-    digest: str
-    sights: dict[int, _Sight]
-    faults: list[Fault]
 
 
 def prepare_expw(
@@ -72,6 +49,8 @@ def prepare_expw(
     split: Shares = DEFAULT_SPLIT,
     seed: int = 0,
     on_bad: OnBad = "skip",
+    copies: OnCopies = "find",
+    drop_conflicts: bool = False,
     dataset: str = "expw",
     progress: bool = True,
     workers: int | None = None,
@@ -85,9 +64,11 @@ def prepare_expw(
         size_px: Side of a face in the store.
         margin: Added to each side of a box, as a fraction of its side.
         num_faces: Draw that many, each class in its own proportion; None takes all.
-        split: Shares of train, validation and test; no photograph is in two of them.
+        split: Shares of train, validation and test; no photograph is in two of them, nor are two copies of one.
         seed: Of the sample and of the split.
         on_bad: Leave out what cannot be used and count it, or fail at the first.
+        copies: Look for copies of photographs, or skip that.
+        drop_conflicts: Leave out every face whose copies have unlike labels.
         dataset: `expw`, or `demo` where the photographs were drawn.
         progress: Show progress on stderr.
         workers: Threads; None is one a core. It changes no byte of the result.
@@ -98,8 +79,8 @@ def prepare_expw(
         StorageError: The store cannot be written.
     """
     options = Options(
-        size_px=size_px, margin=margin, num_faces=num_faces, split=split, seed=seed, on_bad=on_bad,
-        progress=progress, workers=workers,
+        size_px=size_px, margin=margin, num_faces=num_faces, split=split, seed=seed, on_bad=on_bad, copies=copies,
+        drop_conflicts=drop_conflicts, progress=progress, workers=workers,
     )  # fmt: skip
     return _prepare(read_expw(images, labels, dataset=dataset), out, options)
 
@@ -113,6 +94,9 @@ def prepare_folders(
     split: Shares | None = None,
     seed: int = 0,
     on_bad: OnBad = "skip",
+    copies: OnCopies = "find",
+    drop_conflicts: bool = False,
+    drop_leaks: bool = False,
     progress: bool = True,
     workers: int | None = None,
 ) -> Store:
@@ -129,6 +113,9 @@ def prepare_folders(
             shares with 0 for test divide train and keep test.
         seed: Of the sample and of the split.
         on_bad: Leave out what cannot be used and count it, or fail at the first.
+        copies: Look for copies of photographs, or skip that.
+        drop_conflicts: Leave out every face whose copies have unlike labels.
+        drop_leaks: Leave out of train, and of validation, the copies of faces in a later split.
         progress: Show progress on stderr.
         workers: Threads; None is one a core.
 
@@ -137,15 +124,15 @@ def prepare_folders(
         StorageError: The store cannot be written.
     """
     options = Options(
-        size_px=size_px, margin=0.0, num_faces=num_faces, split=split, seed=seed, on_bad=on_bad,
-        progress=progress, workers=workers,
+        size_px=size_px, margin=0.0, num_faces=num_faces, split=split, seed=seed, on_bad=on_bad, copies=copies,
+        drop_conflicts=drop_conflicts, drop_leaks=drop_leaks, progress=progress, workers=workers,
     )  # fmt: skip
     return _prepare(read_folders(images), out, options)
 
 
 def _prepare(source: Source, out: Path, options: Options) -> Store:
     if options.on_bad == "fail" and source.faults:
-        raise _as_error(source.faults[0], len(source.faults))
+        raise as_error(source.faults[0], len(source.faults))
     if out.resolve().is_relative_to(source.root):
         raise DataError(str(out), "lies in the folder of the photographs", "Name a folder outside it: --out DIR")
     out = out.resolve()
@@ -154,13 +141,17 @@ def _prepare(source: Source, out: Path, options: Options) -> Store:
         return _same_store(source, plan, out, options)
     check_absent(out)
     with StoreWriter(out, num_faces=len(plan.faces), size_px=options.size_px) as writer:
-        sights, digests, found = _crop_all(source, plan, writer, options)
-        rows = sorted(sights)
-        faces, faults = [plan.faces[row] for row in rows], [*source.faults, *found]
-        check_classes(source, faces, plan.wanted, faults)
-        if found:
-            writer.keep(rows)
-        table = _table(faces, [sights[row] for row in rows])
+        cropped = crop_all(source, plan.faces, writer, options)
+        groups = group_faces(source, plan.faces, cropped, writer, options)
+        divided = divide_again(plan, groups.group.tolist(), options.seed)
+        rows = sorted(cropped.sights)
+        dropped = _drop(divided, groups, rows, options)
+        faults = [*source.faults, *cropped.faults, *(dropped[row] for row in sorted(dropped))]
+        rows = in_order(divided.faces, [row for row in rows if row not in dropped])
+        check_classes(source, [divided.faces[row] for row in rows], plan.wanted, faults)
+        if rows != list(range(len(plan.faces))):
+            writer.arrange(rows)
+        table = _table(divided, rows, cropped.sights, groups)
         _write_list(out, faults)
         writer.finish(
             table,
@@ -169,110 +160,44 @@ def _prepare(source: Source, out: Path, options: Options) -> Store:
             margin=options.margin,
             split=plan.split,
             seed=options.seed,
-            source_fingerprint=_source_fingerprint(source, plan, digests),
-            notes=_notes(table, source.dataset, options),
+            source_fingerprint=_source_fingerprint(source, plan, cropped.digests),
+            notes=(*_notes(table, source.dataset, options), *_tell_copies(divided, groups, rows, out, options)),
             skipped=dict(sorted(Counter(fault.reason for fault in faults).items())),
             sample=options.num_faces,
+            copies=options.copies,
+            dropped=_dropped(options),
         )
     return open_store(out)
 
 
-def _crop_all(
-    source: Source, plan: Plan, writer: StoreWriter, options: Options
-) -> tuple[dict[int, _Sight], dict[str, str], list[Fault]]:
-    """Read every photograph once and write its faces.
-
-    Returns:
-        Row to what was seen, photograph to its digest, and what cannot be used.
-
-    Raises:
-        DataError: The first fault, where `on_bad` is `fail`.
-    """
-    by_photograph: dict[str, list[tuple[int, Face]]] = {}
-    for row, face in enumerate(plan.faces):
-        by_photograph.setdefault(face.source, []).append((row, face))
-
-    def crop(name: str) -> _Cropped:
-        return _crop_photograph(source, name, by_photograph[name], writer, options)
-
-    sights: dict[int, _Sight] = {}
-    digests: dict[str, str] = {}
-    faults: list[Fault] = []
-    for name, cropped in zip(by_photograph, _on_all_cores(crop, list(by_photograph), options, "cropping"), strict=True):
-        digests[name] = cropped.digest
-        sights.update(cropped.sights)
-        faults += cropped.faults
-        if faults and options.on_bad == "fail":
-            raise _as_error(faults[0], 1)
-    return sights, digests, faults
+def _drop(plan: Plan, groups: Groups, rows: Sequence[int], options: Options) -> dict[int, Fault]:
+    """Rows of copies that are to be left out, with the reason."""
+    dropped = find_conflicts(plan.faces, groups, rows) if options.drop_conflicts else {}
+    left = [row for row in rows if row not in dropped]
+    return dropped | (find_leaks(plan.faces, groups, left) if options.drop_leaks else {})
 
 
-def _crop_photograph(
-    source: Source, name: str, faces: Sequence[tuple[int, Face]], writer: StoreWriter, options: Options
-) -> _Cropped:
-    """Write the faces of one photograph."""
-    try:
-        photograph = read_photograph(source.root, name, upright=source.upright)
-    except BadPhotographError as error:
-        faults = [Fault(error.reason, face.place, error.what, name, face.face_id) for _, face in faces]
-        return _Cropped(error.digest.hex() or error.reason, {}, faults)
-    cropped = _Cropped(photograph.digest.hex(), {}, [])
-    height, width = photograph.pixels.shape[:2]
-    for row, face in faces:
-        box = face.box or Box(0, 0, width, height)
-        try:
-            pixels, filled = crop_face(photograph.pixels, box, size_px=options.size_px, margin=options.margin)
-        except BadPhotographError as error:
-            cropped.faults.append(Fault(error.reason, face.place, f"{name} {error.what}", name, face.face_id))
-            continue
-        writer.put(row, pixels)
-        cropped.sights[row] = _Sight(box, width, height, is_gray(pixels), filled)
-    return cropped
+def _dropped(options: Options) -> tuple[str, ...]:
+    """Which copies are left out, as the manifest says it."""
+    asked = {"conflicts": options.drop_conflicts, "leaks": options.drop_leaks}
+    return tuple(name for name, wanted in asked.items() if wanted)
 
 
-def _on_all_cores(
-    work: Callable[[str], _Result], names: Sequence[str], options: Options, what: str
-) -> Iterator[_Result]:
-    """The results of a function of each photograph, in order; when the reader stops, so does the work."""
-    num_threads = options.workers or len(os.sched_getaffinity(0))
-    batches = [names[begin : begin + _BATCH] for begin in range(0, len(names), _BATCH)]
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)  # one photograph a thread is faster than one photograph on all
-    try:
-        with ThreadPoolExecutor(num_threads) as pool, _progress(what, len(names), options.progress) as advance:
-            for results in pool.map(lambda batch: [work(name) for name in batch], batches):
-                advance(len(results))
-                yield from results
-    finally:
-        cv2.setNumThreads(before)
-
-
-@contextmanager
-def _progress(what: str, total: int, shown: bool) -> Iterator[Callable[[int], None]]:
-    """A bar on stderr."""
-    from rich import progress
-    from rich.console import Console
-
-    columns = (
-        progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn(),
-        progress.TextColumn("photographs"), progress.TimeElapsedColumn(), progress.TimeRemainingColumn(),
-    )  # fmt: skip
-    with progress.Progress(*columns, console=Console(stderr=True), disable=not shown) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda count: bar.advance(task, count)
-
-
-def _table(faces: Sequence[Face], sights: Sequence[_Sight]) -> "pandas.DataFrame":
+def _table(plan: Plan, rows: Sequence[int], sights: Mapping[int, Sight], groups: Groups) -> "pandas.DataFrame":
     """One row a face: where it comes from, and every column worth slicing by."""
     import pandas
 
-    groups = {name: number for number, name in enumerate(sorted({face.source for face in faces}))}
-    rows = [
+    order = sorted(range(len(plan.faces)), key=lambda row: (plan.faces[row].source, plan.faces[row].face_id))
+    group = _number([int(groups.group[row]) for row in order], [int(groups.group[row]) for row in rows])
+    same_face = _number([int(groups.same_face[row]) for row in order], [int(groups.same_face[row]) for row in rows])
+    table = [
         {
             "source": face.source,
             "face_id": face.face_id,
             "split": face.split,
-            "group": groups[face.source],
+            "group": group[at],
+            "copies": int(groups.num_copies[row]),
+            "same_face": same_face[at],
             "label": face.label,
             "class_name": CLASS_NAMES[face.label],
             "top": sight.box.top,
@@ -286,9 +211,43 @@ def _table(faces: Sequence[Face], sights: Sequence[_Sight]) -> "pandas.DataFrame
             "overruns": sight.filled,
             **face.columns,
         }
-        for face, sight in zip(faces, sights, strict=True)
+        for at, (row, face, sight) in enumerate((row, plan.faces[row], sights[row]) for row in rows)
     ]
-    return pandas.DataFrame(rows)
+    return pandas.DataFrame(table)
+
+
+def _number(names: Sequence[int], wanted: Sequence[int]) -> list[int]:
+    """Numbers from 0 in the order in which the names that are wanted first come up."""
+    kept = set(wanted)
+    numbers = {name: number for number, name in enumerate(name for name in dict.fromkeys(names) if name in kept)}
+    return [numbers[name] for name in wanted]
+
+
+def _tell_copies(plan: Plan, groups: Groups, rows: Sequence[int], out: Path, options: Options) -> list[str]:
+    """What was found of copies, in words; a split that they cross is a warning as well."""
+    if options.copies == "skip":
+        return ["copies of photographs were not looked for"]
+    photographs = {plan.faces[row].source: row for row in rows}
+    copied = [row for row in photographs.values() if groups.num_copies[row]]
+    notes = [
+        f"{len(copied):,} of {len(photographs):,} photographs are copies of others among them, in "
+        f"{len({int(groups.group[row]) for row in copied}):,} groups"
+    ]
+    if groups.pairs:
+        kinds = ", ".join(f"{count:,} by {kind}" for kind, count in sorted(groups.pairs.items()))
+        notes.append(f"pairs of copies: {kinds}")
+    leaks = find_leaks(plan.faces, groups, rows)
+    if leaks:
+        splits = {split: sum(face.split == split for face in (plan.faces[row] for row in leaks)) for split in SPLITS}
+        told = " and ".join(f"{count:,} {split} faces" for split, count in splits.items() if count)
+        notes.append(f"{told} are copies of faces in a later split, which was given and is kept")
+        log.warning(
+            "%s are copies of faces in a later split, so its scores flatter: `python -m ferray.data check %s` lists "
+            "them, --drop-leaks leaves them out",
+            told,
+            out,
+        )
+    return notes
 
 
 def _notes(table: "pandas.DataFrame", dataset: str, options: Options) -> tuple[str, ...]:
@@ -331,6 +290,8 @@ def _same_store(source: Source, plan: Plan, out: Path, options: Options) -> Stor
         "split": (there.split, plan.split),
         "seed": (there.seed, options.seed),
         "number of faces": (there.sample, options.num_faces),
+        "copies": (there.copies, options.copies),
+        "copies left out": (", ".join(there.dropped) or "none", ", ".join(_dropped(options)) or "none"),
     }
     other = [f"{name} {old}, not {new}" for name, (old, new) in asked.items() if old != new]
     if not other:
@@ -342,11 +303,12 @@ def _same_store(source: Source, plan: Plan, out: Path, options: Options) -> Stor
                 return error.reason
 
         names = list(dict.fromkeys(face.source for face in plan.faces))
-        digests = dict(zip(names, _on_all_cores(digest, names, options, "comparing"), strict=True))
+        digests = dict(zip(names, on_all_cores(digest, names, options, "comparing"), strict=True))
         if there.source_fingerprint != _source_fingerprint(source, plan, digests):
             other = ["other photographs or labels"]
-    if not other and options.on_bad == "fail" and there.skipped:
-        other = [f"{sum(there.skipped.values())} faces skipped, and --on-bad is fail"]
+    bad = sum(count for reason, count in there.skipped.items() if reason not in DROP_REASONS)
+    if not other and options.on_bad == "fail" and bad:
+        other = [f"{bad} faces skipped, and --on-bad is fail"]
     if other:
         what = f"holds another store: {'; '.join(other)}"
         raise DataError(str(out), what, "Name another folder with --out, or remove this one")
@@ -361,11 +323,6 @@ def _source_fingerprint(source: Source, plan: Plan, digests: Mapping[str, str]) 
         row = [face.source, face.face_id, face.label, face.split, digests[face.source]]
         digest.update(json.dumps(row).encode() + b"\n")
     return digest.hexdigest()
-
-
-def _as_error(fault: Fault, num: int) -> DataError:
-    more = f" (and {num - 1} more)" if num > 1 else ""
-    return DataError(fault.place, f"{fault.what}{more}", "Mend it, or leave out what cannot be used: --on-bad skip")
 
 
 def _write_list(out: Path, faults: Sequence[Fault]) -> None:

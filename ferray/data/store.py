@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,6 +69,10 @@ class Manifest:
     """Reason to number of rows of the source that were left out."""
     sample: int | None = None
     """Faces asked for by `--num-faces`; None where all were taken."""
+    copies: Literal["find", "skip"] = "skip"
+    """Whether copies were looked for and joined into groups."""
+    dropped: tuple[Literal["conflicts", "leaks"], ...] = ()
+    """Which copies were left out."""
 
 
 _MANIFEST = TypeAdapter(Manifest)
@@ -145,7 +149,7 @@ class Store:
         return slice(begin, begin + counts[place])
 
     def groups(self, split: str) -> NDArray[np.int64]:
-        """Ids of the photographs that a split's faces come from, shape (rows of the split,).
+        """Ids of the photographs that a split's faces come from, copies counted as one, shape (rows of the split,).
 
         Raises:
             DataError: As `rows`.
@@ -200,12 +204,12 @@ class StoreWriter:
 
     Args:
         folder: The store's; must not exist, or be empty.
-        num_faces: Rows, at most; `keep` leaves some out.
+        num_faces: Rows, at most; `arrange` can leave some out.
         size_px: Side of a face.
 
     Raises:
         DataError: The folder exists.
-        StorageError: Another process is writing it, or the disk has no room for the faces.
+        StorageError: Another process is writing it, or the disk has no room for the faces, now or later.
     """
 
     def __init__(self, folder: Path, *, num_faces: int, size_px: int) -> None:
@@ -235,38 +239,46 @@ class StoreWriter:
     def __exit__(self, *error: object) -> None:
         self._open.close()
 
-    def put(self, row: int, face: NDArray[np.uint8]) -> None:
+    def put(self, row: int, face: NDArray[np.uint8]) -> bytes:
         """Write one face.
 
         Args:
             row: Its place.
             face: RGB, shape (size, size, 3).
 
-        Raises:
-            StorageError: The disk is full.
+        Returns:
+            SHA-256 of its pixels.
         """
         assert face.shape == (self._size_px, self._size_px, 3), face.shape
         assert face.dtype == np.uint8, face.dtype
         pixels = face.tobytes()
         self._digests[row] = hashlib.sha256(pixels).digest()
-        try:
-            written = os.pwrite(self._file.fileno(), pixels, self._begin + row * len(pixels))
-        except OSError as error:
-            raise _not_written(self.folder, error) from error
-        if written != len(pixels):
-            raise _not_written(self.folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+        self._write(row, pixels)
+        return self._digests[row]
 
-    def keep(self, rows: Sequence[int]) -> None:
-        """Leave out all rows but these, ascending; the others move up."""
-        file, face_bytes = self._file.fileno(), self._size_px**2 * 3
-        for row, old in enumerate(rows):
-            if row != old:
-                face = os.pread(file, face_bytes, self._begin + old * face_bytes)
-                os.pwrite(file, face, self._begin + row * face_bytes)
+    def get(self, row: int) -> NDArray[np.uint8]:
+        """Read one face that was put, shape (size, size, 3)."""
+        return np.frombuffer(self._read(row), dtype=np.uint8).reshape(self._size_px, self._size_px, 3)
+
+    def arrange(self, rows: Sequence[int]) -> None:
+        """Put the faces in another order, in place; rows that are not named are left out.
+
+        Args:
+            rows: The present row of each face, in the new order; each at most once.
+        """
+        num, named = len(rows), set(rows)
+        arranged = [row == old for row, old in enumerate(rows)]
+        free = [row for row in range(num) if row not in named]  # nobody wants what is there: a chain of moves begins
+        for begin in (*free, *range(num)):  # what is left after those chains are rings
+            row, held = begin, b"" if arranged[begin] else self._read(begin)
+            while row < num and not arranged[row]:
+                arranged[row] = True
+                self._write(row, held if rows[row] == begin else self._read(rows[row]))
+                row = rows[row]
         self._digests = [self._digests[row] for row in rows]
-        self._num_faces = len(rows)
+        self._num_faces = num
         assert self._write_header() == self._begin  # numpy leaves room in a header for another number of rows
-        self._file.truncate(self._begin + self._num_faces * face_bytes)
+        self._file.truncate(self._begin + num * self._face_bytes)
 
     def finish(self, table: "pandas.DataFrame", *, class_names: Sequence[str], **facts: Any) -> Manifest:
         """Write labels, table and manifest, and give the store its name.
@@ -310,10 +322,25 @@ class StoreWriter:
         return manifest
 
     def _check_room(self) -> None:
-        needed, free = self._num_faces * self._size_px**2 * 3, shutil.disk_usage(self._temporary).free
+        needed, free = self._num_faces * self._face_bytes, shutil.disk_usage(self._temporary).free
         if needed > free:
             what = f"needs {needed / 2**30:,.1f} GiB, and {free / 2**30:,.1f} GiB are free"
             raise StorageError(str(self.folder), what, "Free space, name another folder, or take a smaller --size")
+
+    @property
+    def _face_bytes(self) -> int:
+        return self._size_px**2 * 3
+
+    def _read(self, row: int) -> bytes:
+        return os.pread(self._file.fileno(), self._face_bytes, self._begin + row * self._face_bytes)
+
+    def _write(self, row: int, pixels: bytes) -> None:
+        try:
+            written = os.pwrite(self._file.fileno(), pixels, self._begin + row * len(pixels))
+        except OSError as error:
+            raise _not_written(self.folder, error) from error
+        if written != len(pixels):
+            raise _not_written(self.folder, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
 
     def _write_header(self) -> int:
         """Write the npy header of the present number of rows.

@@ -1,6 +1,5 @@
 """From photographs to a store: whole, the same every time, and nothing left out in silence."""
 
-import csv
 import signal
 import subprocess
 import sys
@@ -12,35 +11,17 @@ import cv2
 import numpy as np
 import pytest
 from expw_fixtures import WORDS, ExpW, draw, encode, format_line
+from prepare_fixtures import content, make, make_folders, read_skipped
 
-from ferray.data import prepare
+from ferray.data import cropping
 from ferray.data.photographs import crop_face
 from ferray.data.prepare import prepare_expw, prepare_folders, skipped_file
 from ferray.data.sources.rows import Box
-from ferray.data.store import SPLITS, Store, open_store
+from ferray.data.store import SPLITS, open_store
 from ferray.errors import DataError, StorageError
 
 Tree = Callable[..., Path]
 SEVEN = dict.fromkeys(WORDS, 10)
-
-
-def make(expw: ExpW, name: str = "store", **options: object) -> Store:
-    settings: dict[str, object] = {"size_px": 16, "progress": False, **options}
-    return prepare_expw(expw.images, expw.labels, expw.folder.parent / name, **settings)  # type: ignore[arg-type]
-
-
-def make_folders(root: Path, name: str = "store", **options: object) -> Store:
-    settings: dict[str, object] = {"size_px": 16, "progress": False, **options}
-    return prepare_folders(root, root.parent / name, **settings)  # type: ignore[arg-type]
-
-
-def read_skipped(store: Store) -> list[dict[str, str]]:
-    with skipped_file(store.folder).open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def content(store: Store) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in store.folder.iterdir()}
 
 
 # What a store holds
@@ -154,6 +135,8 @@ def test_a_second_run_finds_the_store_and_changes_nothing(expw: ExpW) -> None:
         ({"num_faces": 60}, "number of faces None, not 60"),
         ({"split": (0.6, 0.2, 0.2)}, "split"),
         ({"dataset": "demo"}, "dataset expw, not demo"),
+        ({"copies": "skip"}, "copies find, not skip"),
+        ({"drop_conflicts": True}, "copies left out none, not conflicts"),
     ],
 )
 def test_a_store_made_otherwise_is_refused_and_left_alone(expw: ExpW, options: dict[str, object], told: str) -> None:
@@ -339,6 +322,8 @@ def test_nothing_usable_says_why(expw: ExpW) -> None:
         ({"margin": -0.1}, "not between 0 and 2"),
         ({"margin": float("nan")}, "not between 0 and 2"),
         ({"split": (0.5, 0.5, 0.5)}, "add up to 1"),
+        ({"copies": "maybe"}, "Known: find, skip"),
+        ({"copies": "skip", "drop_conflicts": True}, "needs the copies"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_told(expw: ExpW, options: dict[str, object], told: str) -> None:
@@ -358,7 +343,7 @@ def test_a_preparation_that_ends_in_the_middle_leaves_nothing_readable(
     expw: ExpW, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     done = []
-    real = prepare._crop_photograph
+    real = cropping.crop_photograph
 
     def crop(*arguments: object) -> object:
         done.append(arguments)
@@ -366,7 +351,7 @@ def test_a_preparation_that_ends_in_the_middle_leaves_nothing_readable(
             raise error
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(prepare, "_crop_photograph", crop)
+    monkeypatch.setattr(cropping, "crop_photograph", crop)
     with pytest.raises((Stop, KeyboardInterrupt, StorageError)):
         make(expw)
 
@@ -378,14 +363,14 @@ def test_a_preparation_that_ends_in_the_middle_leaves_nothing_readable(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from ferray.data import prepare, store
+from ferray.data import cropping, prepare, store
 if sys.argv[2] == "cropping":
-    real = prepare._crop_photograph
+    real = cropping.crop_photograph
     def crop(source, name, *rest):
         if name.startswith("neutral"):
             os.kill(os.getpid(), signal.SIGKILL)
         return real(source, name, *rest)
-    prepare._crop_photograph = crop
+    cropping.crop_photograph = crop
 else:
     store.storage.write_json = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 folder = Path(sys.argv[1])

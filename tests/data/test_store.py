@@ -1,16 +1,20 @@
 """A store is whole or it is not opened, and it is written whole or not at all."""
 
 import errno
+import hashlib
 import json
 import os
 import shutil
 import threading
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas
 import pytest
 from data_fixtures import write_tiny_store
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ferray import storage
 from ferray.data.store import Store, StoreWriter, open_store
@@ -197,12 +201,30 @@ def test_rows_left_out_close_up(tmp_path: Path) -> None:
     with StoreWriter(tmp_path / "store", num_faces=1000, size_px=8) as writer:
         for row in range(0, 1000, 3):
             writer.put(row, face(row % 251))
-        writer.keep(list(range(0, 1000, 3)))
+        writer.arrange(list(range(0, 1000, 3)))
         writer.finish(table(334), class_names=["happy"], **facts())
 
     store = open_store(tmp_path / "store")
     assert store.faces[:, 0, 0, 0].tolist() == [row % 251 for row in range(0, 1000, 3)]
     assert (store.folder / "faces.npy").stat().st_size == 128 + 334 * 192
+
+
+@given(st.permutations(range(12)), st.integers(1, 12))
+@settings(max_examples=40, deadline=None)
+def test_faces_are_put_in_any_order_in_place(order: list[int], num: int) -> None:
+    with TemporaryDirectory() as folder, StoreWriter(Path(folder) / "store", num_faces=12, size_px=8) as writer:
+        for row in range(12):
+            writer.put(row, face(row))
+
+        writer.arrange(order[:num])
+
+        assert [int(writer.get(row)[0, 0, 0]) for row in range(num)] == order[:num]
+        writer.finish(table(num), class_names=["happy"], **facts())
+        store = open_store(Path(folder) / "store")
+        assert store.faces[:, 7, 7, 2].tolist() == order[:num]
+        assert store.table["sha256"].tolist() == [
+            hashlib.sha256(face(row).tobytes()).hexdigest() for row in order[:num]
+        ]
 
 
 def test_faces_put_from_several_threads_end_in_their_rows(tmp_path: Path) -> None:

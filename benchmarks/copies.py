@@ -1,0 +1,154 @@
+"""What does looking for copies cost, and how much of what is there does it find?
+
+Faces are drawn: what all faces share, and fine structure of each one's own. One in fifty has a copy: equal, mirrored,
+compressed, brightened or cut. Time, peak memory, recall and precision are printed.
+
+    python benchmarks/copies.py --num-faces 100000
+
+Of real pictures nobody knows all copies. There the search is done twice, the second time with far more candidates, and
+what of its copies the first has found is printed:
+
+    python benchmarks/copies.py --images fer2013
+"""
+
+import argparse
+import resource
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ferray.data import copies
+from ferray.data.copies import find_copies_of_faces
+from ferray.data.photographs import read_photograph
+from ferray.data.sketch import sketch_all
+
+SIZE_PX = 96
+EVERY = 50
+SUFFIXES = {".jpg", ".jpeg", ".png"}
+GENEROUS = (0.3, 0.45)
+Result = TypeVar("Result")
+Face = NDArray[np.uint8]
+
+
+def draw_face(seed: int) -> Face:
+    """A face of its own, uint8 (96, 96, 3): a head of some size and place, eyes and a mouth, light from one side."""
+    generator = np.random.default_rng(seed)
+    y, x = np.mgrid[-1 : 1 : SIZE_PX * 1j, -1 : 1 : SIZE_PX * 1j]
+    across, down, grow = generator.normal(0, 0.04, 3)
+    x, y = (x - across) * (1 + grow), (y - down) * (1 + grow)
+    gray = generator.uniform(20, 230) + 0 * x
+    head = 1 / (1 + np.exp(np.clip(30 * (x**2 / 0.5 + y**2 / 0.75 - 1), -50, 50)))
+    gray += head * (generator.uniform(90, 200) - gray)
+    for side in (-0.33, 0.33):
+        gray -= 90 * np.exp(-90 * ((x - side) ** 2 + 2 * (y + 0.2) ** 2))
+    gray -= 60 * np.exp(-25 * x**2 - 200 * (y - generator.normal(0.4, 0.03)) ** 2)
+    gray += generator.normal(0, 30) * x + generator.normal(0, 15) * y
+    for num_cells, strength in ((8, 14), (16, 12), (32, 8)):
+        cells = generator.normal(0, strength, (num_cells, num_cells)).astype(np.float32)
+        gray += cv2.resize(cells, (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_CUBIC)
+    return np.repeat(np.clip(gray, 0, 255).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def compress(face: Face, quality: int = 40) -> Face:
+    """As a JPEG file and back."""
+    _, content = cv2.imencode(".jpg", face, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR), dtype=np.uint8)
+
+
+def cut(face: Face) -> Face:
+    """Framed closer, by three to five pixels on each side, and brought to size again."""
+    part = face[3:-5, 5:-3]
+    return np.asarray(cv2.resize(part, (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_CUBIC), dtype=np.uint8)
+
+
+ALTER: dict[str, Callable[[Face], Face]] = {
+    "equal": lambda face: face,
+    "compressed": compress,
+    "mirrored": lambda face: np.ascontiguousarray(face[:, ::-1]),
+    "brightened": lambda face: cv2.convertScaleAbs(face, alpha=0.8, beta=30).astype(np.uint8),
+    "cut": lambda face: compress(cut(face), 70),
+}
+
+
+def main() -> None:
+    """Of drawn faces, or of a folder's pictures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--num-faces", type=int, default=100_000, metavar="N", help="faces to draw")
+    parser.add_argument("--images", type=Path, metavar="DIR", help="real pictures, anywhere below a folder")
+    arguments = parser.parse_args()
+    if arguments.images:
+        search_folder(arguments.images)
+    else:
+        search_drawn(arguments.num_faces)
+
+
+def search_drawn(num: int) -> None:
+    """Draw, plant, find, count."""
+    originals = num - num // EVERY
+    names = list(ALTER)
+    planted = {originals + at: (at * EVERY % originals, names[at % len(names)]) for at in range(num - originals)}
+    with TemporaryDirectory() as folder:
+        shape = (num, SIZE_PX, SIZE_PX, 3)
+        faces = np.lib.format.open_memmap(Path(folder) / "faces.npy", mode="w+", dtype=np.uint8, shape=shape)
+        for place in range(originals):
+            faces[place] = draw_face(place)
+        for place, (original, name) in planted.items():
+            faces[place] = ALTER[name](faces[original])
+        faces.flush()
+        del faces
+        mapped = np.load(Path(folder) / "faces.npy", mmap_mode="r")
+        found = measure(f"{num:,} drawn faces of {SIZE_PX} px", lambda: find_copies_of_faces(mapped))
+    wanted = {(original, place): name for place, (original, name) in planted.items()}
+    pairs = {(pair.first, pair.second) for pair in found.pairs}
+    for name in names:
+        of_kind = [pair for pair, kind in wanted.items() if kind == name]
+        print(f"  {name}: {sum(pair in pairs for pair in of_kind):,} of {len(of_kind):,} found")
+    print(f"  precision: {len(pairs & set(wanted)):,} of {len(pairs):,} pairs were planted")
+
+
+def search_folder(folder: Path) -> None:
+    """Find as always, and with far more candidates."""
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix in SUFFIXES)
+
+    def load(place: int) -> Face:
+        return read_photograph(folder.resolve(), files[place], upright=True).pixels
+
+    sketches = measure(f"{len(files):,} pictures of {folder.name} sketched", lambda: sketch_all(len(files), load))
+    found = measure("searched", lambda: copies.find_copies(sketches, load, kind="photographs"))
+    least, shifted = copies.LEAST_SKETCH, copies.LEAST_SHIFTED
+    copies.LEAST_SKETCH, copies.LEAST_SHIFTED = {"photographs": GENEROUS[0]}, GENEROUS[1]
+    more = measure(
+        f"sketches correlate by {GENEROUS[0]} and, moved, by {GENEROUS[1]}, not {least['photographs']} and {shifted}",
+        lambda: copies.find_copies(sketches, load, kind="photographs"),
+    )
+    all_pairs = {(pair.first, pair.second) for pair in more.pairs}
+    joined = sum(found.groups[first] == found.groups[second] for first, second in all_pairs)
+    print(f"  {joined:,} of {len(all_pairs):,} pairs found with more candidates are in one group without")
+
+
+def measure(what: str, work: Callable[[], Result]) -> Result:
+    """Do it, print time and memory, and of copies their number by kind."""
+    before, begin = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    result = work()
+    wall_s, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_SELF)
+    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    print(f"{what}: {wall_s:.1f} s, {cpu_s:.1f} s of CPU; at most {after.ru_maxrss / 1024:,.0f} MB so far")
+    if isinstance(result, copies.Copies):
+        kinds = Counter(pair.kind for pair in result.pairs)
+        _, sizes = np.unique(result.groups, return_counts=True)
+        print(f"  {result.num_compared:,} pairs compared; {len(result.capped):,} pictures had too many candidates")
+        print(f"  copies by kind: {dict(kinds)}; mirrored: {sum(pair.mirrored for pair in result.pairs):,}")
+        print(f"  {int((sizes > 1).sum()):,} groups of {int(sizes[sizes > 1].sum()):,} pictures, at most {sizes.max()}")
+        print(f"  nearly copies: {len(result.borderline):,}")
+    return result
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,269 @@
+"""Copies: every altered copy is found, nothing else is, whatever the threads and the order of the work."""
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.fft import dctn
+
+from ferray.data import copies
+from ferray.data.copies import Copies, find_copies, find_copies_of_faces, join
+from ferray.data.sketch import Sketches, sketch, sketch_all
+
+Picture = NDArray[np.uint8]
+NUM = 24
+
+
+def draw(seed: int, width: int = 300, height: int = 220) -> Picture:
+    """Shapes before a smooth ground: points to hold on to, and no two alike."""
+    generator = np.random.default_rng(seed)
+    small = generator.integers(60, 200, (7, 9, 3), dtype=np.uint8)
+    picture = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+    for _ in range(60):
+        place = [int(at) for at in generator.integers(0, [width, height])]
+        color = [int(part) for part in generator.integers(0, 256, 3)]
+        size = int(generator.integers(3, max(4, width // 12)))
+        if generator.random() < 0.5:
+            cv2.circle(picture, place, size, color, -1)
+        else:
+            cv2.rectangle(picture, place, [place[0] + size, place[1] + size // 2 + 2], color, -1)
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def draw_face(seed: int) -> Picture:
+    """What all faces share, and what each has of its own; 48x48, gray."""
+    generator = np.random.default_rng(seed)
+    own = cv2.resize(generator.normal(0, 1, (14, 14)).astype(np.float32), (48, 48), interpolation=cv2.INTER_CUBIC)
+    y, x = np.mgrid[-1:1:48j, -1:1:48j]
+    shared = 200 * np.exp(-2 * (x**2 + y**2)) - 90 * np.exp(-60 * ((abs(x) - 0.35) ** 2 + (y + 0.2) ** 2))
+    gray = np.clip(shared + 22 * own + 30, 0, 255).astype(np.uint8)
+    return np.repeat(gray[..., None], 3, axis=2)
+
+
+def compress(picture: Picture, quality: int) -> Picture:
+    _, content = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(content, cv2.IMREAD_COLOR), dtype=np.uint8)
+
+
+def scale(picture: Picture, factor: float) -> Picture:
+    return np.asarray(cv2.resize(picture, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def write_on(picture: Picture) -> Picture:
+    return np.asarray(cv2.putText(picture.copy(), "WORDS", (10, 40), 0, 1.5, (255, 255, 255), 4), dtype=np.uint8)
+
+
+ALTER: dict[str, Callable[[Picture], Picture]] = {
+    "mirrored": lambda picture: np.ascontiguousarray(picture[:, ::-1]),
+    "rescaled": lambda picture: scale(picture, 0.6),
+    "recompressed": lambda picture: compress(picture, 25),
+    "cut": lambda picture: picture[9:-4, 14:-8].copy(),
+    "brightened": lambda picture: cv2.convertScaleAbs(picture, alpha=0.8, beta=40).astype(np.uint8),
+    "mirrored, cut and recompressed": lambda picture: compress(picture[6:, :-10][:, ::-1], 50),
+}
+
+
+def find(pictures: Sequence[Picture], kind: str = "photographs", **options: int) -> Copies:
+    sketches = sketch_all(len(pictures), lambda place: pictures[place])
+    return find_copies(sketches, lambda place: pictures[place], kind=kind, **options)  # type: ignore[arg-type]
+
+
+# What is found
+
+
+@pytest.mark.parametrize("name", [*ALTER, "written on"])
+def test_an_altered_copy_of_a_photograph_is_found_and_nothing_else(name: str) -> None:
+    pictures = [draw(seed) for seed in range(NUM)]
+    pictures.append((ALTER | {"written on": write_on})[name](pictures[5]))
+
+    found = find(pictures)
+
+    assert [(pair.first, pair.second, pair.mirrored) for pair in found.pairs] == [(5, NUM, "mirrored" in name)]
+    assert found.groups.tolist() == [*range(NUM), 5]
+
+
+@pytest.mark.parametrize("name", ALTER)
+def test_an_altered_copy_of_a_small_face_is_found_and_nothing_else(name: str) -> None:
+    faces = [draw_face(seed) for seed in range(NUM)]
+    alter = {"cut": lambda face: face[2:-1, 1:-2].copy(), "mirrored, cut and recompressed": ALTER["mirrored"]}
+    faces.append((ALTER | alter)[name](faces[5]))
+
+    for kind in ("faces", "photographs"):  # photographs that small are compared as faces are
+        found = find(faces, kind)
+
+        assert [(pair.first, pair.second, pair.mirrored) for pair in found.pairs] == [(5, NUM, "mirrored" in name)]
+        assert found.pairs[0].kind == "crop"
+
+
+def test_equal_pixels_are_one_group_whatever_they_show(caplog: pytest.LogCaptureFixture) -> None:
+    white, gray = np.full((40, 40, 3), 255, dtype=np.uint8), np.full((40, 40, 3), 128, dtype=np.uint8)
+    pictures = [white, draw(0), gray, white.copy(), draw(0), white[:30].copy(), white.copy()]
+
+    found = find(pictures)
+
+    assert found.groups.tolist() == [0, 1, 2, 0, 1, 5, 0]
+    assert [(pair.first, pair.second, pair.kind) for pair in found.pairs] == [
+        (0, 3, "pixels"), (0, 6, "pixels"), (1, 4, "pixels"),
+    ]  # fmt: skip
+    assert found.flat == (0, 2, 3, 5, 6)
+    assert found.num_compared == 0
+
+
+def test_equal_files_are_told_from_equal_pixels() -> None:
+    picture = draw(0)
+    sketches = Sketches(3, digest_of="bytes")
+    for place, digest in enumerate((b"one file", b"one file", b"another file")):
+        sketches.put(place, sketch(picture, digest=digest))
+
+    found = find_copies(sketches, lambda place: picture, kind="photographs")
+
+    assert [(pair.first, pair.second, pair.kind) for pair in found.pairs] == [(0, 1, "bytes"), (0, 2, "pixels")]
+
+
+def test_a_place_that_was_never_filled_is_nobodys_copy() -> None:
+    sketches = Sketches(3, digest_of="bytes")
+    sketches.put(1, sketch(draw(1)))
+
+    found = find_copies(sketches, lambda place: draw(1), kind="photographs")
+
+    assert found.groups.tolist() == [0, 1, 2]
+
+
+def test_what_is_nearly_a_copy_is_listed_and_not_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    faces = [draw_face(0), draw_face(1), compress(draw_face(0), 40)]
+    monkeypatch.setattr(copies, "FACE_STEPS", (copies._Step("crop", 0, 1.1),))
+
+    found = find(faces, "faces")
+
+    assert found.groups.tolist() == [0, 1, 2]
+    assert [(pair.first, pair.second) for pair in found.borderline] == [(0, 2)]
+
+
+def test_a_pair_that_is_named_is_compared_though_its_sketches_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [draw(0), draw(1), draw(0)[:150, 60:].copy()]
+    assert find(pictures).pairs == ()
+    sketches = sketch_all(3, lambda place: pictures[place])
+
+    found = find_copies(sketches, lambda place: pictures[place], kind="photographs", also=[(2, 0, False), (1, 1, True)])
+
+    assert [(pair.first, pair.second, pair.kind) for pair in found.pairs] == [(0, 2, "photograph")]
+
+
+def test_a_picture_with_too_many_candidates_is_told_and_its_group_stays_whole(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(copies, "MOST_CANDIDATES", 3)
+    faces = [compress(draw_face(0), quality) for quality in range(30, 50)]
+
+    found = find(faces, "faces")
+
+    assert len(set(found.groups.tolist())) == 1
+    assert found.capped[:3] == (0, 1, 2)
+    assert found.num_compared < 60
+    assert "look like more than 3 others" in caplog.text
+
+
+def test_the_result_does_not_depend_on_threads_or_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    faces = [draw_face(seed) for seed in range(NUM)]
+    faces += [compress(face, 40) for face in faces[:9]]
+    one = find(faces, "faces", workers=1)
+    monkeypatch.setattr(copies, "_TILE", 100)
+
+    other = find(faces, "faces", workers=4)
+
+    assert (one.pairs, one.groups.tolist()) == (other.pairs, other.groups.tolist())
+    assert len(one.pairs) == 9
+
+
+def test_the_faces_of_a_store_are_searched_as_they_lie() -> None:
+    faces = np.stack([draw_face(seed) for seed in range(NUM)] + [draw_face(3)[:, ::-1]])
+
+    found = find_copies_of_faces(faces)
+
+    assert [(pair.first, pair.second, pair.mirrored) for pair in found.pairs] == [(3, NUM, True)]
+
+
+# What it rests on
+
+
+def test_sketches_correlate_as_pictures_filtered_in_frequency_do() -> None:
+    pictures = [draw(seed, 90, 70) for seed in range(8)]
+    sketches = sketch_all(8, lambda place: pictures[place])
+
+    def filtered(picture: Picture) -> NDArray[np.float64]:
+        small = cv2.cvtColor(cv2.resize(picture, (32, 32), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
+        waves = dctn(small.astype(np.float64), norm="ortho")[:16, :16]
+        return (waves * np.hypot(*np.mgrid[:16, :16])).ravel()
+
+    for mirrored in (False, True):
+        turned = [picture[:, ::-1] if mirrored else picture for picture in pictures]
+        wanted = np.array([[_cosine(filtered(one), filtered(other)) for other in turned] for one in pictures])
+        found = sketches.correlate(range(8), range(8), mirrored=mirrored)
+        assert np.abs(found - wanted).max() < 0.02  # gray levels of the turned pictures are rounded
+
+
+def _cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_correlation_of_a_moved_picture_is_the_best_of_all_moves(first: int, mirrored: bool) -> None:
+    whole = draw(0, 99, 77)
+    pictures = [
+        whole[7:, :-9],
+        whole[:-7, 9:],
+    ]  # one shows more at the left and below, the other at the right and above
+    sketches = sketch_all(2, lambda place: np.ascontiguousarray(pictures[place]))
+    places = np.array([first]), np.array([1 - first]), np.array([mirrored])
+    one, other = sketches._draw(np.array([first, 1 - first]))
+    other = other[:, ::-1] if mirrored else other
+
+    moves = [np.roll(other, (down, across), (0, 1)) for down in range(-4, 5) for across in range(-4, 5)]
+
+    best = max(float((one * moved).sum()) for moved in moves)
+    assert sketches.correlate_shifted(*places)[0] == pytest.approx(best, abs=1e-4)
+    assert mirrored or best > 0.6 > sketches.correlate([0], [1], mirrored=False)[0, 0]
+
+
+def test_candidates_are_all_pairs_above_the_least_correlation(monkeypatch: pytest.MonkeyPatch) -> None:
+    faces = [draw_face(seed) for seed in range(60)]
+    sketches = sketch_all(60, lambda place: faces[place])
+    monkeypatch.setattr(copies, "LEAST_SHIFTED", -1.0)
+    monkeypatch.setattr(copies, "_TILE", 500)
+
+    plain = sketches.correlate(range(60), range(60), mirrored=False)
+    turned = sketches.correlate(range(60), range(60), mirrored=True)
+    alike = {
+        (one, other, bool(turned[one, other] > plain[one, other])): float(max(plain[one, other], turned[one, other]))
+        for one in range(60)
+        for other in range(one + 1, 60)
+    }
+    strongest = sorted(alike, key=lambda pair: -alike[pair])
+    least = (alike[strongest[199]] + alike[strongest[200]]) / 2
+
+    found, capped = copies._find_candidates(sketches, np.arange(60), np.full(60, least), progress=False)
+
+    assert {tuple(candidate) for candidate in found} == set(strongest[:200])
+    assert len(found) == 200
+    assert not capped
+
+
+@given(st.integers(1, 12), st.data())
+@settings(max_examples=60, deadline=None)
+def test_groups_are_what_can_be_reached_through_pairs(num: int, data: st.DataObject) -> None:
+    ends = st.tuples(st.integers(0, num - 1), st.integers(0, num - 1))
+    pairs = data.draw(st.lists(ends, max_size=15))
+
+    groups = join(num, pairs)
+
+    reach = np.eye(num, dtype=bool)
+    for one, other in pairs:
+        reach[one, other] = reach[other, one] = True
+    for _ in range(num):
+        reach = (reach.astype(int) @ reach.astype(int)) > 0
+    assert groups.tolist() == [int(np.flatnonzero(row)[0]) for row in reach]
