@@ -1,8 +1,9 @@
 """Augmentation: policies that alter training pictures, each picture a pure function of where it stands.
 
 A policy has a strength: 0 leaves the pictures alone, 1 is the policy as named, more is more. Whatever the batches, the
-order and the threads, the same (policy, strength, seed, epoch, sample) gives the same bytes. On one core of a common
-processor `standard` alters about 5,000 faces of 64 pixels a second.
+order and the threads, the same (policy, strength, seed, epoch, sample) gives the same bytes. Random erasing comes after
+the policy and leaves the rest of the picture as the policy made it. On one core of a common processor `standard` alters
+about 5,000 faces of 64 pixels a second.
 
 To add a policy, write one function, add it to `POLICIES` and its name to `ferray.recipe.Policy`. Begin at `augment`.
 """
@@ -25,6 +26,7 @@ def augment(
     strength: float,
     seed: int,
     epoch: int,
+    random_erasing: float = 0.0,
 ) -> NDArray[np.uint8]:
     """Altered copies of faces.
 
@@ -35,18 +37,23 @@ def augment(
         strength: At least 0; scales ranges and, up to 1, how often a change happens.
         seed: Of the recipe.
         epoch: Counted from 1.
+        random_erasing: How often a rectangle is put over a picture, in [0, 1].
 
     Returns:
-        New pictures of the same shape, faces themselves where the policy or the strength asks for no change.
+        New pictures of the same shape, the faces themselves where nothing asks for a change.
     """
-    if policy == "none" or strength == 0:
+    by_policy = policy != "none" and strength > 0
+    if not by_policy and random_erasing == 0:
         return faces
     os.environ.setdefault(
         "NO_ALBUMENTATIONS_UPDATE", "1"
     )  # it would look for a new version on import, over the network
     import albumentations
 
-    transform = albumentations.Compose(POLICIES[policy](strength))
+    transforms = POLICIES[policy](strength) if by_policy else []
+    if random_erasing > 0:
+        transforms.append(erase(random_erasing))
+    transform = albumentations.Compose(transforms)
     altered = np.empty_like(faces)
     for place, sample in enumerate(indices):
         # Not Compose(seed=...): that depends on how many pictures the object has seen, and in which process.
@@ -102,6 +109,16 @@ def strong(strength: float) -> list[Any]:
             p=_often(0.5, strength),
         ),
     ]
+
+
+def erase(probability: float) -> Any:
+    """A rectangle of 2 to 40 % of the picture, 0.3 to 3.3 times as wide as high, of noise.
+
+    Source: Zhong et al., "Random Erasing Data Augmentation", 2020, algorithm 1 and section 3.2 (RE-R), with its ranges.
+    """
+    import albumentations as a
+
+    return a.Erasing(scale=(0.02, 0.4), ratio=(0.3, 1 / 0.3), fill="random", p=probability)
 
 
 def _mirror(strength: float) -> Any:

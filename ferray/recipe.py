@@ -28,6 +28,14 @@ NO_WEIGHTS = "none, zero-mean filters"
 Backbone = Literal["vgg16", "vgg16_bn"]
 Freeze = Literal["none", "blocks1-3", "blocks1-4", "trunk"]
 Policy = Literal["none", "light", "standard", "strong"]
+ClassBalance = Literal[
+    "none",
+    "inverse_weights",
+    "sqrt_inverse_weights",
+    "effective_number_weights",
+    "balanced_sampling",
+    "logit_adjustment",
+]
 Metric = Literal["val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_loss"]
 
 
@@ -69,8 +77,26 @@ class Recipe:
     augmentation_views: Annotated[int, Field(ge=1)] | None = None
     """Altered copies of each picture that the epochs use in turn; None for a new one in every epoch."""
 
+    random_erasing: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """How often a training picture has a rectangle of noise put over it, after the policy; whatever the strength."""
+
+    mixup_alpha: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Mixes faces in pairs, by shares from Beta(alpha, alpha): pictures, or what frozen layers make of them; 0: not."""
+
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the target that is spread evenly over all classes."""
+
+    class_balance: ClassBalance = "none"
+    """How training makes up for classes of unequal size: one way at a time, since each alone already does it."""
+
+    effective_number_beta: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """Beta of effective-number weights; 0 weighs all classes alike, near 1 by their inverse size. Else ignored."""
+
+    logit_adjustment_tau: Annotated[float, Field(ge=0, le=10)] = 1.0
+    """How much of the classes' log shares logit adjustment adds to the training logits. Else ignored."""
+
+    focal_gamma: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Exponent of the focal loss, which counts a face less the surer its label is predicted; 0 for none."""
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     """Rule that turns gradients into steps."""
@@ -118,7 +144,16 @@ class Recipe:
     """Number format of the trunk; `auto` is settled by a measurement before the first trial and recorded."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Seed of the head's first weights, the order of faces, dropout and augmentation."""
+    """Seed of the head's first weights, the order of faces, dropout, mixup and augmentation."""
+
+    folds: Annotated[int, Field(ge=2, le=100)] | None = None
+    """Parts into which the training and validation splits together are cut; None to use the splits as they are."""
+
+    fold: Annotated[int, Field(ge=0, lt=100)] | None = None
+    """Which of the `folds` is validated with, from 0; the others are trained on. The cut is the same for all seeds."""
+
+    shuffle_labels: bool = False
+    """Whether training faces get each other's labels, at random: a check that scores then fall to chance."""
 
     def __post_init__(self) -> None:
         if self.warmup_epochs >= self.epochs:
@@ -127,11 +162,15 @@ class Recipe:
             raise ValueError(
                 f"freeze is {self.freeze!r}, but weights is 'none': there is nothing to keep; use pretrained ones"
             )
+        if (self.folds is None) != (self.fold is None):
+            raise ValueError(f"folds is {self.folds} and fold is {self.fold}: a fold needs both")
+        if self.folds is not None and self.fold is not None and self.fold >= self.folds:
+            raise ValueError(f"fold is {self.fold}, but there are only {self.folds} folds, counted from 0")
 
     @property
     def alters_pictures(self) -> bool:
         """Whether training sees other pictures than the store's."""
-        return self.augmentation != "none" and self.augmentation_strength > 0
+        return (self.augmentation != "none" and self.augmentation_strength > 0) or self.random_erasing > 0
 
     def view_epoch(self, epoch: int) -> int:
         """The epoch, counted from 1, whose altered pictures an epoch trains on: its own, or an earlier one's again."""
@@ -145,6 +184,25 @@ class Recipe:
 
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(Recipe))
 METRICS: tuple[str, ...] = get_args(Metric)
+
+NEUTRAL_BY_DEFAULT = frozenset(
+    {
+        "random_erasing",
+        "mixup_alpha",
+        "class_balance",
+        "effective_number_beta",
+        "logit_adjustment_tau",
+        "focal_gamma",
+        "folds",
+        "fold",
+        "shuffle_labels",
+    }
+)
+"""Settings whose default does nothing, so that a recipe has the numbers, and the identity, that it had without them.
+
+A setting that is added goes here where that holds; then no identity changes, and what is on record stays valid. Its
+default must never change: that would give an identity other numbers.
+"""
 _ADAPTER = TypeAdapter(Recipe)
 
 
@@ -224,12 +282,23 @@ def to_values(recipe: Recipe) -> dict[str, Any]:
 
 
 def to_json(recipe: Recipe) -> str:
-    """Canonical JSON: sorted keys, no spaces, every field."""
-    return json.dumps(to_values(recipe), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    """Canonical JSON, what an identity hashes: sorted keys, no spaces; without what is neutral and at its default.
+
+    So a recipe that does not use a setting has one text, whether or not its version of ferray knew the setting.
+    """
+    defaults = to_values(Recipe())
+    values = {
+        name: value
+        for name, value in to_values(recipe).items()
+        if name not in NEUTRAL_BY_DEFAULT or value != defaults[name]
+    }
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def trial_id(recipe: Recipe, *, data_fingerprint: str, weights_fingerprint: str) -> str:
     """Identity of a training run: 12 hexadecimal digits, equal for equal numbers.
+
+    It outlives new settings: those of `NEUTRAL_BY_DEFAULT` count only where they are not at their default.
 
     Args:
         recipe: With `precision` and `image_size` settled, else equal ids would not mean equal numbers.

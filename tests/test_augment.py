@@ -99,6 +99,33 @@ def test_every_strength_gives_pictures_of_the_same_form_and_leaves_the_given_one
     np.testing.assert_array_equal(faces, before)
 
 
+@pytest.mark.parametrize("policy, strength", [("none", 1.0), ("strong", 0.0), ("standard", 1.0)])
+def test_random_erasing_covers_one_rectangle_of_what_the_policy_made(policy: str, strength: float) -> None:
+    faces = make_faces(100)
+    samples = list(range(100))
+    before = alter(faces, samples, policy=policy, strength=strength)
+    erased = alter(faces, samples, policy=policy, strength=strength, random_erasing=0.5)
+    changed = (before != erased).any(axis=3)
+
+    assert 30 < changed.any(axis=(1, 2)).sum() < 70
+    for picture in changed[changed.any(axis=(1, 2))]:
+        rows, columns = np.flatnonzero(picture.any(axis=1)), np.flatnonzero(picture.any(axis=0))
+        box = picture[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        assert box.mean() > 0.95, "noise, now and then of the color that was there"
+        assert 0.015 < box.size / picture.size < 0.43
+
+
+def test_random_erasing_is_the_same_whatever_the_order_and_never_at_0() -> None:
+    samples = list(range(NUM_FACES))
+    whole = alter(FACES, samples, policy="none", random_erasing=1.0)
+    order = samples[::-1]
+
+    np.testing.assert_array_equal(alter(FACES[order], order, policy="none", random_erasing=1.0), whole[order])
+    np.testing.assert_array_equal(alter(FACES, samples, policy="none", random_erasing=0.0), FACES)
+    assert (whole != FACES).any(axis=(1, 2, 3)).all()
+    assert (whole != alter(FACES, samples, policy="none", random_erasing=1.0, epoch=9)).any()
+
+
 def test_stronger_policies_and_strengths_change_more() -> None:
     faces = make_faces(60)
 

@@ -27,6 +27,19 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "monitor": METRICS,
     "precision": ("auto", "float32", "bfloat16"),
     "patience": (None, 1, 3),
+    "class_balance": get_args(recipes.ClassBalance),
+    "shuffle_labels": (False, True),
+}
+NEUTRAL = {  # a default in here is for ever: identities on record were given with it
+    "random_erasing": 0.0,
+    "mixup_alpha": 0.0,
+    "class_balance": "none",
+    "effective_number_beta": 0.999,
+    "logit_adjustment_tau": 1.0,
+    "focal_gamma": 0.0,
+    "folds": None,
+    "fold": None,
+    "shuffle_labels": False,
 }
 values = st.fixed_dictionaries(
     {},
@@ -39,6 +52,10 @@ values = st.fixed_dictionaries(
         "warmup_epochs": st.floats(0, 1, exclude_max=True),
         "gradient_clip": st.none() | st.floats(1e-6, 1e6),
         "seed": st.integers(0, 2**31 - 1),
+        "random_erasing": st.floats(0, 1),
+        "mixup_alpha": st.floats(0, 10),
+        "focal_gamma": st.floats(0, 10),
+        "effective_number_beta": st.floats(0, 1, exclude_max=True),
     },
 )
 json_values = st.recursive(
@@ -53,7 +70,8 @@ def test_a_recipe_comes_back_from_its_json_as_it_was(given_values: dict[str, Any
     recipe = make_recipe(given_values, where="test")
 
     assert read_recipe(to_json(recipe), where="test") == recipe
-    assert json.loads(to_json(recipe)) == recipes.to_values(recipe)
+    assert json.loads(to_json(recipe)).items() <= recipes.to_values(recipe).items()
+    assert NEUTRAL | json.loads(to_json(recipe)) == recipes.to_values(recipe)
     assert hash(read_recipe(to_json(recipe), where="test")) == hash(recipe)
 
 
@@ -95,6 +113,16 @@ def test_what_is_no_recipe_is_refused(text: str) -> None:
         ("freeze", "blocks1-2"),
         ("monitor", None),
         ("hidden_units", "null"),
+        ("class_balance", "weights"),
+        ("effective_number_beta", 1.0),
+        ("logit_adjustment_tau", -1),
+        ("focal_gamma", -0.5),
+        ("mixup_alpha", 11),
+        ("random_erasing", 1.1),
+        ("folds", 1),
+        ("fold", -1),
+        ("shuffle_labels", 1),
+        ("shuffle_labels", "yes"),
     ],
 )
 def test_a_value_out_of_bounds_is_named_with_what_is_allowed(field: str, value: Any) -> None:
@@ -119,6 +147,12 @@ def test_rules_between_fields_hold() -> None:
         make_recipe({"epochs": 3, "warmup_epochs": 3}, where="here")
     with pytest.raises(RecipeError, match="freeze is 'blocks1-4'"):
         make_recipe({"weights": "none", "freeze": "blocks1-4"}, where="here")
+    with pytest.raises(RecipeError, match="folds is 5 and fold is None: a fold needs both"):
+        make_recipe({"folds": 5}, where="here")
+    with pytest.raises(RecipeError, match="folds is None and fold is 0: a fold needs both"):
+        make_recipe({"fold": 0}, where="here")
+    with pytest.raises(RecipeError, match="fold is 5, but there are only 5 folds, counted from 0"):
+        make_recipe({"folds": 5, "fold": 5}, where="here")
     assert check_value("warmup_epochs", 30, where="here") == 30.0  # alone, it breaks no rule
 
 
@@ -160,6 +194,23 @@ def test_the_identity_is_of_data_and_weights_too() -> None:
 
 def test_the_identity_does_not_change_from_version_to_version() -> None:
     assert trial_id(SETTLED, data_fingerprint="d", weights_fingerprint="w") == "f9a64f6b1c41"
+
+
+def test_a_setting_that_is_neutral_by_default_leaves_identities_as_they_were() -> None:
+    defaults = recipes.to_values(Recipe())
+    assert {name: defaults[name] for name in recipes.NEUTRAL_BY_DEFAULT} == NEUTRAL
+    assert not set(json.loads(to_json(SETTLED))) & set(NEUTRAL)
+
+    used = {"class_balance": "logit_adjustment", "folds": 5, "fold": 0}  # fold 0 is no default
+    found = json.loads(to_json(dataclasses.replace(SETTLED, **used)))
+    assert {name: found[name] for name in found if name in NEUTRAL} == used
+
+
+def test_erasing_alters_pictures_whatever_the_policy() -> None:
+    assert not Recipe().alters_pictures
+    assert Recipe(random_erasing=0.1).alters_pictures
+    assert Recipe(random_erasing=0.1, augmentation="light", augmentation_strength=0.0).alters_pictures
+    assert not Recipe(augmentation="light", augmentation_strength=0.0).alters_pictures
 
 
 @pytest.mark.parametrize("open_question", [{"precision": "auto"}, {"image_size": None}])

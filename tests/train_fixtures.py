@@ -35,10 +35,14 @@ class SmallStore:
         self.size_px = size_px
         self.fingerprint = hashlib.sha256(self.faces.tobytes() + self.labels.tobytes()).hexdigest()
         self.manifest = SimpleNamespace(margin=0.25)
+        self._groups: NDArray[np.int64] = np.arange(num_faces) // 2  # two faces a photograph
         self._splits = {"train": slice(0, num_train), "validation": slice(num_train, num_faces)}
 
     def rows(self, split: str) -> slice:
         return self._splits[split]
+
+    def groups(self, split: str) -> NDArray[np.int64]:
+        return self._groups[self.rows(split)]
 
 
 def small_backbone(name: str = "vgg16") -> Backbone:

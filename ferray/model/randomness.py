@@ -22,6 +22,10 @@ class Purpose(IntEnum):
     """Order of the training faces in an epoch."""
     DROPOUT = 4
     """Units that a step leaves out."""
+    MIXUP = 5
+    """Pairs of faces that a step mixes, and their shares."""
+    LABELS = 6
+    """Labels dealt at random, where a recipe asks for that."""
 
 
 def make_seed(seed: int, purpose: Purpose, *place: int) -> int:

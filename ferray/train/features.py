@@ -28,6 +28,7 @@ from ferray.model.classifier import FrozenPart
 from ferray.model.weights import Weights
 from ferray.recipe import NO_WEIGHTS, NUMBERS_VERSION, Freeze, Policy, Recipe
 from ferray.train import viewcache
+from ferray.train.folds import span_rows
 from ferray.train.pictures import make_ahead, read_pictures
 from ferray.train.viewcache import Features, shards
 
@@ -47,6 +48,7 @@ class View:
     data: str
     """Fingerprint of the store."""
     split: str
+    """Or another span of its rows: see `ferray.train.folds`."""
     weights: str
     """Fingerprint of the pretrained weights, or the seed of random ones."""
     backbone: str
@@ -58,20 +60,34 @@ class View:
     policy: Policy
     strength: float
     seed: int | None
-    """None, as the epoch, where the policy alters nothing."""
+    """None, as the epoch, where nothing is altered."""
     epoch: int | None
+    random_erasing: float = 0.0
     numbers_version: int = NUMBERS_VERSION
 
     @property
     def view_id(self) -> str:
         """32 hexadecimal digits, the view's name in the cache."""
-        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:32]
+        values = dataclasses.asdict(self)
+        if self.random_erasing == 0:
+            del values["random_erasing"]  # views that were made before there was any keep their names
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def make_view(recipe: Recipe, store: Store, weights: Weights, *, split: str, epoch: int, device: str) -> View:
-    """The view that a recipe trains on in an epoch, or validates on: only the training split is altered."""
+def make_view(recipe: Recipe, store: Store, weights: Weights, *, split: str, epoch: int | None, device: str) -> View:
+    """The view that a recipe trains on in an epoch, or validates on.
+
+    Args:
+        recipe: Settled.
+        store: The faces.
+        weights: Of the trunk.
+        split: Or another span of rows, from `ferray.train.folds`.
+        epoch: To train on, counted from 1; None for validation, whose pictures are never altered.
+        device: `cpu` or `cuda`, ...
+    """
     assert recipe.image_size is not None, "settled"
-    altered = split == "train" and recipe.alters_pictures
+    view_epoch = recipe.view_epoch(epoch) if epoch is not None and recipe.alters_pictures else None
+    altered = view_epoch is not None
     pretrained = recipe.weights == "pretrained" and weights.fingerprint != NO_WEIGHTS
     return View(
         data=store.fingerprint,
@@ -85,7 +101,8 @@ def make_view(recipe: Recipe, store: Store, weights: Weights, *, split: str, epo
         policy=recipe.augmentation if altered else "none",
         strength=recipe.augmentation_strength if altered else 0.0,
         seed=recipe.seed if altered else None,
-        epoch=recipe.view_epoch(epoch) if altered else None,
+        epoch=view_epoch,
+        random_erasing=recipe.random_erasing if altered else 0.0,
     )
 
 
@@ -102,13 +119,13 @@ def open_or_compute(
         cache: Folder of the node; None computes the same numbers in memory, as a cache without room does.
 
     Returns:
-        Shape (faces of the split, D, H, W), read-only where it comes from the cache.
+        Shape (faces of the view, D, H, W), read-only where it comes from the cache.
 
     Raises:
         StorageError: The cache cannot be written.
         WeightsError: The trunk's output does not fit float16.
     """
-    faces = store.rows(view.split)
+    faces = span_rows(store, view.split)
     num_faces = faces.stop - faces.start
     shape = (num_faces, *BACKBONES[view.backbone].output_shape(view.image_size, view.freeze))
     compute = _Computation(view, recipe, store, build_frozen)
@@ -125,23 +142,24 @@ def open_or_compute(
 
 
 class _Computation:
-    """Runs the trunk over faces of a split, in micro-batches of fixed size and order, and tells how far it is."""
+    """Runs the trunk over faces of a view, in micro-batches of fixed size and order, and tells how far it is."""
 
     def __init__(self, view: View, recipe: Recipe, store: Store, build_frozen: Callable[[], FrozenPart]) -> None:
         self._view, self._recipe, self._store, self._build_frozen = view, recipe, store, build_frozen
+        self._faces = span_rows(store, view.split)
         self._began: tuple[float, int] | None = None
         self._told = time.perf_counter()
 
     def __call__(self, part: slice, done: int) -> Features:
-        """Features of some faces of the split.
+        """Features of some faces of the view.
 
         Args:
-            part: Which, counted from the split's first.
-            done: Faces of the split that are done, here or elsewhere.
+            part: Which, counted from the view's first.
+            done: Faces of the view that are done, here or elsewhere.
         """
         if self._began is None:
             self._began = time.perf_counter(), done
-        first = self._store.rows(self._view.split).start
+        first = self._faces.start
         rows = np.arange(first + part.start, first + part.stop)
         batches = [rows[begin : begin + MICRO_BATCH] for begin in range(0, len(rows), MICRO_BATCH)]
         frozen = self._build_frozen()
@@ -162,8 +180,7 @@ class _Computation:
         return np.concatenate(features)
 
     def _read(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        view = self._view
-        return read_pictures(self._store, rows, recipe=self._recipe, policy=view.policy, epoch=view.epoch or 0)
+        return read_pictures(self._store, rows, recipe=self._recipe, epoch=self._view.epoch)
 
     def _tell(self, done: int) -> None:
         """A line of progress, now and then."""
@@ -171,8 +188,7 @@ class _Computation:
         now, (began, done_then) = time.perf_counter(), self._began
         if now - self._told > TELL_EVERY_S:
             self._told = now
-            faces = self._store.rows(self._view.split)
-            total = faces.stop - faces.start
+            total = self._faces.stop - self._faces.start
             rate = (done - done_then) / (now - began)
             left_s = (total - done) / rate
             log.info("features: %d of %d faces, %.0f a second, %.0f s left", done, total, rate, left_s)

@@ -24,13 +24,16 @@ from ferray.data.store import Store
 from ferray.errors import TrainError
 from ferray.model.classifier import FreePart, build_free, trunk_tensors
 from ferray.model.head import draw_dropout_mask
+from ferray.model.randomness import Purpose, make_seed
 from ferray.model.weights import Weights
 from ferray.recipe import Recipe, trial_id
 from ferray.records import EpochResult
 from ferray.train import metrics
 from ferray.train.checkpoint import LAST, load_last, read_last, save_epoch
+from ferray.train.folds import divide
 from ferray.train.inputs import Inputs, Rows, open_inputs, order_batches, send
-from ferray.train.losses import cross_entropy_sum
+from ferray.train.losses import TrainingLoss, build_training_loss, cross_entropy_sum
+from ferray.train.mixup import cut_batches
 from ferray.train.optim import build_optimizer, set_learning_rate
 from ferray.train.ranks import ALONE, Ranks, sum_gradients
 
@@ -58,7 +61,7 @@ def fit(
 
     Args:
         recipe: Settled: see `ferray.train.settle`.
-        store: Its training and validation splits are used, never its test split.
+        store: Its training and validation splits are used, or folds of both, never its test split.
         weights: What the trunk starts from.
         checkpoints: The run's folder, of which only rank 0 reads and writes; None keeps nothing.
         ranks: This process's place; all ranks call with the same other arguments, and iterate in step.
@@ -71,7 +74,8 @@ def fit(
         TrainError: A loss is not finite.
         CheckpointError: The last checkpoint is broken or of another run.
         WeightsError: Weights of another backbone.
-        DataError: A split without faces.
+        DataError: A split without faces, fewer photographs than folds, or a class without the training faces that the
+            recipe's class balance needs.
         StorageError: The checkpoints or the cache cannot be written.
     """
     run = _open_run(recipe, store, weights, ranks=ranks, device=torch.device(device), cache=cache)
@@ -115,6 +119,7 @@ class _Run:
     device: torch.device
     free: FreePart
     optimizer: Optimizer
+    loss: TrainingLoss
     inputs: Inputs
     train_labels: Rows
     validation_labels: Rows
@@ -123,7 +128,7 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """What a pass over a split came to, all ranks together."""
+    """What a pass over a part of the faces came to, all ranks together."""
 
     loss: float
     """Mean over the faces, in nats."""
@@ -142,6 +147,10 @@ def _open_run(
 
     tensors_of_trunk = tensors() if recipe.freeze != "trunk" else {}
     free = build_free(recipe, tensors_of_trunk, num_classes=len(store.class_names), device=device)
+    division = divide(recipe, store)
+    train_labels = np.asarray(store.labels[division.train.rows])
+    if recipe.shuffle_labels:
+        train_labels = np.random.default_rng(make_seed(recipe.seed, Purpose.LABELS)).permutation(train_labels)
     return _Run(
         recipe=recipe,
         identity=identity,
@@ -149,9 +158,12 @@ def _open_run(
         device=device,
         free=free,
         optimizer=build_optimizer(free, recipe),
-        inputs=open_inputs(recipe, store, weights, trunk_tensors=tensors, device=device, cache=cache),
-        train_labels=np.asarray(store.labels[store.rows("train")]),
-        validation_labels=np.asarray(store.labels[store.rows("validation")]),
+        loss=build_training_loss(recipe, train_labels, class_names=store.class_names, device=device),
+        inputs=open_inputs(
+            recipe, store, weights, division=division, trunk_tensors=tensors, device=device, cache=cache
+        ),
+        train_labels=train_labels,
+        validation_labels=np.asarray(store.labels[division.validation.rows]),
         num_classes=len(store.class_names),
     )
 
@@ -191,27 +203,28 @@ def _is_out_of_patience(history: Sequence[EpochResult], recipe: Recipe) -> bool:
 
 
 def _train(run: _Run, epoch: int) -> tuple[_Outcome, float, float]:
-    """One pass over the training split.
+    """One pass over the training faces.
 
     Returns:
-        What was seen while training, the head's learning rate in the last step, and the seconds it took.
+        What was seen while training (of mixed faces, the one that prevails), the head's learning rate in the last step,
+        and the seconds it took.
     """
     begun = time.perf_counter()
     with run.ranks.together():
         run.inputs.open_epoch(epoch)
-    batches = order_batches(len(run.train_labels), recipe=run.recipe, epoch=epoch)
-    parts = [batch[run.ranks.own_part(len(batch))] for batch in batches]
+    batches = order_batches(run.train_labels, recipe=run.recipe, epoch=epoch)
+    portions = cut_batches(batches, recipe=run.recipe, epoch=epoch, ranks=run.ranks)
     tally = _Tally(run, steps=len(batches))
     learning_rate = run.recipe.learning_rate
-    with closing(run.inputs.train([rows for rows in parts if len(rows)])) as inputs:
-        for step, (batch, rows) in enumerate(zip(batches, parts, strict=True)):
+    with closing(run.inputs.train([portion.reads for portion in portions if len(portion.rows)])) as inputs:
+        for step, (batch, portion) in enumerate(zip(batches, portions, strict=True)):
             run.optimizer.zero_grad()
-            if len(rows):  # a small last batch may leave nothing for this rank
-                labels_B = send(torch.from_numpy(run.train_labels[rows]), run.device)
-                logits_BK = run.free(next(inputs), _draw_mask(run, epoch=epoch, step=step, num_faces=len(batch)))
-                loss_sum = cross_entropy_sum(logits_BK, labels_B, label_smoothing=run.recipe.label_smoothing)
+            if len(portion.rows):  # a small last batch may leave nothing for this rank
+                mask_BU = _draw_mask(run, epoch=epoch, step=step, num_faces=len(batch))
+                logits_BK = run.free(portion.mix(next(inputs)), mask_BU)
+                loss_sum = portion.loss(run.loss, logits_BK, run.train_labels)
                 (loss_sum / len(batch)).backward()  # type: ignore[no-untyped-call]
-                tally.add(step, rows, logits_BK.detach(), loss_sum.detach())
+                tally.add(step, portion.rows, logits_BK.detach(), loss_sum.detach())
             learning_rate = _step(run, step=(epoch - 1) * len(batches) + step, steps_per_epoch=len(batches))
     outcome = tally.total(run.train_labels, where=f"epoch {epoch}, training")
     return outcome, learning_rate, time.perf_counter() - begun
@@ -237,7 +250,7 @@ def _step(run: _Run, *, step: int, steps_per_epoch: int) -> float:
 
 
 def _validate(run: _Run, epoch: int) -> _Outcome:
-    """One pass over the validation split, by plain cross-entropy: runs with and without smoothing can be compared."""
+    """One pass over the validation faces, by plain cross-entropy: runs with all kinds of losses can be compared."""
     own = run.ranks.own_part(len(run.validation_labels))
     rows = np.arange(own.start, own.stop)
     parts = [rows[begin : begin + VALIDATION_BATCH] for begin in range(0, len(rows), VALIDATION_BATCH)]
@@ -269,7 +282,7 @@ class _Tally:
         """The pass of all ranks together.
 
         Args:
-            labels: Of the whole split.
+            labels: Of the whole part.
             where: The pass, for the error.
 
         Raises:

@@ -20,13 +20,14 @@ from ferray.data.store import Store
 from ferray.model.classifier import FrozenPart, build_frozen
 from ferray.model.randomness import Purpose, make_seed
 from ferray.model.weights import Weights
-from ferray.recipe import Policy, Recipe
+from ferray.recipe import Recipe
 from ferray.train.features import View, make_view, open_or_compute
+from ferray.train.folds import Division, Part, span_rows
 from ferray.train.pictures import make_ahead, read_pictures
 from ferray.train.viewcache import Features
 
 Rows = NDArray[np.int64]
-"""Places of faces within their split, counted from 0."""
+"""Places of faces within the part that is trained on, or validated with, counted from 0."""
 
 
 class Inputs(Protocol):
@@ -36,10 +37,10 @@ class Inputs(Protocol):
         """Make an epoch's training inputs ready; what is slow and may fail happens here."""
 
     def train(self, batches: Sequence[Rows]) -> Generator[Tensor, None, None]:
-        """Inputs of the training split, of the epoch last opened; none must be asked for a batch without rows."""
+        """Inputs of the training part, of the epoch last opened; none must be asked for a batch without rows."""
 
     def validation(self, batches: Sequence[Rows]) -> Generator[Tensor, None, None]:
-        """Inputs of the validation split, never altered."""
+        """Inputs of the validation part, never altered."""
 
 
 def open_inputs(
@@ -47,19 +48,21 @@ def open_inputs(
     store: Store,
     weights: Weights,
     *,
+    division: Division,
     trunk_tensors: Callable[[], dict[str, Tensor]],
     device: torch.device,
     cache: Path | None,
 ) -> Inputs:
-    """The inputs of a run: cached where the whole trunk is frozen, or a part of it and no policy alters the pictures.
+    """The inputs of a run: cached where the whole trunk is frozen, or a part of it and nothing alters the pictures.
 
-    A part's output is large, 16 KiB a face of 64 pixels after block 4, four times the trunk's, and with a policy each
+    A part's output is large, 16 KiB a face of 64 pixels after block 4, four times the trunk's, and where altered each
     epoch has its own: not worth its room on the disk for one or two trials.
 
     Args:
         recipe: Settled.
         store: The faces.
         weights: Whose fingerprint names the cached features.
+        division: The faces that are trained on and those that are validated with.
         trunk_tensors: Gives the trunk's tensors; called only when they are needed.
         device: Where the model lies.
         cache: Folder of the node; None keeps features in memory.
@@ -69,18 +72,32 @@ def open_inputs(
         return build_frozen(recipe, trunk_tensors(), device=device)
 
     if recipe.freeze == "trunk" or (recipe.freeze != "none" and not recipe.alters_pictures):
-        return CachedInputs(recipe, store, weights, build=build, device=device, cache=cache)
-    return PictureInputs(recipe, store, build=build, device=device)
+        return CachedInputs(recipe, store, weights, division=division, build=build, device=device, cache=cache)
+    return PictureInputs(recipe, store, division=division, build=build, device=device)
 
 
-def order_batches(num_faces: int, *, recipe: Recipe, epoch: int) -> list[Rows]:
-    """The training split's rows in an epoch's order, in batches for all ranks together; the last may be smaller."""
-    order = np.random.default_rng(make_seed(recipe.seed, Purpose.ORDER, epoch)).permutation(num_faces)
-    return [order[begin : begin + recipe.batch_size] for begin in range(0, num_faces, recipe.batch_size)]
+def order_batches(labels: NDArray[np.int64], *, recipe: Recipe, epoch: int) -> list[Rows]:
+    """The training rows in an epoch's order, in batches for all ranks together; the last may be smaller.
+
+    Every row once, or, with balanced sampling, as many draws with replacement as there are rows, each from any class
+    that has some with equal probability, and from its rows alike.
+
+    Args:
+        labels: Of the rows, shape (rows,).
+        recipe: Its seed, batch size and class balance count.
+        epoch: Counted from 1.
+    """
+    generator = np.random.default_rng(make_seed(recipe.seed, Purpose.ORDER, epoch))
+    if recipe.class_balance == "balanced_sampling":
+        odds = 1 / np.bincount(labels)[labels]
+        order = generator.choice(len(labels), size=len(labels), p=odds / odds.sum())
+    else:
+        order = generator.permutation(len(labels))
+    return [order[begin : begin + recipe.batch_size] for begin in range(0, len(order), recipe.batch_size)]
 
 
 class CachedInputs:
-    """Features of the whole trunk, one view a split; a new one each epoch where the policy alters the pictures."""
+    """Features of the whole trunk, one view a split or a span; a new one each epoch where the pictures are altered."""
 
     def __init__(
         self,
@@ -88,43 +105,50 @@ class CachedInputs:
         store: Store,
         weights: Weights,
         *,
+        division: Division,
         build: Callable[[], FrozenPart],
         device: torch.device,
         cache: Path | None,
     ) -> None:
         self._recipe, self._store, self._weights = recipe, store, weights
         self._build_frozen, self._device, self._cache = cached(build), device, cache
-        self._held: dict[str, tuple[View, Features | Tensor]] = {}
+        self._division = division
+        self._epoch = 0
+        self._held: dict[View, Features | Tensor] = {}
 
     def open_epoch(self, epoch: int) -> None:
-        """Open both splits' views, computing those that are not in the cache."""
-        for split in ("validation", "train"):  # the shorter one first: a fault shows sooner
-            view = make_view(
-                self._recipe, self._store, self._weights, split=split, epoch=epoch, device=self._device.type
-            )
-            if split in self._held and self._held[split][0] == view:
-                continue
-            self._held.pop(split, None)  # a view of the epoch before; its memory is wanted
-            features = open_or_compute(
-                view, self._recipe, self._store, build_frozen=self._build_frozen, cache=self._cache
-            )
-            self._held[split] = view, self._hold(features)
+        """Open the views of both parts, which may be one, computing those that are not in the cache."""
+        self._epoch = epoch
+        # The shorter one first: a fault shows sooner.
+        wanted = [self._view(self._division.validation, None), self._view(self._division.train, epoch)]
+        self._held = {view: held for view, held in self._held.items() if view in wanted}  # memory for the new one
+        for view in wanted:
+            if view not in self._held:
+                self._held[view] = self._hold(
+                    open_or_compute(view, self._recipe, self._store, build_frozen=self._build_frozen, cache=self._cache)
+                )
 
     def train(self, batches: Sequence[Rows]) -> Generator[Tensor, None, None]:
-        """Rows of the training view."""
-        return self._read("train", batches)
+        """Rows of the training part's view."""
+        return self._read(self._division.train, self._epoch, batches)
 
     def validation(self, batches: Sequence[Rows]) -> Generator[Tensor, None, None]:
-        """Rows of the validation view."""
-        return self._read("validation", batches)
+        """Rows of the validation part's view."""
+        return self._read(self._division.validation, None, batches)
 
-    def _read(self, split: str, batches: Sequence[Rows]) -> Generator[Tensor, None, None]:
-        held = self._held[split][1]
+    def _view(self, part: Part, epoch: int | None) -> View:
+        return make_view(
+            self._recipe, self._store, self._weights, split=part.span, epoch=epoch, device=self._device.type
+        )
+
+    def _read(self, part: Part, epoch: int | None, batches: Sequence[Rows]) -> Generator[Tensor, None, None]:
+        held = self._held[self._view(part, epoch)]
+        places = part.rows - span_rows(self._store, part.span).start
         for rows in batches:
             if isinstance(held, Tensor):
-                yield held[send(torch.from_numpy(rows), self._device)]
+                yield held[send(torch.from_numpy(places[rows]), self._device)]
             else:
-                yield send(torch.from_numpy(held[rows]), self._device)
+                yield send(torch.from_numpy(held[places[rows]]), self._device)
 
     def _hold(self, features: Features) -> Features | Tensor:
         """On a GPU the whole view, where it leaves three quarters of the memory free; else the array itself.
@@ -144,10 +168,11 @@ class PictureInputs:
         recipe: Recipe,
         store: Store,
         *,
+        division: Division,
         build: Callable[[], FrozenPart],
         device: torch.device,
     ) -> None:
-        self._recipe, self._store = recipe, store
+        self._recipe, self._store, self._division = recipe, store, division
         self._build_frozen, self._device = cached(build), device
         self._epoch = 0
 
@@ -156,20 +181,18 @@ class PictureInputs:
         self._epoch = self._recipe.view_epoch(epoch)
 
     def train(self, batches: Sequence[Rows]) -> Generator[Tensor, None, None]:
-        """Altered pictures of the training split, through the frozen layers."""
-        return self._read("train", self._recipe.augmentation, batches)
+        """Altered pictures of the training part, through the frozen layers."""
+        return self._read(self._division.train, self._epoch, batches)
 
     def validation(self, batches: Sequence[Rows]) -> Generator[Tensor, None, None]:
-        """Pictures of the validation split, through the frozen layers."""
-        return self._read("validation", "none", batches)
+        """Pictures of the validation part, through the frozen layers."""
+        return self._read(self._division.validation, None, batches)
 
-    def _read(self, split: str, policy: Policy, batches: Sequence[Rows]) -> Generator[Tensor, None, None]:
-        frozen, first, epoch = self._build_frozen(), self._store.rows(split).start, self._epoch
+    def _read(self, part: Part, epoch: int | None, batches: Sequence[Rows]) -> Generator[Tensor, None, None]:
+        frozen = self._build_frozen()
 
         def read(rows: Rows) -> Tensor:
-            return torch.from_numpy(
-                read_pictures(self._store, first + rows, recipe=self._recipe, policy=policy, epoch=epoch)
-            )
+            return torch.from_numpy(read_pictures(self._store, part.rows[rows], recipe=self._recipe, epoch=epoch))
 
         with closing(make_ahead(batches, read)) as pictures:
             for faces in pictures:

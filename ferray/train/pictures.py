@@ -1,4 +1,4 @@
-"""Pictures on their way from the store to the model: read by row, brought to the recipe's size, altered by its policy.
+"""Pictures on their way from the store to the model: read by row, brought to the recipe's size, altered as it says.
 
 Begin at `read_pictures`.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ferray.augment import augment
 from ferray.data.store import Store
-from ferray.recipe import Policy, Recipe
+from ferray.recipe import Recipe
 
 RESIZE_FILTER = "area average down, linear up"
 """How pictures change their size, in words, for the exported model."""
@@ -26,24 +26,31 @@ Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
-def read_pictures(
-    store: Store, rows: NDArray[np.int64], *, recipe: Recipe, policy: Policy, epoch: int
-) -> NDArray[np.uint8]:
+def read_pictures(store: Store, rows: NDArray[np.int64], *, recipe: Recipe, epoch: int | None) -> NDArray[np.uint8]:
     """Faces by row, in the recipe's size, altered.
 
     Args:
         store: Where they lie.
         rows: Rows of the store, in any order.
-        recipe: Settled; its size, strength and seed count.
-        policy: The recipe's for training, `none` for validation.
-        epoch: Counted from 1.
+        recipe: Settled; its size, policy, strength, random erasing and seed count.
+        epoch: Whose alterations, counted from 1; None leaves the pictures alone, as for validation.
 
     Returns:
         RGB, shape (rows, size, size, 3).
     """
     assert recipe.image_size is not None, "settled"
     faces = resize(np.asarray(store.faces[rows]), recipe.image_size)
-    return augment(faces, rows, policy=policy, strength=recipe.augmentation_strength, seed=recipe.seed, epoch=epoch)
+    if epoch is None:
+        return faces
+    return augment(
+        faces,
+        rows,
+        policy=recipe.augmentation,
+        strength=recipe.augmentation_strength,
+        seed=recipe.seed,
+        epoch=epoch,
+        random_erasing=recipe.random_erasing,
+    )
 
 
 def resize(faces: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:

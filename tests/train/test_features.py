@@ -82,10 +82,12 @@ def test_without_a_cache_the_bits_are_the_same(store: SmallStore, weights: Weigh
     "changes",
     [
         {"split": "validation"},
+        {"split": "train+validation"},
         {"device": "cuda:1"},
         {"recipe": small_recipe(image_size=64)},
         {"recipe": small_recipe(precision="bfloat16")},
         {"recipe": ALTERED},
+        {"recipe": small_recipe(random_erasing=0.5)},
         {"recipe": small_recipe(weights="none")},
         {"recipe": small_recipe(freeze="blocks1-4")},
     ],
@@ -116,6 +118,9 @@ def test_other_faces_or_weights_have_another_name(store: SmallStore, weights: We
         {"learning_rate": 0.5},
         {"batch_size": 4},
         {"head_pooling": "average"},
+        {"mixup_alpha": 1.0},
+        {"class_balance": "balanced_sampling"},
+        {"shuffle_labels": True},
     ],
 )
 def test_what_does_not_change_the_numbers_shares_the_view(
@@ -126,7 +131,9 @@ def test_what_does_not_change_the_numbers_shares_the_view(
     assert view_of(store, weights, recipe=small_recipe(**change), epoch=2) == some
 
 
-@pytest.mark.parametrize("change", [{"seed": 3}, {"augmentation_strength": 0.5}, {"augmentation": "light"}])
+@pytest.mark.parametrize(
+    "change", [{"seed": 3}, {"augmentation_strength": 0.5}, {"augmentation": "light"}, {"random_erasing": 0.2}]
+)
 def test_altered_pictures_have_a_view_an_epoch_a_seed_a_policy_and_a_strength(
     change: dict[str, Any], store: SmallStore, weights: Weights
 ) -> None:
@@ -154,7 +161,27 @@ def test_strength_0_shares_the_view_of_no_augmentation(store: SmallStore, weight
 def test_validation_faces_are_never_altered(store: SmallStore, weights: Weights) -> None:
     plain = view_of(store, weights, split="validation")
 
-    assert view_of(store, weights, recipe=ALTERED, split="validation", epoch=7) == plain
+    for recipe in (ALTERED, small_recipe(random_erasing=1.0)):
+        assert view_of(store, weights, recipe=recipe, split="validation", epoch=None) == plain
+
+
+def test_a_views_name_does_not_change_from_version_to_version() -> None:
+    view = View(
+        data="d",
+        split="train",
+        weights="w",
+        backbone="vgg16",
+        freeze="trunk",
+        image_size=64,
+        precision="float32",
+        device="cpu",
+        policy="none",
+        strength=0.0,
+        seed=None,
+        epoch=None,
+    )
+
+    assert view.view_id == "baced1bf34d03b46e61b938cb2261a86"
 
 
 def test_random_weights_have_a_view_a_seed(store: SmallStore, weights: Weights) -> None:

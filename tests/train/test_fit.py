@@ -14,10 +14,11 @@ from train_fixtures import SmallStore, same_tensors, small_recipe, small_weights
 
 from ferray.errors import CheckpointError, TrainError, WeightsError
 from ferray.model.weights import Weights, load_weights
-from ferray.recipe import FIELD_NAMES, NO_WEIGHTS, Metric, Recipe, trial_id
+from ferray.recipe import FIELD_NAMES, NO_WEIGHTS, ClassBalance, Metric, Recipe, trial_id
 from ferray.records import EpochResult
 from ferray.train.checkpoint import adopt
 from ferray.train.fit import best_epoch, fit
+from ferray.train.folds import divide
 
 TIMES = {"images_per_s": 0.0, "seconds": 0.0}
 
@@ -28,6 +29,12 @@ def train(recipe: Recipe, store: SmallStore, weights: Weights, **named: Any) -> 
     return [dataclasses.replace(row, **TIMES) for row in fit(recipe, store, weights, **(usual | named))]
 
 
+BEFORE = {  # freeze: training and validation loss of each epoch
+    "trunk": [(1.8841805, 1.8983213), (1.9277669, 1.8960838), (1.9687886, 1.8935506)],
+    "blocks1-4": [(1.8846069, 1.8980374), (1.9264674, 1.8950650), (1.9664937, 1.8918718)],
+    "none": [(1.8941249, 1.8907607), (1.9107112, 1.8751418), (1.9175750, 1.8580788)],
+}
+
 RECIPES = {
     "a head by adam": small_recipe(epochs=4, learning_rate=0.01),
     "a head by adamw on altered pictures": small_recipe(
@@ -37,6 +44,12 @@ RECIPES = {
         epochs=4, freeze="blocks1-4", optimizer="sgd", learning_rate=0.01, schedule="cosine", warmup_epochs=0.5
     ),
     "everything by adam in bfloat16": small_recipe(epochs=4, freeze="none", precision="bfloat16", gradient_clip=0.5),
+    "mixed features of a fold, erased and drawn alike": small_recipe(
+        epochs=4, folds=3, fold=1, mixup_alpha=0.4, random_erasing=0.5, class_balance="balanced_sampling"
+    ),
+    "mixed pictures of a fold with labels dealt at random": small_recipe(
+        epochs=4, freeze="none", folds=2, fold=0, mixup_alpha=1.0, focal_gamma=1.0, shuffle_labels=True
+    ),
     "sgd without momentum by steps": small_recipe(
         epochs=4, optimizer="sgd", momentum=0.0, schedule="step", step_epochs=1
     ),
@@ -129,6 +142,15 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # setting: what b
     "gradient_clip": ({"optimizer": "sgd"}, {"gradient_clip": 0.01}),
     "precision": ({}, {"precision": "bfloat16"}),
     "seed": ({}, {"seed": 1}),
+    "random_erasing": ({}, {"random_erasing": 1.0}),
+    "mixup_alpha": ({}, {"mixup_alpha": 0.4}),
+    "class_balance": ({}, {"class_balance": "balanced_sampling"}),
+    "effective_number_beta": ({"class_balance": "effective_number_weights"}, {"effective_number_beta": 0.5}),
+    "logit_adjustment_tau": ({"class_balance": "logit_adjustment"}, {"logit_adjustment_tau": 0.5}),
+    "focal_gamma": ({}, {"focal_gamma": 2.0}),
+    "folds": ({"folds": 3, "fold": 0}, {"folds": 2}),
+    "fold": ({"folds": 3, "fold": 0}, {"fold": 1}),
+    "shuffle_labels": ({}, {"shuffle_labels": True}),
 }
 
 
@@ -145,6 +167,75 @@ def test_every_setting_changes_the_numbers(setting: str, store: SmallStore, weig
 
 def test_the_settings_that_change_numbers_are_all_but_the_monitor() -> None:
     assert set(CHANGES) == set(FIELD_NAMES) - {"monitor"}
+
+
+def test_each_way_to_balance_classes_has_numbers_of_its_own(weights: Weights) -> None:
+    ways = get_args(ClassBalance)
+    runs = [train(small_recipe(epochs=1, class_balance=way), SmallStore(29, 14), weights) for way in ways]
+
+    assert all(one != other for one, other in itertools.combinations(runs, 2))
+
+
+@pytest.mark.parametrize("settings", [{}, {"freeze": "blocks1-4"}, {"freeze": "none", "learning_rate": 0.003}])
+def test_the_history_of_a_recipe_without_the_later_settings_is_the_one_before_they_were_there(
+    settings: dict[str, Any], store: SmallStore, weights: Weights
+) -> None:
+    rows = train(small_recipe(**settings), store, weights)
+
+    losses = [(row.train_loss, row.val_loss) for row in rows]
+    # Computed with the version before; other processors round differently.
+    assert losses == [pytest.approx(pair, rel=1e-5) for pair in BEFORE[settings.get("freeze", "trunk")]]
+
+
+def test_a_head_trained_on_shuffled_labels_falls_to_chance(weights: Weights) -> None:
+    store = SmallStore(140, 140)
+
+    def score(**settings: Any) -> float:
+        recipe = small_recipe(learning_rate=0.03, epochs=6, dropout=0.0, **settings)
+        return train(recipe, store, weights)[-1].val_balanced_accuracy
+
+    assert score() > 0.5
+    # Faces of a class look alike here, so that a run takes all or none of them for its own: 1 of 7 classes on average.
+    assert sum(score(shuffle_labels=True, seed=seed) for seed in range(4)) / 4 < 0.3
+
+
+ERASED = {"random_erasing": 0.5, "augmentation_views": 2}
+
+
+@pytest.mark.parametrize(
+    "freeze, settings", [("trunk", {}), ("trunk", ERASED), ("blocks1-4", {}), ("blocks1-4", ERASED), ("none", {})]
+)
+def test_all_folds_share_their_views_and_have_the_numbers_of_a_run_without_a_cache(
+    freeze: str, settings: dict[str, Any], weights: Weights, tmp_path: Path
+) -> None:
+    store = SmallStore(40, 20)
+    for fold in (0, 2):
+        recipe = small_recipe(freeze=freeze, epochs=2, folds=3, fold=fold, **settings)
+        assert train(recipe, store, weights, cache=tmp_path) == train(recipe, store, weights)
+
+    altered = 2 if settings else 0
+    expected = {"trunk": 1 + altered, "blocks1-4": 0 if settings else 1, "none": 0}[freeze]
+    assert len(list(tmp_path.glob("views/*/features.npy"))) == expected
+
+
+def test_the_labels_of_the_fold_that_is_validated_with_do_not_reach_training(
+    store: SmallStore, weights: Weights, tmp_path: Path
+) -> None:
+    recipe = small_recipe(folds=3, fold=1, class_balance="inverse_weights", mixup_alpha=0.4)
+    other = SmallStore()
+    own = divide(recipe, store).validation.rows
+    other.labels[own] = other.labels[own][::-1]
+    other.faces[own] = 255 - other.faces[own]
+    cut = divide(recipe, store)
+    runs = []
+    for number, some in enumerate((store, other)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("ferray.train.fit.divide", lambda *_: cut)  # the labels that the cut is stratified by differ
+            rows = train(recipe, some, weights, checkpoints=tmp_path / str(number))
+        runs.append([row.train_loss for row in rows])
+
+    assert runs[0] == runs[1]
+    assert same_tensors(*(load_file(tmp_path / name / "last.safetensors") for name in "01"))
 
 
 @pytest.mark.parametrize("augmentation", ["none", "standard"])
@@ -259,7 +350,8 @@ def test_the_test_split_is_never_looked_at(store: SmallStore, weights: Weights) 
             asked.append(split)
             return super().rows(split)
 
-    train(small_recipe(), Watched(), weights)
+    for settings in ({}, {"folds": 2, "fold": 1}, {"folds": 2, "fold": 1, "freeze": "none"}):
+        train(small_recipe(**settings), Watched(), weights)
     assert set(asked) == {"train", "validation"}
 
 

@@ -27,7 +27,7 @@ def test_a_picture_is_averaged_over_areas_on_its_way_down() -> None:
 
 def test_rows_are_read_in_the_order_asked_for() -> None:
     store = SmallStore()
-    pictures = read_pictures(store, np.array([5, 0, 30]), recipe=small_recipe(), policy="none", epoch=1)
+    pictures = read_pictures(store, np.array([5, 0, 30]), recipe=small_recipe(augmentation="strong"), epoch=None)
 
     np.testing.assert_array_equal(pictures, store.faces[[5, 0, 30]])
 
@@ -35,8 +35,8 @@ def test_rows_are_read_in_the_order_asked_for() -> None:
 def test_a_face_is_altered_by_its_row_in_the_store_not_by_its_place_in_the_batch() -> None:
     store = SmallStore()
     recipe = small_recipe(augmentation="strong")
-    some = read_pictures(store, np.array([5, 0, 30]), recipe=recipe, policy="strong", epoch=1)
-    others = read_pictures(store, np.array([30, 7]), recipe=recipe, policy="strong", epoch=1)
+    some = read_pictures(store, np.array([5, 0, 30]), recipe=recipe, epoch=1)
+    others = read_pictures(store, np.array([30, 7]), recipe=recipe, epoch=1)
 
     np.testing.assert_array_equal(some[2], others[0])
 

@@ -17,7 +17,17 @@ from ferray.train.ranks import ALONE, Ranks, current_ranks, sum_gradients
 
 SCRIPT = Path(__file__).with_name("two_ranks.py")
 ROOT = Path(__file__).resolve().parents[2]
-NAMES = ("head", "block5", "all", "batches of one", "a last batch of one")
+NAMES = (
+    "head",
+    "block5",
+    "all",
+    "batches of one",
+    "a last batch of one",
+    "mixed features",
+    "mixed pictures",
+    "balanced sampling",
+    "a fold",
+)
 
 
 @pytest.fixture(scope="module")

@@ -76,6 +76,25 @@ def test_settings_replace_those_of_the_file(recipe_file: Path) -> None:
     assert (recipe.learning_rate, recipe.freeze, recipe.hidden_units, recipe.epochs) == (2e-4, "none", 64, 2)
 
 
+def test_every_kind_of_setting_can_be_given_on_the_command_line(recipe_file: Path) -> None:
+    given = ["class_balance=effective_number_weights", "folds=5", "fold=0", "shuffle_labels=true", "mixup_alpha=0.2"]
+    recipe = read_recipe_file(recipe_file, settings=given)
+
+    assert (recipe.class_balance, recipe.folds, recipe.fold) == ("effective_number_weights", 5, 0)
+    assert (recipe.shuffle_labels, recipe.mixup_alpha) == (True, 0.2)
+    assert read_recipe_file(recipe_file, settings=["folds=null", "fold=null"]).folds is None
+
+
+def test_a_fold_of_a_store_is_trained_and_exported(
+    recipe_file: Path, tiny_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], small_rows: None
+) -> None:
+    asked = ["--recipe", str(recipe_file), "--data", str(tiny_store.folder), "--device", "cpu"]
+    assert main([*asked, "--set", "folds=3", "--set", "fold=2", "--out", str(tmp_path / "out")]) == 0
+
+    assert "best epoch by val_accuracy" in capsys.readouterr().out
+    assert json.loads((tmp_path / "out" / "best" / "recipe.json").read_text())["fold"] == 2
+
+
 def test_a_recipe_may_be_json(tmp_path: Path) -> None:
     (tmp_path / "r.json").write_text('{"epochs": 3, "dropout": 0.25}')
 

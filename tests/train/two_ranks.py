@@ -28,6 +28,10 @@ RECIPES = {
     "all": small_recipe(freeze="none"),
     "batches of one": small_recipe(batch_size=1, epochs=1, freeze="blocks1-4"),
     "a last batch of one": small_recipe(batch_size=23),
+    "mixed features": small_recipe(mixup_alpha=0.4, class_balance="logit_adjustment"),
+    "mixed pictures": small_recipe(freeze="none", mixup_alpha=0.4, epochs=1),
+    "balanced sampling": small_recipe(class_balance="balanced_sampling", focal_gamma=2.0),
+    "a fold": small_recipe(folds=3, fold=1, freeze="blocks1-4", class_balance="inverse_weights", shuffle_labels=True),
 }
 
 
