@@ -24,8 +24,8 @@ Verdict = Literal["within noise", "beyond noise"]
 _GRID = 300
 """Values that a true score may have."""
 
-_ROUNDS = 1000
-"""Of expectation and maximization; the winner's corrected score then moves by less than .0001 a hundred."""
+_ROUNDS = 200
+"""Of expectation and maximization; five times as many move the corrected best of 24 scores by .0004 on average."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,7 +35,7 @@ class Evaluation:
     @property
     def answers(self) -> NDArray[np.int64]:
         """The most probable classes, shape (faces,)."""
-        return self.probabilities.argmax(axis=1).astype(np.int64)
+        return np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
 
     def to_csv(self, store: Store, split: str) -> str:
         """The answers as a table that `ferray.report.predictions` reads.

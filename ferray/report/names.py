@@ -70,7 +70,7 @@ def right_cells(labels: NDArray[np.int64], probabilities: NDArray[np.floating[An
         probabilities: Shape (faces, classes).
     """
     targets = np.arange(probabilities.shape[1]) == labels[:, None]
-    return ((probabilities > 0.5) == targets).sum(axis=1).astype(np.int64)
+    return np.asarray(((probabilities > 0.5) == targets).sum(axis=1), dtype=np.int64)
 
 
 def score_constant(counts: NDArray[np.int64], answer: int) -> dict[str, float]:

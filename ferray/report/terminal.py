@@ -13,7 +13,7 @@ from ferray.report.slices import Slice, worst_in_words, worst_slice
 
 WIDTH = 100
 
-_GUESSES = (("majority", "training's majority"), ("constant_guess", "best constant"), ("chance", "equal chances"))
+_GUESSES = (("majority", "training majority"), ("constant_guess", "best constant"), ("chance", "equal chances"))
 
 
 def format_scores(metrics: Mapping[str, Any], title: str) -> str:
@@ -24,18 +24,18 @@ def format_scores(metrics: Mapping[str, Any], title: str) -> str:
         title: What was scored.
     """
     guesses = [(key, words) for key, words in _GUESSES if metrics["guesses"][key] is not None]
-    lines = [f"{title}: {metrics['n']:,} faces of {metrics['groups']:,} photographs"]
+    lines = [title, f"{metrics['n']:,} faces of {metrics['groups']:,} photographs"]
     if "test_readings" in metrics:
         times = "once" if metrics["test_readings"] == 1 else f"{metrics['test_readings']} times"
         lines.append(f"this test split was read {times}, first or last at {metrics['read']}")
-    lines += ["", f"{'':<22} {'score':>6}  {'95 % interval':<16}" + "".join(f" {words:>19}" for _, words in guesses)]
+    lines += ["", f"{'':<20} {'score':>6}  {'95 % interval':<16}" + "".join(f" {words:>17}" for _, words in guesses)]
     for name in NAMES:
         if metrics[name.key] is None:
-            lines.append(f"{name.title:<22} {'-':>6}  needs probabilities")
+            lines.append(f"{name.title:<20} {'-':>6}  needs probabilities")
             continue
         low, high = metrics["intervals"][name.key]
-        cells = "".join(f" {metrics['guesses'][key][name.key]:>19.4f}" for key, _ in guesses)
-        lines.append(f"{name.title:<22} {metrics[name.key]:.4f}  {low:.4f} to {high:.4f}{cells}")
+        cells = "".join(f" {metrics['guesses'][key][name.key]:>17.4f}" for key, _ in guesses)
+        lines.append(f"{name.title:<20} {metrics[name.key]:.4f}  {low:.4f} to {high:.4f}{cells}")
     lines += ["", "one-vs-rest and binary accuracy count every class of every face: they are not top-1 accuracy"]
     width = max(12, *map(len, metrics["class_names"]))
     lines += ["", f"{'class':<{width}} {'faces':>7}  recall  95 % interval"]
@@ -82,17 +82,16 @@ def format_slices(slices: Sequence[Slice], title: str) -> str:
         if one.column != column:
             column = one.column
             head = f"{in_words(column):<28} {'faces':>6}  top-1  95 % interval   at equal labels"
-            lines += ["", f"{head:<81} {'gap':>6}"]
+            lines += ["", f"{head:<84} {'gap':>6} labels"]
         low, high = one.standardized_interval
-        missing = "" if one.covered == 1 else f"  {one.covered:.0%} of labels"
         lines.append(
             f"{one.value[:28]:<28} {one.n:>6,}  {one.accuracy:.3f}  {one.interval[0]:.3f} to {one.interval[1]:.3f}"
-            f"  {one.standardized:.3f} [{low:.3f}, {high:.3f}]   {one.gap:+.3f}{missing}"
+            f"  {one.standardized:.3f} [{low:.3f}, {high:.3f}]   {one.gap:+.3f} {one.covered:>6.0%}"
         )
     worst = worst_in_words(worst_slice(slices)).replace("**", "")
     legend = (
-        "At equal labels: each class's recall weighs as the class does in the whole split; classes without faces in the"
-        " slice are left out on both sides of the gap."
+        "At equal labels: each class's recall weighs as the class does in the whole split. Classes without faces in the"
+        " slice are left out on both sides of the gap; `labels` is the share of the whole split's labels that is left."
     )
     return "\n".join([*lines, "", textwrap.fill(worst, WIDTH), "", textwrap.fill(legend, WIDTH)])
 

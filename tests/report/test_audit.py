@@ -111,11 +111,11 @@ def test_classes_balanced_by_copies_are_seen_from_equal_supports_and_the_rarest_
     answers = np.where(labels < 3, labels, answers)
     rows, ids = balance(labels, answers, 1500)
     table = read_predictions(write_hard(tmp_path / "a.csv", labels[rows], answers[rows], ids=ids))
-    known, unknown = found(audit(table, source_counts=EXPW)), found(audit(table))
+    known = audit(table, source_counts=EXPW)
 
-    assert known["equal-supports"] == known["rarest-recalled-best"] == "fault"
-    assert unknown["equal-supports"] == "warning"
-    text = next(one.seen for one in audit(table, source_counts=EXPW).findings if one.id == "equal-supports")
+    assert found(known)["equal-supports"] == found(known)["rarest-recalled-best"] == "fault"
+    assert found(audit(table))["equal-supports"] == "warning"
+    text = next(one.seen for one in known.findings if one.id == "equal-supports")
     assert "fear was copied 1.4 times" in text
 
 
@@ -280,7 +280,7 @@ def test_the_command_prints_a_table_and_findings_and_is_strict_when_asked(
     shown = capsys.readouterr().out
     for words in ("top-1 accuracy", "one-vs-rest accuracy", "needs probabilities", "fault: claimed-is-not-top-1"):
         assert words in shown
-    assert max(map(len, shown.splitlines())) <= 100
+    assert max(map(len, shown.splitlines()[1:])) <= 100
     assert main([*asked, "--strict"]) == 1
     assert main(["audit", str(file), "--strict"]) == 0
     assert main([*asked, "--json", "--source-counts", "expw"]) == 0

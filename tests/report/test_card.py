@@ -101,7 +101,7 @@ def test_a_class_without_test_faces_and_unknown_training_classes_are_told_as_suc
     card = write_card(tiny_store, metrics=scores.to_json())
 
     assert "| fear | 0 | no faces | | |" in card
-    assert "| disgust | 2 | 0.500 | 0.000 to 1.000 | sad |" in card
+    assert "| disgust | 2 | 0.500 | 0.500 to 0.500 | sad |" in card
     assert "most frequent training class" not in card
     assert "believed" not in card
     assert "weak" not in card

@@ -44,10 +44,10 @@ def test_a_difference_that_two_separate_intervals_hide_is_seen_face_by_face() ->
 
 def test_equal_models_are_found_different_one_time_in_twenty_at_most() -> None:
     verdicts = [
-        compare_paired(*draw_models(300, 0.0, seed=seed), np.arange(300), resamples=400).verdict for seed in range(120)
+        compare_paired(*draw_models(300, 0.0, seed=seed), np.arange(300), resamples=400).verdict for seed in range(100)
     ]
 
-    assert verdicts.count("beyond noise") <= 11  # 6 expected; the bootstrap of two crossed draws errs on the wide side
+    assert verdicts.count("beyond noise") <= 9  # 5 expected; the bootstrap of two crossed draws errs on the wide side
 
 
 def test_the_interval_of_one_seed_is_that_of_a_slow_bootstrap_of_whole_groups() -> None:
@@ -94,7 +94,7 @@ def truths(kind: str, generator: np.random.Generator) -> NDArray[np.float64]:
 def test_the_corrected_best_score_is_right_on_average_whatever_the_true_scores_are(kind: str) -> None:
     error, generator = 0.012, np.random.default_rng(7)
     naive, corrected, covered = [], [], []
-    for _ in range(60):
+    for _ in range(40):
         true = truths(kind, generator)
         measured = true + error * generator.standard_normal(24)
         luck = luck_of_the_search(measured.tolist(), error)
@@ -103,8 +103,9 @@ def test_the_corrected_best_score_is_right_on_average_whatever_the_true_scores_a
         corrected.append(luck.corrected - winner)
         covered.append(luck.interval[0] <= winner <= luck.interval[1])
 
-    assert abs(np.mean(corrected)) < max(0.3 * np.mean(naive), 0.004)
-    assert np.mean(naive) > 0.004
+    by_chance = 3 * np.std(corrected) / 40**0.5
+    assert abs(np.mean(corrected)) < 0.2 * abs(np.mean(naive)) + by_chance
+    assert np.mean(naive) > 0.01 or kind == "apart"
     assert np.mean(covered) >= 0.85
 
 

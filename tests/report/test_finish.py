@@ -28,13 +28,12 @@ LEFT = {
 }
 
 
-@pytest.fixture
-def run(tiny_store: Store, best_dir: Path, tmp_path: Path) -> Run:
+def begin(folder: Path, store: Store, best_dir: Path) -> Run:
     """A search that has just exported its best model and noted that it reads the test split."""
-    run = Run(tmp_path / "runs" / "grid")
+    run = Run(folder)
     shutil.copytree(best_dir, run.best_dir)
     search = {
-        "data": {"fingerprint": tiny_store.fingerprint},
+        "data": {"fingerprint": store.fingerprint},
         "best": {"trial_id": "abc"},
         "test_readings": [{"time": "2030-01-01T00:00:00+00:00", "trial_id": "abc"}],
     }
@@ -42,11 +41,19 @@ def run(tiny_store: Store, best_dir: Path, tmp_path: Path) -> Run:
     return run
 
 
-@pytest.fixture
-def finished(run: Run, tiny_store: Store) -> Run:
-    """The same after it."""
+@pytest.fixture(scope="module")
+def finished_once(tiny_store: Store, best_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a search whose test split was read."""
+    run = begin(tmp_path_factory.mktemp("runs") / "grid", tiny_store, best_dir)
     read_test_split(run.best_dir, tiny_store, readings=1)
-    return run
+    return run.folder
+
+
+@pytest.fixture
+def finished(finished_once: Path, tmp_path: Path) -> Run:
+    """A copy of it."""
+    shutil.copytree(finished_once, tmp_path / "runs" / "grid")
+    return Run(tmp_path / "runs" / "grid")
 
 
 def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,7 +63,10 @@ def forbid_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ferray.report.evaluate.evaluate", refuse)
 
 
-def test_the_one_reading_leaves_all_that_another_would_be_for(run: Run, tiny_store: Store) -> None:
+def test_the_one_reading_leaves_all_that_another_would_be_for(
+    tiny_store: Store, best_dir: Path, tmp_path: Path
+) -> None:
+    run = begin(tmp_path / "grid", tiny_store, best_dir)
     before = {file.name for file in run.best_dir.iterdir()}
     metrics = read_test_split(run.best_dir, tiny_store, readings=1)
     tested, validation = (evaluate(run.best_dir, tiny_store, split) for split in ("test", "validation"))

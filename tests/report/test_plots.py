@@ -13,7 +13,7 @@ from report_fixtures import draw_answers, make_trial
 
 from ferray.errors import StorageError
 from ferray.records import TrialRecord, epochs_frame, rank, trials_frame
-from ferray.report import diagrams, plots
+from ferray.report import diagrams, figure, plots
 from ferray.report.axes import describe, in_words, pick_axes, value_text
 from ferray.report.calibration import calibrate
 
@@ -70,7 +70,7 @@ def draw_heatmap(records: list[TrialRecord], file: Path, *, metric: str = "val_a
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer pixels, sooner done."""
-    monkeypatch.setitem(plots._STYLE, "savefig.dpi", 50)
+    monkeypatch.setitem(figure._STYLE, "savefig.dpi", 50)
 
 
 @pytest.fixture
@@ -79,9 +79,9 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     figures: list[Figure] = []
     save = Figure.savefig
 
-    def note(figure: Figure, *args: Any, **kwargs: Any) -> None:
-        figures.append(figure)
-        save(figure, *args, **kwargs)
+    def note(made: Figure, *args: Any, **kwargs: Any) -> None:
+        figures.append(made)
+        save(made, *args, **kwargs)
 
     monkeypatch.setattr(Figure, "savefig", note)
     return figures

@@ -23,7 +23,7 @@ def make_faces(num: int = 1200, *, seed: int = 0) -> dict[str, Any]:
 
 def cut(faces: dict[str, Any], by: str | None = None, **columns: Any) -> list[Slice]:
     table = pandas.DataFrame({"source": "x.jpg", "label": faces["labels"], "kind": faces["kind"], **columns})
-    return score_slices(table, faces["labels"], faces["answers"], faces["groups"], num_classes=3, by=by, resamples=1000)
+    return score_slices(table, faces["labels"], faces["answers"], faces["groups"], num_classes=3, by=by, resamples=500)
 
 
 def test_a_slice_of_easy_labels_is_not_better_once_it_is_brought_to_the_labels_of_all() -> None:
@@ -52,14 +52,14 @@ def test_the_worst_slice_is_named_and_judged_for_all_that_were_looked_at() -> No
 
 def test_among_many_slices_of_nothing_the_worst_is_seldom_called_worse() -> None:
     alarms = 0
-    for seed in range(30):
-        faces, generator = make_faces(600, seed=seed), np.random.default_rng(seed)
-        faces["kind"] = generator.choice(["a", "b"], 600)
-        more = {f"column_{number}": generator.choice(["c", "d", "e"], 600) for number in range(6)}
+    for seed in range(20):
+        faces, generator = make_faces(400, seed=seed), np.random.default_rng(seed)
+        faces["kind"] = generator.choice(["a", "b"], 400)
+        more = {f"column_{number}": generator.choice(["c", "d", "e"], 400) for number in range(4)}
         worst = worst_slice(cut(faces, **more))
         alarms += worst is not None and worst["beyond_noise"]
 
-    assert alarms <= 4  # 1.5 expected
+    assert alarms <= 3  # 1 expected
 
 
 def test_an_empty_class_is_left_out_on_both_sides_and_said() -> None:
