@@ -25,6 +25,7 @@ def model_card(
     metrics: Mapping[str, Any] | None,
     num_trials: int,
     validation: EpochResult,
+    verdict: Sequence[str] = (),
     search_command: str,
     data_dir: str | Path,
     weights: str,
@@ -40,6 +41,7 @@ def model_card(
             probabilities and slices; None where there is no test split.
         num_trials: Trials that the model was chosen from.
         validation: The epoch that it was chosen for.
+        verdict: How sure it is that it is the best, a sentence each.
         search_command: That made it.
         data_dir: The store's folder.
         weights: What the trunk started from: a name or a file.
@@ -49,7 +51,7 @@ def model_card(
         _scores(class_names, metrics),
         _calibration(metrics),
         _slices(metrics),
-        _choice(recipe, num_trials, validation, metrics),
+        _choice(recipe, num_trials, validation, metrics, verdict),
         _data(class_names, manifest),
         _recipe(recipe, weights),
         _preprocessing(recipe, class_names, manifest),
@@ -76,7 +78,9 @@ For research only; see [Limits](#limits)."""
 
 def _scores(class_names: Sequence[str], metrics: Mapping[str, Any] | None) -> str:
     if metrics is None or not metrics["n"]:
-        return "## Test score\n\nNot tested: the store has no test faces."
+        return """## Test score
+
+Not tested: the store has no test faces, or its test split was read for another model of this search before."""
     guesses = [
         (title, metrics["guesses"][key])
         for key, title in (
@@ -104,8 +108,8 @@ def _scores(class_names: Sequence[str], metrics: Mapping[str, Any] | None) -> st
 | --- | --- | ---{" | ---" * len(guesses)} |
 {table}
 
-Top-1 accuracy, {NAMES[0].meaning}, is what is meant by accuracy elsewhere. One-vs-rest and binary accuracy
-count every class of every face; guesses already score high under them, and they compare with nothing but themselves.
+Top-1 accuracy is what is meant by accuracy elsewhere: faces whose most probable class is their label. One-vs-rest and
+binary accuracy count every class of every face; guesses score high under them already, and neither is top-1 accuracy.
 
 The intervals come from {metrics["resamples"]:,} bootstrap draws of whole photographs. They tell how far the choice of
 test faces moves the score, not how far another seed or another data set would.
@@ -187,16 +191,24 @@ The lowest of {slices["num"]} slices; `slices.csv` has all:
 A slice's own top-1 depends on which labels it holds; the next column weighs each class as the whole test split does."""
 
 
-def _choice(recipe: Recipe, num_trials: int, validation: EpochResult, metrics: Mapping[str, Any] | None) -> str:
+def _choice(
+    recipe: Recipe,
+    num_trials: int,
+    validation: EpochResult,
+    metrics: Mapping[str, Any] | None,
+    verdict: Sequence[str],
+) -> str:
     score = getattr(validation, recipe.monitor)
     trials = "one trial" if num_trials == 1 else f"{num_trials} trials"
     tested = "" if metrics is None else " The test split was not used to choose."
+    sure = "".join(f"\n- {line[0].upper()}{line[1:]}." for line in verdict)
+    sure = f"\n{sure}" if sure else ""
     return f"""## How it was chosen
 
 It is the best epoch of {trials}, by {in_words(recipe.monitor)}: **{score:.4f}** in epoch {validation.epoch}
 (validation accuracy {validation.val_accuracy:.4f}, balanced {validation.val_balanced_accuracy:.4f}, macro F1
 {validation.val_macro_f1:.4f}, loss {validation.val_loss:.4f}). The best of many validation scores is optimistic: chance
-helped to choose it. Compare models by the test score.{tested}"""
+helped to choose it. Compare models by the test score.{tested}{sure}"""
 
 
 def _data(class_names: Sequence[str], manifest: Manifest) -> str:

@@ -77,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--keep", choices=("refit", "best-fold"), help="the best model, with folds: refit (default) trains once more")
     add("--replicates", metavar="R", type=_positive, help="train the best points with R seeds; the best mean wins")
     add("--finalists", metavar="N", type=_positive, help="how many of the best points that are (default: 3)")
+    add("--again", action="store_true", help="read the test split once more if a resumed search keeps another model")
     add("--shuffle-labels", action="store_true", help="train on labels dealt at random: scores must fall to chance")
     add("--max-trials", metavar="N", type=_positive, help="points at most")
     add("--seed", metavar="N", type=_seed, help="of the trials, and of the points drawn (default: 0)")

@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from rich.console import Console
@@ -25,14 +25,23 @@ class LiveView:
     """An observer that shows the search on stderr.
 
     Args:
-        space: Its searched parameters become columns.
+        space: Its metric is shown.
+        columns: Settings that tell trials apart.
         total: Points in all; None where unknown.
         ended: Points that ended in an earlier run of the search.
         notes: What the worker groups are doing now, by trial; asked about once a second.
     """
 
-    def __init__(self, space: Space, *, total: int | None, ended: int, notes: Callable[[], dict[str, str]]) -> None:
-        self._searched = space.searched
+    def __init__(
+        self,
+        space: Space,
+        *,
+        columns: Sequence[str],
+        total: int | None,
+        ended: int,
+        notes: Callable[[], dict[str, str]],
+    ) -> None:
+        self._searched = columns
         self._metric = space.metric.name
         self._total = total
         self._ask_notes = notes

@@ -52,6 +52,8 @@ class Plan:
     """Points that go to the finals."""
     keep: Keep
     """With folds: what becomes the best model."""
+    again: bool
+    """Whether the test split may be read once more, where another model is kept than the one it was read for."""
     wandb: str | None
     address: str | None
     command: str
@@ -66,6 +68,13 @@ class Plan:
     def num_trials(self) -> int | None:
         """Trials of those points, one a fold; without finals and refit."""
         return None if self.num_points is None else self.num_points * self.space.folds
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Settings that tell one trial from another."""
+        repeated = (("fold", self.space.folds), ("seed", self.replicates))
+        extra = [name for name, count in repeated if count > 1 and name not in self.space.searched]
+        return (*self.space.searched, *extra)
 
     @property
     def num_final_trials(self) -> int:
@@ -128,6 +137,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
         replicates=options.replicates or space.replicates,
         finalists=options.finalists or space.finalists,
         keep=cast(Keep, options.keep or "refit"),
+        again=options.again,
         wandb=options.wandb,
         address=options.address,
         command=shlex.join(["python", "-m", "ferray.search", *sys.argv[1:]]),

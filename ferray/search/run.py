@@ -35,7 +35,7 @@ from ferray.search.decide import Decisions, Suggestion
 from ferray.search.dispatch import Hello, Job, Task
 from ferray.search.groups import Groups
 from ferray.search.live import LiveView
-from ferray.search.plan import DEMO_COMMAND, Plan
+from ferray.search.plan import CHANGEABLE, DEMO_COMMAND, Plan
 from ferray.search.prefix import Prefixes
 from ferray.search.select import select_best, short_path, write_tables
 from ferray.search.summary import summary
@@ -80,7 +80,7 @@ def run(plan: Plan, cluster: Cluster | None) -> int:
         standing = finals.standing(plan, records)
         verdict = _judge(plan, standing, store, weights)
         search["verdict"] = None if verdict is None else verdict.to_json()
-        best = select_best(plan.run, records, standing, store, weights, search, verdict=verdict)
+        best = select_best(plan.run, records, standing, store, weights, search, verdict=verdict, again=plan.again)
         test = {f"test_{name}": value for name, value in (best.metrics or {}).items() if isinstance(value, float)}
         tracker.search_ended(best=best.record, files=[*files, plan.run.best_dir], summary=test)
         print(summary(plan, store, records, standing, best, verdict, sentence))
@@ -136,6 +136,7 @@ def _train_what_is_missing(
         prefixes = Prefixes(plan.run)
         view = LiveView(
             plan.space,
+            columns=plan.columns,
             total=None if plan.num_trials is None else plan.num_trials + plan.num_final_trials,
             ended=decisions.num_ended,
             notes=lambda: ray.get(dispatcher.notes.remote()),
@@ -234,6 +235,8 @@ def _open_search(plan: Plan, store: Store, weights: dict[str, Weights]) -> dict[
                     f"the {what} are not those of the search",
                     "Start a search of another name",
                 )
+        search["options"] |= {name: getattr(plan, name) for name in CHANGEABLE}
+        plan.run.write_search(search)
         return search
     storage.write_bytes(plan.run.folder / "space.yaml", plan.space.text.encode())
     search = {
@@ -246,14 +249,7 @@ def _open_search(plan: Plan, store: Store, weights: dict[str, Weights]) -> dict[
             "data": None if plan.data_dir is None else str(plan.data_dir),
             "weights": plan.weights,
             "seed": plan.seed,
-            "max_trials": plan.max_trials,
-            "workers_per_trial": plan.workers_per_trial,
-            "gpus_per_worker": plan.gpus_per_worker,
-            "concurrent_trials": plan.concurrent_trials,
-            "replicates": plan.replicates,
-            "finalists": plan.finalists,
-            "keep": plan.keep,
-            "wandb": plan.wandb,
+            **{name: getattr(plan, name) for name in CHANGEABLE},
         },
         "metric": dataclasses.asdict(plan.space.metric),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},

@@ -35,7 +35,7 @@ class Best:
 
     record: TrialRecord
     metrics: Mapping[str, Any] | None
-    """As in `best/metrics.json`; None where the store has no test split."""
+    """As in `best/metrics.json`; None where the store has no test split, or it was read for another model before."""
 
 
 def write_tables(run: Run, records: Sequence[TrialRecord], space: Space) -> list[Path]:
@@ -69,10 +69,12 @@ def select_best(
     search: dict[str, Any],
     *,
     verdict: Verdict | None,
+    again: bool,
 ) -> Best:
     """Export the best epoch of the trial that is kept, and read the test split once for it.
 
-    A search that is run again and ends with the same best trial keeps its score: the split is not read again.
+    A search that is run again and ends with the same best trial keeps its score. One that ends with another has no test
+    score unless `again`: a split that is read for one model after the other has a part in the choice.
 
     Args:
         run: The search's folder; `best/` is written, and the reading noted in `search.json`.
@@ -82,13 +84,14 @@ def select_best(
         weights: By backbone.
         search: The value of `search.json`, changed here.
         verdict: How sure the winner is, for the card.
+        again: Whether the test split may be read although it was read for another model.
     """
     best = standing.kept
     row = best.best()
     assert row is not None
     named = {"trial_id": best.trial_id, "number": best.number, "epoch": row.epoch, "score": best.score()}
-    if search.get("best") == named and (run.best_dir / "model.safetensors").exists():
-        known = run.best_dir / "metrics.json"
+    known, sealed = run.best_dir / "metrics.json", bool(search["test_readings"]) and not again
+    if search.get("best") == named and (run.best_dir / "model.safetensors").exists() and (known.exists() or sealed):
         return Best(best, storage.read_json(known) if known.exists() else None)
     part = Path(tempfile.mkdtemp(dir=run.folder, prefix=".best-"))
     try:
@@ -99,7 +102,7 @@ def select_best(
             store=store,
             weights=weights[best.recipe.backbone],
         )
-        metrics = _read_test_split(run, part, store, search, best)
+        metrics = None if sealed else _read_test_split(run, part, store, search, best)
         card = model_card(
             name=run.name,
             recipe=best.recipe,
@@ -108,6 +111,7 @@ def select_best(
             metrics=metrics,
             num_trials=len(records),
             validation=row,
+            verdict=() if verdict is None else verdict.lines(best.recipe.monitor),
             search_command=search["command"],
             data_dir=str(short_path(store.folder)),
             weights=Path(search["options"]["weights"]).name,

@@ -39,7 +39,7 @@ def summary(
     failed = sum(record.state == "failed" for record in records)
     if failed:
         lines.append(f"{failed} of {len(records)} trials failed; the column `reason` of trials.csv says why")
-    lines += ["", *_test_lines(best), ""]
+    lines += ["", *_test_lines(plan, store, best), ""]
     lines.append(f"{short_path(plan.run.folder)}/: trials.csv, heatmap.png, curves.png, best/ (model, card, metrics)")
     lines.append(tracking)
     folders = f"{short_path(plan.run.best_dir)} --data {short_path(store.folder)}"
@@ -49,11 +49,16 @@ def summary(
     return "\n".join(lines)
 
 
-def _test_lines(best: Best) -> list[str]:
-    """The one test score and what guessing would score."""
+def _test_lines(plan: Plan, store: Store, best: Best) -> list[str]:
+    """The one test score and what guessing would score, or why there is none."""
     metrics = best.metrics
-    if metrics is None:
+    if metrics is None and not any(store.manifest.counts["test"].values()):
         return ["no test split, so no test score"]
+    if metrics is None:
+        return [
+            f"trial {best.record.number} has no test score: the test split was read for another model of this search.",
+            f"To read it once more, on record: python -m ferray.search --resume {plan.run.name} --again",
+        ]
     low, high = metrics["interval"]
     baselines = metrics["baselines"]
     accuracy = f"{metrics['accuracy']:.4f} [{low:.4f}, {high:.4f}]"

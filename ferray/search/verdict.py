@@ -52,10 +52,10 @@ class Verdict:
         said = []
         if self.comparison is not None:
             low, high = self.comparison.interval
+            ahead = f"{self.comparison.difference:+.4f} [{low:+.4f}, {high:+.4f}]"
             said.append(
-                f"ahead of trial {self.runner_up} by {self.comparison.difference:+.4f} [{low:+.4f}, {high:+.4f}] in"
-                f" validation accuracy, face by face over {_count(self.comparison.seeds, 'seed')}:"
-                f" {self.comparison.verdict}"
+                f"trial {self.winner} is ahead of trial {self.runner_up} in validation accuracy by {ahead}, face by"
+                f" face over {_count(self.comparison.seeds, 'seed')}: {self.comparison.verdict}"
             )
         if self.luck is not None:
             low, high = self.luck.interval

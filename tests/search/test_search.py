@@ -246,13 +246,35 @@ def test_successive_halving_killed_and_resumed_keeps_every_epoch_and_decision(se
     assert table(run) == after
 
 
-def test_optuna_suggests_and_a_resumed_search_takes_its_suggestions_up(searches: Searches) -> None:
-    run = searches.run(BAYES, "bayes", "--wandb", "disabled")
+def test_optuna_suggests_by_means_over_folds_and_a_resumed_search_goes_on_to_finals_and_refit(
+    searches: Searches,
+) -> None:
+    run = searches.run(BAYES, "bayes", "--wandb", "disabled", "--folds", "2", "--keep", "best-fold")
     events = [event for event in run.journal().read() if event["event"] == "suggest"]
-    assert len(events) == 4
+    assert [event["point"]["fold"] for event in events] == [0, 1] * 4
     assert len({event["point"]["learning_rate"] for event in events}) == 4
-    _, err = searches.resume("bayes")
+    proper = table(run)
+    assert run.read_search()["best"]["trial_id"] in proper
+
+    searches.resume("bayes", "--replicates", "2", "--finalists", "1", "--keep", "refit")
+    after = table(run)
+    added = [record for record in run.read_trials() if record.trial_id not in proper]
+    assert [(record.recipe.seed, record.recipe.fold) for record in added] == [(1, 0), (1, 1), (0, None)]
+    assert {trial_id: after[trial_id] for trial_id in proper} == proper
+    search = run.read_search()
+    assert search["best"]["trial_id"] == added[-1].trial_id
+    assert len(search["test_readings"]) == 1  # for the model that was kept at first
+    assert not (run.best_dir / "metrics.json").exists()
+    assert search["verdict"]["luck"]["corrected"] <= search["verdict"]["luck"]["best"]
+
+    out, err = searches.resume("bayes")
     assert "nothing to train" in err
+    assert "--resume bayes --again" in out
+    searches.resume("bayes", "--again")
+    readings = run.read_search()["test_readings"]
+    assert [reading["trial_id"] for reading in readings] == [search["test_readings"][0]["trial_id"], added[-1].trial_id]
+    assert (run.best_dir / "metrics.json").exists()
+    assert table(run) == after
 
 
 def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(grid: Run, searches: Searches) -> None:

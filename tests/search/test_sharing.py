@@ -65,7 +65,7 @@ def test_in_a_log_every_trial_that_ends_is_one_line_with_its_settings_and_score(
     space = read_space(find_space("grid"))
     record = TrialRecord(trial_id="a", number=3, recipe=Recipe(dropout=0.0, epochs=2), state="running")
     row = EpochResult(epoch=1, **dict.fromkeys(METRIC_FIELDS, 0.25))
-    with LiveView(space, total=24, ended=2, notes=dict) as view:
+    with LiveView(space, columns=space.searched, total=24, ended=2, notes=dict) as view:
         view.trial_started(record)
         view.epoch("a", row)
         view.trial_ended(dataclasses.replace(record, state="done", epochs=(row,)))
