@@ -61,8 +61,51 @@ def evaluate(best_dir: Path, store: Store, split: str, *, device: str = "cpu") -
         CheckpointError: The folder holds no model, or the model's answers are no numbers.
         DataError: The split is empty or unknown, the class names are not the model's, or there is no such device.
     """
+    answers = predict(best_dir, store, split, device=device)
+    train = store.manifest.counts.get("train", {})
+    scores = score(
+        answers.labels,
+        answers.probabilities,
+        store.groups(split),
+        class_names=answers.class_names,
+        train_counts=[train.get(name, 0) for name in answers.class_names],
+    )
+    notes = list(answers.notes)
+    if split != "test":
+        notes.append(f"the {split} split had a part in making the model, if this is its store: an optimistic score")
+    return Evaluation(scores=scores, labels=answers.labels, probabilities=answers.probabilities, notes=tuple(notes))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """What a model makes of faces. Classes are in the model's order."""
+
+    class_names: tuple[str, ...]
+    labels: NDArray[np.int64]
+    """Shape (faces,), in the order of the store's rows."""
+    probabilities: NDArray[np.float32]
+    """Shape (faces, classes)."""
+    notes: tuple[str, ...]
+    """What a reader must know of the store and the model, in words."""
+
+
+def predict(best_dir: Path, store: Store, split: str, *, device: str = "cpu", most: int | None = None) -> Answers:
+    """Run a model on a split.
+
+    Args:
+        best_dir: As for `evaluate`.
+        store: As for `evaluate`.
+        split: As for `evaluate`.
+        device: As for `evaluate`.
+        most: Faces, at even distances among the split's rows; None for all.
+
+    Raises:
+        FerrayError: As `evaluate`.
+    """
     _check_device(device)
-    rows = store.rows(split)  # before the model: cheap, and a wrong name is told at once
+    rows = np.arange(len(store.labels))[store.rows(split)]  # before the model: a wrong name is told at once
+    if most is not None and len(rows) > most:
+        rows = rows[np.linspace(0, len(rows) - 1, most).round().astype(np.int64)]
     model = load_model(best_dir, device=device)
     to_model = _map_labels(store, model.class_names, best_dir)
     notes = []
@@ -70,28 +113,23 @@ def evaluate(best_dir: Path, store: Store, split: str, *, device: str = "cpu") -
         notes.append(f"the store has its classes in another order: {', '.join(store.class_names)}; mapped by name")
     if store.is_demo:
         notes.append("demo faces: this score means nothing for real ones")
-    if split != "test":
-        notes.append(f"the {split} split had a part in making the model, if this is its store: an optimistic score")
     if store.manifest.margin != model.preprocessing.margin:
         notes.append(
             f"the store's faces are cut with a margin of {store.manifest.margin:g},"
             f" the model was trained with {model.preprocessing.margin:g}"
         )
-
-    labels = to_model[store.labels[rows]]
-    probabilities = predict_probabilities(model, store.faces[rows])
+    whole = slice(rows[0], rows[-1] + 1)
+    faces = store.faces[whole] if len(rows) == whole.stop - whole.start else store.faces[rows]
+    probabilities = predict_probabilities(model, faces)
     if not np.isfinite(probabilities).all():
         what = "the model's probabilities are not finite"
         raise CheckpointError(str(best_dir), what, "Export another trial's best epoch")
-    train = store.manifest.counts.get("train", {})
-    scores = score(
-        labels,
-        probabilities,
-        store.groups(split),
+    return Answers(
         class_names=model.class_names,
-        train_counts=[train.get(name, 0) for name in model.class_names],
+        labels=to_model[store.labels[rows]],
+        probabilities=probabilities,
+        notes=tuple(notes),
     )
-    return Evaluation(scores=scores, labels=labels, probabilities=probabilities, notes=tuple(notes))
 
 
 def _check_device(device: str) -> None:

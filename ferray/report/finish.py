@@ -18,10 +18,13 @@ from ferray import storage
 from ferray.data.store import Store
 from ferray.report import diagrams
 from ferray.report.calibration import Calibration, calibrate
-from ferray.report.evaluate import Evaluation, evaluate
+from ferray.report.evaluate import Evaluation, evaluate, predict
 from ferray.report.predictions import PREDICTIONS
 from ferray.report.seal import METRICS, now
 from ferray.report.slices import Slice, score_slices, slices_csv, worst_slice
+
+MOST_TO_FIT = 2000
+"""Validation faces that the temperature is fitted on: one number needs no more, and each costs a pass of the model."""
 
 NUM_LOWEST = 5
 """Slices that the card shows."""
@@ -30,7 +33,7 @@ NUM_LOWEST = 5
 def read_test_split(best_dir: Path, store: Store, *, readings: int) -> dict[str, Any]:
     """Score a model on its own test split and write down everything that another reading would be for.
 
-    The temperature is fitted on the validation split, which is predicted for it.
+    The temperature is fitted on the validation split, of which a part is predicted for it.
 
     Args:
         best_dir: The folder that `export_best` wrote.
@@ -43,7 +46,7 @@ def read_test_split(best_dir: Path, store: Store, *, readings: int) -> dict[str,
     Raises:
         FerrayError: As `evaluate`, or a file cannot be written.
     """
-    validation = evaluate(best_dir, store, "validation")
+    validation = predict(best_dir, store, "validation", most=MOST_TO_FIT)
     tested = evaluate(best_dir, store, "test")
     rows = store.table.iloc[store.rows("test")]
     groups = store.groups("test")

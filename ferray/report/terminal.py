@@ -26,8 +26,7 @@ def format_scores(metrics: Mapping[str, Any], title: str) -> str:
     guesses = [(key, words) for key, words in _GUESSES if metrics["guesses"][key] is not None]
     lines = [title, f"{metrics['n']:,} faces of {metrics['groups']:,} photographs"]
     if "test_readings" in metrics:
-        times = "once" if metrics["test_readings"] == 1 else f"{metrics['test_readings']} times"
-        lines.append(f"this test split was read {times}, first or last at {metrics['read']}")
+        lines.append(f"read at {metrics['read']}; readings of this test split so far: {metrics['test_readings']}")
     lines += ["", f"{'':<20} {'score':>6}  {'95 % interval':<16}" + "".join(f" {words:>17}" for _, words in guesses)]
     for name in NAMES:
         if metrics[name.key] is None:

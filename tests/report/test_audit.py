@@ -119,6 +119,16 @@ def test_classes_balanced_by_copies_are_seen_from_equal_supports_and_the_rarest_
     assert "fear was copied 1.4 times" in text
 
 
+def test_a_test_part_with_other_shares_than_its_source_is_told(tmp_path: Path) -> None:
+    labels, answers = draw_hard(2000)
+    natural = write_hard(tmp_path / "a.csv", labels, answers)
+    kept = (labels != 6) | (np.arange(2000) % 4 == 0)
+    fewer = write_hard(tmp_path / "b.csv", labels[kept], answers[kept])
+
+    assert "shares-unlike-source" not in found(audit(read_predictions(natural), source_counts=EXPW))
+    assert found(audit(read_predictions(fewer), source_counts=EXPW))["shares-unlike-source"] == "warning"
+
+
 def test_sets_that_are_balanced_or_unequal_by_nature_raise_no_such_doubt(tmp_path: Path) -> None:
     labels, answers = draw_hard(3000)
     natural = read_predictions(write_hard(tmp_path / "a.csv", labels, answers))

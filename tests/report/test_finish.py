@@ -106,7 +106,7 @@ def test_the_own_test_split_is_not_read_again_unasked_and_the_recorded_score_is_
     assert "demo faces" in shown.err
     assert not (finished.best_dir / seal.READINGS).exists()
     assert main(asked) == 0
-    assert "this test split was read once" in capsys.readouterr().out
+    assert "readings of this test split so far: 1" in capsys.readouterr().out
     assert main([*asked, "--predictions", "answers.csv"]) == 2
 
 
@@ -124,7 +124,7 @@ def test_a_reading_that_is_asked_for_is_on_record_in_both_places_and_counted(
     assert (finished.best_dir / "metrics.json").read_bytes() == before
     capsys.readouterr()
     assert main(asked) == 0
-    assert "read 2 times" in capsys.readouterr().out
+    assert "readings of this test split so far: 2" in capsys.readouterr().out
     assert main(["audit", str(finished.best_dir)]) == 0
     assert "test-read-again" in capsys.readouterr().out
 

@@ -12,6 +12,9 @@ from ferray.report.claims import wilson
 from ferray.report.doubts.case import FEW, Case, Doubt, have_equal_classes
 from ferray.report.predictions import Predictions
 
+_MOVED = 0.1
+"""Share of faces in other classes than the source's from which the mix is another one; chance adds 1 / sqrt(faces)."""
+
 
 def equal_supports(case: Case) -> Iterator[Finding]:
     """All classes of one size, from a source where they are not."""
@@ -40,6 +43,26 @@ def equal_supports(case: Case) -> Iterator[Finding]:
         " of it. The model has then seen the answers: in a measured case 83 % instead of 36 % from the order of"
         " two lines.",
         advice="Split first; balance the training part only; test on faces in their natural proportions.",
+    )
+
+
+def shares_unlike_source(case: Case) -> Iterator[Finding]:
+    """Classes in other proportions than the source's, though not all of one size."""
+    if case.scores is None or case.source_counts is None or have_equal_classes(case.scores):
+        return
+    supports = case.scores.confusion.sum(axis=1)
+    here, there = supports / supports.sum(), np.asarray(case.source_counts) / sum(case.source_counts)
+    moved = float(np.abs(here - there).sum() / 2)
+    if moved < _MOVED + 1 / np.sqrt(supports.sum()):
+        return
+    most = int(np.argmax(here - there))
+    yield Finding(
+        id="shares-unlike-source",
+        severity="warning",
+        seen=f"{case.scores.class_names[most]} is {here[most]:.1%} of the test faces, {there[most]:.1%} of the source;"
+        f" {moved:.0%} of all faces would have to change their class to make the shares equal.",
+        matters="Accuracy depends on the mix of classes: on another mix it is another number, higher or lower.",
+        advice="Ask how the test faces were chosen; compare balanced accuracy or the recalls.",
     )
 
 
@@ -224,6 +247,7 @@ def hard_answers_only(case: Case) -> Iterator[Finding]:
 
 DOUBTS: tuple[Doubt, ...] = (
     equal_supports,
+    shares_unlike_source,
     rarest_recalled_best,
     across_splits,
     duplicate_ids,
