@@ -77,6 +77,7 @@ def demo_store(cache: Path) -> Path:
                 size_px=SIZE_PX,
                 margin=MARGIN,
                 on_bad="fail",
+                copies="skip",  # each face is drawn anew; drawings of one kind look alike
                 dataset="demo",
                 progress=False,
             )
