@@ -14,6 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ferray import storage
 from ferray.data.store import Store
 from ferray.report import diagrams
@@ -22,23 +24,28 @@ from ferray.report.evaluate import Evaluation, evaluate, predict
 from ferray.report.predictions import PREDICTIONS
 from ferray.report.seal import METRICS, now
 from ferray.report.slices import Slice, score_slices, slices_csv, worst_slice
+from ferray.train.predict import Predictions
 
 MOST_TO_FIT = 2000
-"""Validation faces that the temperature is fitted on: one number needs no more, and each costs a pass of the model."""
+"""Validation faces that are predicted for the temperature: one number needs no more, and each costs a whole pass."""
 
 NUM_LOWEST = 5
 """Slices that the card shows."""
 
 
-def read_test_split(best_dir: Path, store: Store, *, readings: int) -> dict[str, Any]:
+def read_test_split(
+    best_dir: Path, store: Store, *, readings: int, validation: Predictions | None = None
+) -> dict[str, Any]:
     """Score a model on its own test split and write down everything that another reading would be for.
 
-    The temperature is fitted on the validation split, of which a part is predicted for it.
+    The temperature is fitted on faces that the model did not learn from.
 
     Args:
         best_dir: The folder that `export_best` wrote.
         store: That the model was trained on.
         readings: Of this split in this search, this one counted.
+        validation: The model's answers for the faces that it was validated with, its fold's where it had one; None to
+            predict the store's validation split, or `MOST_TO_FIT` faces of it.
 
     Returns:
         The value of `metrics.json`.
@@ -46,12 +53,16 @@ def read_test_split(best_dir: Path, store: Store, *, readings: int) -> dict[str,
     Raises:
         FerrayError: As `evaluate`, or a file cannot be written.
     """
-    validation = predict(best_dir, store, "validation", most=MOST_TO_FIT)
+    if validation is None:
+        answers = predict(best_dir, store, "validation", most=MOST_TO_FIT)
+        to_fit = answers.labels, answers.probabilities
+    else:
+        to_fit = np.asarray(store.labels[validation.rows]), validation.probabilities
     tested = evaluate(best_dir, store, "test")
     rows = store.table.iloc[store.rows("test")]
     groups = store.groups("test")
     class_names = tested.scores.class_names
-    calibration = calibrate(validation.labels, validation.probabilities, tested.labels, tested.probabilities, groups)
+    calibration = calibrate(*to_fit, tested.labels, tested.probabilities, groups)
     slices = score_slices(rows, tested.labels, tested.answers, groups, num_classes=len(class_names))
     metrics = _metrics(tested, store, readings, calibration, slices)
 

@@ -36,7 +36,7 @@ def recorded_score(best_dir: Path, store: Store, split: str) -> dict[str, Any] |
         The value of `metrics.json`, with `test_readings`, the number of readings so far.
 
     Raises:
-        CheckpointError: The split was read, but its score is not there.
+        CheckpointError: The split was read, but this model's score is not there.
         StorageError: A file beside the model is broken.
     """
     metrics, search = _metrics_of(best_dir), _search_of(best_dir)
@@ -45,9 +45,11 @@ def recorded_score(best_dir: Path, store: Store, split: str) -> dict[str, Any] |
     if split != "test" or own != store.fingerprint or not readings:
         return None
     if "data" not in metrics:
-        what = f"this test split was read at {readings[-1]['time']}, but its score is gone, or of an earlier version"
-        way_out = "Restore the file, or read the split again, on record: --again"
-        raise CheckpointError(str(best_dir / METRICS), what, way_out)
+        mine = readings[-1].get("trial_id") == search.get("best", {}).get("trial_id")
+        whose = "this model" if mine else "another model of this search"
+        what = f"this test split was read at {readings[-1]['time']} for {whose}; of this model no score is on record"
+        way_out = f"To read it once more, on record: python -m ferray.search --resume {search['name']} --again"
+        raise CheckpointError(str(best_dir / METRICS), what, f"{way_out}, or --again here")
     return metrics | {"test_readings": len(readings)}
 
 

@@ -3,8 +3,9 @@ import shutil
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
-from report_fixtures import copy_store
+from report_fixtures import copy_store, draw_answers
 
 from ferray.data.store import Store
 from ferray.errors import StorageError
@@ -13,10 +14,11 @@ from ferray.report import seal
 from ferray.report.__main__ import main
 from ferray.report.audit import audit
 from ferray.report.calibration import fit_temperature
-from ferray.report.evaluate import evaluate
+from ferray.report.evaluate import evaluate, predict
 from ferray.report.finish import read_test_split
 from ferray.report.predictions import read_predictions
 from ferray.storage import lock
+from ferray.train.predict import Predictions
 
 LEFT = {
     "metrics.json",
@@ -33,6 +35,7 @@ def begin(folder: Path, store: Store, best_dir: Path) -> Run:
     run = Run(folder)
     shutil.copytree(best_dir, run.best_dir)
     search = {
+        "name": "grid",
         "data": {"fingerprint": store.fingerprint},
         "best": {"trial_id": "abc"},
         "test_readings": [{"time": "2030-01-01T00:00:00+00:00", "trial_id": "abc"}],
@@ -80,6 +83,29 @@ def test_the_one_reading_leaves_all_that_another_would_be_for(
     assert sum(row["faces"] for row in calibration["before"]["bins"]) == 21
     for name in ("confusion.png", "reliability.png"):
         assert cv2.imread(str(run.best_dir / name)) is not None
+
+
+def test_the_temperature_is_fitted_on_the_answers_that_a_search_has_where_it_has_some(
+    tiny_store: Store, best_dir: Path, tmp_path: Path
+) -> None:
+    rows = np.arange(10, 40)  # of a fold
+    labels, probabilities = tiny_store.labels[rows], draw_answers(30, seed=2)[1].astype(np.float32)
+    run = begin(tmp_path / "grid", tiny_store, best_dir)
+    metrics = read_test_split(run.best_dir, tiny_store, readings=1, validation=Predictions(rows, probabilities))
+
+    assert metrics["temperature"] == fit_temperature(labels, probabilities)
+    assert metrics["calibration"]["fitted_on"] == 30
+
+
+def test_few_faces_of_a_large_validation_split_are_predicted_at_even_distances(
+    tiny_store: Store, best_dir: Path
+) -> None:
+    everything, some = (predict(best_dir, tiny_store, "validation", most=most) for most in (None, 6))
+
+    assert len(everything.labels) == 21
+    places = [0, 4, 8, 12, 16, 20]
+    assert (some.labels == everything.labels[places]).all()
+    assert np.allclose(some.probabilities, everything.probabilities[places], atol=1e-6)
 
 
 def test_the_answers_on_disk_give_the_same_score_to_an_audit(finished: Run) -> None:
@@ -160,7 +186,12 @@ def test_a_score_that_was_removed_is_missed_and_not_read_again_silently(
     (finished.best_dir / "metrics.json").unlink()
 
     assert main(["evaluate", str(finished.best_dir), "--data", str(tiny_store.folder)]) == 2
-    assert "2030-01-01" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "2030-01-01T00:00:00+00:00 for this model" in told
+    assert "--resume grid --again" in told
+    finished.write_search(finished.read_search() | {"best": {"trial_id": "another"}})
+    assert main(["evaluate", str(finished.best_dir), "--data", str(tiny_store.folder)]) == 2
+    assert "for another model of this search" in capsys.readouterr().err
 
 
 def test_while_a_search_runs_nobody_else_notes_a_reading(finished: Run, tiny_store: Store) -> None:
