@@ -12,7 +12,7 @@ from ferray.train.losses import TrainingLoss
 from ferray.train.mixup import Portion, cut_batches
 from ferray.train.ranks import ALONE, Ranks
 
-BATCHES = [np.array([4, 9, 2, 7, 0]), np.array([3, 1, 8]), np.array([6])]
+BATCHES = [np.array([4, 9, 2, 7, 0]), np.array([3, 1, 8, 5, 10]), np.array([6])]
 
 
 def mixed(alpha: float = 1.0, *, seed: int = 0, epoch: int = 1, ranks: Ranks = ALONE) -> list[Portion]:
