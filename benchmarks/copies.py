@@ -43,14 +43,14 @@ def draw_face(seed: int) -> Face:
     y, x = np.mgrid[-1 : 1 : SIZE_PX * 1j, -1 : 1 : SIZE_PX * 1j]
     across, down, grow = generator.normal(0, 0.04, 3)
     x, y = (x - across) * (1 + grow), (y - down) * (1 + grow)
-    gray = generator.uniform(20, 230) + 0 * x
-    head = 1 / (1 + np.exp(np.clip(30 * (x**2 / 0.5 + y**2 / 0.75 - 1), -50, 50)))
-    gray += head * (generator.uniform(90, 200) - gray)
+    gray = generator.uniform(60, 190) + 0 * x
+    head = 1 / (1 + np.exp(np.clip(8 * (x**2 / 0.5 + y**2 / 0.75 - 1), -50, 50)))
+    gray += head * generator.uniform(-60, 60)
     for side in (-0.33, 0.33):
-        gray -= 90 * np.exp(-90 * ((x - side) ** 2 + 2 * (y + 0.2) ** 2))
-    gray -= 60 * np.exp(-25 * x**2 - 200 * (y - generator.normal(0.4, 0.03)) ** 2)
+        gray -= 60 * np.exp(-60 * ((x - side) ** 2 + 2 * (y + 0.2) ** 2))
+    gray -= 40 * np.exp(-25 * x**2 - 150 * (y - generator.normal(0.4, 0.05)) ** 2)
     gray += generator.normal(0, 30) * x + generator.normal(0, 15) * y
-    for num_cells, strength in ((8, 14), (16, 12), (32, 8)):
+    for num_cells, strength in ((6, 11), (12, 10), (24, 8), (48, 5)):
         cells = generator.normal(0, strength, (num_cells, num_cells)).astype(np.float32)
         gray += cv2.resize(cells, (SIZE_PX, SIZE_PX), interpolation=cv2.INTER_CUBIC)
     return np.repeat(np.clip(gray, 0, 255).astype(np.uint8)[..., None], 3, axis=2)

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.data.copies import Pair, find_copies, join
+from ferray.data.copies import Pair, Warp, find_copies, join
 from ferray.data.cropping import Cropped
 from ferray.data.options import Options
 from ferray.data.photographs import read_photograph
-from ferray.data.sources.rows import CLASS_NAMES, Face, Fault, Source
+from ferray.data.sources.rows import CLASS_NAMES, Box, Face, Fault, Source
 from ferray.data.store import SPLITS, StoreWriter
 
-SAME_FACE = 0.5
-"""Least correlation of the sketches of two faces, in photographs that are copies, that makes them one face: any two
-faces of one photograph are less alike, and the same face found twice by a detector is more."""
-
+SAME_FACE = 0.3
+"""Least overlap (intersection over union) of two boxes that are of one face, one brought onto the other's photograph. A
+detector frames a face anew in each copy, by up to a fifth of its side elsewhere; two faces of one photograph hardly
+touch."""
 
 CONFLICT = "copies with unlike labels"
 LEAK = "copy of a face in a later split"
@@ -118,12 +118,26 @@ def _match_faces(
         if faces[rows[0]].box is None:  # the photograph is the face
             matched.append((rows[0], others[0]))
             continue
-        alike = cropped.faces.correlate(rows, others, mirrored=pair.mirrored)
-        while alike.max() >= SAME_FACE:
-            at, other = np.unravel_index(alike.argmax(), alike.shape)
+        overlap = np.array(
+            [[_overlap(cropped.sights[a].box, cropped.sights[b].box, pair.warp) for b in others] for a in rows]
+        )
+        while overlap.max() >= SAME_FACE:
+            at, other = np.unravel_index(overlap.argmax(), overlap.shape)
             matched.append((rows[at], others[other]))
-            alike[at, :] = alike[:, other] = -1
+            overlap[at, :] = overlap[:, other] = 0
     return matched
+
+
+def _overlap(box: Box, other: Box, warp: Warp) -> float:
+    """Intersection over union of two boxes, the first brought onto the second's photograph."""
+    (a, b, c), (d, e, f) = warp
+    x, y = (box.left + box.right) / 2, (box.top + box.bottom) / 2
+    x, y = a * x + b * y + c, d * x + e * y + f
+    half = box.side_px * abs(a * e - b * d) ** 0.5 / 2
+    across = min(x + half, other.right) - max(x - half, other.left)
+    down = min(y + half, other.bottom) - max(y - half, other.top)
+    shared = max(across, 0.0) * max(down, 0.0)
+    return float(shared / (4 * half**2 + (other.right - other.left) * (other.bottom - other.top) - shared))
 
 
 def find_conflicts(faces: Sequence[Face], groups: Groups, rows: Sequence[int]) -> dict[int, Fault]:

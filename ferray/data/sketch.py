@@ -9,7 +9,7 @@ gives both correlations. Begin at `sketch`; `Sketches` holds many, about 1 kB ea
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -126,11 +126,6 @@ class Sketches:
         self.even[place], self.odd[place] = sketch.even, sketch.odd
         self.digests[place], self.flat[place] = sketch.digest, sketch.flat
         self.short_side_px[place] = sketch.short_side_px
-
-    def correlate(self, places: Sequence[int], others: Sequence[int], *, mirrored: bool) -> NDArray[np.float32]:
-        """Correlations of some pictures with others, or with their mirror images, shape (places, others)."""
-        even, odd = self.even[places] @ self.even[others].T, self.odd[places] @ self.odd[others].T
-        return even - odd if mirrored else even + odd
 
     def correlate_shifted(
         self, firsts: NDArray[np.int64], seconds: NDArray[np.int64], mirrored: NDArray[np.bool_]

@@ -72,6 +72,11 @@ def find(pictures: Sequence[Picture], kind: str = "photographs", **options: int)
     return find_copies(sketches, lambda place: pictures[place], kind=kind, **options)  # type: ignore[arg-type]
 
 
+def correlate(sketches: Sketches, mirrored: bool) -> NDArray[np.float32]:
+    even, odd = sketches.even @ sketches.even.T, sketches.odd @ sketches.odd.T
+    return even - odd if mirrored else even + odd
+
+
 # What is found
 
 
@@ -97,6 +102,20 @@ def test_an_altered_copy_of_a_small_face_is_found_and_nothing_else(name: str) ->
 
         assert [(pair.first, pair.second, pair.mirrored) for pair in found.pairs] == [(5, NUM, "mirrored" in name)]
         assert found.pairs[0].kind == "crop"
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("kind", ["photographs", "faces"])
+def test_a_pair_tells_where_a_place_of_the_first_lies_in_the_second(kind: str, mirrored: bool) -> None:
+    first = draw(0, 320, 300)
+    second = scale(first[10:, 20:][:, :: -1 if mirrored else 1], 0.5)
+
+    (pair,) = find([first, second], kind).pairs
+
+    for x, y in ((60, 80), (200, 70), (150, 250)):
+        found = [a * x + b * y + c for a, b, c in pair.warp]
+        across = (x - 20) / 2
+        assert found == pytest.approx([149 - across if mirrored else across, (y - 10) / 2], abs=1.5)
 
 
 def test_equal_pixels_are_one_group_whatever_they_show(caplog: pytest.LogCaptureFixture) -> None:
@@ -202,7 +221,7 @@ def test_sketches_correlate_as_pictures_filtered_in_frequency_do() -> None:
     for mirrored in (False, True):
         turned = [picture[:, ::-1] if mirrored else picture for picture in pictures]
         wanted = np.array([[_cosine(filtered(one), filtered(other)) for other in turned] for one in pictures])
-        found = sketches.correlate(range(8), range(8), mirrored=mirrored)
+        found = correlate(sketches, mirrored)
         assert np.abs(found - wanted).max() < 0.02  # gray levels of the turned pictures are rounded
 
 
@@ -227,7 +246,7 @@ def test_the_correlation_of_a_moved_picture_is_the_best_of_all_moves(first: int,
 
     best = max(float((one * moved).sum()) for moved in moves)
     assert sketches.correlate_shifted(*places)[0] == pytest.approx(best, abs=1e-4)
-    assert mirrored or best > 0.6 > sketches.correlate([0], [1], mirrored=False)[0, 0]
+    assert mirrored or best > 0.6 > correlate(sketches, mirrored=False)[0, 1]
 
 
 def test_candidates_are_all_pairs_above_the_least_correlation(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,8 +255,8 @@ def test_candidates_are_all_pairs_above_the_least_correlation(monkeypatch: pytes
     monkeypatch.setattr(copies, "LEAST_SHIFTED", -1.0)
     monkeypatch.setattr(copies, "_TILE", 500)
 
-    plain = sketches.correlate(range(60), range(60), mirrored=False)
-    turned = sketches.correlate(range(60), range(60), mirrored=True)
+    plain = correlate(sketches, mirrored=False)
+    turned = correlate(sketches, mirrored=True)
     alike = {
         (one, other, bool(turned[one, other] > plain[one, other])): float(max(plain[one, other], turned[one, other]))
         for one in range(60)
