@@ -25,6 +25,7 @@ from ferray.search.finals import Standing
 from ferray.search.verdict import Verdict
 from ferray.space import Space
 from ferray.train.checkpoint import export_best
+from ferray.train.predict import predict_validation
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ def select_best(
             store=store,
             weights=weights[best.recipe.backbone],
         )
-        metrics = None if sealed else _read_test_split(run, part, store, search, best)
+        metrics = None if sealed else _read_test_split(run, part, store, weights, search, best)
         card = model_card(
             name=run.name,
             recipe=best.recipe,
@@ -157,7 +158,12 @@ def short_path(path: Path) -> Path:
 
 
 def _read_test_split(
-    run: Run, best_dir: Path, store: Store, search: dict[str, Any], best: TrialRecord
+    run: Run,
+    best_dir: Path,
+    store: Store,
+    weights: Mapping[str, Weights],
+    search: dict[str, Any],
+    best: TrialRecord,
 ) -> Mapping[str, Any] | None:
     """The one score and all that the reading leaves beside the model; noted before it is known."""
     if not any(store.manifest.counts["test"].values()):
@@ -166,4 +172,8 @@ def _read_test_split(
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     search["test_readings"].append({"time": now, "trial_id": best.trial_id})
     run.write_search(search)
-    return read_test_split(best_dir, store, readings=len(search["test_readings"]))
+    validation = None
+    if best.recipe.freeze != "none":  # else its answers cost as much as those of the exported model, which wants fewer
+        own, checkpoints = weights[best.recipe.backbone], run.trial_dir(best.trial_id)
+        validation = predict_validation(best.recipe, store, own, checkpoints=checkpoints, cache=storage.cache_dir())
+    return read_test_split(best_dir, store, readings=len(search["test_readings"]), validation=validation)
