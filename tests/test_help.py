@@ -52,3 +52,15 @@ def test_a_usage_error_exits_with_2_and_loads_no_heavy_library(options: tuple[st
     assert "Traceback" not in done.stderr
     assert not done.stdout
     assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize(
+    "words", [("check",), ("check", "no-such-folder"), ("check", "--images", "x"), ("check", "--x")]
+)
+def test_a_check_of_nothing_exits_with_2_and_loads_no_heavy_library(words: tuple[str, ...]) -> None:
+    done, loaded = loaded_by("ferray.data", *words)
+
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert "error: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not loaded & HEAVY

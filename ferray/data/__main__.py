@@ -1,6 +1,7 @@
-"""`python -m ferray.data`: make a store of faces from photographs, draw demo faces, look at a store."""
+"""`python -m ferray.data`: make a store of faces, check a data set for faults, draw demo faces, look at a store."""
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ferray.command import make_parser, run_command
 from ferray.data.options import DEFAULT_MARGIN, DEFAULT_SIZE_PX, parse_shares
+from ferray.errors import DataError
 
 if TYPE_CHECKING:
     from ferray.data.store import Store
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
   python -m ferray.data prepare expw --images expw/origin --labels expw/label.lst --out data/expw
   python -m ferray.data prepare folders --images fer2013 --size 64 --out data/fer2013
+  python -m ferray.data check fer2013                           # copies, leaks, label noise, faults
   python -m ferray.data demo --out data/demo-photographs        # drawn by code, in ExpW's layout
   python -m ferray.data show data/expw                          # counts, and a contact sheet beside the store
 """
@@ -23,12 +26,23 @@ EXPW_EXAMPLES = """\
   python -m ferray.data prepare expw --images expw/origin --labels expw/label.lst --out data/expw
   python -m ferray.data prepare expw ... --num-faces 36000 --out data/expw-36000      # a sample, classes in proportion
   python -m ferray.data prepare expw ... --split 0/0/100 --out data/expw-test         # a pure test store
+  python -m ferray.data prepare expw ... --drop-conflicts --out data/expw-agreed      # without copies labeled unlike
 """
 
 FOLDERS_EXAMPLES = """\
   python -m ferray.data prepare folders --images fer2013 --size 64 --out data/fer2013      # train, validation, test
   python -m ferray.data prepare folders --images raf-db --split 90/10/0 --out data/raf-db  # validation out of train
   python -m ferray.data prepare folders --images ck+ --split 70/10/20 --out data/ck        # one tree of classes
+  python -m ferray.data prepare folders --images fer2013 --drop-leaks --out data/fer2013   # train without test's copies
+"""
+
+CHECK_EXAMPLES = """\
+  python -m ferray.data check data/expw                         # a store
+  python -m ferray.data check fer2013                           # folders: train, validation, test by class
+  python -m ferray.data check fer2013.csv                       # FER2013's own file
+  python -m ferray.data check expw                              # ExpW's own layout: origin/ and label.lst
+  python -m ferray.data check --images expw/origin --labels expw/label.lst
+  python -m ferray.data check fer2013 --strict --json > check.json     # for a script: exit code 1 at a fault
 """
 
 
@@ -39,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = make_parser("python -m ferray.data", "Make and look at stores of faces.", EXAMPLES)
+    parser = make_parser("python -m ferray.data", "Make, check and look at stores of faces.", EXAMPLES)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     prepare = commands.add_parser("prepare", help="make a store of faces from photographs", allow_abbrev=False)
     sources = prepare.add_subparsers(required=True, metavar="SOURCE")
@@ -63,7 +77,23 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )  # fmt: skip
     folders.add_argument("--images", type=Path, required=True, metavar="DIR", help="the top of the tree")
     _add_common(folders, split="for a tree without a split of its own (default 70/10/20); a tree's own split is kept")
+    clean = "leave out of train, then of validation, the copies of faces in a later split: cleans a split of others"
+    folders.add_argument("--drop-leaks", action="store_true", help=clean)
     folders.set_defaults(run=_prepare_folders)
+
+    check = commands.add_parser(
+        "check", help="look for copies, leaks, label noise and faults of a data set",
+        description="Say whether scores on a data set can be trusted: what was seen, why it matters, what to do.",
+        epilog="examples:\n" + CHECK_EXAMPLES, formatter_class=raw, allow_abbrev=False,
+    )  # fmt: skip
+    check.add_argument(
+        "path", type=Path, nargs="?", metavar="PATH", help="a store, folders, ExpW's folder, or a CSV file"
+    )
+    check.add_argument("--images", type=Path, metavar="DIR", help="ExpW's photographs, instead of PATH")
+    check.add_argument("--labels", type=Path, metavar="FILE", help="ExpW's list of faces, instead of PATH")
+    check.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    check.add_argument("--strict", action="store_true", help="exit with 1 where there is a fault")
+    check.set_defaults(run=_check)
 
     demo = commands.add_parser("demo", help="draw demo faces in ExpW's own layout", allow_abbrev=False)
     demo.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder: origin/ and label.lst")
@@ -90,6 +120,13 @@ def _add_common(parser: argparse.ArgumentParser, *, split: str) -> None:
         "--on-bad", choices=("skip", "fail"), default="skip",
         help="leave out and list what cannot be used, or fail at the first (default skip)",
     )  # fmt: skip
+    parser.add_argument(
+        "--copies", choices=("find", "skip"), default="find",
+        help="find copies of photographs and keep them in one split, or skip the search (default find)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--drop-conflicts", action="store_true", help="leave out every face whose copies have unlike labels"
+    )
 
 
 def _prepare_expw(arguments: argparse.Namespace) -> int:
@@ -100,6 +137,7 @@ def _prepare_expw(arguments: argparse.Namespace) -> int:
     store = prepare_expw(
         arguments.images, arguments.labels, arguments.out, size_px=arguments.size, margin=arguments.margin,
         num_faces=arguments.num_faces, split=split, seed=arguments.seed, on_bad=arguments.on_bad,
+        copies=arguments.copies, drop_conflicts=arguments.drop_conflicts,
     )  # fmt: skip
     return _tell(store, arguments.out, there=there)
 
@@ -111,7 +149,8 @@ def _prepare_folders(arguments: argparse.Namespace) -> int:
 
     store = prepare_folders(
         arguments.images, arguments.out, size_px=arguments.size, num_faces=arguments.num_faces, split=split,
-        seed=arguments.seed, on_bad=arguments.on_bad,
+        seed=arguments.seed, on_bad=arguments.on_bad, copies=arguments.copies,
+        drop_conflicts=arguments.drop_conflicts, drop_leaks=arguments.drop_leaks,
     )  # fmt: skip
     return _tell(store, arguments.out, there=there)
 
@@ -130,6 +169,17 @@ def _tell(store: "Store", out: Path, *, there: bool) -> int:
         print("It has no validation faces, which a search needs; --split 90/10/0 takes some out of train")
     print(f"Search on it: python -m ferray.search --space grid --data {out}")
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    paths = [arguments.images, arguments.labels]
+    if (arguments.path is None) == (None in paths) or (arguments.path is not None and any(paths)):
+        raise DataError("check", "names no data set, or two", "Give a PATH, or both --images DIR and --labels FILE")
+    from ferray.data.check import check, format_report
+
+    report = check(arguments.path, images=arguments.images, labels=arguments.labels)
+    print(json.dumps(report.to_json(), indent=2) if arguments.json else format_report(report))
+    return 1 if arguments.strict and report.has_fault else 0
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -69,6 +69,13 @@ def test_the_split_is_written_as_percent(expw: ExpW, split: str) -> None:
     assert "/".join(f"{share * 100:.0f}" for share in shares or ()) == split
 
 
+def test_the_options_about_copies_reach_the_store(expw: ExpW, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare(expw, "--copies", "skip", "--drop-conflicts") == 2
+    assert "needs the copies" in capsys.readouterr().err
+    assert prepare(expw, "--copies", "skip") == 0
+    assert open_store(expw.folder.parent / "store").manifest.copies == "skip"
+
+
 def test_a_wrong_split_exits_with_2(expw: ExpW, capsys: pytest.CaptureFixture[str]) -> None:
     assert prepare(expw, "--split", "70/30") == 2
     assert "70/10/20" in capsys.readouterr().err
@@ -129,7 +136,7 @@ def test_counts_add_up(tiny_store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["prepare", "--help"], ["prepare", "expw", "--help"], ["show", "--help"]]
+    "words", [["--help"], ["prepare", "--help"], ["prepare", "expw", "--help"], ["show", "--help"], ["check", "--help"]]
 )
 def test_help_loads_no_heavy_library(words: list[str]) -> None:
     asked = [sys.executable, "-X", "importtime", "-m", "ferray.data", *words]

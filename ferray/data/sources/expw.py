@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from ferray.data.sources.rows import CLASS_NAMES, Box, Face, Fault, Source
+from ferray.data.sources.boxes import EXPW_ORDER, Order, to_box
+from ferray.data.sources.rows import CLASS_NAMES, Face, Fault, Source
 from ferray.errors import DataError
 
 FIELDS = ("name", "face id", "top", "left", "right", "bottom", "confidence", "label")
@@ -24,13 +25,14 @@ _WORDS = re.compile(r"^(.+)_([^_]+)_(\d+)\.jpg$")  # frightened_by_the_movie_12 
 _INTEGER = re.compile(r"-?[0-9]{1,9}", re.ASCII)
 
 
-def read_expw(images: Path, labels: Path, *, dataset: str = "expw") -> Source:
+def read_expw(images: Path, labels: Path, *, dataset: str = "expw", order: Order = EXPW_ORDER) -> Source:
     """Read the label file and compare it with the folder of photographs; no photograph is opened.
 
     Args:
         images: Folder of the photographs.
         labels: The label file; a byte-order mark, Windows line ends and blank lines are tolerated.
         dataset: `expw`, or `demo` where the photographs were drawn.
+        order: Of the box columns; only a check reads another than ExpW's own.
 
     Raises:
         DataError: The folder or the file cannot be read, or the columns are in another order.
@@ -49,7 +51,7 @@ def read_expw(images: Path, labels: Path, *, dataset: str = "expw") -> Source:
     for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
         if not line.strip():
             continue
-        found = _read_line(line, f"{labels}:{number}")
+        found = _read_line(line, f"{labels}:{number}", order)
         if isinstance(found, Face) and not _is_present(found.source, root, present):
             what = f"there is no photograph {found.source} in {images}"
             found = Fault("missing photograph", found.place, what, found.source, found.face_id)
@@ -77,7 +79,7 @@ def _bad(reason: str, what: str) -> NoReturn:
     raise _BadLineError(reason, what)
 
 
-def _read_line(line: bytes, place: str) -> Face | Fault:
+def _read_line(line: bytes, place: str, order: Order) -> Face | Fault:
     """The face of one line, or what is wrong with it."""
     name, face_id = "", None
     try:
@@ -89,16 +91,17 @@ def _read_line(line: bytes, place: str) -> Face | Fault:
             _bad("wrong number of fields", f"{len(fields)} fields, not {len(FIELDS)} ({', '.join(FIELDS)})")
         name = fields[0]
         _check_name(name)
-        face_id, top, left, right, bottom, label = (_integer(fields[at], FIELDS[at]) for at in (1, 2, 3, 4, 5, 7))
+        face_id, *corners, label = (_integer(fields[at], FIELDS[at]) for at in (1, 2, 3, 4, 5, 7))
         if face_id < 0:
             _bad("not a number", f"face id is {face_id}, below 0")
         if not 0 <= label < len(CLASS_NAMES):
             known = ", ".join(f"{number} {word}" for number, word in enumerate(CLASS_NAMES))
             _bad("unknown label", f"label is {label}; known: {known}")
         confidence = _finite(fields[6])
-        box = Box(top, left, right, bottom)
-        if right <= left or bottom <= top:
-            _bad("box of zero area", f"the box top {top}, left {left}, right {right}, bottom {bottom} has no area")
+        box = to_box(corners, order)
+        if box.right <= box.left or box.bottom <= box.top:
+            shown = f"top {box.top}, left {box.left}, right {box.right}, bottom {box.bottom}"
+            _bad("box of zero area", f"the box {shown} has no area")
     except _BadLineError as error:
         reason, what = error.args
         return Fault(reason, place, what, name, face_id)

@@ -1,0 +1,185 @@
+"""Labels that contradict each other: copies labeled unlike, class names in another order, labels shifted by a row.
+
+Begin at `find_conflicts`, `find_mixed_order`, `find_shift`.
+"""
+
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferray.data.faults.evidence import Evidence
+from ferray.data.faults.finding import NUM_EXAMPLES, Finding, listed, share
+from ferray.data.faults.learned import CERTAIN, draw_rows, features_of, predict, standard_errors
+from ferray.data.faults.names import folds, read_labels, tokens
+
+LEAST_ROWS = 30
+"""Faces of a split below which its class order is not questioned."""
+
+
+def find_conflicts(evidence: Evidence) -> list[Finding]:
+    """Groups of copies with more than one label."""
+    order = np.argsort(evidence.groups, kind="stable")
+    starts = np.flatnonzero(np.diff(evidence.groups[order], prepend=-1))
+    groups = [rows for rows in np.split(order, starts[1:]) if len(rows) > 1]
+    clashing = [rows for rows in groups if len(np.unique(evidence.labels[rows])) > 1]
+    if not clashing:
+        return []
+    num_faces = sum(len(rows) for rows in clashing)
+    return [
+        Finding(
+            id="copies-with-conflicting-labels",
+            severity="warning",
+            seen=f"{share(len(clashing), len(groups))} groups of copies carry more than one label ({num_faces:,} "
+            "faces).",
+            matters="The same face cannot be both: people disagreed, or a label is wrong. No model can be right on "
+            "all of them, and how often it happens among copies says how noisy the labels are everywhere.",
+            advice="Leave them out with ferray.data prepare --drop-conflicts, or look at them and decide; compare "
+            "scores with the noise ceiling above, not with 100 %.",
+            num=num_faces,
+            examples=tuple(
+                " = ".join(evidence.describe(int(row)) for row in _unlike(evidence, rows))
+                for rows in clashing[:: max(1, len(clashing) // NUM_EXAMPLES)][:NUM_EXAMPLES]
+            ),
+        )
+    ]
+
+
+def find_mixed_order(evidence: Evidence) -> list[Finding]:
+    """A split whose class names are another split's in another order.
+
+    A small classifier learns from train; where it answers the faces of one class with another class's name, and those
+    of that class with a third's or the first's, far more often than with their own, the order of names differs. Sets
+    on which it learns nothing (ExpW is nearly so) are not judged.
+    """
+    parts = evidence.parts
+    if "train" not in parts:
+        return []
+    num_classes = len(evidence.class_names)
+    learned = draw_rows(parts["train"])
+    features = features_of(evidence, learned)
+    findings = []
+    for split, all_rows in parts.items():
+        if split == "train" or len(all_rows) < LEAST_ROWS:
+            continue
+        rows = draw_rows(all_rows)
+        answers = predict(features, evidence.labels[learned], features_of(evidence, rows), num_classes)
+        order = _best_order(evidence.labels[rows], answers, num_classes)
+        moved = np.flatnonzero(order != np.arange(num_classes))
+        concerned = np.isin(evidence.labels[rows], moved)
+        labels, given = evidence.labels[rows][concerned], answers[concerned]
+        as_moved, as_named = int((given == order[labels]).sum()), int((given == labels).sum())
+        if len(moved) and standard_errors(as_moved, as_named) >= CERTAIN:
+            findings.append(_mixed_order(evidence, split, order, as_moved, as_named, len(labels)))
+    return findings
+
+
+def find_shift(evidence: Evidence) -> list[Finding]:
+    """Labels that stand one row above or below their faces, in a set whose rows have an order.
+
+    Three witnesses: copies, which agree with each other; words of the names, which tell the label; and the small
+    classifier, which learns something. Each is asked with the labels as they are and moved by a row.
+    """
+    if not evidence.is_listed or evidence.num < LEAST_ROWS:
+        return []
+    found: dict[int, list[tuple[float, str]]] = {}
+    for witness, counts in (
+        ("copies with equal labels", _agreeing_copies(evidence)),
+        ("labels told by the words of the name", _told_by_names(evidence)),
+        ("labels told by the picture", _told_by_pictures(evidence)),
+    ):
+        for shift in (-1, 1):
+            certainty = standard_errors(counts[shift], counts[0])
+            if certainty >= CERTAIN:
+                text = f"{witness}: {counts[0]:,} as they stand, {counts[shift]:,} when moved"
+                found.setdefault(shift, []).append((certainty, text))
+    if not found:
+        return []
+    shift = max(found, key=lambda shift: max(found[shift]))
+    where = "below" if shift > 0 else "above"
+    return [
+        Finding(
+            id="labels-shifted-by-one-row",
+            severity="fault",
+            seen=f"The labels fit better when each is taken from the row {where}: "
+            f"{'; '.join(text for _, text in sorted(found[shift], reverse=True))}.",
+            matters="Every face carries its neighbor's label. A model can only learn the class shares, and scores "
+            "stay near those of guessing, whatever the settings.",
+            advice="Look for a header line or a dropped row in the list, and move the labels by one; the label of "
+            f"row 10 is in row {10 + shift}.",
+            num=evidence.num,
+        )
+    ]
+
+
+def _unlike(evidence: Evidence, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """One row of each label, at most three."""
+    return rows[np.unique(evidence.labels[rows], return_index=True)[1]][:NUM_EXAMPLES]
+
+
+def _best_order(labels: NDArray[np.int64], answers: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
+    """The class that each label is answered with most, no class twice: the assignment of largest mean recall.
+
+    Source: Kuhn, "The Hungarian method for the assignment problem", 1955.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    confusion = np.zeros((num_classes, num_classes))
+    np.add.at(confusion, (labels, answers), 1)
+    recalls = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    return np.asarray(linear_sum_assignment(recalls, maximize=True)[1], dtype=np.int64)
+
+
+def _mixed_order(
+    evidence: Evidence, split: str, order: NDArray[np.int64], as_moved: int, as_named: int, num: int
+) -> Finding:
+    names = evidence.class_names
+    moved = [f"{names[label]} looks like {names[other]}" for label, other in enumerate(order) if label != other]
+    return Finding(
+        id="class-order-mixed-up",
+        severity="fault",
+        seen=f"{split} names its classes in another order than train. A small classifier that learned from train "
+        f"answers {as_moved:,} of {num:,} faces of these classes as another class, always the same, and {as_named:,} "
+        f"as the class they are named: {listed([f'{split} {text}' for text in moved])}.",
+        matters="The same number means one class while training and another while testing: right answers count as "
+        "wrong, and whoever corrects for it by hand can choose the order that scores best.",
+        advice="Map classes by name, never by position: folders are numbered by the alphabet, lists by their authors. "
+        f"Look at some faces of each class of {split}.",
+        num=num,
+    )
+
+
+def _shifted(labels: NDArray[np.int64], shift: int) -> NDArray[np.int64]:
+    """The label of the row `shift` below each row; at the ends those that are there."""
+    places = np.clip(np.arange(len(labels)) + shift, 0, len(labels) - 1)
+    return labels[places]
+
+
+def _agreeing_copies(evidence: Evidence) -> dict[int, int]:
+    """Neighbors within groups of copies with equal labels, by shift; copies in adjacent rows say nothing about it."""
+    order = np.argsort(evidence.groups, kind="stable")
+    pairs = [(a, b) for a, b in pairwise(order.tolist()) if evidence.groups[a] == evidence.groups[b] and abs(a - b) > 1]
+    first, second = np.asarray(pairs, dtype=np.int64).reshape(-1, 2).T
+    by_shift = {shift: _shifted(evidence.labels, shift) for shift in (-1, 0, 1)}
+    return {shift: int((labels[first] == labels[second]).sum()) for shift, labels in by_shift.items()}
+
+
+def _told_by_names(evidence: Evidence) -> dict[int, int]:
+    words, halves = tokens(evidence), folds(evidence)
+    return {shift: int(read_labels(words, _shifted(evidence.labels, shift), halves)[0].sum()) for shift in (-1, 0, 1)}
+
+
+def _told_by_pictures(evidence: Evidence) -> dict[int, int]:
+    """Held-out labels that the small classifier gets right, by shift; the halves are runs of rows."""
+    rows = np.arange(min(evidence.num, 12_000))
+    halves = (rows // 50) % 2
+    features = features_of(evidence, rows)
+    counts = {}
+    for shift in (-1, 0, 1):
+        labels = _shifted(evidence.labels, shift)[rows]
+        counts[shift] = sum(
+            int((predict(features[halves != half], labels[halves != half], features[halves == half],
+                         len(evidence.class_names)) == labels[halves == half]).sum())
+            for half in (0, 1)
+        )  # fmt: skip
+    return counts

@@ -1,0 +1,118 @@
+"""FER2013's own file, one line a face.
+
+    emotion,pixels,Usage
+    0,70 80 82 72 ... 106 109 82,Training
+
+is `fer2013.csv`; `icml_face_data.csv` has the columns emotion, Usage, pixels, with spaces before the names. 2,304
+gray levels make a face of 48x48. Begin at `read_fer2013_csv`.
+
+Source: Goodfellow et al., "Challenges in Representation Learning: A report on three machine learning contests", 2013.
+"""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferray.data.sources.folders import SPLIT_ALIASES
+from ferray.data.sources.rows import CLASS_NAMES, Fault
+from ferray.errors import DataError
+
+SIDE_PX = 48
+COLUMNS = ("emotion", "pixels", "usage")
+
+_SPLIT_OF = {alias: split for split, aliases in SPLIT_ALIASES.items() for alias in aliases}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelTable:
+    """The faces of a CSV file, N of them."""
+
+    names: tuple[str, ...]
+    """`row 2` and so on: the line of the file, counted from 1."""
+    labels: NDArray[np.int64]
+    """Places in `CLASS_NAMES`, which is FER2013's own order, shape (N,)."""
+    splits: tuple[str | None, ...]
+    """Training is train, PublicTest validation, PrivateTest test; None without a column `Usage`."""
+    pixels: NDArray[np.uint8]
+    """Shape (N, 48, 48), gray."""
+    faults: Sequence[Fault]
+    """Lines that cannot be used."""
+
+
+def read_fer2013_csv(file: Path) -> PixelTable:
+    """Read the whole file; FER2013's 35,887 faces take 83 MB.
+
+    Raises:
+        DataError: It cannot be read, has no columns `emotion` and `pixels`, or no usable line.
+    """
+    names: list[str] = []
+    labels: list[int] = []
+    splits: list[str | None] = []
+    pixels: list[bytes] = []
+    faults: list[Fault] = []
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            lines = csv.reader(opened, skipinitialspace=True)
+            columns = _columns(file, next(lines, []))
+            for fields in lines:
+                if not fields:
+                    continue
+                found = _read_line(fields, columns, f"{file}:{lines.line_num}")
+                if isinstance(found, Fault):
+                    faults.append(found)
+                    continue
+                names.append(f"row {lines.line_num}")
+                labels.append(found[0])
+                splits.append(found[1])
+                pixels.append(found[2])
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(str(file), f"cannot be read: {error}", "Name FER2013's CSV file") from error
+    if not names:
+        raise DataError(
+            str(file), f"no usable line of {len(faults):,}", "Name FER2013's CSV file, with pixels and labels"
+        )
+    return PixelTable(
+        names=tuple(names),
+        labels=np.asarray(labels, dtype=np.int64),
+        splits=tuple(splits),
+        pixels=np.frombuffer(b"".join(pixels), dtype=np.uint8).reshape(-1, SIDE_PX, SIDE_PX),
+        faults=faults,
+    )
+
+
+def _columns(file: Path, header: Sequence[str]) -> dict[str, int]:
+    found = {name.strip().casefold(): place for place, name in enumerate(header)}
+    missing = [name for name in COLUMNS[:2] if name not in found]
+    if missing:
+        shown = ", ".join(name.strip()[:20] for name in header[:8])
+        what = f"no column {' and '.join(missing)}, but {shown or 'nothing'}"
+        raise DataError(f"{file}:1", what, "FER2013's CSV file has the columns emotion, pixels and Usage")
+    return {name: found[name] for name in COLUMNS if name in found}
+
+
+def _read_line(fields: Sequence[str], columns: dict[str, int], place: str) -> tuple[int, str | None, bytes] | Fault:
+    """Label, split and gray levels, or what is wrong."""
+    if len(fields) <= max(columns.values()):
+        return Fault("wrong number of fields", place, f"{len(fields)} fields, not {max(columns.values()) + 1}")
+    label = fields[columns["emotion"]].strip()
+    if label not in {str(number) for number in range(len(CLASS_NAMES))}:
+        known = ", ".join(f"{number} {word}" for number, word in enumerate(CLASS_NAMES))
+        return Fault("unknown label", place, f"label is {label[:20]!r}; known: {known}")
+    split = None
+    if "usage" in columns:
+        usage = fields[columns["usage"]].strip()
+        if usage.casefold() not in _SPLIT_OF:
+            what = f"Usage is {usage[:20]!r}; known: Training, PublicTest, PrivateTest"
+            return Fault("unknown split", place, what)
+        split = _SPLIT_OF[usage.casefold()]
+    try:
+        pixels = bytes(map(int, fields[columns["pixels"]].split()))
+    except ValueError:
+        return Fault("not a number", place, "a gray level is no whole number from 0 to 255")
+    if len(pixels) != SIDE_PX**2:
+        return Fault("wrong number of pixels", place, f"{len(pixels):,} gray levels, not {SIDE_PX**2:,}")
+    return int(label), split, pixels
