@@ -87,6 +87,15 @@ def test_a_claim_that_is_another_score_of_the_same_answers_is_called_by_its_name
     assert f"{scores.accuracy:.4f}" in first.seen
 
 
+def test_a_claim_that_no_score_of_the_answers_comes_near_is_a_fault(tmp_path: Path) -> None:
+    labels, answers = draw_hard(2000)
+    table = read_predictions(write_hard(tmp_path / "a.csv", labels, answers))
+    near = np.mean(labels == answers) + 0.004  # not the top-1 accuracy, and of no other score the number
+
+    assert found(audit(table, claimed=["0.99"]))["claimed-not-found"] == "fault"
+    assert found(audit(table, claimed=[f"{near:.4f}"]))["claimed-not-found"] == "fault"
+
+
 def test_a_claim_that_is_the_training_score_is_found_out(tmp_path: Path) -> None:
     train, test = draw_hard(3000, right=0.95), draw_hard(1000, right=0.6, seed=1)
     labels, answers = (np.concatenate(pair) for pair in zip(train, test, strict=True))
@@ -98,6 +107,8 @@ def test_a_claim_that_is_the_training_score_is_found_out(tmp_path: Path) -> None
     assert result.split == "test"
     assert found(result)["claimed-is-not-top-1"] == "fault"
     assert "top-1 accuracy of the train rows" in result.findings[0].seen
+    both = [claimed, f"{np.mean(test[0] == test[1]):.4f}"]  # told as what they are
+    assert not {"claimed-is-not-top-1", "claimed-not-found"} & found(audit(table, claimed=both)).keys()
 
 
 def balance(labels: NDArray[np.int64], answers: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], list[str]]:

@@ -24,7 +24,8 @@ def equal_supports(case: Case) -> Iterator[Finding]:
     if not have_equal_classes(case.scores):
         return
     names, source = case.scores.class_names, case.source_counts
-    size = f"All {len(supports)} classes have {supports.min():,} to {supports.max():,} faces"
+    low, high = f"{supports.min():,}", f"{supports.max():,}"
+    size = f"All {len(supports)} classes have {low if low == high else f'{low} to {high}'} faces"
     severity: Severity = "warning"
     if source is not None:
         if max(source) < 1.2 * min(source):
