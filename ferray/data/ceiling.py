@@ -58,11 +58,11 @@ class Ceiling:
             f"{self.num_groups:,} faces appear more than once, in {self.num_faces:,} copies [95 % intervals]",
             f"  copies that disagree on the label  {self.conflicts} of the groups",
             f"  two copies agree (a)               {self.agreement}",
-            f"  no classifier is expected above    {self.upper_bound} (the root of a); the best possible lies between",
+            f"  no classifier is expected above    {self.upper_bound}, the root of a, nor the best below a",
             f"  commonest label of each group      {self.best_constant}, optimistic for groups of two",
             f"  agreement beyond chance (kappa)    {self.kappa or 'undefined: one label only'}",
-            "  It holds for faces like those that were copied, and only if no class was cut short in the list:",
-            "  of a cut class the agreeing copies are missing, and agreement looks too low.",
+            "  It holds for faces like those that were copied, and only if no class was cut short in",
+            "  the list: of a cut class the agreeing copies are missing, and agreement looks too low.",
         ]
         if self.num_groups < FEW_GROUPS:
             lines.append(f"  Only {self.num_groups} groups: read it as a hint, not as a figure.")

@@ -235,7 +235,7 @@ def _tell_copies(plan: Plan, groups: Groups, rows: Sequence[int], out: Path, opt
     ]
     if groups.pairs:
         kinds = ", ".join(f"{count:,} by {kind}" for kind, count in sorted(groups.pairs.items()))
-        notes.append(f"pairs of copies: {kinds}")
+        notes.append(f"pairs of copies found: {kinds}")
     leaks = find_leaks(plan.faces, groups, rows)
     if leaks:
         splits = {split: sum(face.split == split for face in (plan.faces[row] for row in leaks)) for split in SPLITS}
@@ -253,7 +253,8 @@ def _tell_copies(plan: Plan, groups: Groups, rows: Sequence[int], out: Path, opt
 def _notes(table: "pandas.DataFrame", dataset: str, options: Options) -> tuple[str, ...]:
     """What was done to the faces, in words."""
     size, num = options.size_px, len(table)
-    up = int((table["face_px"] * (1 + 2 * options.margin) < size).sum())
+    side = table["face_px"] * (1 + 2 * options.margin)
+    up, down = int((side < size).sum()), int((side > size).sum())
     overrun, gray = int(table["overruns"].sum()), int(table["gray"].sum())
     how = (
         "whole photographs"
@@ -268,8 +269,8 @@ def _notes(table: "pandas.DataFrame", dataset: str, options: Options) -> tuple[s
     if up:
         median = int(table["face_px"].median())
         notes.append(f"{up} of {num} faces upsampled to {size} px (bicubic); median face before: {median} px")
-    if up < num:
-        notes.append(f"{num - up} of {num} faces scaled down to {size} px (INTER_AREA)")
+    if down:
+        notes.append(f"{down} of {num} faces scaled down to {size} px (INTER_AREA)")
     if gray:
         notes.append(f"{gray} of {num} faces are gray; gray to RGB, three equal channels")
     return (*notes, f"decoded and resized with OpenCV {cv2.__version__}")
