@@ -54,8 +54,11 @@ _COLUMNS = (
 )  # fmt: skip
 
 _BOOKKEEPING = frozenset(
-    {"source", "face_id", "split", "group", "label", "class_name", "top", "left", "right", "bottom", "sha256"}
-)
+    {
+        "source", "face_id", "split", "group", "same_face", "label", "class_name",
+        "top", "left", "right", "bottom", "sha256",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
