@@ -61,7 +61,8 @@ def compare_paired(
 
     Photographs and seeds are drawn independently of each other, and a draw has one seed less than there are: drawing
     all would make the variance of few seeds too small by (seeds - 1) / seeds. With one seed the interval is over
-    photographs alone, and says nothing of another seed.
+    photographs alone, and says nothing of another seed. Of pairs of equal models it calls 7 % different with one seed
+    (300 faces), 2 to 4 % with several where seeds matter, and next to none where they do not.
 
     Args:
         correct_a: Whether the first model is right, shape (seeds, faces), or (faces,) for one seed.
