@@ -67,7 +67,7 @@ def main() -> None:
         "--data", type=Path, metavar="DIR", help="a store with the classes of ExpW (default: demo faces)"
     )
     parser.add_argument("--weights", default="none", metavar="W", help="a file, 'imagenet' or 'none' (default)")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=5, help="at least 2 (default: 5)")
     parser.add_argument("--epochs", type=int, default=10)
     options = parser.parse_args()
     weights = load_weights(options.weights, "vgg16")
@@ -169,12 +169,13 @@ def print_table(results: dict[str, list[Result]]) -> None:
     print("| --- " * 8 + "|")
     for variant, runs in results.items():
         balanced, top_1 = scores([one.by_group.sum(axis=0) for one in runs])
+        reach = stats.t.ppf(0.975, len(runs) - 1) * stats.sem(balanced)
         drawn, drawn_plain = (resampled(some) for some in (runs, plain))
         cells = [
             variant,
             f"{np.mean([one.validation for one in runs]):.3f}",
             f"{balanced.mean():.3f}",
-            interval(*stats.t.interval(0.95, len(runs) - 1, balanced.mean(), stats.sem(balanced))),
+            interval(balanced.mean() - reach, balanced.mean() + reach),
             interval(*np.quantile(drawn, [0.025, 0.975])),
             f"{balanced.mean() - scores([one.by_group.sum(axis=0) for one in plain])[0].mean():+.3f}",
             "" if runs is plain else interval(*np.quantile(drawn - drawn_plain, [0.025, 0.975])),
