@@ -133,6 +133,7 @@ def judge(evidence: Evidence) -> Report:
     findings = find_all(evidence)
     made = MADE_COPIES & {finding.id for finding in findings}
     relatives = find_relatives(evidence)
+    seen = ~evidence.is_flat
     return Report(
         place=evidence.place,
         form=evidence.form,
@@ -145,7 +146,9 @@ def judge(evidence: Evidence) -> Report:
         copies=_count(evidence.copies),
         photograph_copies=_count(evidence.photograph_copies),
         leaks=tuple(_leak(each) for each in relatives),
-        ceiling=None if made or evidence.copies is None else measure_ceiling(evidence.groups, evidence.labels),
+        ceiling=None
+        if made or evidence.copies is None
+        else measure_ceiling(evidence.groups[seen], evidence.labels[seen]),
         findings=tuple(findings),
     )
 

@@ -11,6 +11,8 @@ from fault_fixtures import altered, clean_rows, copies_of, draw_list, write_csv,
 
 from ferray.data.__main__ import main
 from ferray.data.check import WIDTH, Report, check, format_report
+from ferray.data.faults.labels import find_mixed_order, find_shift
+from ferray.data.faults.reading import read_evidence
 from ferray.data.prepare import prepare_expw, prepare_folders
 from ferray.data.sources.boxes import EXPW_ORDER, KNOWN_ORDERS, find_box_order, to_box
 from ferray.data.sources.fer2013_csv import read_fer2013_csv
@@ -174,5 +176,29 @@ def test_fer2013s_official_split_leaks_and_expws_list_is_no_fault(shared_dir: Pa
     expw = check(shared_dir / "expw", progress=False)
 
     assert {"copies-across-splits"} <= {finding.id for finding in fer2013.findings if finding.severity == "fault"}
+    assert fer2013.ceiling is not None
+    assert 0.85 < fer2013.ceiling.agreement.value < 0.97
     assert not expw.has_fault
     assert "label-in-file-name" in {finding.id for finding in expw.findings if finding.severity == "note"}
+
+
+@pytest.mark.slow
+def test_labels_of_a_real_list_shifted_by_one_row_are_found_though_faces_are_learned_badly(shared_dir: Path) -> None:
+    expw = read_evidence(shared_dir / "expw", progress=False)
+
+    for shift in (-1, 1):
+        findings = {finding.id for finding in find_shift(replace(expw, labels=np.roll(expw.labels, shift)))}
+        assert findings == {"labels-shifted-by-one-row"}
+    assert not find_shift(expw)
+
+
+@pytest.mark.slow
+def test_class_names_of_a_real_test_split_read_by_the_alphabet_are_found(shared_dir: Path) -> None:
+    fer2013 = read_evidence(shared_dir / "fer2013", progress=False)
+    by_alphabet = np.asarray([0, 1, 2, 3, 5, 6, 4])
+    labels = np.where(fer2013.splits == 2, by_alphabet[fer2013.labels], fer2013.labels)
+
+    (finding,) = find_mixed_order(replace(fer2013, labels=labels))
+
+    assert "test sad looks like neutral" in finding.seen
+    assert not find_mixed_order(fer2013)

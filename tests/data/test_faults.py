@@ -263,6 +263,7 @@ def test_constant_and_broken_pictures_are_found(tmp_path: Path) -> None:
 
     findings = grave(look(tree))
 
+    assert set(findings) == {"constant-pictures", "unusable-rows"}
     assert findings["constant-pictures"].num == 4
     assert findings["unusable-rows"].num == 1
     assert rows[20].name in findings["unusable-rows"].examples[0]

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ferray.data.copies import Copies
@@ -117,6 +117,7 @@ def test_a_balanced_expw_of_36000_faces_is_known_to_hold_copies() -> None:
     assert finding.num == 1_471 + 1_148 + 4_055
 
 
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_only_a_part_that_was_not_drawn_at_random_has_other_class_shares(seed: int) -> None:
     counts = np.random.default_rng(seed).multivariate_hypergeometric(EXPW.parts["whole"], 500)
@@ -145,6 +146,7 @@ def test_siblings_with_the_same_pixels_are_found_in_a_store() -> None:
     assert finding.num == 14
 
 
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), num=st.integers(30, 3_000))
 def test_splits_drawn_by_chance_are_not_called_unlike(seed: int, num: int) -> None:
     random = np.random.default_rng(seed)
@@ -164,6 +166,7 @@ def test_a_balanced_test_split_of_an_unbalanced_set_is_called_unlike() -> None:
     assert finding.severity == "warning"
 
 
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_words_without_a_meaning_tell_no_label(seed: int) -> None:
     random = np.random.default_rng(seed)

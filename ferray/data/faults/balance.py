@@ -50,8 +50,8 @@ def find_balancing(evidence: Evidence) -> list[Finding]:
             id="classes-balanced-by-copies",
             severity="note" if in_train_only else "fault" if spread or not evidence.split_places else "warning",
             seen=f"Classes hold {counts[present].min():,} to {counts[present].max():,} faces, but only "
-            f"{distinct[present].min():,} to {distinct[present].max():,} different ones: {listed(names)} were filled "
-            f"up with copies, each {evidence.class_names[most]} face about {copied[most]:.1f} times."
+            f"{distinct[present].min():,} to {distinct[present].max():,} different ones. Filled up with copies: "
+            f"{listed(names)}; a {evidence.class_names[most]} face is there {copied[most]:.1f} times on average."
             + (f" Copies of {listed(spread)} lie in several splits." if spread else ""),
             matters=matters,
             advice=advice,
@@ -136,7 +136,7 @@ def find_unlike_shares(evidence: Evidence) -> list[Finding]:
                 severity="warning",
                 seen=f"The classes of {split} are not distributed like the rest: {evidence.class_names[label]} makes "
                 f"up {percent(shares[0, label])} of {split} and {percent(shares[1, label])} of the other faces "
-                f"(Cramer's V {effect:.2f}; by chance less than once in {1 / max(probability, 1e-12):,.0f} times).",
+                f"(Cramer's V {effect:.2f}; by chance less than once in {1 / MOST_LIKELY:,.0f} times).",
                 matters="Accuracy depends on how often each class occurs: a model that is right on the frequent "
                 "classes scores otherwise here than on the set as a whole.",
                 advice="If it is meant (a balanced test split), say so and compare balanced accuracy; if not, split "
@@ -183,8 +183,8 @@ def _most_copied(evidence: Evidence, label: int) -> tuple[str, ...]:
     """The faces of a class with the most copies."""
     rows = np.flatnonzero(evidence.labels == label)
     groups, first, counts = np.unique(evidence.groups[rows], return_index=True, return_counts=True)
-    order = np.lexsort((groups, -counts))[:NUM_EXAMPLES]
-    return tuple(f"{evidence.describe(int(rows[first[at]]))} is there {counts[at]:,} times" for at in order)
+    most = [at for at in np.lexsort((groups, -counts))[:NUM_EXAMPLES].tolist() if counts[at] > 1]
+    return tuple(f"{evidence.describe(int(rows[first[at]]))} is there {counts[at]:,} times" for at in most)
 
 
 def _compare(table: NDArray[np.int64]) -> tuple[float, float]:

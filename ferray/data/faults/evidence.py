@@ -22,6 +22,8 @@ Form = Literal["store", "folders", "expw", "csv"]
 
 THUMB_PX = 32
 """Side of a thumbnail."""
+FLAT = 2.0
+"""Standard deviation of gray levels, of 255, below which a picture shows nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +100,11 @@ class Evidence:
     def photographs(self) -> NDArray[np.int64]:
         """The photograph of each row, numbered from 0: rows of one name share it."""
         return np.unique(np.asarray(self.names), return_inverse=True)[1].astype(np.int64)
+
+    @property
+    def is_flat(self) -> NDArray[np.bool_]:
+        """Whether a picture shows nothing, shape (N,)."""
+        return self.contrast < FLAT
 
     @property
     def groups(self) -> NDArray[np.int64]:

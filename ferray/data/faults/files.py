@@ -10,8 +10,6 @@ import numpy as np
 from ferray.data.faults.evidence import Evidence
 from ferray.data.faults.finding import NUM_EXAMPLES, Finding, listed, share
 
-FLAT = 2.0
-"""Standard deviation of gray levels, of 255, below which a picture shows nothing."""
 GRAVE = 0.01
 """Share of pictures that are constant or cannot be read from which it is a fault: below, scores move by less than their
 intervals."""
@@ -22,7 +20,7 @@ MOST_OVERRUNS = 0.3
 
 def find_constant_pictures(evidence: Evidence) -> list[Finding]:
     """Pictures of one color."""
-    rows = np.flatnonzero(evidence.contrast < FLAT)
+    rows = np.flatnonzero(evidence.is_flat)
     if not len(rows):
         return []
     return [

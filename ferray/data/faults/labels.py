@@ -3,6 +3,7 @@
 Begin at `find_conflicts`, `find_mixed_order`, `find_shift`.
 """
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from ferray.data.faults.evidence import Evidence
 from ferray.data.faults.finding import NUM_EXAMPLES, Finding, listed, share
-from ferray.data.faults.learned import CERTAIN, draw_rows, features_of, predict, standard_errors
+from ferray.data.faults.learned import CERTAIN, MOST_ROWS, draw_rows, features_of, predict, standard_errors
 from ferray.data.faults.names import folds, read_labels, tokens
 
 LEAST_ROWS = 30
@@ -18,8 +19,9 @@ LEAST_ROWS = 30
 
 
 def find_conflicts(evidence: Evidence) -> list[Finding]:
-    """Groups of copies with more than one label."""
+    """Groups of copies with more than one label; pictures that show nothing are equal without being copies."""
     order = np.argsort(evidence.groups, kind="stable")
+    order = order[~evidence.is_flat[order]]
     starts = np.flatnonzero(np.diff(evidence.groups[order], prepend=-1))
     groups = [rows for rows in np.split(order, starts[1:]) if len(rows) > 1]
     clashing = [rows for rows in groups if len(np.unique(evidence.labels[rows])) > 1]
@@ -34,7 +36,7 @@ def find_conflicts(evidence: Evidence) -> list[Finding]:
             "faces).",
             matters="The same face cannot be both: people disagreed, or a label is wrong. No model can be right on "
             "all of them, and how often it happens among copies says how noisy the labels are everywhere.",
-            advice="Leave them out with ferray.data prepare --drop-conflicts, or look at them and decide; compare "
+            advice="Look at them and decide, or leave them out (ferray.data prepare has --drop-conflicts); compare "
             "scores with the noise ceiling above, not with 100 %.",
             num=num_faces,
             examples=tuple(
@@ -78,31 +80,39 @@ def find_shift(evidence: Evidence) -> list[Finding]:
     """Labels that stand one row above or below their faces, in a set whose rows have an order.
 
     Three witnesses: copies, which agree with each other; words of the names, which tell the label; and the small
-    classifier, which learns something. Each is asked with the labels as they are and moved by a row.
+    classifier, which learns something. Each is asked with the labels as they are and moved by a row. One alone must be
+    certain, or all together.
+
+    Source of the sum over witnesses: Stouffer et al., "The American Soldier", 1949.
     """
     if not evidence.is_listed or evidence.num < LEAST_ROWS:
         return []
+    witnesses = {
+        "copies with equal labels": _agreeing_copies(evidence),
+        "labels told by the words of the name": _told_by_names(evidence),
+        "labels told by the picture": _told_by_pictures(evidence),
+    }
     found: dict[int, list[tuple[float, str]]] = {}
-    for witness, counts in (
-        ("copies with equal labels", _agreeing_copies(evidence)),
-        ("labels told by the words of the name", _told_by_names(evidence)),
-        ("labels told by the picture", _told_by_pictures(evidence)),
-    ):
-        for shift in (-1, 1):
-            certainty = standard_errors(counts[shift], counts[0])
-            if certainty >= CERTAIN:
-                text = f"{witness}: {counts[0]:,} as they stand, {counts[shift]:,} when moved"
-                found.setdefault(shift, []).append((certainty, text))
+    for shift in (-1, 1):
+        told = []
+        for witness, right in witnesses.items():
+            moved, unmoved = right[shift], right[0]
+            certainty = standard_errors(int((moved & ~unmoved).sum()), int((unmoved & ~moved).sum()))
+            counts = f"{int(unmoved.sum()):,} as they stand, {int(moved.sum()):,} when moved"
+            told.append((certainty, f"{witness}: {counts}"))
+        together = sum(certainty for certainty, _ in told) / math.sqrt(len(told))
+        if max(together, *(certainty for certainty, _ in told)) >= CERTAIN:
+            found[shift] = told
     if not found:
         return []
-    shift = max(found, key=lambda shift: max(found[shift]))
+    shift = max(found, key=lambda shift: sum(certainty for certainty, _ in found[shift]))
     where = "below" if shift > 0 else "above"
     return [
         Finding(
             id="labels-shifted-by-one-row",
             severity="fault",
             seen=f"The labels fit better when each is taken from the row {where}: "
-            f"{'; '.join(text for _, text in sorted(found[shift], reverse=True))}.",
+            f"{'; '.join(text for certainty, text in sorted(found[shift], reverse=True) if certainty > 1)}.",
             matters="Every face carries its neighbor's label. A model can only learn the class shares, and scores "
             "stay near those of guessing, whatever the settings.",
             advice="Look for a header line or a dropped row in the list, and move the labels by one; the label of "
@@ -155,31 +165,37 @@ def _shifted(labels: NDArray[np.int64], shift: int) -> NDArray[np.int64]:
     return labels[places]
 
 
-def _agreeing_copies(evidence: Evidence) -> dict[int, int]:
-    """Neighbors within groups of copies with equal labels, by shift; copies in adjacent rows say nothing about it."""
+def _agreeing_copies(evidence: Evidence) -> dict[int, NDArray[np.bool_]]:
+    """Whether neighbors within groups of copies have equal labels, by shift, shape (pairs,).
+
+    Copies in adjacent rows say nothing about it.
+    """
     order = np.argsort(evidence.groups, kind="stable")
     pairs = [(a, b) for a, b in pairwise(order.tolist()) if evidence.groups[a] == evidence.groups[b] and abs(a - b) > 1]
     first, second = np.asarray(pairs, dtype=np.int64).reshape(-1, 2).T
     by_shift = {shift: _shifted(evidence.labels, shift) for shift in (-1, 0, 1)}
-    return {shift: int((labels[first] == labels[second]).sum()) for shift, labels in by_shift.items()}
+    return {shift: labels[first] == labels[second] for shift, labels in by_shift.items()}
 
 
-def _told_by_names(evidence: Evidence) -> dict[int, int]:
+def _told_by_names(evidence: Evidence) -> dict[int, NDArray[np.bool_]]:
+    """Whether the words of each name tell the label, by shift, shape (N,)."""
     words, halves = tokens(evidence), folds(evidence)
-    return {shift: int(read_labels(words, _shifted(evidence.labels, shift), halves)[0].sum()) for shift in (-1, 0, 1)}
+    return {shift: read_labels(words, _shifted(evidence.labels, shift), halves)[0] for shift in (-1, 0, 1)}
 
 
-def _told_by_pictures(evidence: Evidence) -> dict[int, int]:
-    """Held-out labels that the small classifier gets right, by shift; the halves are runs of rows."""
-    rows = np.arange(min(evidence.num, 12_000))
+def _told_by_pictures(evidence: Evidence) -> dict[int, NDArray[np.bool_]]:
+    """Whether the small classifier tells each held-out label, by shift, shape (rows,); the halves are runs of rows."""
+    rows = np.arange(min(evidence.num, 2 * MOST_ROWS))
     halves = (rows // 50) % 2
     features = features_of(evidence, rows)
-    counts = {}
+    right = {}
     for shift in (-1, 0, 1):
         labels = _shifted(evidence.labels, shift)[rows]
-        counts[shift] = sum(
-            int((predict(features[halves != half], labels[halves != half], features[halves == half],
-                         len(evidence.class_names)) == labels[halves == half]).sum())
-            for half in (0, 1)
-        )  # fmt: skip
-    return counts
+        answers = np.zeros_like(labels)
+        for half in (0, 1):
+            learned = halves != half
+            answers[~learned] = predict(
+                features[learned], labels[learned], features[~learned], len(evidence.class_names)
+            )
+        right[shift] = answers == labels
+    return right

@@ -88,8 +88,9 @@ def find_sorted_rows(evidence: Evidence) -> list[Finding]:
                 Finding(
                     id="rows-sorted-by-class",
                     severity="warning",
-                    seen=f"The rows of {split} are sorted by class: the label changes {changes:,} times from one row "
-                    f"to the next; in a shuffled list it would {expected:,.0f} times.",
+                    seen=f"The rows{'' if split == 'whole' else f' of {split}'} are sorted by class: the label "
+                    f"changes {changes:,} times from one row to the next; in a shuffled list it would {expected:,.0f} "
+                    "times.",
                     matters="A split by position (the last 20 % of the rows, as some libraries do) then holds other "
                     "classes than the rest, and batches hold one class alone.",
                     advice="Shuffle the list with a fixed seed, or split each class in proportion: ferray.data "
