@@ -187,7 +187,7 @@ def _passes(plan: Plan) -> str:
         elif not recipe.alters_pictures:
             views.add(("none",))
         else:
-            key = (recipe.augmentation, recipe.augmentation_strength, recipe.seed)
+            key = (recipe.augmentation, recipe.augmentation_strength, recipe.random_erasing, recipe.seed)
             views |= {(*key, recipe.view_epoch(epoch)) for epoch in range(1, recipe.epochs + 1)}
     words = [f"{len(views)} passes of the frozen trunk"] if views else []
     return " and ".join([*words, f"{free} epochs with free layers"] if free else words)
