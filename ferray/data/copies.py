@@ -122,8 +122,8 @@ def find_copies(
 ) -> Copies:
     """Find all copies among pictures.
 
-    All pairs of 100,000 sketches take about 100 s of a core; comparing two photographs takes some 30 ms with the loading,
-    two faces 1 to 2 ms. Memory holds the sketches, 1 kB each, and some 200 MB.
+    To sketch 100,000 faces and find their copies takes about 100 s of a core; comparing two photographs takes some 30
+    ms with the loading, two faces 1 to 2 ms. Memory holds the sketches, 1 kB each, and some 200 MB.
 
     Args:
         sketches: One a picture.
