@@ -137,6 +137,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the raw figures")
     options = parser.parse_args()
     pool = open_pool(options.data, options.weights, options.faces, options.size)
+    torch.set_num_threads(1)  # a head's steps are too small for two, which would wait for each other
     counts = np.bincount(pool.labels, minlength=len(pool.class_names))
     shown = ", ".join(f"{name} {count}" for name, count in zip(pool.class_names, counts, strict=True))
     print(f"{pool.num_faces} faces in {len(np.unique(pool.groups))} groups: {shown}")
