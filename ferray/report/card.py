@@ -199,7 +199,7 @@ def _choice(
     verdict: Sequence[str],
 ) -> str:
     score = getattr(validation, recipe.monitor)
-    trials = "one trial" if num_trials == 1 else f"{num_trials} trials"
+    trials = "one trial" if num_trials == 1 else f"one of {num_trials} trials"
     tested = "" if metrics is None else " The test split was not used to choose."
     sure = "".join(f"\n- {line[0].upper()}{line[1:]}." for line in verdict)
     sure = f"\n{sure}" if sure else ""

@@ -31,6 +31,12 @@ class Verdict:
 
     winner: int
     """Number of its first trial."""
+    trials: int
+    """Of the winner: its folds and seeds."""
+    mean: float
+    """Of their scores."""
+    spread: float | None
+    """Standard deviation of their scores; None for one."""
     runner_up: int | None
     """That of the next point; None where there is none."""
     comparison: Comparison | None
@@ -50,6 +56,11 @@ class Verdict:
     def lines(self, metric: str) -> list[str]:
         """In words."""
         said = []
+        if self.spread is not None:
+            said.append(
+                f"trial {self.winner} has the best mean of several trials: {metric} {self.mean:.4f} +- {self.spread:.4f}"
+                f" over {self.trials}"
+            )
         if self.comparison is not None:
             low, high = self.comparison.interval
             ahead = f"{self.comparison.difference:+.4f} [{low:+.4f}, {high:+.4f}]"
@@ -99,6 +110,9 @@ def judge(
         luck = luck_of_the_search([point.mean for point in equals], error, correlation=correlation)
     return Verdict(
         winner=winner.number,
+        trials=len(winner.records),
+        mean=winner.mean,
+        spread=winner.spread,
         runner_up=None if runner_up is None else runner_up.number,
         comparison=comparison,
         luck=luck,
