@@ -58,8 +58,8 @@ class Verdict:
         said = []
         if self.spread is not None:
             said.append(
-                f"trial {self.winner} has the best mean of several trials: {metric} {self.mean:.4f} +- {self.spread:.4f}"
-                f" over {self.trials}"
+                f"trial {self.winner}'s point has the best mean, {metric} {self.mean:.4f} +- {self.spread:.4f}"
+                f" over {self.trials} trials"
             )
         if self.comparison is not None:
             low, high = self.comparison.interval

@@ -40,7 +40,7 @@ def test_a_card_says_what_the_score_is_worth_and_what_the_model_is_not(tiny_stor
         "an annotator\nwould give it",
         "not tell what a person feels",
         "For research only",
-        "best epoch of 24 trials, by validation accuracy: **0.4200** in epoch 3",
+        "best epoch of one of 24 trials, by validation accuracy: **0.4200** in epoch 3",
         "optimistic",
         "95 % interval",
         "always the most frequent training class",
