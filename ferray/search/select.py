@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ferray import storage
 from ferray.data.store import Store
@@ -26,6 +26,9 @@ from ferray.search.verdict import Verdict
 from ferray.space import Space
 from ferray.train.checkpoint import export_best
 from ferray.train.predict import predict_validation
+
+if TYPE_CHECKING:
+    import pandas
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +58,9 @@ def write_tables(run: Run, records: Sequence[TrialRecord], space: Space) -> list
     if len(epochs):
         pictures = [run.folder / "heatmap.png", run.folder / "curves.png"]
         metric, maximize = space.metric.name, space.metric.goal == "maximize"
-        plots.heatmap(trials, pictures[0], metric=metric, maximize=maximize, searched=space.searched)
+        axes = [name for name in space.searched if name not in REPEATED]
+        by_point = _by_point(trials, records, space)
+        plots.heatmap(by_point, pictures[0], metric=metric, maximize=maximize, searched=axes)
         plots.curves(epochs, trials, pictures[1], metric=metric, maximize=maximize, searched=space.searched)
         files += pictures
     return files
@@ -130,6 +135,15 @@ def select_best(
     run.write_search(search | {"best": named})
     search["best"] = named
     return Best(best, metrics)
+
+
+def _by_point(trials: "pandas.DataFrame", records: Sequence[TrialRecord], space: Space) -> "pandas.DataFrame":
+    """The table of trials with one row a point, its first trial's with the mean for a score; without a refit."""
+    column = f"best_{space.metric.name}"
+    scored = [record for record in records if space.folds == 1 or record.recipe.folds is not None]
+    means = {point.records[0].trial_id: point.mean for point in points(scored)}
+    first = trials[trials["trial_id"].isin(list(means))]
+    return first.assign(**{column: first["trial_id"].map(means)})
 
 
 def _points_table(several: Sequence[Point], space: Space) -> bytes:

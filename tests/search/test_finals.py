@@ -9,10 +9,11 @@ import pytest
 from ferray import recipe as recipes
 from ferray.errors import SearchError
 from ferray.recipe import Recipe, make_recipe
-from ferray.records import METRIC_FIELDS, EpochResult, TrialRecord
+from ferray.records import METRIC_FIELDS, EpochResult, TrialRecord, trials_frame
 from ferray.search.__main__ import _parser
 from ferray.search.finals import Finals, journal, lacking, standing
 from ferray.search.plan import Plan, make_plan
+from ferray.search.select import _by_point
 
 SPACE = """\
 method: grid
@@ -130,3 +131,13 @@ def test_a_search_without_an_epoch_has_no_winner_and_says_why(tmp_path: Path) ->
     record = put(plan, settled(), 0.5, number=0, asked=True)
     with pytest.raises(SearchError, match=r"no trial came to an epoch\n  the loss is nan"):
         standing(plan, [dataclasses.replace(record, epochs=(), state="failed", reason="the loss is nan")])
+
+
+def test_the_heatmaps_table_has_a_row_a_point_with_its_mean(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "--folds", "2")
+    search_proper(plan)
+    put(plan, settled(dropout=0.2), 0.99, number=6, asked=False)  # the refit
+    records = plan.run.read_trials()
+    table = _by_point(trials_frame(records), records, plan.space)
+    assert table["dropout"].tolist() == [0.0, 0.2, 0.4]
+    assert table["best_val_accuracy"].tolist() == pytest.approx([0.305, 0.605, 0.505])
