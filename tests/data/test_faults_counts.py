@@ -12,6 +12,7 @@ from ferray.data.faults.balance import find_unlike_shares
 from ferray.data.faults.counts import find_cut_classes, find_foreign_count, find_known_order, find_too_many
 from ferray.data.faults.evidence import Evidence, Form
 from ferray.data.faults.files import find_overwritten_siblings
+from ferray.data.faults.labels import read_order
 from ferray.data.faults.learned import predict
 from ferray.data.faults.names import folds, read_labels
 from ferray.data.known import KNOWN
@@ -209,3 +210,22 @@ def test_the_small_classifier_agrees_with_scikit_learn() -> None:
     reference = Ridge(alpha=10.0, fit_intercept=False).fit(inputs, np.eye(3)[labels], sample_weight=weights)
 
     assert (predict(features, labels, features, 3) == reference.predict(inputs).argmax(axis=1)).mean() > 0.99
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_answers_that_say_nothing_are_no_other_order_of_classes(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    shares = generator.dirichlet(np.ones(7))
+    labels, answers = generator.choice(7, 5000, p=shares), generator.choice(7, 5000, p=generator.dirichlet(np.ones(7)))
+    assert not read_order(labels, answers, 7).is_mixed
+
+
+@pytest.mark.parametrize("told", [0.05, 0.5])
+def test_answers_in_another_order_are_read_in_it(told: float) -> None:
+    generator = np.random.default_rng(0)
+    order = np.array([0, 2, 1, 3, 5, 4, 6])
+    labels = generator.integers(0, 7, 5000)
+    answers = np.where(generator.random(5000) < told, order[labels], generator.integers(0, 7, 5000))
+    read = read_order(labels, answers, 7)
+    assert read.is_mixed
+    assert told < 0.5 or read.order.tolist() == order.tolist()

@@ -4,6 +4,7 @@ Begin at `find_conflicts`, `find_mixed_order`, `find_shift`.
 """
 
 import math
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -66,13 +67,9 @@ def find_mixed_order(evidence: Evidence) -> list[Finding]:
             continue
         rows = draw_rows(all_rows)
         answers = predict(features, evidence.labels[learned], features_of(evidence, rows), num_classes)
-        order = _best_order(evidence.labels[rows], answers, num_classes)
-        moved = np.flatnonzero(order != np.arange(num_classes))
-        concerned = np.isin(evidence.labels[rows], moved)
-        labels, given = evidence.labels[rows][concerned], answers[concerned]
-        as_moved, as_named = int((given == order[labels]).sum()), int((given == labels).sum())
-        if len(moved) and standard_errors(as_moved, as_named) >= CERTAIN:
-            findings.append(_mixed_order(evidence, split, order, as_moved, as_named, len(labels)))
+        read = read_order(evidence.labels[rows], answers, num_classes)
+        if read.is_mixed:
+            findings.append(_mixed_order(evidence, split, read))
     return findings
 
 
@@ -127,35 +124,90 @@ def _unlike(evidence: Evidence, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return rows[np.unique(evidence.labels[rows], return_index=True)[1]][:NUM_EXAMPLES]
 
 
-def _best_order(labels: NDArray[np.int64], answers: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """How answers fit the classes' names, and how they fit them in another order."""
+
+    order: NDArray[np.int64]
+    """The class that each label is answered with most, no class twice, shape (classes,)."""
+    as_moved: int
+    """Answers that are right in an order that was read from other faces."""
+    as_named: int
+    """Of the same faces, answers that are right as the classes are named."""
+    num: int
+    """Faces whose class has another place in that order."""
+    certainty: float
+    """Standard errors by which the mean recall in that order is larger."""
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether another order fits beyond doubt."""
+        return bool((self.order != np.arange(len(self.order))).any()) and self.certainty >= CERTAIN
+
+
+def read_order(labels: NDArray[np.int64], answers: NDArray[np.int64], num_classes: int) -> Order:
+    """Find the order of classes that fits answers best, and how well.
+
+    Some order fits even random answers better than the given one, if it is chosen by the faces that it is judged by: so
+    each half of the faces is judged by the order of the other half. And an order that gives large classes to frequent
+    answers gets more answers right, whatever the faces: so each class weighs the same.
+
+    Args:
+        labels: Shape (faces,).
+        answers: Of a classifier that learned elsewhere, shape (faces,).
+        num_classes: How many there are.
+    """
+    halves = np.random.default_rng(0).permutation(len(labels)) % 2
+    confusions = np.zeros((2, num_classes, num_classes))
+    np.add.at(confusions, (halves, labels, answers), 1)
+    as_moved = as_named = num = 0.0
+    difference = variance = 0.0
+    for judged, other in (confusions, confusions[::-1]):
+        order = _best_order(other)
+        for label in np.flatnonzero(order != np.arange(num_classes)):
+            faces, moved, named = judged[label].sum(), judged[label, order[label]], judged[label, label]
+            as_moved, as_named, num = as_moved + moved, as_named + named, num + faces
+            if faces:
+                difference += (moved - named) / faces
+                variance += (moved + named + 1) / (faces + 1) / faces  # one more: none of few is no certainty
+    return Order(
+        order=_best_order(confusions.sum(axis=0)),
+        as_moved=int(as_moved),
+        as_named=int(as_named),
+        num=int(num),
+        certainty=float(difference / math.sqrt(variance)) if variance else 0.0,
+    )
+
+
+def _best_order(confusion: NDArray[np.float64]) -> NDArray[np.int64]:
     """The class that each label is answered with most, no class twice: the assignment of largest mean recall.
+
+    Args:
+        confusion: Counts, shape (classes, classes); rows are labels, columns answers.
 
     Source: Kuhn, "The Hungarian method for the assignment problem", 1955.
     """
     from scipy.optimize import linear_sum_assignment
 
-    confusion = np.zeros((num_classes, num_classes))
-    np.add.at(confusion, (labels, answers), 1)
     recalls = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     return np.asarray(linear_sum_assignment(recalls, maximize=True)[1], dtype=np.int64)
 
 
-def _mixed_order(
-    evidence: Evidence, split: str, order: NDArray[np.int64], as_moved: int, as_named: int, num: int
-) -> Finding:
+def _mixed_order(evidence: Evidence, split: str, read: Order) -> Finding:
     names = evidence.class_names
-    moved = [f"{names[label]} looks like {names[other]}" for label, other in enumerate(order) if label != other]
+    moved = [f"{names[label]} looks like {names[other]}" for label, other in enumerate(read.order) if label != other]
     return Finding(
         id="class-order-mixed-up",
         severity="fault",
         seen=f"{split} names its classes in another order than train. A small classifier that learned from train "
-        f"answers {as_moved:,} of {num:,} faces of these classes as another class, always the same, and {as_named:,} "
+        f"answers {read.as_moved:,} of {read.num:,} faces of these classes as another class, always the same, and "
+        f"{read.as_named:,} "
         f"as the class they are named: {listed([f'{split} {text}' for text in moved])}.",
         matters="The same number means one class while training and another while testing: right answers count as "
         "wrong, and whoever corrects for it by hand can choose the order that scores best.",
         advice="Map classes by name, never by position: folders are numbered by the alphabet, lists by their authors. "
         f"Look at some faces of each class of {split}.",
-        num=num,
+        num=read.num,
     )
 
 
