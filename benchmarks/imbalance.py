@@ -19,12 +19,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from ladder_rungs.part_of_store import copy_part
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from scipy import stats
 
 from ferray.data.demo import demo_store
-from ferray.data.store import Store, StoreWriter, open_store
+from ferray.data.store import Store, open_store
 from ferray.model.classifier import build_free, build_frozen, trunk_tensors
 from ferray.model.weights import Weights, load_weights
 from ferray.recipe import Recipe
@@ -107,21 +108,7 @@ def cut_training_split(store: Store, folder: Path, counts: dict[str, int]) -> St
         for name, rows in zip(store.class_names, members, strict=True)
     ]
     kept = np.concatenate([np.sort(np.concatenate(chosen)), np.arange(train[-1] + 1, len(store.labels))])
-    with StoreWriter(folder, num_faces=len(kept), size_px=store.size_px) as writer:
-        for row, old in enumerate(kept):
-            writer.put(row, np.asarray(store.faces[old]))
-        writer.finish(
-            store.table.iloc[kept].reset_index(drop=True),
-            class_names=store.class_names,
-            dataset=store.manifest.dataset,
-            margin=store.manifest.margin,
-            split=None,
-            seed=0,
-            source_fingerprint=store.manifest.source_fingerprint,
-            notes=(*store.manifest.notes, "training split cut to the class shares of ExpW"),
-            skipped={},
-        )
-    return open_store(folder)
+    return copy_part(store, folder, kept, note="training split cut to the class shares of ExpW")
 
 
 def read_test_features(recipe: Recipe, store: Store, weights: Weights) -> torch.Tensor:

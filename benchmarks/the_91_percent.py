@@ -19,12 +19,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from ladder_rungs.part_of_store import copy_part
 from ladder_rungs.prepare import spread
 from numpy.typing import NDArray
 from torch.nn import functional
 
+from ferray.data.demo import demo_store
 from ferray.data.split import split_groups
-from ferray.data.store import StoreWriter, open_store
+from ferray.data.store import open_store
 from ferray.model.classifier import build_frozen, trunk_tensors
 from ferray.model.head import Head, draw_dropout_mask
 from ferray.model.randomness import Purpose, make_generator
@@ -129,14 +131,17 @@ COLUMNS = ("train", "validation", "top-1", "balanced", "one-vs-rest", "binary", 
 def main() -> int:
     """Measure every procedure and print a line each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="a store of faces")
-    parser.add_argument("--weights", default="imagenet", metavar="FILE", help="of the trunk (default: imagenet)")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="a store of faces (default: demo faces)")
+    parser.add_argument(
+        "--weights", metavar="FILE", help="of the trunk: file, imagenet, none (default with demo faces)"
+    )
     parser.add_argument("--faces", type=int, default=3600, help="faces of the training split (default: 3600)")
     parser.add_argument("--size", type=int, metavar="PX", help="side of the pictures (default: the store's)")
     parser.add_argument("--seeds", type=int, default=4, help="of split, head and copies (default: 4)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the raw figures")
     options = parser.parse_args()
-    pool = open_pool(options.data, options.weights, options.faces, options.size)
+    weights = options.weights or ("none" if options.data is None else "imagenet")
+    pool = open_pool(options.data or demo_store(cache_dir()), weights, options.faces, options.size)
     torch.set_num_threads(1)  # a head's steps are too small for two, which would wait for each other
     counts = np.bincount(pool.labels, minlength=len(pool.class_names))
     shown = ", ".join(f"{name} {count}" for name, count in zip(pool.class_names, counts, strict=True))
@@ -160,20 +165,7 @@ def open_pool(data: Path, weights_name: str, num_faces: int, size_px: int | None
     rows = spread(whole.rows("train"), num_faces)
     folder = cache_dir() / "the-91-percent" / f"{whole.fingerprint[:16]}-{len(rows)}"
     if not folder.exists():
-        with StoreWriter(folder, num_faces=len(rows), size_px=whole.size_px) as writer:
-            for place, row in enumerate(rows):
-                writer.put(place, np.asarray(whole.faces[row]))
-            writer.finish(
-                whole.table.iloc[rows].reset_index(drop=True),
-                class_names=whole.class_names,
-                dataset=whole.manifest.dataset,
-                margin=whole.manifest.margin,
-                split=None,
-                seed=0,
-                source_fingerprint=whole.fingerprint,
-                notes=("drawn from a training split for a benchmark",),
-                skipped={},
-            )
+        copy_part(whole, folder, rows, note="drawn from a training split for a benchmark")
     store, weights = open_store(folder), load_weights(weights_name, "vgg16")
     recipe = Recipe(augmentation="light", image_size=size_px, precision="float32")
     recipe = settle(recipe, store, precision="float32")

@@ -12,10 +12,11 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from ladder_rungs.part_of_store import copy_part
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from ferray.data.store import Store, StoreWriter, open_store
+from ferray.data.store import Store, open_store
 from ferray.model.weights import first_tensors, load_weights
 from ferray.train.settle import measure_precision
 
@@ -104,21 +105,7 @@ def cut_store(store: Store, folder: Path, *, num_train: int, num_validation: int
     wanted = {"train": num_train, "validation": num_validation, "test": MAX_TEST_FACES}
     there = [split for split in wanted if sum(store.manifest.counts[split].values())]
     rows = np.concatenate([spread(store.rows(split), wanted[split]) for split in there])
-    with StoreWriter(folder, num_faces=len(rows), size_px=store.size_px) as writer:
-        for place, row in enumerate(rows):
-            writer.put(place, np.asarray(store.faces[row]))
-        writer.finish(
-            store.table.iloc[rows].reset_index(drop=True),
-            class_names=store.class_names,
-            dataset=store.manifest.dataset,
-            margin=store.manifest.margin,
-            split=None,
-            seed=0,
-            source_fingerprint=store.fingerprint,
-            notes=("cut for a benchmark",),
-            skipped={},
-        )
-    return open_store(folder)
+    return copy_part(store, folder, rows, note="cut for a benchmark")
 
 
 def spread(part: slice, limit: int) -> NDArray[np.int64]:
