@@ -42,7 +42,7 @@ class Verdict:
     comparison: Comparison | None
     """Of their validation accuracies, paired by seed and by face; None without a runner-up of equal trials."""
     luck: Luck | None
-    """None for a metric without an interval."""
+    """None for a metric without an interval, or where a trial of the winner failed."""
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -95,17 +95,15 @@ def judge(
     """
     reader = _Reader(run, store, weights, cache)
     winner = standing.winner
-    equals = [point for point in standing.points if len(point.records) == len(winner.records)]
+    equals = [point for point in standing.points if is_whole(point) and len(point.records) == len(winner.records)]
     runner_up = equals[1] if len(equals) > 1 else None
     comparison, correlation = None, 0.0
-    if runner_up is not None:
-        seeds = sorted({record.recipe.seed for record in winner.records})
-        others = sorted({record.recipe.seed for record in runner_up.records})
-        ours, theirs = reader.correct(winner, seeds), reader.correct(runner_up, others)
+    if runner_up is not None and is_whole(winner):
+        ours, theirs = reader.correct(winner), reader.correct(runner_up)
         comparison = compare_paired(ours, theirs, reader.groups)
         correlation = _correlation(ours[0], theirs[0])
     luck = None
-    if metric in SCORED:
+    if metric in SCORED and is_whole(winner):
         error = reader.standard_error(winner, SCORED[metric])
         luck = luck_of_the_search([point.mean for point in equals], error, correlation=correlation)
     return Verdict(
@@ -113,14 +111,20 @@ def judge(
         trials=len(winner.records),
         mean=winner.mean,
         spread=winner.spread,
-        runner_up=None if runner_up is None else runner_up.number,
+        runner_up=None if runner_up is None or comparison is None else runner_up.number,
         comparison=comparison,
         luck=luck,
     )
 
 
+def is_whole(point: Point) -> bool:
+    """Whether no trial is missing, as a failed fold would be, so that each seed has answers for the same faces."""
+    seeds = {record.recipe.seed for record in point.records}
+    return len(point.records) == len(seeds) * (point.recipe.folds or 1)
+
+
 class _Reader:
-    """The answers of trials' best epochs."""
+    """The answers of the best epochs of whole points."""
 
     def __init__(self, run: Run, store: Store, weights: Mapping[str, Weights], cache: Path) -> None:
         self._run, self._store, self._weights, self._cache = run, store, weights, cache
@@ -132,8 +136,9 @@ class _Reader:
         """Photographs of the faces last asked for."""
         return self._groups[self._rows]
 
-    def correct(self, point: Point, seeds: Sequence[int]) -> NDArray[np.bool_]:
+    def correct(self, point: Point) -> NDArray[np.bool_]:
         """Whether the point's trials were right, shape (seeds, faces); the faces of all folds, by row."""
+        seeds = sorted({record.recipe.seed for record in point.records})
         answers = [self._answers([one for one in point.records if one.recipe.seed == seed]) for seed in seeds]
         return np.stack([probabilities.argmax(axis=1) == self._store.labels[self._rows] for probabilities in answers])
 

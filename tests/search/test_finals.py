@@ -9,11 +9,12 @@ import pytest
 from ferray import recipe as recipes
 from ferray.errors import SearchError
 from ferray.recipe import Recipe, make_recipe
-from ferray.records import METRIC_FIELDS, EpochResult, TrialRecord, trials_frame
+from ferray.records import METRIC_FIELDS, EpochResult, Point, TrialRecord, trials_frame
 from ferray.search.__main__ import _parser
 from ferray.search.finals import Finals, journal, lacking, standing
 from ferray.search.plan import Plan, make_plan
 from ferray.search.select import _by_point
+from ferray.search.verdict import is_whole
 
 SPACE = """\
 method: grid
@@ -131,6 +132,14 @@ def test_a_search_without_an_epoch_has_no_winner_and_says_why(tmp_path: Path) ->
     record = put(plan, settled(), 0.5, number=0, asked=True)
     with pytest.raises(SearchError, match=r"no trial came to an epoch\n  the loss is nan"):
         standing(plan, [dataclasses.replace(record, epochs=(), state="failed", reason="the loss is nan")])
+
+
+def test_a_point_that_lost_a_fold_is_compared_with_none(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "--folds", "2")
+    search_proper(plan)
+    best = standing(plan, plan.run.read_trials()).winner
+    assert is_whole(best)
+    assert not is_whole(Point(records=best.records[:1]))
 
 
 def test_the_heatmaps_table_has_a_row_a_point_with_its_mean(tmp_path: Path) -> None:
