@@ -4,6 +4,7 @@
     ├── RecipeError       a setting of a training run
     ├── SpaceError        a search-space file
     ├── StorageError      a folder or file that cannot be read, written or locked
+    │   └── FencedError   somebody else has taken a folder over
     ├── RecordError       a folder `runs/NAME`
     ├── DataError         photographs, labels, a store of faces
     ├── WeightsError      pretrained weights
@@ -43,6 +44,10 @@ class SpaceError(FerrayError):
 
 class StorageError(FerrayError):
     """A folder or file that cannot be read, written or locked."""
+
+
+class FencedError(StorageError):
+    """A folder that somebody else has taken over; what was to be written is not."""
 
 
 class RecordError(FerrayError):

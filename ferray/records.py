@@ -8,29 +8,35 @@
     trials.parquet, trials.csv, heatmap.png, curves.png
     best/                    the best model and its one test score
 
-Begin at `Run`. Every file is written whole or not at all; the journal's torn last line is dropped when it is read.
+Begin at `Run`. Every file is written whole or not at all, with a checksum; the journal's torn last line is dropped when
+it is read.
 """
 
 import dataclasses
-import errno
 import json
+import logging
 import math
-import os
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ferray import recipe as recipes
 from ferray import storage
-from ferray.errors import FerrayError, RecordError
+from ferray.errors import FerrayError, RecordError, StorageError
+from ferray.journal import Journal
 from ferray.recipe import Recipe
+from ferray.storage import Lease
 
 if TYPE_CHECKING:
     import pandas
 
-FORMAT_VERSION = 1
+log = logging.getLogger(__name__)
+
+FORMAT_VERSION = 2
+FIRST_FORMAT = 1
+"""Without checksums; it can be read."""
 
 State = Literal["queued", "running", "done", "stopped", "failed", "interrupted"]
 """`done`: all its epochs, or its own patience ran out; `stopped`: the scheduler's decision; the others as they say."""
@@ -217,112 +223,74 @@ class Run:
         if not self.exists():
             known = sorted(path.parent.name for path in self.folder.parent.glob("*/search.json"))
             raise RecordError(str(self.folder), "no search here", f"Known names: {', '.join(known) or 'none'}")
-        search = storage.read_json(self.folder / "search.json")
-        if not isinstance(search, dict) or search.get("format") != FORMAT_VERSION:
-            raise RecordError(
-                str(self.folder / "search.json"),
-                f"not a search of format {FORMAT_VERSION}",
-                "Use the version of ferray that wrote it, or start a search under another name",
-            )
-        return search
+        file = self.folder / "search.json"
+        try:
+            return _read_object(file, "search")
+        except StorageError as error:  # damaged by the disk: it is never half written
+            before = storage.previous(file)
+            if not before.exists():
+                raise
+            log.warning("%s; %s is used", error.args[1], before)
+            return _read_object(before, "search")
 
     def write_search(self, search: dict[str, Any]) -> None:
-        """Replace `search.json`."""
-        storage.write_json(self.folder / "search.json", {"format": FORMAT_VERSION, **search})
+        """Replace `search.json`; the one before is kept beside it."""
+        value = search | {"format": FORMAT_VERSION}
+        storage.write_checked_json(self.folder / "search.json", value, keep_previous=True)
 
-    def write_trial(self, record: TrialRecord) -> None:
-        """Replace a trial's record."""
+    def write_trial(self, record: TrialRecord, *, lease: Lease | None = None) -> None:
+        """Replace a trial's record.
+
+        Raises:
+            FencedError: Somebody else has taken over the trial's folder, and with it `lease`.
+            StorageError: It cannot be written.
+        """
         values = {"format": FORMAT_VERSION, **dataclasses.asdict(record)}
-        storage.write_json(self.trial_dir(record.trial_id) / "record.json", values)
+        storage.write_checked_json(self.trial_dir(record.trial_id) / "record.json", values, lease=lease)
 
     def read_trial(self, trial_id: str) -> TrialRecord | None:
         """A trial's record; None where none was written.
 
         Raises:
-            RecordError: The file is there but is no record of this trial.
+            RecordError: The file is there but is no record of this trial, or it is damaged.
         """
         file = self.trial_dir(trial_id) / "record.json"
         if not file.exists():
             return None
-        record = _to_record(storage.read_json(file), where=str(file))
+        try:
+            record = _to_record(_read_object(file, "trial record"), where=str(file))
+        except StorageError as error:
+            raise RecordError(*error.args) from error
         if record.trial_id != trial_id:
             raise RecordError(
                 str(file), f"the record of trial {record.trial_id!r}", "Remove the folder; it is run again"
             )
         return record
 
-    def read_trials(self) -> list[TrialRecord]:
-        """All trials on record, by number."""
-        names = (file.parent.name for file in (self.folder / "trials").glob("*/record.json"))
-        records = (self.read_trial(name) for name in names)
-        return sorted(
-            (record for record in records if record is not None), key=lambda record: (record.number, record.trial_id)
-        )
+    def read_trials(self, broken: list[RecordError] | None = None) -> list[TrialRecord]:
+        """All trials on record, by number.
 
-    def journal(self) -> "Journal":
-        """The search's journal."""
-        return Journal(self.folder / "journal.jsonl")
-
-
-class Journal:
-    """An append-only file of JSON objects, one a line, each in the file at once and mostly flushed to the disk.
-
-    A line that was torn by a crash is the last one; it is cut off before the next append.
-    """
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-
-    def read(self) -> list[dict[str, Any]]:
-        """All whole lines, in order.
+        Args:
+            broken: Gets the errors of records that cannot be read, which are then left out; None to raise the first.
 
         Raises:
-            RecordError: A line before the last is not a JSON object.
+            RecordError: As `read_trial`.
         """
-        return [event for _, event in self._whole_lines()]
-
-    def append(self, event: dict[str, Any], *, durable: bool = True) -> None:
-        """Add one line; it is on the disk when this returns, or with the next durable one."""
-        line = (json.dumps(event, separators=(",", ":"), allow_nan=False) + "\n").encode()
-        try:
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-            with self.file.open("ab", buffering=0) as file:
-                size = file.tell()
-                try:
-                    if file.write(line) != len(line):  # a full disk takes a part of the line without a complaint
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                    if durable:
-                        os.fsync(file.fileno())
-                except OSError:
-                    file.truncate(size)
-                    raise
-        except OSError as error:
-            raise RecordError(
-                str(self.file), f"cannot be written: {error.strerror}", "Free space, then resume"
-            ) from error
-
-    def repair(self) -> None:
-        """Cut off a torn last line; to be called once by the one writer before it appends."""
-        if self.file.exists():
-            whole = sum(length for length, _ in self._whole_lines())
-            if whole != self.file.stat().st_size:
-                os.truncate(self.file, whole)
-
-    def _whole_lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        if not self.file.exists():
-            return
-        lines = self.file.read_bytes().splitlines(keepends=True)
-        for number, line in enumerate(lines, start=1):
+        records = []
+        for file in (self.folder / "trials").glob("*/record.json"):
             try:
-                event = json.loads(line) if line.endswith(b"\n") else None
-            except (ValueError, RecursionError):
-                event = None
-            if isinstance(event, dict):
-                yield len(line), event
-            elif number != len(lines):
-                raise RecordError(
-                    f"{self.file}:{number}", "not a JSON object", "Restore the file, or start under another name"
-                )
+                record = self.read_trial(file.parent.name)
+            except RecordError as error:
+                if broken is None:
+                    raise
+                broken.append(error)
+            else:
+                records += [] if record is None else [record]
+        return sorted(records, key=lambda record: (record.number, record.trial_id))
+
+    def journal(self) -> Journal:
+        """The search's journal."""
+        return Journal(self.folder / "journal.jsonl")
 
 
 def trials_frame(records: Iterable[TrialRecord]) -> "pandas.DataFrame":
@@ -354,14 +322,29 @@ def epochs_frame(records: Iterable[TrialRecord]) -> "pandas.DataFrame":
     )
 
 
-def _to_record(values: Any, *, where: str) -> TrialRecord:
+def _read_object(file: Path, what: str) -> dict[str, Any]:
+    """A JSON object of one of the formats, whose checksum is right.
+
+    Raises:
+        RecordError: It is no such object.
+        StorageError: It cannot be read, or is damaged.
+    """
+    value = storage.read_json(file)
+    version = value.get("format") if isinstance(value, dict) else None
+    if version == FIRST_FORMAT:
+        return dict(value)
+    if version != FORMAT_VERSION:
+        way_out = "Use the version of ferray that wrote it, or restore the file"
+        raise RecordError(str(file), f"not a {what} of format {FORMAT_VERSION}", way_out)
+    return storage.open_checked(value, where=str(file))
+
+
+def _to_record(values: dict[str, Any], *, where: str) -> TrialRecord:
     """A record from its JSON value, checked field by field: the file may be anybody's."""
 
     def refuse(what: str) -> RecordError:
         return RecordError(where, what, "Restore the file, or remove the trial's folder: it is run again")
 
-    if not isinstance(values, dict) or values.get("format") != FORMAT_VERSION:
-        raise refuse(f"not a trial record of format {FORMAT_VERSION}")
     try:
         epochs = tuple(_to_epoch(row) for row in values["epochs"])
         if [row.epoch for row in epochs] != list(range(1, len(epochs) + 1)):

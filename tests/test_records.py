@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ferray.errors import FerrayError, RecordError, StorageError
+from ferray import storage
+from ferray.errors import FerrayError, RecordError
 from ferray.recipe import FIELD_NAMES, METRICS, Recipe
 from ferray.records import (
     METRIC_FIELDS,
@@ -93,7 +94,7 @@ def test_a_hostile_record_is_refused_with_its_file(
     run = Run(tmp_path_factory.mktemp("runs") / "first")
     run.write_trial(TrialRecord(trial_id=ID, number=0, recipe=RECIPE, epochs=(epoch(1),)))
     file = run.trial_dir(ID) / "record.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    rewrite(file, {**json.loads(file.read_text()), **changes})
 
     try:
         record = run.read_trial(ID)
@@ -126,7 +127,7 @@ def test_any_json_in_a_records_place_is_refused(tmp_path_factory: pytest.TempPat
         (("number",), math.inf, "not a trial record"),
         (("recipe", "epochs"), 0, "epochs 0"),
         (("recipe", "epoch"), 1, "unknown setting 'epoch'"),
-        (("format",), 2, "not a trial record of format 1"),
+        (("format",), 3, "not a trial record of format 2"),
         (("trial_id",), "fedcba987654", "the record of trial 'fedcba987654'"),
     ],
 )
@@ -139,7 +140,7 @@ def test_a_record_with_one_fault_names_it(tmp_path: Path, path: tuple[Any, ...],
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = value
-    file.write_text(json.dumps(values))
+    rewrite(file, values)
 
     with pytest.raises(FerrayError, match=words):
         run.read_trial(ID)
@@ -151,8 +152,11 @@ def test_half_a_record_is_refused(tmp_path: Path) -> None:
     file = run.trial_dir(ID) / "record.json"
     file.write_bytes(file.read_bytes()[:50])
 
-    with pytest.raises(StorageError, match="not JSON"):
+    with pytest.raises(RecordError, match="not JSON"):
         run.read_trials()
+    broken: list[RecordError] = []
+    assert run.read_trials(broken) == []
+    assert [error.args[0] for error in broken] == [str(file)]
 
 
 def test_a_missing_setting_takes_its_default(tmp_path: Path) -> None:
@@ -161,9 +165,37 @@ def test_a_missing_setting_takes_its_default(tmp_path: Path) -> None:
     file = run.trial_dir(ID) / "record.json"
     values = json.loads(file.read_text())
     del values["recipe"]["dropout"]
-    file.write_text(json.dumps(values))
+    rewrite(file, values)
 
     assert run.read_trials()[0].recipe == RECIPE
+
+
+@given(st.data())
+def test_a_flipped_bit_in_a_record_is_found(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+    run = Run(tmp_path_factory.mktemp("runs") / "first")
+    record = TrialRecord(trial_id=ID, number=0, recipe=RECIPE, epochs=(epoch(1), epoch(2)))
+    run.write_trial(record)
+    file = run.trial_dir(ID) / "record.json"
+    flip(file, data.draw(st.integers(0, file.stat().st_size * 8 - 1)))
+
+    try:
+        read = run.read_trial(ID)
+    except RecordError as error:
+        assert str(file) in error.args[0]
+    else:  # the bit made one kind of white space of another
+        assert read == record
+
+
+def test_a_record_of_the_first_format_is_read_without_a_checksum(tmp_path: Path) -> None:
+    run = Run(tmp_path / "first")
+    record = TrialRecord(trial_id=ID, number=0, recipe=RECIPE)
+    run.write_trial(record)
+    file = run.trial_dir(ID) / "record.json"
+    values = {**json.loads(file.read_text()), "format": 1}
+    del values["checksum"]
+    file.write_text(json.dumps(values))
+
+    assert run.read_trial(ID) == record
 
 
 # Best epochs and ranks
@@ -235,6 +267,19 @@ def test_a_search_of_another_version_is_refused(tmp_path: Path, text: str) -> No
         Run(tmp_path).read_search()
 
 
+def test_a_damaged_search_file_is_named_and_the_one_before_is_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = Run(tmp_path / "first")
+    for seed in (3, 4):
+        run.write_search({"seed": seed})
+    assert run.read_search() == {"seed": 4, "format": 2}
+    flip(tmp_path / "first" / "search.json", 8 * 12)
+
+    assert run.read_search()["seed"] == 3
+    assert "search.json.previous is used" in caplog.text
+
+
 # The journal
 
 
@@ -293,6 +338,39 @@ def test_a_journal_broken_in_the_middle_is_refused_by_line(tmp_path: Path, line:
         Journal(file).read()
 
 
+@settings(max_examples=30)
+@given(st.data())
+def test_a_journal_with_a_flipped_bit_keeps_the_lines_before_it_and_a_copy_of_all(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    journal = Journal(tmp_path_factory.mktemp("runs") / "journal.jsonl")
+    written = [{"event": "suggest", "number": number, "score": number / 3} for number in range(4)]
+    for event in written:
+        journal.append(event, durable=False)
+    size = journal.file.stat().st_size
+    bit = data.draw(st.integers(0, size * 8 - 1))
+    flip(journal.file, bit)
+    damaged = journal.file.read_bytes()
+    line = damaged[: bit // 8].count(b"\n")
+
+    journal.repair()
+
+    journal.append({"event": "after"}, durable=False)
+    kept = [{key: event[key] for key in written[0]} for event in journal.read()[:-1]]  # a checksum may lose its name
+    assert kept == written[: len(kept)]
+    assert len(kept) >= line
+    if line < 3:
+        assert journal.file.with_name("journal.jsonl.broken").read_bytes() == damaged
+
+
+def test_a_line_of_the_first_version_has_no_checksum(tmp_path: Path) -> None:
+    file = tmp_path / "journal.jsonl"
+    file.write_bytes(b'{"a":1}\n')
+    Journal(file).append({"b": 2})
+
+    assert Journal(file).read() == [{"a": 1}, {"b": 2}]
+
+
 def test_a_journal_that_is_not_there_is_empty(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.jsonl")
 
@@ -348,3 +426,16 @@ def test_a_failed_trial_counts_for_no_point() -> None:
 
 def seeded(seed: int, **changes: Any) -> Recipe:
     return dataclasses.replace(RECIPE, seed=seed, **changes)
+
+
+def rewrite(file: Path, values: dict[str, Any]) -> None:
+    """Put other values into a checked file, with the checksum that belongs to them."""
+    values.pop("checksum", None)
+    file.write_text(json.dumps(storage.with_checksum(values)))
+
+
+def flip(file: Path, bit: int) -> None:
+    """Turn one bit of a file."""
+    data = bytearray(file.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    file.write_bytes(data)

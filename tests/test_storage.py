@@ -3,6 +3,9 @@
 import json
 import multiprocessing
 import os
+import signal
+import subprocess
+import sys
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ferray import storage
-from ferray.errors import StorageError
+from ferray.errors import FencedError, StorageError
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -175,3 +178,73 @@ def test_the_json_of_a_record_can_be_read_by_a_person(tmp_path: Path) -> None:
 
     text = (tmp_path / "file.json").read_text()
     assert text == json.dumps({"b": 1, "a": [1]}, indent=2) + "\n"
+
+
+# Leases
+
+
+def test_whoever_lost_a_lease_writes_nothing_more(tmp_path: Path) -> None:
+    folder = tmp_path / "trials" / "a"
+    before = storage.Lease.take(folder, (1, 7))
+    storage.write_bytes(folder / "file", b"before", lease=before)
+    after = storage.Lease.take(folder, (2, 1))
+
+    with pytest.raises(FencedError, match=r"taken over by \[2, 1\]"):
+        storage.write_bytes(folder / "file", b"late", lease=before)
+    assert (folder / "file").read_bytes() == b"before"
+    storage.write_bytes(folder / "file", b"after", lease=after)
+    assert names(folder) == {"file", "lease.json"}
+    with pytest.raises(FencedError):
+        storage.Lease.take(folder, (1, 8))
+
+
+def test_a_lease_that_is_taken_while_a_file_is_written_keeps_it_from_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "trials" / "a"
+    lease = storage.Lease.take(folder, (1, 1))
+    sync = os.fsync
+
+    def take_and_sync(file: int) -> None:
+        monkeypatch.undo()
+        storage.Lease.take(folder, (1, 2))
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", take_and_sync)
+    with pytest.raises(FencedError):
+        storage.write_bytes(folder / "file", b"late", lease=lease)
+    assert names(folder) == {"lease.json"}
+
+
+def test_a_lock_of_a_killed_process_does_not_hold_a_lease_up(tmp_path: Path) -> None:
+    folder = tmp_path / "trials" / "a"
+    script = (
+        "import os, signal, sys; from pathlib import Path; from ferray.storage import Lease\n"
+        "lease = Lease.take(Path(sys.argv[1]), (1, 1))\n"
+        "with lease.held(): os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, str(folder)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    storage.write_bytes(folder / "file", b"after", lease=storage.Lease.take(folder, (1, 2)))
+
+
+def test_the_file_before_is_kept_where_it_is_asked_for(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    for content in (b"1", b"2", b"3"):
+        storage.write_bytes(file, content, keep_previous=True)
+    assert file.read_bytes() == b"3"
+    assert storage.previous(file).read_bytes() == b"2"
+    assert names(tmp_path) == {"file", "file.previous"}
+
+
+def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    script = (
+        "import os, sys; from pathlib import Path; from ferray import storage\n"
+        "os.fsync = lambda file: os._exit(9)\n"
+        "storage.write_bytes(Path(sys.argv[1]) / 'trials' / 'file', b'half')\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
+    (tmp_path / "trials" / ".hidden").touch()
+    assert len(names(tmp_path / "trials")) == 2
+    storage.remove_partial(tmp_path)
+    assert names(tmp_path / "trials") == {".hidden"}

@@ -14,7 +14,8 @@ from typing import Any
 from ferray import storage
 from ferray.data.store import Store
 from ferray.errors import CheckpointError
-from ferray.records import Journal, Run
+from ferray.journal import Journal
+from ferray.records import Run
 from ferray.report.scores import Scores
 
 METRICS = "metrics.json"

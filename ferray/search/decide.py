@@ -21,7 +21,8 @@ from ray.tune.search import Searcher
 
 from ferray import space as spaces
 from ferray.errors import RecordError
-from ferray.records import Journal, State
+from ferray.journal import Journal
+from ferray.records import State
 from ferray.space import Space
 
 log = logging.getLogger(__name__)

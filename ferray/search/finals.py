@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 from ferray import recipe as recipes
 from ferray.errors import SearchError
+from ferray.journal import Journal
 from ferray.recipe import Recipe
-from ferray.records import FINISHED, Journal, Point, Run, State, TrialRecord, points
+from ferray.records import FINISHED, Point, Run, State, TrialRecord, points
 from ferray.search.decide import Suggestion
 from ferray.search.plan import Plan
 

@@ -10,7 +10,7 @@ A trial's run has one row an epoch, from the first epoch on; so the number of ro
 from dataclasses import dataclass
 from pathlib import Path
 
-from ferray.records import Journal
+from ferray.journal import Journal
 from ferray.tracking.offline import read_segment, segment_files
 
 

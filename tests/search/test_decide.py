@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ferray.errors import RecordError
-from ferray.records import Journal, State
+from ferray.journal import Journal
+from ferray.records import State
 from ferray.search.decide import Decisions, Suggestion
 from ferray.space import Space, num_points, read_space
 
