@@ -265,7 +265,7 @@ class Lease:
         with lease._locked():
             if lease._holder() >= number:
                 raise lease._fenced()
-            write_json(lease._file, list(number))
+            write_bytes(lease._file, json.dumps(number).encode())
         return lease
 
     @contextmanager

@@ -73,6 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         type=_positive,
         help="trials at a time (default: what the GPUs hold; on CPUs one a core, 8 at most, if the trunk is frozen)",
     )
+    add("--max-failures", metavar="N", type=_count, help="worker deaths that a trial may have a part in (default: 2)")
     add("--folds", metavar="K", type=_folds, help="cross-validation: K trials a point, ranked by their mean")
     add("--keep", choices=("refit", "best-fold"), help="the best model, with folds: refit (default) trains once more")
     add("--replicates", metavar="R", type=_positive, help="train the best points with R seeds; the best mean wins")
@@ -95,6 +96,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is not 0 or more")
     return value
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ log = logging.getLogger(__name__)
 
 MAX_CPU_GROUPS = 8
 """Worker groups on CPUs by default; each takes half a gigabyte and seconds to start."""
+
+DRAIN_POLL_S = 1.0
+"""How often a cluster is asked for nodes that are about to go; a spot instance has two minutes."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,8 @@ def set_environment(address: str | None) -> None:
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1e9")  # snapshots of all trials, which nobody reads
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the records are ours
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process a group; `drain_watch` does it
     if address is None:
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process a group; nobody drains this node
         os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # on any system: every port of Ray's on 127.0.0.1
         os.environ.pop("RAY_AUTH_MODE", None)  # unset, Ray turns tokens on for a cluster of its own
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # in the environment only: no file is left behind
@@ -147,7 +151,7 @@ def share_out(
     return Share(num_groups, workers, cpus_per_worker=cluster.cpus // total, gpus_per_worker=gpus)
 
 
-def start_dispatcher(name: str, *, decides: bool) -> Any:
+def start_dispatcher(name: str, *, decides: bool, session: int = 1, max_failures: int = 2) -> Any:
     """The dispatcher as a Ray actor on the head node, without a share of its CPUs."""
     import ray
 
@@ -156,4 +160,42 @@ def start_dispatcher(name: str, *, decides: bool) -> Any:
 
     resources = {"node:__internal_head__": 1e-4}
     options = ray.remote(Dispatcher).options(name=name, namespace=NAMESPACE, num_cpus=0, resources=resources)
-    return options.remote(decides)
+    return options.remote(decides, session=session, max_failures=max_failures)
+
+
+@contextmanager
+def drain_watch(dispatcher: Any) -> Iterator[None]:
+    """While the block runs, tell the dispatcher of nodes that are about to go: preempted, or drained by a person."""
+    import ray
+
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(DRAIN_POLL_S):
+            try:
+                # Ray Train's own watcher ends a group's run at the deadline; we want its trial back before.
+                if nodes := ray._private.state.state.get_draining_nodes():
+                    ray.get(dispatcher.drain.remote(list(nodes)))
+            except ray.exceptions.RayError:  # no answer for once: ask again
+                log.info("the cluster does not say which nodes are about to go", exc_info=True)
+
+    thread = threading.Thread(target=watch, name="drain-watch", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def missing(share: Share) -> str:
+    """What one worker group still waits for, in words; empty if there is room for it."""
+    import ray
+
+    free = ray.available_resources()
+    short = []
+    for resource, per_worker in (("CPU", float(share.cpus_per_worker)), ("GPU", share.gpus_per_worker)):
+        wanted, there = per_worker * share.workers, float(free.get(resource, 0.0))
+        if wanted > there:
+            short.append(f"{wanted:g} {resource}, of which {there:g} free")
+    return " and ".join(short)

@@ -2,6 +2,7 @@
 
 Proxies ask for the epochs of a trial, as they come; groups take trials and report epochs. Between them a queue, the
 epochs so far, and two rules: every (trial, epoch) counts once, and only the group that holds a trial may report it.
+A group that dies, or whose node is going, loses its trial to the next one.
 
     proxy  -- epochs_after(trial, 2) -->  dispatcher  <-- report(trial, epoch 3) --  rank 0 of a group
                                                        -- go on, or leave it ---->
@@ -16,12 +17,14 @@ of several short epochs together.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from time import monotonic
 from typing import Literal
 
+from ferray.errors import FerrayError
 from ferray.recipe import Recipe
 from ferray.records import EpochResult, State
 
@@ -29,9 +32,6 @@ log = logging.getLogger(__name__)
 
 TAKE_WAIT_S = 10.0
 """How long `take` waits for a trial before it answers None; the ranks of a group meet at least this often."""
-
-MAX_DEATHS = 2
-"""Deaths of worker groups that one trial may have a part in before it is given up."""
 
 ENDED: frozenset[State] = frozenset({"done", "stopped", "failed"})
 
@@ -43,6 +43,8 @@ class Task:
     """What all groups of a search are told when they start; plain values, since it crosses processes."""
 
     run_dir: Path
+    search_id: str
+    """In the `search.json` of `run_dir`: a node that does not find it there has another disk."""
     data_dir: Path
     weights: str
     cache: Path
@@ -64,6 +66,8 @@ class Job:
     reason: str = ""
     shorter: tuple[str, ...] = ()
     """Ids of trials whose epochs, once they are done, are this one's first epochs; the longest first."""
+    lease: tuple[int, int] = (0, 0)
+    """Of whoever takes it, higher each time: see `ferray.storage.Lease`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,10 +106,15 @@ class Dispatcher:
 
     Args:
         decides: Whether a scheduler may stop trials early, so that groups must wait for its word after each epoch.
+        session: Counts the times that this search was begun or resumed; leases of a later one are higher.
+        max_failures: Deaths of worker groups that one trial may have a part in before it is given up.
     """
 
-    def __init__(self, decides: bool) -> None:
+    def __init__(self, decides: bool, *, session: int = 1, max_failures: int = 2) -> None:
         self._decides = decides
+        self._session = session
+        self._max_failures = max_failures
+        self._counts = count(1)
         self._proxies_to_come = 0
         self._trials: dict[str, _Trial] = {}
         self._queue: deque[str] = deque()
@@ -113,9 +122,13 @@ class Dispatcher:
         self._groups: dict[str, int] = {}  # name -> incarnation
         self._hellos: dict[str, Hello] = {}
         self._gone: set[str] = set()
+        self._places: dict[str, dict[int, str]] = {}  # group -> rank -> node
+        self._draining: set[str] = set()  # nodes
+        self._useful: set[str] = set()  # groups that trained an epoch since they were last started
         self._notes: dict[str, str] = {}  # trial_id -> what its group is doing
         self._closed = False
         self._lost = ""
+        self._fault: FerrayError | None = None
         self._busy_s = self._span_s = 0.0
         self._idle_since: dict[str, float] = {}  # group -> when it left its last trial
 
@@ -191,20 +204,58 @@ class Dispatcher:
         """What the groups are doing at this moment, by trial."""
         return dict(self._notes)
 
-    async def group_ended(self, group: str, reason: str, last: bool) -> None:
-        """A group is gone for good; its trial waits for another, or ends with the last group."""
-        self._release((group, self._groups.pop(group, 0)))
-        self._gone.add(group)
-        if last:
-            self._lost = reason
+    async def drain(self, nodes: Collection[str]) -> None:
+        """Nodes are about to go: groups that have a worker there leave their trial, in the middle of an epoch too."""
+        self._draining |= set(nodes)
         self._change()
 
+    async def group_down(self, group: str, reason: str) -> None:
+        """A worker of a group has died; others may have its trial at once, and what is left of it is refused."""
+        before = self._groups.get(group)
+        if before is not None:
+            self._groups[group] = before + 1
+            self._release((group, before), reason)
+            self._change()
+
+    async def wants_again(self, group: str) -> bool:
+        """All workers of a group have gone; whether to start it again: it was of use, or left a node that is going."""
+        again = group in self._useful or self._is_leaving(group)
+        self._useful.discard(group)
+        self._places.pop(group, None)
+        return again and not self._over
+
+    async def group_ended(self, group: str, reason: str, last: bool) -> None:
+        """A group is gone for good; its trial waits for another, or ends with the last group."""
+        self._release((group, self._groups.pop(group, 0)), reason)
+        self._gone.add(group)
+        if last:
+            self._lost = self._lost or reason
+        self._change()
+
+    async def halt(self, fault: FerrayError) -> None:
+        """Nothing can be trained as things are, such as with a full disk: the search ends, its trials unfinished."""
+        self._fault = self._fault or fault
+        self._lost = self._lost or str(fault)
+        self._change()
+
+    async def fault(self) -> FerrayError | None:
+        """Why the search was halted, if it was."""
+        return self._fault
+
     async def close(self) -> None:
-        """No more trials: groups leave theirs after the epoch at hand."""
+        """No more trials: groups leave theirs where they are."""
         self._closed = True
         self._change()
 
     # The side of the worker groups, rank 0 only.
+
+    async def place(self, group: str, rank: int, node: str) -> None:
+        """Where a worker of a group runs; each says so before the group joins."""
+        self._places.setdefault(group, {})[rank] = node
+
+    async def interruption(self, group: str, incarnation: int) -> None:
+        """Returns when the group is to leave its trial at once."""
+        await self._until(lambda: self._is_to_go(group, incarnation))
 
     async def join(self, group: str, hello: Hello) -> int:
         """A group is up, for the first time or again; what an earlier incarnation held goes back to the queue's head.
@@ -216,28 +267,25 @@ class Dispatcher:
         self._groups[group] = before + 1
         self._hellos[group] = hello
         if before:
-            self._release((group, before))
+            self._release((group, before), "started again without a word")
         self._change()
         return before + 1
 
     async def take(self, group: str, incarnation: int) -> Job | Literal["wait", "leave"]:
         """The next trial; `wait` if none came for a while, `leave` if none will come."""
 
-        def gone() -> bool:
-            return self._over or self._groups.get(group) != incarnation
-
         try:
             async with asyncio.timeout(TAKE_WAIT_S):
-                await self._until(lambda: bool(self._queue) or gone())
+                await self._until(lambda: bool(self._queue) or self._is_to_go(group, incarnation))
         except TimeoutError:
             return "wait"
-        if gone():
+        if self._is_to_go(group, incarnation):
             return "leave"
         trial = self._trials[self._queue.popleft()]
         trial.holder, trial.state, trial.taken_at = (group, incarnation), "running", monotonic()
         self._notes[trial.job.trial_id] = "training"
         self._change()
-        return trial.job
+        return replace(trial.job, lease=(self._session, next(self._counts)))
 
     async def report(self, group: str, incarnation: int, trial_id: str, rows: Sequence[EpochResult]) -> Answer:
         """Epochs, in order, that are on record now; a second report of the same epoch changes nothing.
@@ -249,6 +297,7 @@ class Dispatcher:
         if trial is None or trial.holder != holder:
             return "fenced"
         self._add(trial, rows)
+        self._useful.add(group)
         self._notes[trial_id] = "training"
         self._change()
         if self._decides:
@@ -260,6 +309,11 @@ class Dispatcher:
             return "stopped"
         return "interrupted" if self._over else "go on"
 
+    async def holds(self, group: str, incarnation: int, trial_id: str) -> bool:
+        """Whether a trial is still this group's."""
+        trial = self._trials.get(trial_id)
+        return trial is not None and trial.holder == (group, incarnation)
+
     async def note(self, group: str, incarnation: int, trial_id: str, text: str) -> None:
         """A word for the live table on what the group is doing."""
         if self._groups.get(group) == incarnation:
@@ -268,12 +322,19 @@ class Dispatcher:
     async def leave_trial(
         self, group: str, incarnation: int, trial_id: str, state: State, reason: str, rows: Sequence[EpochResult]
     ) -> None:
-        """The group has recorded the trial's end, and the epochs that it did not report yet, and is free."""
+        """The group has recorded the trial's end, and the epochs that it did not report yet, and is free.
+
+        A trial that it left unfinished is the next to be taken.
+        """
         trial = self._trials.get(trial_id)
         if trial is not None and trial.holder == (group, incarnation):
             self._add(trial, rows)
             self._count_time(group, trial)
-            self._let_go(trial, state, reason)
+            self._useful.add(group)
+            if state == "interrupted":
+                self._give_back(trial)
+            else:
+                self._let_go(trial, state, reason)
             self._forget(trial)
             self._change()
 
@@ -304,19 +365,31 @@ class Dispatcher:
         if trial.askers == 0 and trial.holder is None:
             del self._trials[trial.job.trial_id]
 
-    def _release(self, holder: tuple[str, int]) -> None:
+    def _release(self, holder: tuple[str, int], reason: str) -> None:
         """Take a dead group's trial from it and put it at the queue's head, unless it has killed too many."""
-        for trial_id, trial in list(self._trials.items()):
+        for trial in list(self._trials.values()):
             if trial.holder != holder:
                 continue
             trial.deaths += 1
-            if trial.deaths > MAX_DEATHS:
-                self._let_go(trial, "failed", f"its worker group died {trial.deaths} times while training it")
+            times = "once" if trial.deaths == 1 else f"{trial.deaths} times"
+            if trial.deaths > self._max_failures:
+                self._let_go(trial, "failed", f"its worker group died {times} while training it: {reason}")
             else:
-                self._let_go(trial, "queued", "")
-                if trial.askers:
-                    self._queue.appendleft(trial_id)
+                self._give_back(trial)
             self._forget(trial)
+
+    def _give_back(self, trial: _Trial) -> None:
+        """Put an unfinished trial at the queue's head."""
+        self._let_go(trial, "queued", "")
+        if trial.askers:
+            self._queue.appendleft(trial.job.trial_id)
+
+    def _is_to_go(self, group: str, incarnation: int) -> bool:
+        return self._over or self._is_leaving(group) or self._groups.get(group) != incarnation
+
+    def _is_leaving(self, group: str) -> bool:
+        """Whether a worker of a group runs on a node that is about to go."""
+        return not self._draining.isdisjoint(self._places.get(group, {}).values())
 
     async def _until(self, ready: Callable[[], bool]) -> None:
         """Wait until something is so; asked again after every change."""

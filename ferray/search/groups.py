@@ -9,11 +9,13 @@ Begin at `Groups`; what a group does is `ferray.search.workers`.
 
 import logging
 import threading
+from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from ferray.search.cluster import Share
@@ -21,8 +23,8 @@ from ferray.search.dispatch import Task
 
 log = logging.getLogger(__name__)
 
-MAX_RESTARTS = 20
-"""Restarts of one group in a search; a trial that keeps killing its group is given up long before."""
+MAX_RESTARTS = 5
+"""Deaths of a group's workers in one run of Ray Train; it is run again if it had trained anything until then."""
 
 
 class Groups:
@@ -44,23 +46,29 @@ class Groups:
         resources = {"CPU": float(share.cpus_per_worker)}
         if share.gpus_per_worker:
             resources["GPU"] = share.gpus_per_worker
+        scaling = ScalingConfig(
+            num_workers=share.workers, use_gpu=share.gpus_per_worker > 0, resources_per_worker=resources
+        )
+
+        def run(group: str, turn: int) -> None:
+            """One run of Ray Train, until its workers leave or too many have died."""
+            _make_trainer(
+                share,
+                train_loop_config={"task": task, "group": group, "dispatcher": dispatcher},
+                scaling_config=scaling,
+                run_config=RunConfig(
+                    name=f"{group}-{turn}",
+                    storage_path=str(scratch),
+                    failure_config=FailureConfig(max_failures=MAX_RESTARTS),
+                    callbacks=[_Deaths(group, dispatcher)],
+                ),
+            ).fit()
+
         self._threads = []
         for number in range(share.num_groups):
             name = f"group-{number}"
-            trainer = _make_trainer(
-                share,
-                train_loop_config={"task": task, "group": name, "dispatcher": dispatcher},
-                scaling_config=ScalingConfig(
-                    num_workers=share.workers, use_gpu=share.gpus_per_worker > 0, resources_per_worker=resources
-                ),
-                run_config=RunConfig(
-                    name=name,
-                    storage_path=str(scratch),
-                    failure_config=FailureConfig(max_failures=MAX_RESTARTS),
-                ),
-            )
             wait_for = number if one_by_one else 0
-            thread = threading.Thread(target=self._watch, args=(name, trainer, wait_for), name=name, daemon=True)
+            thread = threading.Thread(target=self._watch, args=(name, run, wait_for), name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
 
@@ -70,13 +78,22 @@ class Groups:
             thread.join(timeout_s)
         return not any(thread.is_alive() for thread in self._threads)
 
-    def _watch(self, name: str, trainer: DataParallelTrainer, wait_for: int) -> None:
-        """Run one group to its end, once so many others have come up, and tell the dispatcher, whatever the end."""
+    def _watch(self, name: str, run: Callable[[str, int], None], wait_for: int) -> None:
+        """Keep one group running, once so many others have come up, and tell the dispatcher of its end."""
         reason = ""
         try:
-            if ray.get(self._dispatcher.groups_seen.remote(wait_for)):
-                trainer.fit()
-        except Exception as error:  # noqa: BLE001  any end of a group must reach those who wait for it
+            for turn in count(1):
+                if not ray.get(self._dispatcher.groups_seen.remote(wait_for)):
+                    break
+                try:
+                    run(name, turn)
+                except Exception as error:  # noqa: BLE001  any end of a run must reach those who wait for it
+                    reason = f"{type(error).__name__}: {error}"
+                    log.warning("%s: %s", name, reason)
+                if not ray.get(self._dispatcher.wants_again.remote(name)):
+                    break
+                reason = ""
+        except Exception as error:  # noqa: BLE001  the dispatcher is gone
             reason = f"{type(error).__name__}: {error}"
             log.warning("%s: %s", name, reason)
         with self._lock:
@@ -87,6 +104,26 @@ class Groups:
             ray.get(self._dispatcher.group_ended.remote(name, reason or "no worker group is left", last))
         except Exception:  # noqa: BLE001  the search is over and the dispatcher gone with it
             log.debug("%s ended after the dispatcher", name)
+
+
+class _Deaths(UserCallback):  # type: ignore[misc]  # ray has no complete annotations
+    """Tells the dispatcher that a worker has died, from Ray Train's controller, before the group is started again."""
+
+    def __init__(self, group: str, dispatcher: Any) -> None:
+        self._group = group
+        self._dispatcher = dispatcher
+
+    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
+        """Called when one or more workers raised or died."""
+        error = next(iter(worker_exceptions.values()))
+        cause = getattr(error, "_base_exc", error)
+        ray.get(self._dispatcher.group_down.remote(self._group, _first_line(cause)))
+
+
+def _first_line(error: Exception) -> str:
+    """What went wrong, short enough for a table."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
 def _make_trainer(share: Share, **arguments: Any) -> DataParallelTrainer:

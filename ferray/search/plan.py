@@ -21,8 +21,8 @@ from ferray.space import Space
 DEMO_COMMAND = "python -m ferray.search --space grid --data DIR"
 Keep = Literal["refit", "best-fold"]
 CHANGEABLE = (
-    "max_trials", "workers_per_trial", "gpus_per_worker", "concurrent_trials", "replicates", "finalists", "keep",
-    "wandb",
+    "max_trials", "workers_per_trial", "gpus_per_worker", "concurrent_trials", "max_failures", "replicates",
+    "finalists", "keep", "wandb",
 )  # fmt: skip
 """Options that may differ when a search is resumed; what decides its trials' numbers may not."""
 _KEPT = {"refit": "the winner is trained once more on the training split", "best-fold": "its best fold is kept"}
@@ -46,6 +46,8 @@ class Plan:
     workers_per_trial: int
     gpus_per_worker: float | None
     concurrent_trials: int | None
+    max_failures: int
+    """Deaths of worker groups that one trial may have a part in before it counts as failed."""
     replicates: int
     """Seeds of each finalist, its first one included; 1 for no finals."""
     finalists: int
@@ -134,6 +136,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
         workers_per_trial=options.workers_per_trial or 1,
         gpus_per_worker=options.gpus_per_worker,
         concurrent_trials=options.concurrent_trials,
+        max_failures=2 if options.max_failures is None else options.max_failures,
         replicates=options.replicates or space.replicates,
         finalists=options.finalists or space.finalists,
         keep=cast(Keep, options.keep or "refit"),

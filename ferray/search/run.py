@@ -17,8 +17,6 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import ray
-
 from ferray import recipe as recipes
 from ferray import space as spaces
 from ferray import storage
@@ -32,22 +30,19 @@ from ferray.search import cluster as clusters
 from ferray.search import finals
 from ferray.search.cluster import Cluster
 from ferray.search.decide import Decisions, Suggestion
-from ferray.search.dispatch import Hello, Job, Task
-from ferray.search.groups import Groups
+from ferray.search.dispatch import Job
 from ferray.search.live import LiveView
 from ferray.search.plan import CHANGEABLE, DEMO_COMMAND, Plan
 from ferray.search.prefix import Prefixes
 from ferray.search.select import select_best, short_path, write_tables
 from ferray.search.summary import summary
+from ferray.search.team import GRACE_S, Team, assemble
 from ferray.search.tuner import Decider, tune_until_done
 from ferray.search.verdict import Verdict, judge
 from ferray.tracking.wandb import Tracker, choose_mode
 from ferray.train.settle import settle
 
 log = logging.getLogger(__name__)
-
-GRACE_S = 30.0
-"""How long an interrupted search waits for the epochs at hand."""
 
 PACKAGES = ("ferray", "ray", "torch", "torchvision", "optuna", "albumentations", "wandb", "numpy")
 
@@ -103,35 +98,11 @@ def _train_what_is_missing(
         return True
     with (
         clusters.connect(plan.address) if cluster is None else nullcontext(cluster) as there,
-        tempfile.TemporaryDirectory(prefix="ferray-") as scratch,
+        _scratch(plan, there) as scratch,
+        _team(plan, search, store, there, scratch, stop) as team,
     ):
-        share = clusters.share_out(
-            there,
-            workers=plan.workers_per_trial,
-            gpus_per_worker=plan.gpus_per_worker,
-            num_groups=plan.concurrent_trials,
-            heads_only=_values(plan, "freeze") == ["trunk"],
-            num_points=plan.num_trials,
-        )
-        _say(f"{share}; starting takes some seconds")
-        dispatcher_name = f"dispatcher-{search['id']}"
-        decides = plan.space.early_terminate is not None
-        dispatcher = clusters.start_dispatcher(dispatcher_name, decides=decides)
-        task = Task(
-            run_dir=plan.run.folder,
-            data_dir=store.folder,
-            weights=plan.weights,
-            cache=storage.cache_dir(),
-            cpus_per_worker=share.cpus_per_worker,
-            decides=decides,
-        )
-        # The groups of one node are alike: the first may begin while the others come up.
-        alike = there.nodes == 1
-        groups = Groups(task, dispatcher, share=share, one_by_one=alike, scratch=Path(scratch))
-        hellos = _wait_for(dispatcher.greetings.remote(1 if alike else share.num_groups), stop)
-        if hellos is None:
+        if not team.hellos:
             return False
-        _record_hellos(plan, search, share, hellos, groups)
         decisions = _decisions(plan, identify)
         prefixes = Prefixes(plan.run)
         view = LiveView(
@@ -139,7 +110,7 @@ def _train_what_is_missing(
             columns=plan.columns,
             total=None if plan.num_trials is None else plan.num_trials + plan.num_final_trials,
             ended=decisions.num_ended,
-            notes=lambda: ray.get(dispatcher.notes.remote()),
+            notes=team.notes,
         )
         with view as live:
 
@@ -147,12 +118,12 @@ def _train_what_is_missing(
                 tune_until_done(
                     decider,
                     make_job=lambda suggestion: _make_job(plan, search, store, suggestion, prefixes),
-                    dispatcher_name=dispatcher_name,
+                    dispatcher_name=team.dispatcher_name,
                     # One more waits for the next free group, unless that costs a searcher knowledge.
-                    concurrent=share.num_groups + (plan.space.method != "bayes"),
+                    concurrent=team.share.num_groups + (plan.space.method != "bayes"),
                     stop=stop,
                     observers=[live, tracker, prefixes],
-                    scratch=Path(scratch) / name,
+                    scratch=scratch / name,
                 )
 
             tune(decisions, "search")
@@ -160,15 +131,31 @@ def _train_what_is_missing(
                 number = 1 + max(record.number for record in plan.run.read_trials())
                 tune(finals.Finals(wanted, plan.run, identify=identify, first_number=number), f"finals-{number}")
             if stop.is_set():
-                _say(f"stopping after the epochs at hand, {GRACE_S:.0f} s at most")
-            ray.get(dispatcher.close.remote())
-            groups.join(GRACE_S)
-            search["sessions"][-1]["utilization"] = ray.get(dispatcher.utilization.remote())
-            plan.run.write_search(search)
-    if stop.is_set() and groups.lost:
-        way_out = f"Go on when mended: python -m ferray.search --resume {plan.run.name}"
-        raise SearchError("worker groups", groups.lost, way_out)
+                _say(f"stopping; trials at hand keep what they have, {GRACE_S:.0f} s at most")
     return not stop.is_set()
+
+
+@contextmanager
+def _scratch(plan: Plan, there: Cluster) -> Iterator[Path]:
+    """Folder for Ray's own files, which nobody reads; where every node sees it."""
+    parent = plan.run.folder if there.joined else None
+    with tempfile.TemporaryDirectory(prefix=".ray-" if parent else "ferray-", dir=parent) as name:
+        yield Path(name)
+
+
+@contextmanager
+def _team(
+    plan: Plan, search: dict[str, Any], store: Store, there: Cluster, scratch: Path, stop: threading.Event
+) -> Iterator[Team]:
+    """Worker groups while the block runs; what they are, and how busy they were, goes on record."""
+    heads_only = _values(plan, "freeze") == ["trunk"]
+    with assemble(plan, search, store.folder, there, heads_only=heads_only, scratch=scratch, stop=stop) as team:
+        if team.hellos:
+            _record_hellos(plan, search, team)
+        yield team
+    if team.hellos:
+        search["sessions"][-1]["utilization"] = team.utilization
+        plan.run.write_search(search)
 
 
 def _identify(
@@ -236,6 +223,7 @@ def _open_search(plan: Plan, store: Store, weights: dict[str, Weights]) -> dict[
                     "Start a search of another name",
                 )
         search["options"] |= {name: getattr(plan, name) for name in CHANGEABLE}
+        search["openings"] = search.get("openings", len(search["sessions"])) + 1
         plan.run.write_search(search)
         return search
     storage.write_bytes(plan.run.folder / "space.yaml", plan.space.text.encode())
@@ -255,6 +243,7 @@ def _open_search(plan: Plan, store: Store, weights: dict[str, Weights]) -> dict[
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "data": data,
         "weights": prints,
+        "openings": 1,
         "sessions": [],
         "test_readings": [],
     }
@@ -262,27 +251,13 @@ def _open_search(plan: Plan, store: Store, weights: dict[str, Weights]) -> dict[
     return search
 
 
-def _wait_for(answer: Any, stop: threading.Event) -> Any:
-    """The value of a Ray reference; None if `stop` is set before it is there."""
-    while not stop.is_set():
-        try:
-            return ray.get(answer, timeout=0.5)
-        except ray.exceptions.GetTimeoutError:
-            continue
-    return None
-
-
-def _record_hellos(
-    plan: Plan, search: dict[str, Any], share: clusters.Share, hellos: list[Hello], groups: Groups
-) -> None:
+def _record_hellos(plan: Plan, search: dict[str, Any], team: Team) -> None:
     """What the groups said of themselves goes on record; the precision of a search is settled by its first groups."""
-    if not hellos:
-        raise SearchError("worker groups", groups.lost or "none came up", "See the log with FERRAY_LOG=info")
-    precisions = {hello.precision for hello in hellos}
+    precisions = {hello.precision for hello in team.hellos}
     search.setdefault("precision", "float32" if len(precisions) > 1 else precisions.pop())
     began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    devices = sorted({hello.device for hello in hellos})
-    search["sessions"].append({"began": began, "groups": dataclasses.asdict(share), "devices": devices})
+    devices = sorted({hello.device for hello in team.hellos})
+    search["sessions"].append({"began": began, "groups": dataclasses.asdict(team.share), "devices": devices})
     plan.run.write_search(search)
 
 

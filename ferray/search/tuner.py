@@ -12,7 +12,7 @@ import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
 
 import ray
 from ray import tune
@@ -21,11 +21,14 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from ferray.errors import FerrayError
 from ferray.records import EpochResult, State, TrialRecord
 from ferray.search.decide import Suggestion
 from ferray.search.dispatch import ENDED, Job, Outcome
 
 log = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
 
 NAMESPACE = "ferray"
 
@@ -79,11 +82,16 @@ def tune_until_done(
         stop: Set from outside to end early, set here when all worker groups are lost.
         observers: Called in Tune's loop; must not block.
         scratch: Folder for Tune's own files, which nobody reads.
+
+    Raises:
+        FerrayError: A decision could not be put on record.
     """
     desk = _Desk(decisions, make_job, dispatcher_name, concurrent, stop, observers)
     while not desk.none_left and not stop.is_set():
         desk.begin_round()
         _tune(desk, scratch / f"round-{desk.num_rounds}")
+    if desk.error is not None:
+        raise desk.error
 
 
 def _tune(desk: "_Desk", scratch: Path) -> None:
@@ -164,9 +172,19 @@ class _Desk:
         self._left_in_round = 0
         self.num_rounds = 0
         self.none_left = False
+        self.error: FerrayError | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles all it is given; nothing is ever read back from there
+
+    def guarded(self, act: Callable[[], Answer]) -> Answer | None:
+        """Do it, unless something failed before; a failure ends the search after this turn of Tune's loop."""
+        try:
+            return act() if self.error is None else None
+        except FerrayError as error:
+            self.error = error
+            self.stop.set()
+            return None
 
     def begin_round(self) -> None:
         """Tune starts anew, with new proxies."""
@@ -246,7 +264,7 @@ class _Searcher(Searcher):  # type: ignore[misc]
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        config = self._desk.suggest()
+        config = self._desk.guarded(self._desk.suggest)
         if isinstance(config, dict):
             self._numbers[trial_id] = config["number"]
         return config
@@ -258,7 +276,8 @@ class _Searcher(Searcher):  # type: ignore[misc]
         pass
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        self._desk.end(self._numbers.pop(trial_id), None if error else result)
+        number = self._numbers.pop(trial_id)
+        self._desk.guarded(lambda: self._desk.end(number, None if error else result))
 
 
 class _Scheduler(FIFOScheduler):  # type: ignore[misc]
@@ -276,7 +295,8 @@ class _Scheduler(FIFOScheduler):  # type: ignore[misc]
         return next((trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PENDING), None)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
-        return str(TrialScheduler.STOP if self._desk.hear(result) else TrialScheduler.CONTINUE)
+        stop = self._desk.guarded(lambda: self._desk.hear(result))
+        return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
 
 
 class _Stop(Stopper):  # type: ignore[misc]

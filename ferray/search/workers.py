@@ -4,11 +4,15 @@ Rank 0 takes a trial from the dispatcher and shares it with its ranks; all train
 checkpoint, tells record and dispatcher, and shares the answer. Where nobody decides after each epoch, short epochs are
 told together. `ray.train.report` is not on this path: each call waits for a 2 s poll.
 
+What is wrong with a trial fails the trial. What is wrong with the place, such as a full disk or a folder that a node
+does not see, ends the search, since it would fail one trial after the other.
+
 Begin at `serve`, the loop of every rank, which `ferray.search.groups` starts.
 """
 
 import dataclasses
 import logging
+import socket
 import time
 from typing import Any
 
@@ -16,10 +20,11 @@ import ray
 import torch
 
 from ferray.data.store import Store, open_store
-from ferray.errors import CheckpointError, FerrayError
+from ferray.errors import CheckpointError, FencedError, FerrayError, SearchError, StorageError
 from ferray.model.weights import Weights, load_weights
 from ferray.records import Run, State, TrialRecord
 from ferray.search.dispatch import Answer, Hello, Job, Task
+from ferray.storage import Lease
 from ferray.train.checkpoint import LAST, adopt
 from ferray.train.fit import fit
 from ferray.train.ranks import Ranks, current_ranks
@@ -42,33 +47,58 @@ def serve(task: Task, group: str, dispatcher: Any) -> None:
     torch.set_num_threads(task.cpus_per_worker)
     ranks = current_ranks()
     device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
-    store = open_store(task.data_dir)
-    weights: dict[str, Weights] = {}
-    desk = _Desk(dispatcher, group, task) if ranks.rank == 0 else None
-    if desk is not None:
-        precision = measure_precision(device=device, cache=task.cache)
-        desk.join(Hello(device=_device_name(device), precision=precision))
-        logging.getLogger("ferray.train.features").addHandler(_Notes(desk))
-        logging.getLogger("ferray.train.features").setLevel(logging.INFO)
-    while True:
-        job = ranks.from_first(desk.take() if desk is not None else None)
-        if job == "leave":
+    ray.get(dispatcher.place.remote(group, ranks.rank, ray.get_runtime_context().get_node_id()))
+    desk = _Desk(dispatcher, group, task) if ranks.is_first else None
+    try:
+        with ranks.together():
+            store = _open_data(task)
+            if desk is not None:
+                precision = measure_precision(device=device, cache=task.cache)
+                desk.join(Hello(device=_device_name(device), precision=precision))
+        weights: dict[str, Weights] = {}
+        while (job := ranks.from_first(desk.take() if desk is not None else None)) != "leave":
+            if isinstance(job, Job):
+                name = job.recipe.backbone
+                with ranks.together():
+                    weights[name] = weights.get(name) or load_weights(task.weights, name)
+                _train(job, task, store, weights[name], ranks, device, desk)
+    except FerrayError as error:
+        if desk is None:
             return
-        if isinstance(job, Job):
-            name = job.recipe.backbone
-            weights[name] = weights.get(name) or load_weights(task.weights, name)
-            _train(job, task, store, weights[name], ranks, device, desk)
+        desk.halt(error)
+
+
+def _open_data(task: Task) -> Store:
+    """The store, if this node sees the folders that the driver sees.
+
+    Raises:
+        SearchError: It has another disk under the same name.
+        FerrayError: The store cannot be opened.
+    """
+    run = Run(task.run_dir)
+    if not run.exists() or run.read_search()["id"] != task.search_id:
+        raise SearchError(
+            str(task.run_dir),
+            "not the folder of this search: this node has a disk of its own, and checkpoints there would die with it",
+            "Give a folder that all nodes share: --out /shared/runs",
+        )
+    return open_store(task.data_dir)
 
 
 def _train(
     job: Job, task: Task, store: Store, weights: Weights, ranks: Ranks, device: str, desk: "_Desk | None"
 ) -> None:
-    """Train one trial until it is complete, stopped or broken; only rank 0, which has a desk, writes and reports."""
-    known = desk.run.read_trial(job.trial_id) if desk is not None else None
-    record = ranks.from_first(known) or TrialRecord(trial_id=job.trial_id, number=job.number, recipe=job.recipe)
+    """Train one trial until it is complete, stopped or broken; only rank 0, which has a desk, writes and reports.
+
+    Raises:
+        StorageError: The trial's folder cannot be written.
+    """
+    with ranks.together():
+        found = desk.open(job) if desk is not None else None
+    record = ranks.from_first(found)
+    if record is None:  # taken over before it was begun
+        return
     record = dataclasses.replace(record, state="running", reason="", device=_device_name(device))
-    if desk is not None and not record.epochs:
-        _go_on_from(job, desk.run)
     state: State = "done"
     reason = ""
     rows = fit(
@@ -88,16 +118,26 @@ def _train(
             if record.complete:
                 break
             answer: Answer = "go on"
-            if desk is not None:
-                answer = desk.tell(record)
+            with ranks.together():
+                if desk is not None:
+                    answer = desk.tell(record)
             answer = ranks.from_first(answer)
             if answer == "fenced":
                 return
             if answer != "go on":
                 state = answer
                 break
+    except FencedError as error:
+        with ranks.together():
+            if desk is not None:
+                desk.give_way(error)
+        return
+    except StorageError:
+        raise
     except FerrayError as error:
         state, reason = "failed", str(error)
+    except torch.AcceleratorError:  # the device is of no use to this process any more
+        raise
     except (RuntimeError, ValueError, MemoryError) as error:
         if ranks.world > 1:  # the other ranks may be waiting in a collective: only a restart frees them
             raise
@@ -105,11 +145,12 @@ def _train(
         state, reason = "failed", f"{type(error).__name__}: {error}"
     finally:
         rows.close()
-    if desk is not None:
-        desk.leave(dataclasses.replace(record, state=state, reason=reason))
+    with ranks.together():
+        if desk is not None:
+            desk.leave(dataclasses.replace(record, state=state, reason=reason))
 
 
-def _go_on_from(job: Job, run: Run) -> None:
+def _go_on_from(job: Job, run: Run, lease: Lease) -> None:
     """Take the checkpoints of a shorter trial that is done for the trial's own, unless it has some."""
     folder = run.trial_dir(job.trial_id)
     for donor in () if (folder / LAST).exists() else job.shorter:
@@ -124,7 +165,14 @@ def _go_on_from(job: Job, run: Run) -> None:
 
 
 class _Desk:
-    """Rank 0's dealings with the records and the dispatcher."""
+    """Rank 0's dealings with the records and the dispatcher.
+
+    Attributes:
+        run: The search's folder.
+        lease: On the folder of the trial at hand.
+    """
+
+    lease: Lease
 
     def __init__(self, dispatcher: Any, group: str, task: Task) -> None:
         self.run = Run(task.run_dir)
@@ -138,6 +186,7 @@ class _Desk:
 
     def join(self, hello: Hello) -> None:
         self._incarnation = ray.get(self._dispatcher.join.remote(self._group, hello))
+        self._interruption = self._dispatcher.interruption.remote(self._group, self._incarnation)
 
     def take(self) -> Any:
         job = ray.get(self._dispatcher.take.remote(self._group, self._incarnation))
@@ -145,14 +194,57 @@ class _Desk:
             self._trial_id, self._told_epochs = job.trial_id, 0
         return job
 
+    def open(self, job: Job) -> TrialRecord | None:
+        """Take a trial's folder over, with what is on record of it; None if somebody else has taken it since.
+
+        Raises:
+            StorageError: The folder cannot be written.
+        """
+        try:
+            self.lease = Lease.take(self.run.trial_dir(job.trial_id), job.lease)
+        except FencedError as error:
+            self.give_way(error)
+            return None
+        record = self.run.read_trial(job.trial_id)
+        if record is None or not record.epochs:
+            _go_on_from(job, self.run, self.lease)
+        return record or TrialRecord(trial_id=job.trial_id, number=job.number, recipe=job.recipe)
+
+    def is_interrupted(self) -> bool:
+        """Whether the trial is to be left at once, in the middle of an epoch too."""
+        return bool(ray.wait([self._interruption], timeout=0)[0])
+
+    def give_way(self, error: FencedError) -> None:
+        """Somebody else writes the trial's folder: a later incarnation, or another search, which must not be.
+
+        Raises:
+            StorageError: The dispatcher knows nothing of it.
+        """
+        if ray.get(self._dispatcher.holds.remote(self._group, self._incarnation, self._trial_id)):
+            where, what, _ = error.args
+            raise StorageError(where, what, "Another search writes into this folder: end it, then resume") from error
+        log.warning("%s", error)
+
+    def halt(self, error: FerrayError) -> None:
+        """End the search: no trial can be trained here."""
+        where, what, way_out = error.args
+        ray.get(self._dispatcher.halt.remote(SearchError(f"{where} on {socket.gethostname()}", what, way_out)))
+
     def note(self, text: str) -> None:
         self._dispatcher.note.remote(self._group, self._incarnation, self._trial_id, text)  # nobody waits for it
 
     def tell(self, record: TrialRecord) -> Answer:
-        """Write the record and report its new epochs, unless the last word is so fresh that they can wait."""
+        """Write the record and report its new epochs, unless the last word is so fresh that they can wait.
+
+        Raises:
+            FencedError: Somebody else has the trial.
+            StorageError: The record cannot be written.
+        """
         if not self._decides and time.monotonic() - self._told_at < TELL_EVERY_S:
             return "go on"
-        self.run.write_trial(record)  # before the report: whoever hears of an epoch must find it on record
+        self.run.write_trial(
+            record, lease=self.lease
+        )  # before the report: whoever hears of an epoch must find it on record
         call = self._dispatcher.report
         answer: Answer = ray.get(
             call.remote(self._group, self._incarnation, record.trial_id, record.epochs[self._told_epochs :])
@@ -161,8 +253,16 @@ class _Desk:
         return answer
 
     def leave(self, record: TrialRecord) -> None:
-        """Write the record of a trial that has ended, report what was not yet told, and be free."""
-        self.run.write_trial(record)
+        """Write the record of a trial that has ended or is left, report what was not yet told, and be free.
+
+        Raises:
+            StorageError: The record cannot be written.
+        """
+        try:
+            self.run.write_trial(record, lease=self.lease)
+        except FencedError as error:
+            self.give_way(error)
+            return
         call, rows = self._dispatcher.leave_trial, record.epochs[self._told_epochs :]
         ray.get(call.remote(self._group, self._incarnation, record.trial_id, record.state, record.reason, rows))
 

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+from ferray.errors import StorageError
 from ferray.recipe import Recipe
 from ferray.records import METRIC_FIELDS, EpochResult
 from ferray.search import dispatch
@@ -127,18 +128,114 @@ def test_a_trial_of_a_dead_group_goes_to_the_next_and_the_dead_one_is_fenced() -
     play(story())
 
 
-def test_a_trial_that_keeps_killing_its_group_is_given_up() -> None:
+@pytest.mark.parametrize("max_failures,times", [(0, "once"), (2, "3 times")])
+def test_a_trial_that_keeps_killing_its_group_fails_with_the_cause(max_failures: int, times: str) -> None:
     async def story() -> None:
-        desk = Dispatcher(decides=True)
+        desk = Dispatcher(decides=True, max_failures=max_failures)
         await desk.open_trial(job())
         asked = asyncio.create_task(desk.epochs_after("a", 0))
-        for _ in range(dispatch.MAX_DEATHS + 1):
+        for _ in range(max_failures + 1):
+            assert not await settled(asked)
             await desk.take("g", await desk.join("g", HELLO))
-        await desk.join("g", HELLO)
+            await desk.group_down("g", "killed by signal 9")
         outcome = await asked
         assert outcome.rows == ()
         assert outcome.state == "failed"
-        assert "died 3 times" in outcome.reason
+        assert outcome.reason == f"its worker group died {times} while training it: killed by signal 9"
+
+    play(story())
+
+
+def test_a_trial_of_a_dead_worker_goes_to_another_group_at_once() -> None:
+    async def story() -> None:
+        desk, before, asked = await begin(decides=True)
+        other = await desk.join("other", HELLO)
+        taken = asyncio.create_task(desk.take("other", other))
+        await desk.group_down("g", "killed by signal 9")
+        again = await taken
+        assert isinstance(again, Job)
+        assert again.trial_id == "a"
+        assert not await desk.holds("g", before, "a")
+        assert await desk.report("g", before, "a", [row(1)]) == "fenced"
+        await desk.leave_trial("g", before, "a", "done", "", [row(1)])
+        assert not await settled(asked)
+        report = asyncio.create_task(desk.report("other", other, "a", [row(1)]))
+        assert (await asked).rows == (row(1),)
+        await desk.close_trial("a")
+        assert await report == "stopped"
+
+    play(story())
+
+
+def test_every_taking_of_a_trial_has_a_higher_lease_than_all_before_it() -> None:
+    async def story() -> None:
+        leases = []
+        for session in (1, 2):
+            desk = Dispatcher(decides=False, session=session)
+            await desk.open_trial(job())
+            asked = asyncio.create_task(desk.epochs_after("a", 0))
+            for _ in range(3):
+                taken = await desk.take("g", await desk.join("g", HELLO))
+                assert isinstance(taken, Job)
+                leases.append(taken.lease)
+            asked.cancel()
+        assert leases == sorted(set(leases))
+
+    play(story())
+
+
+def test_a_group_on_a_node_that_is_going_leaves_its_trial_unfinished_for_the_next() -> None:
+    async def story() -> None:
+        desk = Dispatcher(decides=False, max_failures=0)
+        await desk.open_trial(job())
+        asked = asyncio.create_task(desk.epochs_after("a", 0))
+        for rank, node in enumerate(("here", "going")):
+            await desk.place("g", rank, node)
+        incarnation = await desk.join("g", HELLO)
+        await desk.take("g", incarnation)
+        told = asyncio.create_task(desk.interruption("g", incarnation))
+        await desk.drain(["somewhere"])
+        assert not await settled(told)
+        await desk.drain(["going"])
+        await told
+        await desk.leave_trial("g", incarnation, "a", "interrupted", "", [row(1)])
+        assert (await asked).rows == (row(1),)
+        assert await desk.take("g", incarnation) == "leave"
+        assert await desk.wants_again("g")
+        await desk.place("g", 0, "here")
+        again = await desk.take("g", await desk.join("g", HELLO))
+        assert isinstance(again, Job)
+        assert again.trial_id == "a"
+
+    play(story())
+
+
+def test_a_group_is_started_again_only_if_it_was_of_use() -> None:
+    async def story() -> None:
+        desk, incarnation, asked = await begin(decides=False)
+        assert not await desk.wants_again("g")
+        await desk.report("g", incarnation, "a", [row(1)])
+        assert await desk.wants_again("g")
+        assert not await desk.wants_again("g")
+        await desk.report("g", incarnation, "a", [row(2)])
+        await desk.close()
+        assert not await desk.wants_again("g")
+        await asked
+
+    play(story())
+
+
+def test_a_fault_of_the_place_ends_the_search_with_its_trials_unfinished() -> None:
+    async def story() -> None:
+        desk, incarnation, asked = await begin(decides=True)
+        told = asyncio.create_task(desk.interruption("g", incarnation))
+        fault = StorageError("runs/first", "cannot be written: No space left on device", "Free space")
+        await desk.halt(fault)
+        assert (await asked).state == "interrupted"
+        assert "No space left" in (await asked).reason
+        assert await desk.fault() == fault
+        assert await desk.take("g", incarnation) == "leave"
+        await told
 
     play(story())
 

@@ -10,6 +10,7 @@ from ferray.recipe import trial_id
 from ferray.records import Run, State, TrialRecord
 from ferray.search.dispatch import Job
 from ferray.search.workers import _go_on_from
+from ferray.storage import Lease
 from ferray.train.checkpoint import BEST, LAST
 from ferray.train.fit import fit
 
@@ -25,13 +26,17 @@ def write_short_trial(run: Run, state: State) -> str:
     return name
 
 
+def take(run: Run) -> Lease:
+    return Lease.take(run.trial_dir("long"), (1, 1))
+
+
 @pytest.mark.parametrize("state,goes_on", [("done", True), ("running", False), ("failed", False)])
 def test_a_trial_goes_on_from_a_shorter_one_that_is_done(
     state: State, goes_on: bool, small_rows: None, tmp_path: Path
 ) -> None:
     run = Run(tmp_path)
     job = Job(trial_id="long", number=1, recipe=LONG, shorter=(write_short_trial(run, state),))
-    _go_on_from(job, run)
+    _go_on_from(job, run, take(run))
 
     assert [(run.trial_dir("long") / name).exists() for name in (BEST, LAST)] == [goes_on] * 2
 
@@ -43,7 +48,7 @@ def test_a_broken_checkpoint_of_a_shorter_trial_is_told_and_left_alone(
     short = write_short_trial(run, "done")
     (run.trial_dir(short) / LAST).write_bytes(b"torn")
     job = Job(trial_id="long", number=1, recipe=LONG, shorter=(short,))
-    _go_on_from(job, run)
+    _go_on_from(job, run, take(run))
 
     assert "does not go on from trial" in caplog.text
     assert not (run.trial_dir("long") / LAST).exists()
@@ -54,6 +59,6 @@ def test_a_trial_with_epochs_of_its_own_keeps_them(small_rows: None, tmp_path: P
     own = run.trial_dir("long") / LAST
     own.parent.mkdir(parents=True)
     own.write_bytes(b"its own")
-    _go_on_from(dataclasses.replace(Job(trial_id="long", number=1, recipe=LONG), shorter=("short",)), run)
+    _go_on_from(dataclasses.replace(Job(trial_id="long", number=1, recipe=LONG), shorter=("short",)), run, take(run))
 
     assert own.read_bytes() == b"its own"
