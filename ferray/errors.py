@@ -16,6 +16,9 @@
 Commands print one without a traceback and exit with 2.
 """
 
+MAX_SHOWN = 2000
+"""Characters of a part of a message."""
+
 
 class FerrayError(Exception):
     """A place, a fault and a way out.
@@ -30,8 +33,16 @@ class FerrayError(Exception):
         super().__init__(where, what, way_out)  # exactly the arguments: it must survive pickling by Ray
 
     def __str__(self) -> str:
-        where, what, way_out = self.args
+        where, what, way_out = map(_shown, self.args)
         return f"{where}: {what}\n  {way_out}"
+
+
+def _shown(part: object) -> str:
+    """A part of a message, safe for a terminal: what it quotes may be of any length and hold control characters."""
+    text = str(part)
+    if len(text) > MAX_SHOWN:
+        text = f"{text[:MAX_SHOWN]}... ({len(text):,} characters)"
+    return "".join(one if one.isprintable() or one == "\n" else ascii(one)[1:-1] for one in text)
 
 
 class RecipeError(FerrayError):

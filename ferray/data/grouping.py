@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from ferray.data.copies import Pair, Warp, find_copies, join
 from ferray.data.cropping import Cropped
+from ferray.data.manifest import SPLITS
 from ferray.data.options import Options
 from ferray.data.photographs import read_photograph
 from ferray.data.sources.rows import CLASS_NAMES, Box, Face, Fault, Source
-from ferray.data.store import SPLITS, StoreWriter
+from ferray.data.store import StoreWriter
 
 SAME_FACE = 0.3
 """Least overlap (intersection over union) of two boxes that are of one face, one brought onto the other's photograph. A

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferray.data.sources.rows import Box
+from ferray.untrusted import open_at_once
 
 MAX_PIXELS = 64_000_000
 """192 MB decoded; a larger photograph is refused unseen, whatever its few bytes on disk."""
@@ -91,17 +92,17 @@ def read_file(root: Path, source: str) -> bytes:
     try:
         if ("/" in source or path.is_symlink()) and not path.resolve().is_relative_to(root):
             _bad("name outside the folder", f"{source} is a link that leads out of the folder")
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # a pipe must not block
+        with open(path, "rb", opener=open_at_once) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 _bad("unreadable photograph", f"{source} is not a regular file")
             if status.st_size > MAX_FILE_BYTES:
                 what = f"{source} has {status.st_size / 2**20:,.0f} MiB; at most {MAX_FILE_BYTES / 2**20:,.0f} are read"
                 _bad("photograph too large", what)
-            return file.read()
+            return file.read(MAX_FILE_BYTES)
     except FileNotFoundError as error:
         raise BadPhotographError("missing photograph", f"there is no photograph {source} in {root}") from error
-    except (OSError, RuntimeError) as error:  # a ring of links is a RuntimeError in Python 3.11 and 3.12
+    except (OSError, RuntimeError, ValueError) as error:  # a ring of links is a RuntimeError in Python 3.11 and 3.12
         raise BadPhotographError("unreadable photograph", f"{source} cannot be read: {error}") from error
 
 

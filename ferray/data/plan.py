@@ -8,10 +8,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from ferray.data.manifest import SPLITS
 from ferray.data.options import DEFAULT_SPLIT, Options, Shares
 from ferray.data.sources.rows import CLASS_NAMES, Face, Fault, Source
 from ferray.data.split import sample, split_groups
-from ferray.data.store import SPLITS
 from ferray.errors import DataError
 
 

@@ -23,13 +23,14 @@ import cv2
 from ferray import storage
 from ferray.data.cropping import Sight, as_error, crop_all, on_all_cores
 from ferray.data.grouping import DROP_REASONS, Groups, find_conflicts, find_leaks, group_faces
+from ferray.data.manifest import SPLITS
 from ferray.data.options import DEFAULT_MARGIN, DEFAULT_SIZE_PX, DEFAULT_SPLIT, OnBad, OnCopies, Options, Shares
 from ferray.data.photographs import BadPhotographError, read_file
 from ferray.data.plan import Plan, check_classes, divide_again, in_order, make_plan
 from ferray.data.sources.expw import read_expw
 from ferray.data.sources.folders import read_folders
 from ferray.data.sources.rows import CLASS_NAMES, Fault, Source
-from ferray.data.store import SPLITS, Store, StoreWriter, check_absent, open_store
+from ferray.data.store import Store, StoreWriter, check_absent, open_store
 from ferray.errors import DataError
 
 if TYPE_CHECKING:

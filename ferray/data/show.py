@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferray import storage
-from ferray.data.store import SPLITS, Store
+from ferray.data.manifest import SPLITS
+from ferray.data.store import Store
 from ferray.errors import DataError, StorageError
 
 PER_SPLIT = 6

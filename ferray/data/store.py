@@ -19,63 +19,19 @@ from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic.dataclasses import dataclass
 
 from ferray import storage
+from ferray.data.arrays import open_array
+from ferray.data.manifest import FORMAT_VERSION, MAKE_ONE, SPLITS, Manifest, read_manifest, to_values
+from ferray.data.table import read_table
 from ferray.errors import DataError, StorageError
 
 if TYPE_CHECKING:
     import pandas
-
-FORMAT_VERSION = 1
-SPLITS = ("train", "validation", "test")
-MAKE_ONE = "Make a store: python -m ferray.data prepare --help"
-
-
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", use_attribute_docstrings=True))
-class Manifest:
-    """What a store is and how it was made."""
-
-    version: int
-    """Of the store's format."""
-    dataset: str
-    """`expw`, `folders` or `demo`."""
-    class_names: tuple[str, ...]
-    """In the order of the labels."""
-    size_px: Annotated[int, Field(ge=8, le=1024)]
-    """Side of a face."""
-    margin: float
-    """Added to each side of a box, as a fraction of its side."""
-    num_faces: Annotated[int, Field(ge=1)]
-    """Rows."""
-    counts: dict[str, dict[str, int]]
-    """Split to class to faces."""
-    split: tuple[float, float, float] | None
-    """Shares of train, validation and test; None where the split was given."""
-    seed: int
-    """Of the sample and of the split."""
-    source_fingerprint: str
-    """SHA-256 over the sources: names, bytes, labels."""
-    fingerprint: str
-    """SHA-256 over what a training run sees: faces, labels, splits, class names."""
-    notes: tuple[str, ...]
-    """What was done to the faces, in words."""
-    skipped: dict[str, int]
-    """Reason to number of rows of the source that were left out."""
-    sample: int | None = None
-    """Faces asked for by `--num-faces`; None where all were taken."""
-    copies: Literal["find", "skip"] = "skip"
-    """Whether copies were looked for and joined into groups."""
-    dropped: tuple[Literal["conflicts", "leaks"], ...] = ()
-    """Which copies were left out."""
-
-
-_MANIFEST = TypeAdapter(Manifest)
 
 
 class Store:
@@ -121,16 +77,8 @@ class Store:
         Raises:
             DataError: The file is missing or broken.
         """
-        import pandas
-
-        file = self.folder / "table.parquet"
-        try:
-            table = pandas.read_parquet(file)
-        except (OSError, ValueError) as error:
-            raise DataError(str(file), f"cannot be read: {error}", MAKE_ONE) from error
-        if len(table) != len(self.labels):
-            raise DataError(str(file), f"has {len(table)} rows, but there are {len(self.labels)} faces", MAKE_ONE)
-        return table
+        file, splits = self.folder / "table.parquet", self.manifest.splits
+        return read_table(file, labels=self.labels, splits=splits, way_out=MAKE_ONE)
 
     def rows(self, split: str) -> slice:
         """The rows of a split.
@@ -165,34 +113,16 @@ def open_store(folder: Path) -> Store:
         DataError: It is missing, half written, of another version, or its files disagree.
     """
     folder = folder.resolve()
-    file = folder / "manifest.json"
-    if not file.is_file():
-        raise DataError(str(folder), "not a store of faces: it has no manifest.json", MAKE_ONE)
+    manifest = read_manifest(folder)
+    num, size = manifest.num_faces, manifest.size_px
     try:
-        values = storage.read_json(file)
-        if isinstance(values, dict) and values.get("version") != FORMAT_VERSION:
-            what = f"a store of format {values.get('version')!r}, not {FORMAT_VERSION}"
-            raise DataError(str(file), what, "Prepare it again with this version")
-        manifest = _MANIFEST.validate_python(values)
-        faces = np.load(folder / "faces.npy", mmap_mode="r", allow_pickle=False)
-        labels = np.load(folder / "labels.npy", allow_pickle=False)
-    except ValidationError as error:
-        fault = error.errors()[0]
-        place = ".".join(str(part) for part in fault["loc"])
-        raise DataError(str(file), f"{place}: {fault['msg']}", MAKE_ONE) from error
-    except (StorageError, OSError, ValueError, EOFError) as error:
-        raise DataError(str(folder), f"a broken store: {error}", MAKE_ONE) from error
-    size = manifest.size_px
-    total = sum(sum(classes.values()) for classes in manifest.counts.values())
-    for name, array, shape, dtype in (
-        ("faces.npy", faces, (manifest.num_faces, size, size, 3), np.uint8),
-        ("labels.npy", labels, (manifest.num_faces,), np.int64),
-    ):
-        if array.shape != shape or array.dtype != dtype:
-            what = f"{array.dtype} of shape {array.shape}, but the manifest says {np.dtype(dtype)} of {shape}"
-            raise DataError(str(folder / name), what, MAKE_ONE)
-    known = len(labels) == 0 or 0 <= labels.min() <= labels.max() < len(manifest.class_names)
-    if total != manifest.num_faces or not known:
+        faces = open_array(folder / "faces.npy", shape=(num, size, size, 3), dtype="|u1", inside=folder)
+        labels = np.array(open_array(folder / "labels.npy", shape=(num,), dtype="<i8", inside=folder))
+    except DataError as error:
+        where, what, _ = error.args
+        raise DataError(str(folder), f"a broken store: {Path(where).name} is {what}", MAKE_ONE) from error
+    totals = [sum(manifest.counts[split].values()) for split in SPLITS]
+    if sum(totals) != num or count(labels, manifest.splits, manifest.class_names) != manifest.counts:
         raise DataError(str(folder), "labels or counts disagree with the manifest", MAKE_ONE)
     return Store(folder, manifest, faces, labels)
 
@@ -312,7 +242,7 @@ class StoreWriter:
             np.save(self._temporary / "labels.npy", labels)
             hashes = [digest.hex() for digest in self._digests]
             table.assign(sha256=hashes).to_parquet(self._temporary / "table.parquet", index=False)
-            storage.write_json(self._temporary / "manifest.json", _MANIFEST.dump_python(manifest, mode="json"))
+            storage.write_json(self._temporary / "manifest.json", to_values(manifest))
             for file in (*self._temporary.iterdir(), self._temporary):  # on the disk before the name says so
                 _sync(file)
             self._temporary.replace(self.folder)

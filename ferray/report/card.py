@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ferray.data.store import SPLITS, Manifest
+from ferray.data.manifest import SPLITS, Manifest
 from ferray.recipe import Recipe, to_values
 from ferray.records import EpochResult
 from ferray.report.axes import in_words, value_text

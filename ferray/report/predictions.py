@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.errors import DataError
+from ferray import untrusted
+from ferray.errors import DataError, StorageError
 
 if TYPE_CHECKING:
     import pandas
@@ -28,6 +29,12 @@ PREDICTIONS = "predictions.csv"
 
 RESERVED = ("id", "label", "prediction", "group", "split", "trial", "seed")
 """Columns that are no class."""
+
+MAX_BYTES = 2**28
+MAX_FACES = 10_000_000
+MAX_CLASSES = 1000
+MAX_NAME = 100
+"""Characters of a class's name."""
 
 _FORM = (
     "Columns: id, label, one a class with its probability (or `prediction`), and if you have them group, split, trial"
@@ -128,6 +135,7 @@ def read_predictions(file: Path) -> Predictions:
     column = {name: tuple(row[place] for row in rows) for place, name in enumerate(head)}
     if not class_names:
         class_names = tuple(sorted({*column["label"], *column["prediction"]}))
+    _check_names(class_names, file)
     probabilities = None
     if class_names[0] in column:
         probabilities = np.asarray([_numbers(column[name], name, file) for name in class_names]).T
@@ -162,9 +170,11 @@ def read_confusion(file: Path) -> Predictions:
     if tuple(row[0] for row in rows) != names:
         what = f"rows are {', '.join(row[0] for row in rows)[:100]}; columns are {', '.join(names)[:100]}"
         raise DataError(str(file), what, "The header names the answers, the first cell of each row its label")
+    _check_names(names, file)
     table = np.asarray([_numbers(tuple(row[1:]), row[0], file) for row in rows])
-    if (table < 0).any() or (table % 1).any() or not table.sum():
-        raise DataError(str(file), "not a table of counts", "Give whole numbers of faces, not shares")
+    if (table < 0).any() or (table % 1).any() or not 0 < table.sum() <= MAX_FACES:
+        what = f"not a table of counts of at most {MAX_FACES:,} faces"
+        raise DataError(str(file), what, "Give whole numbers of faces, not shares")
     places = np.argwhere(table > 0)
     times = table[table > 0].astype(np.int64)
     return Predictions(
@@ -181,8 +191,10 @@ def read_confusion(file: Path) -> Predictions:
 def _read_csv(file: Path) -> tuple[list[str], list[list[str]]]:
     """Header and rows, all of one length."""
     try:
-        with file.open(encoding="utf-8-sig", newline="") as text:
+        with untrusted.open_text(file, most_bytes=MAX_BYTES) as text:
             rows = [row for row in csv.reader(text) if row]
+    except StorageError as error:
+        raise DataError(*error.args) from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(str(file), f"cannot be read: {error}", "Give a CSV file in UTF-8") from error
     if len(rows) < 2:
@@ -192,6 +204,15 @@ def _read_csv(file: Path) -> tuple[list[str], list[list[str]]]:
         if len(row) != len(head):
             raise DataError(f"{file}: row {number}", f"{len(row)} cells, not {len(head)}", "Write every column")
     return head, [[cell.strip() for cell in row] for row in rows[1:]]
+
+
+def _check_names(names: Sequence[str], file: Path) -> None:
+    """Refuse more classes, or other names of them, than a table on a terminal can hold."""
+    if len(names) > MAX_CLASSES:
+        raise DataError(str(file), f"{len(names):,} classes; at most {MAX_CLASSES:,} are read", _FORM)
+    for name in names:
+        if not name.isprintable() or len(name) > MAX_NAME:
+            raise DataError(str(file), f"{name[:80]!r} is no name of a class: too long, or it does not print", _FORM)
 
 
 def _numbers(cells: Sequence[str], name: str, file: Path) -> list[float]:

@@ -6,7 +6,6 @@ and not the text that PyYAML makes of a power of ten without a point. Keys given
 Begin at `read_yaml`.
 """
 
-import math
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,13 @@ from ferray.errors import SpaceError
 
 MAX_NODES = 100_000
 """A file that comes to more values, such as one whose aliases multiply, is refused."""
+
+MAX_SCALAR = 1000
+"""Characters of a key or value; beyond it, numbers such as `1:1:1:1` take minutes to compute."""
+
+
+MOST = 1e300
+"""Largest number of any use."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +81,8 @@ class Node:
         value = self.value
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.error(f"is {describe(value)}, not a number", "Write a number")
-        if not math.isfinite(value):
-            raise self.error(f"is {value}, not a finite number", "Write a finite number")
+        if not -MOST <= value <= MOST:
+            raise self.error(f"is {describe(value)}, not a finite number", "Write a finite number")
         return value
 
     def integer(self, *, at_least: int) -> int:
@@ -146,15 +152,21 @@ def to_node(value: Any, *, where: str, place: str) -> Node:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader that reads `1e-3` as a number."""
+    """PyYAML's safe loader that reads `1e-3` as a number, and neither tags nor texts that nobody writes by hand."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if getattr(event, "tag", None) is not None:
+            raise yaml.composer.ComposerError(None, None, f"the tag {event.tag} is not read", event.start_mark)
+        if len(getattr(event, "value", "")) > MAX_SCALAR:
+            what = f"a text of {len(event.value):,} characters"
+            raise yaml.composer.ComposerError(None, None, what, event.start_mark)
+        return super().compose_node(parent, index)
 
 
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"), list("-+.0123456789")
 )
-
-
-_PLAIN_TAGS = frozenset({"tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"})
 
 
 class _Builder:
@@ -170,8 +182,6 @@ class _Builder:
         self._count += 1
         if self._count > MAX_NODES:
             raise SpaceError(where, f"more than {MAX_NODES:,} values", "Write a range instead: min and max")
-        if isinstance(node, yaml.CollectionNode) and node.tag not in _PLAIN_TAGS:
-            raise SpaceError(where, f"{place} has the tag {node.tag}".strip(), "Write a plain list or mapping")
         if isinstance(node, yaml.MappingNode):
             return Node(dict(self._pairs(node, place)), where, place)
         if isinstance(node, yaml.SequenceNode):

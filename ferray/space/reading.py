@@ -14,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from ferray.errors import SpaceError
+from ferray import untrusted
+from ferray.errors import SpaceError, StorageError
 from ferray.recipe import METRICS, Recipe
 from ferray.space.definition import Hyperband, Method, Metric, Space
 from ferray.space.nodes import Node, describe, read_yaml, to_node
@@ -24,8 +25,8 @@ from ferray.space.settings import flatten, read_parameter
 
 log = logging.getLogger(__name__)
 
-MAX_BYTES = 1_000_000
-"""A larger file is no sweep file."""
+MAX_BYTES = 200_000
+"""A larger file is no sweep file; one of this size can take PyYAML two seconds."""
 
 _IGNORED = ("apiVersion", "kind", "name", "description", "program", "command", "job", "image_uri", "controller")
 _READ = ("method", "metric", "parameters", "early_terminate", "run_cap", "project", "entity", "replicates", "finalists")
@@ -49,18 +50,19 @@ def find_space(name_or_path: str) -> Path:
     )
 
 
-def read_space(path: Path, overrides: Mapping[str, Any] | None = None) -> Space:
+def read_space(path: Path, overrides: Mapping[str, Any] | None = None, *, text: str | None = None) -> Space:
     """Read and check a sweep file.
 
     Args:
         path: The file.
         overrides: Settings of `--set`: a value, or a list of values, in place of what the file says of it.
+        text: What was in the file, which then only gives the name; None to read it.
 
     Raises:
         SpaceError: The file cannot be read, or is no sweep file, or goes against the recipe.
     """
     file = _short(path)
-    text = _read_text(path, file)
+    text = _read_text(path, file) if text is None else text
     top = read_yaml(text, file=file)
     keys = top.mapping()
     for key, node in keys.items():
@@ -111,11 +113,9 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
 
 def _read_text(path: Path, file: str) -> str:
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SpaceError(file, f"cannot be read: {error.strerror or error}", "Check the name") from error
-    if len(data) > MAX_BYTES:
-        raise SpaceError(file, f"{len(data):,} bytes, which is no sweep file", "Check the name")
+        data = untrusted.read_bytes(path, most_bytes=MAX_BYTES)
+    except StorageError as error:
+        raise SpaceError(file, error.args[1], error.args[2]) from error
     try:
         return data.decode()
     except UnicodeDecodeError as error:

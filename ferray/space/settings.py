@@ -114,12 +114,12 @@ def _read_distribution(node: Node) -> str:
 
 def _read_values(name: str, node: Node, distribution: str) -> Parameter:
     items = node.value["values"].sequence()
-    values: list[Any] = []
+    values: dict[Any, None] = {}  # in order; a list would be searched for each of thousands
     for item in items:
         value = _check(name, item)
         if value in values:
             raise item.error(f"is {describe(item.value)} for the second time", "Remove one of the two")
-        values.append(value)
+        values[value] = None
     return Parameter(
         name=name,
         kind="values",

@@ -14,10 +14,11 @@ from expw_fixtures import WORDS, ExpW, draw, encode, format_line
 from prepare_fixtures import content, make, make_folders, read_skipped
 
 from ferray.data import cropping
+from ferray.data.manifest import SPLITS
 from ferray.data.photographs import crop_face
 from ferray.data.prepare import prepare_expw, prepare_folders, skipped_file
 from ferray.data.sources.rows import Box
-from ferray.data.store import SPLITS, open_store
+from ferray.data.store import open_store
 from ferray.errors import DataError, StorageError
 
 Tree = Callable[..., Path]

@@ -13,8 +13,8 @@ from prepare_fixtures import content, make, make_folders, read_skipped
 
 from ferray.data import grouping
 from ferray.data.copies import Copies, find_copies
+from ferray.data.manifest import SPLITS
 from ferray.data.sketch import Sketches
-from ferray.data.store import SPLITS
 
 Tree = Callable[..., Path]
 

@@ -66,8 +66,8 @@ def test_the_same_faces_have_the_same_fingerprint_and_one_other_pixel_another(tm
     [
         ({"version": 99}, "format 99"),
         ({"version": None}, "format None"),
-        ({"num_faces": 83}, r"faces\.npy: uint8 of shape \(84, 32, 32, 3\)"),
-        ({"size_px": 33}, "the manifest says uint8 of"),
+        ({"num_faces": 83}, r"faces\.npy is not \|u1 of shape \(83, 32, 32, 3\)"),
+        ({"size_px": 33}, r"shape \(84, 33, 33, 3\)"),
         ({"size_px": 0}, "size_px"),
         ({"counts": {"train": {"angry": 84_000}}}, "disagree"),
         ({"class_names": ["happy"]}, "disagree"),

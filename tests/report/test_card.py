@@ -7,7 +7,8 @@ import pandas
 import pytest
 from report_fixtures import draw_answers, make_epoch
 
-from ferray.data.store import SPLITS, Store
+from ferray.data.manifest import SPLITS
+from ferray.data.store import Store
 from ferray.recipe import Recipe
 from ferray.report.calibration import calibrate
 from ferray.report.card import model_card

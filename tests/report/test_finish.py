@@ -35,8 +35,13 @@ def begin(folder: Path, store: Store, best_dir: Path) -> Run:
     run = Run(folder)
     shutil.copytree(best_dir, run.best_dir)
     search = {
+        "id": "0123abcd",
         "name": "grid",
-        "data": {"fingerprint": store.fingerprint},
+        "command": "python -m ferray.search",
+        "options": {"space": "grid", "data": str(store.folder), "weights": "none", "set": [], "seed": 0},
+        "weights": {"vgg16": "none"},
+        "sessions": [],
+        "data": {"folder": str(store.folder), "dataset": "demo", "fingerprint": store.fingerprint},
         "best": {"trial_id": "abc"},
         "test_readings": [{"time": "2030-01-01T00:00:00+00:00", "trial_id": "abc"}],
     }

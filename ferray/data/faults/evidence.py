@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferray.data.copies import Copies, Pair
+from ferray.data.manifest import SPLITS
 from ferray.data.sources.rows import Fault
-from ferray.data.store import SPLITS
 
 Form = Literal["store", "folders", "expw", "csv"]
 """A store of ferray's, photographs in folders by class, ExpW's `origin` and `label.lst`, FER2013's CSV file."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ferray.data.faults.evidence import Evidence
 from ferray.data.faults.finding import NUM_EXAMPLES, Finding, Severity, listed, percent
 from ferray.data.faults.series import find_series
-from ferray.data.store import SPLITS
+from ferray.data.manifest import SPLITS
 
 GRAVE = 0.005
 """Share of a split's faces with a relative in an earlier split from which a leak is a fault: it may add as much to the

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ferray.data.faults.evidence import Evidence
 from ferray.data.faults.finding import NUM_EXAMPLES, Finding, percent
+from ferray.data.manifest import SPLITS
 from ferray.data.sources.folders import ALIASES
-from ferray.data.store import SPLITS
 
 LEAST_SKILL = 0.2
 """Part of the errors of guessing the most frequent class that the name removes, on held-out rows, from which it is

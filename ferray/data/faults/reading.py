@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ferray.data.copies import Copies, find_copies, join
 from ferray.data.faults.evidence import THUMB_PX, Evidence
+from ferray.data.manifest import SPLITS
 from ferray.data.options import DEFAULT_MARGIN
 from ferray.data.photographs import BadPhotographError, crop_face, read_photograph
 from ferray.data.sketch import Sketches, progress_bar, sketch, threads, to_gray
@@ -23,8 +24,8 @@ from ferray.data.sources.expw import read_expw
 from ferray.data.sources.fer2013_csv import read_fer2013_csv
 from ferray.data.sources.folders import read_folders
 from ferray.data.sources.rows import CLASS_NAMES, Box, Face, Fault, Source
-from ferray.data.store import SPLITS, open_store
-from ferray.errors import DataError
+from ferray.data.store import open_store
+from ferray.errors import DataError, StorageError
 
 CROP_PX = 64
 """Side at which ExpW's faces are looked at; half of them are not much larger."""
@@ -160,7 +161,7 @@ def _read_folders(folder: Path, progress: bool) -> Evidence:
 
 
 def _read_expw(images: Path, labels: Path, progress: bool) -> Evidence:
-    source, order = _read_list(images, labels)
+    source, order = read_list(images, labels)
     faces = list(source.faces)
     by_photograph: dict[str, list[int]] = {}
     for row, face in enumerate(faces):
@@ -270,11 +271,25 @@ def _read_csv(file: Path, progress: bool) -> Evidence:
     )
 
 
-def _read_list(images: Path, labels: Path) -> tuple[Source, tuple[str, ...]]:
-    """The list with its columns in the order that fits."""
+def read_list(images: Path, labels: Path) -> tuple[Source, tuple[str, ...]]:
+    """An ExpW list with its box columns in the order that fits.
+
+    Args:
+        images: Folder of the photographs.
+        labels: The list.
+
+    Returns:
+        What `read_expw` makes of it, and the order.
+
+    Raises:
+        DataError: It cannot be read, or its boxes are squares in no order.
+    """
     if not labels.is_file():
         raise DataError(str(labels), "no such list of faces", "Name ExpW's label.lst: --labels FILE")
-    columns = read_box_columns(labels)
+    try:
+        columns = read_box_columns(labels)
+    except StorageError as error:
+        raise DataError(*error.args) from error
     sizes = {}
     for name in list(dict.fromkeys(name for name, _ in columns))[:NUM_SIZES]:
         try:

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
 
-from ferray.data.sources.rows import Box
+from ferray import untrusted
+from ferray.data.sources.rows import INTEGER, MAX_LIST_BYTES, Box
 
 Order = tuple[str, str, str, str]
 
@@ -56,11 +57,16 @@ def find_box_order(columns: Sequence[tuple[str, Sequence[int]]], sizes: Mapping[
 
 
 def read_box_columns(labels: Path) -> list[tuple[str, tuple[int, ...]]]:
-    """Photograph and box columns of every line of an ExpW list that has them; other lines are left to `read_expw`."""
+    """Photograph and box columns of every line of an ExpW list that has them; other lines are left to `read_expw`.
+
+    Raises:
+        StorageError: The list cannot be read.
+    """
+    content = untrusted.read_bytes(labels, most_bytes=MAX_LIST_BYTES)
     found = []
-    for line in labels.read_text("utf-8-sig", errors="replace").splitlines():
+    for line in content.decode("utf-8-sig", errors="replace").split("\n"):
         fields = line.split()
-        if len(fields) == 8 and all(field.lstrip("-").isdecimal() for field in fields[2:6]):
+        if len(fields) == 8 and all(map(INTEGER.fullmatch, fields[2:6])):
             found.append((fields[0], tuple(int(field) for field in fields[2:6])))
     return found
 

@@ -15,14 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from ferray import untrusted
 from ferray.data.sources.boxes import EXPW_ORDER, Order, to_box
-from ferray.data.sources.rows import CLASS_NAMES, Face, Fault, Source
-from ferray.errors import DataError
+from ferray.data.sources.rows import CLASS_NAMES, INTEGER, MAX_LIST_BYTES, Face, Fault, Source
+from ferray.errors import DataError, StorageError
 
 FIELDS = ("name", "face id", "top", "left", "right", "bottom", "confidence", "label")
 
 _WORDS = re.compile(r"^(.+)_([^_]+)_(\d+)\.jpg$")  # frightened_by_the_movie_12 has underscores in the emotion
-_INTEGER = re.compile(r"-?[0-9]{1,9}", re.ASCII)
 
 
 def read_expw(images: Path, labels: Path, *, dataset: str = "expw", order: Order = EXPW_ORDER) -> Source:
@@ -39,12 +39,14 @@ def read_expw(images: Path, labels: Path, *, dataset: str = "expw", order: Order
     """
     if not images.is_dir():
         raise DataError(str(images), "no such folder of photographs", "Name ExpW's folder `origin`: --images DIR")
+    way_out = "Name ExpW's folder `origin` and its list of faces: --images DIR --labels FILE"
     try:
-        content = labels.read_bytes()
+        content = untrusted.read_bytes(labels, most_bytes=MAX_LIST_BYTES)
         root = images.resolve()
         present = {entry.name for entry in root.iterdir()}
+    except StorageError as error:
+        raise DataError(error.args[0], error.args[1], way_out) from error
     except OSError as error:
-        way_out = "Name ExpW's folder `origin` and its list of faces: --images DIR --labels FILE"
         raise DataError(str(error.filename), f"cannot be read: {error.strerror or error}", way_out) from error
     faces: list[Face] = []
     faults: list[Fault] = []
@@ -119,12 +121,14 @@ def _check_name(name: str) -> None:
     parts = name.replace("\\", "/").split("/")
     if re.match("[A-Za-z]:", name) or "\0" in name or parts[0] == "":
         _bad("name outside the folder", f"the photograph's name {name[:80]!r} is not a path below the folder")
+    if not name.isprintable() or any(len(part.encode()) > 255 for part in parts):
+        _bad("name that is none", f"the photograph's name {name[:80]!r} is too long, or does not print")
     if any(part in ("", ".", "..") for part in parts):
         _bad("name outside the folder", f"the photograph's name {name[:80]!r} leads out of the folder")
 
 
 def _integer(text: str, field: str) -> int:
-    if not _INTEGER.fullmatch(text):
+    if not INTEGER.fullmatch(text):
         _bad("not a number", f"{field} is {text[:40]!r}, not a whole number of up to nine digits")
     return int(text)
 

@@ -17,11 +17,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ferray import untrusted
 from ferray.data.sources.folders import SPLIT_ALIASES
 from ferray.data.sources.rows import CLASS_NAMES, Fault
-from ferray.errors import DataError
+from ferray.errors import DataError, StorageError
 
 SIDE_PX = 48
+MAX_BYTES = 2**31
+"""Of the file; FER2013's own has 300 MB."""
 COLUMNS = ("emotion", "pixels", "usage")
 
 _SPLIT_OF = {alias: split for split, aliases in SPLIT_ALIASES.items() for alias in aliases}
@@ -55,7 +58,7 @@ def read_fer2013_csv(file: Path) -> PixelTable:
     pixels: list[bytes] = []
     faults: list[Fault] = []
     try:
-        with file.open(encoding="utf-8-sig", newline="") as opened:
+        with untrusted.open_text(file, most_bytes=MAX_BYTES) as opened:
             lines = csv.reader(opened, skipinitialspace=True)
             columns = _columns(file, next(lines, []))
             for fields in lines:
@@ -69,6 +72,8 @@ def read_fer2013_csv(file: Path) -> PixelTable:
                 labels.append(found[0])
                 splits.append(found[1])
                 pixels.append(found[2])
+    except StorageError as error:
+        raise DataError(error.args[0], error.args[1], "Name FER2013's CSV file") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(str(file), f"cannot be read: {error}", "Name FER2013's CSV file") from error
     if not names:

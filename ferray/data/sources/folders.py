@@ -89,6 +89,10 @@ def _read_class(folder: Path, root: Path, split: str | None, faces: list[Face], 
                 shown = os.fsencode(source).decode("utf-8", "backslashreplace")
                 faults.append(Fault("not UTF-8", shown, "the file's name is not UTF-8", shown))
                 continue
+            if not source.isprintable():
+                shown = source.encode("unicode_escape").decode()
+                faults.append(Fault("name that is none", shown, "the file's name does not print", shown))
+                continue
             faces.append(Face(source, 0, label, str(path), split=split))
 
 

@@ -3,12 +3,19 @@
 Begin at `Source`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 CLASS_NAMES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """The seven, in the order of the labels: ExpW's own numbers 0 to 6."""
+
+INTEGER = re.compile(r"-?[0-9]{1,9}", re.ASCII)
+"""A whole number of a list."""
+
+MAX_LIST_BYTES = 2**28
+"""Of a list of faces; that of ExpW, with 91,793, has 6 MB."""
 
 
 @dataclass(frozen=True, slots=True)
