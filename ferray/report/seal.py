@@ -16,6 +16,7 @@ from ferray.data.store import Store
 from ferray.errors import CheckpointError
 from ferray.journal import Journal
 from ferray.records import Run
+from ferray.report.recorded import read_recorded
 from ferray.report.scores import Scores
 
 METRICS = "metrics.json"
@@ -40,7 +41,7 @@ def recorded_score(best_dir: Path, store: Store, split: str) -> dict[str, Any] |
         CheckpointError: The split was read, but this model's score is not there.
         StorageError: A file beside the model is broken.
     """
-    metrics, search = _metrics_of(best_dir), _search_of(best_dir)
+    metrics, search = read_recorded(best_dir / METRICS), _search_of(best_dir)
     own = metrics.get("data", search.get("data", {}).get("fingerprint"))
     readings = test_readings(best_dir)
     if split != "test" or own != store.fingerprint or not readings:
@@ -60,11 +61,11 @@ def test_readings(best_dir: Path) -> list[dict[str, Any]]:
     Args:
         best_dir: The folder `best` of a search, in it or taken out of it.
     """
-    search, metrics = _search_of(best_dir), _metrics_of(best_dir)
+    search, metrics = _search_of(best_dir), read_recorded(best_dir / METRICS)
     if search or not metrics:
         return list(search.get("test_readings", []))
     lines = Journal(best_dir / READINGS).read()
-    later = [line for line in lines if (line["split"], line["data"]) == ("test", metrics["data"])]
+    later = [line for line in lines if (line.get("split"), line.get("data")) == ("test", metrics["data"])]
     return [{"time": metrics["read"]}, *later]
 
 
@@ -96,12 +97,6 @@ def note_reading(best_dir: Path, store: Store, split: str, scores: Scores) -> No
 def now() -> str:
     """The time, in UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def _metrics_of(best_dir: Path) -> dict[str, Any]:
-    """The value of `metrics.json`; empty where there is none."""
-    file = best_dir / METRICS
-    return dict(storage.read_json(file)) if file.exists() else {}
 
 
 def _search_of(best_dir: Path) -> dict[str, Any]:

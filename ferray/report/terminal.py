@@ -42,7 +42,7 @@ def format_scores(metrics: Mapping[str, Any], title: str) -> str:
         recall, interval = metrics["recalls"][place], metrics["recall_intervals"][place]
         shown = "-" if recall is None else f"{recall:.3f}   {interval[0]:.3f} to {interval[1]:.3f}"
         lines.append(f"{name:<{width}} {sum(metrics['confusion'][place]):>7,}  {shown}")
-    if "temperature" in metrics:
+    if metrics.get("temperature") is not None:
         before, after = (metrics["calibration"][when]["ece"] for when in ("before", "after"))
         words = f"expected calibration error {before:.3f} before, {after:.3f} after"
         lines += ["", f"temperature {metrics['temperature']:.3f}: {words}"]
