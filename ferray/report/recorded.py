@@ -10,10 +10,11 @@ from ferray import storage
 from ferray.errors import CheckpointError
 from ferray.report.names import TITLES
 
-Share = Annotated[float, Field(ge=0, le=1)]
-Interval = tuple[float, float]
+Number = Annotated[float, Field(strict=True)]
+Share = Annotated[Number, Field(ge=0, le=1)]
+Interval = tuple[Number, Number]
 Text = Annotated[str, Field(max_length=1000)]
-Count = Annotated[int, Field(ge=0, lt=2**63)]
+Count = Annotated[int, Field(strict=True, ge=0, lt=2**63)]
 
 _CONFIG = ConfigDict(extra="ignore", allow_inf_nan=False)
 
@@ -54,7 +55,7 @@ class _Recorded:
     read: Text
     notes: tuple[Text, ...] = ()
     test_readings: Count = 0
-    temperature: float | None = None
+    temperature: Number | None = None
     calibration: _Calibration | None = None
 
     def __post_init__(self) -> None:
@@ -62,9 +63,7 @@ class _Recorded:
         lengths = {len(self.recalls), len(self.recall_intervals), len(self.confusion), *map(len, self.confusion)}
         if lengths != {num} or not all(name.isprintable() for name in self.class_names):
             raise ValueError("classes, recalls and confusion do not belong together")
-        if any(
-            (recall is None) != (each is None) for recall, each in zip(self.recalls, self.recall_intervals, strict=True)
-        ):
+        if [recall is None for recall in self.recalls] != [each is None for each in self.recall_intervals]:
             raise ValueError("a recall without its interval")
         scored = {key for key in TITLES if getattr(self, key) is not None}
         if not scored <= set(self.intervals) or set(self.guesses) != {"majority", "constant_guess", "chance"}:
