@@ -10,6 +10,7 @@ A trial's run has one row an epoch, from the first epoch on; so the number of ro
 from dataclasses import dataclass
 from pathlib import Path
 
+from ferray.errors import TrackingError
 from ferray.journal import Journal
 from ferray.tracking.offline import read_segment, segment_files
 
@@ -41,7 +42,8 @@ class Ledger:
         segments = segment_files(self._folder / "wandb", run_id)
         found = [segment for segment in map(read_segment, segments) if segment is not None]
         # The last epoch, not the number of rows: the files of earlier segments may have been cleaned away.
-        on_disk = max((int(row.get("epoch", 0)) for segment in found for row in segment.history), default=0)
+        epochs = (row.get("epoch") for segment in found for row in segment.history)
+        on_disk = max((epoch for epoch in epochs if isinstance(epoch, int)), default=0)
         return Sent(max(noted.rows, on_disk), noted.state)
 
     def noted(self, run_id: str) -> Sent:
@@ -58,5 +60,12 @@ class Ledger:
     def _read(self) -> dict[str, Sent]:
         if self._lines is None:
             self._journal.repair()
-            self._lines = {line["run"]: Sent(line["rows"], line["state"]) for line in self._journal.read()}
+            self._lines = {}
+            for number, line in enumerate(self._journal.read(), start=1):
+                match line:
+                    case {"run": str(run), "rows": int(rows), "state": str() | None as state}:
+                        self._lines[run] = Sent(rows, state)
+                    case _:
+                        where = f"{self._journal.file}:{number}"
+                        raise TrackingError(where, "not a line of what W&B has", "Remove the file: W&B's own are asked")
         return self._lines

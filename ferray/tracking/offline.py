@@ -19,9 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ferray import untrusted
+from ferray.errors import StorageError, TrackingError
+
 HEADER_BYTES = 7
 BLOCK_BYTES = 32768
 FRAME = struct.Struct("<IHB")
+MAX_BYTES = 2**30
+"""Of a file; one of a thousand epochs has 1 MB."""
 LAST_KINDS = (1, 4)
 """Frame kinds that complete a record: whole, and last part."""
 
@@ -57,6 +62,9 @@ def read_offline_runs(folder: Path) -> list[OfflineRun]:
 
     Args:
         folder: Holds folders `offline-run-TIME-ID` or `run-TIME-ID`; may be missing.
+
+    Raises:
+        TrackingError: As `read_segment`.
     """
     runs: dict[str, OfflineRun] = {}
     for file in segment_files(folder):
@@ -78,13 +86,27 @@ def segment_files(folder: Path, run_id: str | None = None) -> list[Path]:
 
 
 def read_segment(file: Path) -> OfflineRun | None:
-    """One file; None if it ends before it says which run it is of."""
+    """One file; None if it ends before it says which run it is of.
+
+    Raises:
+        TrackingError: It cannot be read, or its checksums are right and what it says is no record of W&B's.
+    """
+    try:
+        return _to_run(untrusted.read_bytes(file, most_bytes=MAX_BYTES))
+    except StorageError as error:
+        raise TrackingError(*error.args) from error
+    except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
+        what = f"not a file of W&B's: {type(error).__name__} {error}"
+        raise TrackingError(str(file), what, "Move its folder out of `wandb`") from error
+
+
+def _to_run(data: bytes) -> OfflineRun | None:
     run: dict[int, list[Any]] | None = None
     config: dict[str, Any] = {}
     summary: dict[str, Any] = {}
     history: list[dict[str, Any]] = []
     exit_code = None
-    for record in map(_fields, _records(file.read_bytes())):
+    for record in map(_fields, _records(data)):
         for message in map(_fields, record.get(_RECORD_RUN, ())):  # written anew when tags or name change
             run = message
             for inner in message.get(_RUN_CONFIG, ()):
