@@ -38,6 +38,10 @@ class Journal:
             raise damaged
         return events
 
+    def read_whole(self) -> list[dict[str, Any]]:
+        """The lines before the first damaged one: what `repair` leaves, for those who may not write."""
+        return self._scan()[0]
+
     def append(self, event: dict[str, Any], *, durable: bool = True) -> None:
         """Add one line; it is on the disk when this returns, or with the next durable one."""
         text = json.dumps(storage.with_checksum(event), separators=(",", ":"), allow_nan=False)

@@ -15,6 +15,9 @@ EXAMPLES = """\
   python -m ferray.search --space asha --data data/expw --set epochs=20 --concurrent-trials 2
   python -m ferray.search --space my.yaml --data data/expw --weights vgg16.safetensors --name first
   python -m ferray.search --resume first                        # after Ctrl-C or a crash
+  python -m ferray.search --resume first --space bigger.yaml    # also search what is new there; --dry-run lists it
+  python -m ferray.search --resume first --set dropout=[0,0.5]  # the same with values instead of a file
+  python -m ferray.search --resume first --retry                # run failed trials again
   python -m ferray.search --space grid --data data/expw --folds 5 --replicates 3    # means over folds and seeds
   python -m ferray.search --space grid --dry-run                # list the points, train nothing
 """
@@ -58,7 +61,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--data", metavar="DIR", help="store of faces made by ferray.data prepare (default: demo faces)")
     add("--out", metavar="DIR", default="runs", help="parent folder of all searches (default: runs)")
     add("--name", help="name of the search and of its folder (default: space and time)")
-    add("--resume", metavar="NAME", help="go on with a search; finished trials are not run again")
+    add(
+        "--resume",
+        metavar="NAME",
+        help="go on with a search, or extend it: with --space or --set only what is new is run",
+    )
+    add("--retry", action="store_true", help="with --resume: run failed trials again, once")
     add("--set", metavar="KEY=VALUE", action="append", help="fix a setting, or give a list: epochs=5, dropout=[0,0.5]")
     add(
         "--weights",

@@ -4,13 +4,14 @@ The best of many validation scores is partly luck. So the best few points are tr
 mean wins. With folds no trial has seen the whole training split: the winner is trained once more, without folds.
 
 What is still to be done follows from the records, so that a resumed search goes on with it; `finals.jsonl` has a line
-for each trial that has ended. Begin at `lacking`, which says what is to be trained; `standing` names the winner.
+for each trial that has ended, and for each that had failed and is run again. Begin at `lacking`, which says what is to
+be trained; `standing` names the winner.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from ferray import recipe as recipes
 from ferray.errors import SearchError
@@ -18,10 +19,8 @@ from ferray.journal import Journal
 from ferray.recipe import Recipe
 from ferray.records import FINISHED, Point, Run, State, TrialRecord, points
 from ferray.search.decide import Suggestion
+from ferray.search.extend import Identify, ended_trials
 from ferray.search.plan import Plan
-
-Identify = Callable[[dict[str, Any]], str]
-"""The trial id of a point: here, all fields of a recipe."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +72,12 @@ def lacking(plan: Plan, identify: Identify) -> list[Recipe]:
         return []
     records = plan.run.read_trials()
     ended = {record.trial_id for record in records if record.state in FINISHED}
-    ended |= {event["trial_id"] for event in journal(plan.run).read()}
+    on_record = {record.trial_id for record in records}
+    ended |= {
+        event["trial_id"]
+        for event in ended_trials(journal(plan.run).read())
+        if event["state"] == "failed" or event["trial_id"] in on_record
+    }
 
     def not_yet(wanted: list[Recipe]) -> list[Recipe]:
         return [recipe for recipe in wanted if identify(recipes.to_values(recipe)) not in ended]
@@ -112,11 +116,13 @@ class Finals:
         self._journal = journal(run)
         self._journal.repair()
         self._left: list[Suggestion] = []
+        numbers = {event["trial_id"]: event["number"] for event in self._journal.read()}
+        first_number = max([first_number, *(number + 1 for number in numbers.values())])
         for place, recipe in enumerate(wanted):
             point = recipes.to_values(recipe)
             trial_id = identify(point)
             known = run.read_trial(trial_id)
-            number = first_number + place if known is None else known.number
+            number = numbers.get(trial_id, first_number + place) if known is None else known.number
             self._left.append(Suggestion(number, trial_id, point))
         self._ids = {suggestion.number: suggestion.trial_id for suggestion in self._left}
 
@@ -130,7 +136,9 @@ class Finals:
 
     def end(self, number: int, state: State, epoch: int, score: float | None) -> None:
         """A trial has ended."""
-        self._journal.append({"event": "end", "number": number, "trial_id": self._ids[number], "state": state})
+        self._journal.append(
+            {"event": "end", "number": number, "trial_id": self._ids[number], "state": state, "epoch": epoch}
+        )
 
 
 def _of_the_search(plan: Plan, records: Sequence[TrialRecord]) -> list[TrialRecord]:

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import dataclasses
 import datetime
 import shlex
 import sys
@@ -16,18 +17,13 @@ from typing import Any, Literal, cast
 from ferray import space as spaces
 from ferray.errors import RecordError, SearchError, StorageError
 from ferray.records import Run
+from ferray.search.extend import News, draw, next_new, said, short
+from ferray.search.recall import MAX_LISTED, Past, applied, extension, recall
 from ferray.space import Space
 
 DEMO_COMMAND = "python -m ferray.search --space grid --data DIR"
 Keep = Literal["refit", "best-fold"]
-CHANGEABLE = (
-    "max_trials", "workers_per_trial", "gpus_per_worker", "concurrent_trials", "max_failures", "replicates",
-    "finalists", "keep", "wandb",
-)  # fmt: skip
-"""Options that may differ when a search is resumed; what decides its trials' numbers may not."""
 _KEPT = {"refit": "the winner is trained once more on the training split", "best-fold": "its best fold is kept"}
-MAX_LISTED = 200
-"""Points that --dry-run lists."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +50,17 @@ class Plan:
     """Points that go to the finals."""
     keep: Keep
     """With folds: what becomes the best model."""
+    retry: bool
+    """Whether failed trials are run again."""
     again: bool
     """Whether the test split may be read once more, where another model is kept than the one it was read for."""
     wandb: str | None
     address: str | None
     command: str
+    extension: dict[str, Any] | None = None
+    """The journal's line that makes a resumed search grow."""
+    news: News | None = None
+    """What is new in a search that is resumed and may have grown."""
 
     @property
     def num_points(self) -> int | None:
@@ -99,13 +101,15 @@ def make_plan(options: argparse.Namespace) -> Plan:
     short = [] if options.folds is None else [f"folds={options.folds}"]
     short += ["shuffle_labels=true"] if options.shuffle_labels else []
     options = argparse.Namespace(**{**vars(options), "set": [*(options.set or ()), *short] or None})
+    grows = options.space is not None or options.set is not None
+    past = None
     if options.resume:
-        options = _recall(options)
+        options, past = recall(options)
+    elif options.retry:
+        raise SearchError("--retry", "runs failed trials of a search again", "Name the search: --resume NAME --retry")
     settings = tuple(options.set or ())
     weights = options.weights or ("none" if options.data is None else "imagenet")
-    space_file = options.space if isinstance(options.space, Path) else spaces.find_space(options.space or "grid")
-    fixed = spaces.parse_settings(settings) | ({"weights": "none"} if weights == "none" else {})
-    space = spaces.read_space(space_file, fixed)
+    space = _read_space(options, past, applied(settings, weights))
     name = options.resume or options.name or f"{space.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     if Path(name).name != name or name in (".", ".."):
         raise SearchError(
@@ -124,7 +128,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
         )
     if weights not in ("imagenet", "none") and not Path(weights).is_file():
         raise StorageError(f"--weights {weights}", "no such file", "Give a file, or 'imagenet', or 'none'")
-    return Plan(
+    plan = Plan(
         space=space,
         settings=settings,
         run=run,
@@ -140,15 +144,20 @@ def make_plan(options: argparse.Namespace) -> Plan:
         replicates=options.replicates or space.replicates,
         finalists=options.finalists or space.finalists,
         keep=cast(Keep, options.keep or "refit"),
+        retry=options.retry,
         again=options.again,
         wandb=options.wandb,
         address=options.address,
         command=shlex.join(["python", "-m", "ferray.search", *sys.argv[1:]]),
     )
+    if past is None or not (grows or options.dry_run):
+        return plan
+    line, news = extension(past, space, applied(settings, weights), seed=plan.seed, num_points=plan.num_points)
+    return dataclasses.replace(plan, extension=line, news=news)
 
 
 def describe(plan: Plan) -> Iterator[str]:
-    """The lines of --dry-run: where, what, every point that is known in advance, and how much work that is."""
+    """The lines of --dry-run: where, what, every new point that is known in advance, and how much work that is."""
     space = plan.space
     yield f"search    {plan.run.name}: {space.method}, best {space.metric.name} ({space.metric.goal})"
     yield f"folder    {plan.run.folder}"
@@ -164,26 +173,52 @@ def describe(plan: Plan) -> Iterator[str]:
     if space.early_terminate is not None:
         halving = space.early_terminate
         yield f"stopping  successive halving from epoch {halving.min_iter}, by {halving.eta:g}"
-    if plan.num_trials is not None:
-        most = (plan.num_trials + plan.num_final_trials) * epochs
-        yield f"work      at most {most:,} epochs over the training faces; {_passes(plan)}"
+    if plan.news is not None:
+        first, *others = said(plan.news, space, most_listed=MAX_LISTED)
+        yield f"new       {first}"
+        yield from (f"          {line}" for line in others)
+        total = plan.news.num_new
+    if total is not None:
+        most = (total * space.folds + plan.num_final_trials) * epochs
+        yield f"work      at most {most:,} epochs over the training faces; {_passes(plan, total)}"
     if space.method == "bayes":
         yield "points    suggested one after the other, by what the earlier ones came to"
         return
-    for number, point in enumerate(islice(spaces.points(space, seed=plan.seed), min(total or 10, MAX_LISTED))):
-        yield f"{number:5}  " + "  ".join(f"{name}={_short(point[name])}" for name in space.searched)
+    before = 0 if plan.news is None else plan.news.num_known + len(plan.news.left_out)
+    listed = islice(_points(plan), min(10 if total is None else total, MAX_LISTED))
+    for number, point in enumerate(listed, start=before):
+        yield f"{number:5}  " + "  ".join(f"{name}={short(point[name])}" for name in space.searched)
     if total is None or total > MAX_LISTED:
         yield f"  ...  {'without end' if total is None else f'{total - MAX_LISTED} more'}"
 
 
-def _passes(plan: Plan) -> str:
-    """What the trunk has to do, the larger part of the work: views are shared by all trials."""
+def _points(plan: Plan) -> Iterator[dict[str, Any]]:
+    """The points that the search will ask for, in order; of a resumed one the new ones, `MAX_LISTED` at most."""
+    if plan.news is not None:
+        yield from plan.news.points or ()
+        return
+    seen: set[str] = set()
+    draws = draw(plan.space, seed=plan.seed)
+    while (point := next_new(draws, seen, repr)) is not None:
+        seen.add(repr(point))
+        yield point
+
+
+def _read_space(options: argparse.Namespace, past: Past | None, settings: list[str]) -> Space:
+    """The space that is named, else the one that the search has, else the first that is shipped."""
+    if past is not None and options.space is None:
+        return dataclasses.replace(past.note, settings=tuple(settings)).space(past.file)
+    return spaces.read_space(spaces.find_space(options.space or "grid"), spaces.parse_settings(settings))
+
+
+def _passes(plan: Plan, total: int) -> str:
+    """What the trunk has to do for so many points, the larger part of the work: views are shared by all trials."""
     space = plan.space
-    if plan.num_points is None or space.method == "bayes" or plan.num_points > 100_000:
+    if space.method == "bayes" or total > (100_000 if plan.news is None else MAX_LISTED):
         return "a frozen trunk runs once a view, not once a trial"
     views: set[tuple[object, ...]] = set()
     free = 0
-    for point in islice(spaces.points(space, seed=plan.seed), plan.num_points):
+    for point in islice(_points(plan), total):
         recipe = spaces.to_recipe(space, point, seed=plan.seed)
         if recipe.freeze != "trunk":
             free += recipe.epochs
@@ -200,27 +235,3 @@ def _epochs(plan: Plan) -> int:
     fixed = next((parameter for parameter in plan.space.parameters if parameter.name == "epochs"), None)
     point = {} if fixed is None else {"epochs": fixed.largest}
     return spaces.to_recipe(plan.space, point, seed=plan.seed).epochs
-
-
-def _short(value: object) -> str:
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _recall(options: argparse.Namespace) -> argparse.Namespace:
-    """The options of an earlier search; what decides its numbers cannot be changed, the rest can."""
-    run = Run(Path(options.out) / options.resume)
-    search = run.read_search()
-    recorded: dict[str, Any] = search["options"]
-    for name in ("space", "data", "weights", "set", "seed", "name"):
-        given = getattr(options, name)
-        if given not in (None, recorded.get(name)):
-            raise SearchError(
-                f"--{name} {given}",
-                f"the search {options.resume} has its own",
-                f"Leave --{name} out, or start a new search",
-            )
-    recalled = {**vars(options), **{name: recorded[name] for name in ("data", "weights", "set", "seed")}}
-    for name in CHANGEABLE:
-        if recalled[name] is None:
-            recalled[name] = recorded.get(name)  # a search of an earlier version may not know of it
-    return argparse.Namespace(**{**recalled, "space": run.folder / "space.yaml"})

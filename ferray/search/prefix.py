@@ -26,6 +26,7 @@ class Prefixes:
 
     def __init__(self, run: Run) -> None:
         self._known: dict[str, dict[int, str]] = {}  # recipe without epochs -> epochs -> trial id
+        self._said = False
         for record in run.read_trials():
             self.trial_started(record)
 
@@ -48,7 +49,12 @@ class Prefixes:
         known = self._known.get(_but_epochs(recipe), {})
         found = tuple(known[epochs] for epochs in sorted(known, reverse=True) if epochs < recipe.epochs)
         if found and recipe.schedule == "cosine":
-            log.info("trial %s is shorter, but on a cosine: its epochs are not those of a longer run", found[0])
+            log.log(
+                logging.INFO if self._said else logging.WARNING,
+                "trial %s has fewer epochs, but on a cosine: they are not those of a longer run, which begins anew",
+                found[0],
+            )
+            self._said = True
             return ()
         return found
 

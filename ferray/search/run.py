@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from ferray import recipe as recipes
-from ferray import space as spaces
 from ferray import storage
 from ferray.data.demo import demo_store
 from ferray.data.store import Store, open_store
@@ -27,13 +26,15 @@ from ferray.model.weights import Weights, load_weights
 from ferray.recipe import Recipe
 from ferray.records import FINISHED, Run, State, TrialRecord
 from ferray.search import cluster as clusters
-from ferray.search import finals
+from ferray.search import finals, mend
 from ferray.search.cluster import Cluster
 from ferray.search.decide import Decisions, Suggestion
 from ferray.search.dispatch import Job
+from ferray.search.extend import ended_trials, said, to_recipe
 from ferray.search.live import LiveView
-from ferray.search.plan import CHANGEABLE, DEMO_COMMAND, Plan
+from ferray.search.plan import DEMO_COMMAND, Plan
 from ferray.search.prefix import Prefixes
+from ferray.search.recall import CHANGEABLE, MORE
 from ferray.search.select import select_best, short_path, write_tables
 from ferray.search.summary import summary
 from ferray.search.team import GRACE_S, Team, assemble
@@ -59,7 +60,7 @@ def run(plan: Plan, cluster: Cluster | None) -> int:
     """
     store = open_store(plan.data_dir or demo_store(storage.cache_dir()))
     _say_first(plan, store)
-    weights = {name: load_weights(plan.weights, name) for name in _values(plan, "backbone")}
+    weights = {name: load_weights(plan.weights, name) for name in _backbones(plan)}
     with ExitStack() as stack:
         stack.enter_context(storage.lock(plan.run.folder / ".lock", wait_s=0))
         search = _open_search(plan, store, weights)
@@ -93,13 +94,16 @@ def _train_what_is_missing(
 ) -> bool:
     """Everything that needs a cluster; False if it was interrupted."""
     identify = _identify(plan, search, store, weights)
-    if "precision" in search and not _decisions(plan, identify).more() and not finals.lacking(plan, identify):
-        _say("every point is on record; nothing to train")
+    wounds = mend.wounds(plan.run, plan.space, seed=plan.seed)
+    is_known = "precision" in search and not wounds
+    if is_known and not _decisions(plan, identify).more() and not finals.lacking(plan, identify):
+        _say(f"every point is on record; nothing to train. {MORE}")
         return True
+    decides = plan.space.early_terminate is not None or any(wound.state == "stopped" for wound in wounds)
     with (
         clusters.connect(plan.address) if cluster is None else nullcontext(cluster) as there,
         _scratch(plan, there) as scratch,
-        _team(plan, search, store, there, scratch, stop) as team,
+        _team(plan, search, store, there, scratch, stop, decides=decides) as team,
     ):
         if not team.hellos:
             return False
@@ -108,8 +112,8 @@ def _train_what_is_missing(
         view = LiveView(
             plan.space,
             columns=plan.columns,
-            total=None if plan.num_trials is None else plan.num_trials + plan.num_final_trials,
-            ended=decisions.num_ended,
+            total=None if plan.num_trials is None else plan.num_trials + plan.num_final_trials + decisions.num_outside,
+            ended=decisions.num_ended - len(wounds),
             notes=team.notes,
         )
         with view as live:
@@ -126,6 +130,8 @@ def _train_what_is_missing(
                     scratch=scratch / name,
                 )
 
+            if wounds:
+                tune(mend.Mending(wounds), "mending")
             tune(decisions, "search")
             while not stop.is_set() and (wanted := finals.lacking(plan, identify)):
                 number = 1 + max(record.number for record in plan.run.read_trials())
@@ -145,11 +151,19 @@ def _scratch(plan: Plan, there: Cluster) -> Iterator[Path]:
 
 @contextmanager
 def _team(
-    plan: Plan, search: dict[str, Any], store: Store, there: Cluster, scratch: Path, stop: threading.Event
+    plan: Plan,
+    search: dict[str, Any],
+    store: Store,
+    there: Cluster,
+    scratch: Path,
+    stop: threading.Event,
+    *,
+    decides: bool,
 ) -> Iterator[Team]:
     """Worker groups while the block runs; what they are, and how busy they were, goes on record."""
     heads_only = _values(plan, "freeze") == ["trunk"]
-    with assemble(plan, search, store.folder, there, heads_only=heads_only, scratch=scratch, stop=stop) as team:
+    asked: dict[str, Any] = {"decides": decides, "heads_only": heads_only, "scratch": scratch, "stop": stop}
+    with assemble(plan, search, store.folder, there, **asked) as team:
         if team.hellos:
             _record_hellos(plan, search, team)
         yield team
@@ -203,7 +217,7 @@ def _make_job(plan: Plan, search: dict[str, Any], store: Store, suggestion: Sugg
 
 def _settled(plan: Plan, search: dict[str, Any], store: Store, point: dict[str, Any]) -> Recipe:
     """The recipe of a point with nothing left open."""
-    return settle(spaces.to_recipe(plan.space, point, seed=plan.seed), store, precision=search["precision"])
+    return settle(to_recipe(plan.space, point, seed=plan.seed), store, precision=search["precision"])
 
 
 def _open_search(plan: Plan, store: Store, weights: dict[str, Weights]) -> dict[str, Any]:
@@ -214,7 +228,7 @@ def _open_search(plan: Plan, store: Store, weights: dict[str, Weights]) -> dict[
         search = plan.run.read_search()
         for what, recorded, now in (
             ("data", search["data"]["fingerprint"], data["fingerprint"]),
-            ("weights", search["weights"], prints),
+            ("weights", {**prints, **search["weights"]}, prints),
         ):
             if recorded != now:
                 raise SearchError(
@@ -222,7 +236,19 @@ def _open_search(plan: Plan, store: Store, weights: dict[str, Weights]) -> dict[
                     f"the {what} are not those of the search",
                     "Start a search of another name",
                 )
-        search["options"] |= {name: getattr(plan, name) for name in CHANGEABLE}
+        plan.run.journal().repair()
+        mend.set_aside(plan.run)
+        if plan.retry:
+            for line in mend.retry(plan.run):
+                _say(line)
+        elif failed := mend.failures(plan.run):
+            _say(f"failed: trials {', '.join(failed)}; --retry runs them again")
+        if plan.extension is not None:
+            plan.run.journal().append(plan.extension)  # from here on it has the new space, whatever happens to the rest
+            search["options"]["space"] = plan.extension["space"]["name"]
+        storage.write_bytes(plan.run.folder / "space.yaml", plan.space.text.encode())
+        search["weights"] = prints
+        search["options"] |= {"set": list(plan.settings), **{name: getattr(plan, name) for name in CHANGEABLE}}
         search["openings"] = search.get("openings", len(search["sessions"])) + 1
         plan.run.write_search(search)
         return search
@@ -264,7 +290,7 @@ def _record_hellos(plan: Plan, search: dict[str, Any], team: Team) -> None:
 def _settle_states(run: Run) -> list[TrialRecord]:
     """All records, now that nobody writes them: the journal's word on a trial's end holds, the rest was interrupted."""
     events = [*run.journal().read(), *finals.journal(run).read()]
-    ended = {event["trial_id"]: event for event in events if event["event"] == "end"}
+    ended = {event["trial_id"]: event for event in ended_trials(events)}
     records = []
     for record in run.read_trials():
         event = ended.get(record.trial_id)
@@ -274,6 +300,12 @@ def _settle_states(run: Run) -> list[TrialRecord]:
             run.write_trial(record)
         records.append(record)
     return records
+
+
+def _backbones(plan: Plan) -> list[str]:
+    """Those that the space may ask for, and those that the search has asked for before it grew."""
+    before = plan.run.read_search()["weights"] if plan.resume else {}
+    return list(dict.fromkeys([*_values(plan, "backbone"), *before]))
 
 
 def _values(plan: Plan, name: str) -> list[str]:
@@ -306,6 +338,9 @@ def _say_first(plan: Plan, store: Store) -> None:
     if store.is_demo:
         _say(f"demo faces, drawn by code: accuracy on them means nothing for real ones. Real data: {DEMO_COMMAND}")
     _say(f"search {plan.run.name}: {total if total is not None else 'unlimited'} points of {plan.space.file}")
+    if plan.news is not None:
+        for line in said(plan.news, plan.space):
+            _say(line)
     _say(f"{faces['train']:,} training, {faces['validation']:,} validation, {faces['test']:,} sealed test faces")
 
 

@@ -56,6 +56,7 @@ def assemble(
     data_dir: Path,
     there: Cluster,
     *,
+    decides: bool,
     heads_only: bool,
     scratch: Path,
     stop: threading.Event,
@@ -67,6 +68,7 @@ def assemble(
         search: The value of `search.json`.
         data_dir: The store's folder.
         there: The cluster.
+        decides: Whether somebody may stop trials early.
         heads_only: Whether all trials leave the whole trunk frozen.
         scratch: Folder for Ray Train's own files.
         stop: Ends the wait for groups.
@@ -82,7 +84,6 @@ def assemble(
         heads_only=heads_only,
         num_points=plan.num_trials,
     )
-    decides = plan.space.early_terminate is not None
     name = f"dispatcher-{search['id']}"
     dispatcher = clusters.start_dispatcher(
         name, decides=decides, session=search["openings"], max_failures=plan.max_failures

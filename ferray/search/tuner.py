@@ -212,7 +212,7 @@ class _Desk:
         return {
             "number": suggestion.number,
             "trial_id": job.trial_id,
-            "after": suggestion.after,
+            "after": len(heard),
             "dispatcher": self._dispatcher_name,
         }
 
@@ -224,7 +224,7 @@ class _Desk:
         record = self._add_rows(result)
         score = record.score()
         assert score is not None
-        return self.decisions.hear(record.number, len(record.epochs), score)
+        return self.decisions.hear(result["number"], len(record.epochs), score)
 
     def end(self, number: int, result: dict[str, Any] | None) -> None:
         """A trial has ended: by itself (`result["state"]` says how) or because the scheduler stopped it."""
@@ -248,7 +248,7 @@ class _Desk:
                 record = dataclasses.replace(record, epochs=(*record.epochs, row))
                 for observer in self._observers:
                     observer.epoch(record.trial_id, row)
-        self._records[record.number] = record
+        self._records[result["number"]] = record  # that of the suggestion: two of one identity share a record's number
         return record
 
 

@@ -2,13 +2,17 @@
 
 import subprocess
 import sys
+from itertools import islice
 from pathlib import Path
 
 import pytest
 
 from ferray.data.store import Store
+from ferray.recipe import NO_WEIGHTS
 from ferray.records import Run
 from ferray.search.__main__ import main
+from ferray.search.extend import identity
+from ferray.space import points, read_space
 
 SPACE = """\
 method: grid
@@ -90,19 +94,115 @@ def test_an_unknown_space_offers_the_nearest(capsys: pytest.CaptureFixture[str])
     assert "Did you mean 'grid'?" in fails(capsys, "--space", "gird")
 
 
-def test_a_name_that_is_taken_is_refused_and_a_search_cannot_change_its_data(
-    space: str, tmp_path: Path, tiny_store: Store, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def resumed(tmp_path: Path, tiny_store: Store) -> Run:
+    """A search named `first` of which two points have ended and one has begun."""
     run = Run(tmp_path / "first")
     run.folder.mkdir()
     (run.folder / "space.yaml").write_text(SPACE)
-    recorded = {"data": None, "weights": "none", "set": [], "seed": 0, "max_trials": None, "workers_per_trial": 1}
-    recorded |= {"gpus_per_worker": None, "concurrent_trials": None, "wandb": None}
-    run.write_search({"options": recorded})
+    recorded = {"data": str(tiny_store.folder), "weights": "none", "set": [], "seed": 0, "space": "small"}
+    data = {"fingerprint": tiny_store.fingerprint, "folder": str(tiny_store.folder), "dataset": "tiny"}
+    search = {"id": "0123abcd", "command": "", "options": recorded, "data": data, "weights": {"vgg16": NO_WEIGHTS}}
+    run.write_search(search | {"sessions": [], "test_readings": [], "precision": "float32"})
+    space = read_space(run.folder / "space.yaml", {"weights": "none"})
+    identify = identity(run.read_search(), space, seed=0)
+    for number, point in enumerate(islice(points(space, seed=0), 3)):
+        trial_id = identify(point)
+        run.journal().append({"event": "suggest", "number": number, "trial_id": trial_id, "point": point})
+        if number < 2:
+            end = {"event": "end", "number": number, "trial_id": trial_id, "state": "done", "epoch": 3, "score": 0.5}
+            run.journal().append(end)
+    return run
+
+
+def dry(capsys: pytest.CaptureFixture[str], run: Run, *options: str) -> str:
+    assert main(["--resume", run.name, "--out", str(run.folder.parent), "--dry-run", *options]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_name_that_is_taken_is_refused_and_a_search_cannot_change_its_data(
+    space: str, tmp_path: Path, resumed: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert "--resume first" in fails(capsys, "--space", space, "--name", "first", "--out", str(tmp_path))
-    err = fails(capsys, "--resume", "first", "--data", str(tiny_store.folder), "--out", str(tmp_path))
-    assert "the search first has its own" in err
-    assert main(["--resume", "first", "--out", str(tmp_path), "--dry-run"]) == 0
+    given = {"--data": str(tmp_path), "--seed": "7", "--weights": "imagenet", "--name": "second"}
+    for option, value in given.items():
+        err = fails(capsys, "--resume", "first", option, value, "--out", str(tmp_path))
+        assert f"{option} {value}: the search first has its own, " in err
+    same = ["--data", resumed.read_search()["data"]["folder"], "--seed", "0", "--weights", "none"]
+    assert main(["--resume", "first", "--out", str(tmp_path), "--dry-run", *same]) == 0
+
+
+def test_a_dry_run_of_a_resumed_search_lists_only_what_is_new(
+    resumed: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = dry(capsys, resumed)
+    assert "1 new points of" in out
+    assert [line for line in out.splitlines() if "learning_rate=" in line] == [
+        "    3  augmentation=light  learning_rate=0.0001"
+    ]
+    before = {file: file.read_bytes() for file in resumed.folder.rglob("*") if file.is_file()}
+    (tmp_path / "bigger.yaml").write_text(SPACE.replace("0.001, 0.0001", "0.01, 0.001, 0.0001"))
+    out = dry(capsys, resumed, "--space", str(tmp_path / "bigger.yaml"))
+    assert "3 new points of" in out
+    assert "3 of its points are on record" in out
+    assert [line.split()[1:] for line in out.splitlines() if "learning_rate=" in line] == [
+        ["augmentation=none", "learning_rate=0.01"],
+        ["augmentation=light", "learning_rate=0.01"],
+        ["augmentation=light", "learning_rate=0.0001"],
+    ]
+    assert "at most 9 epochs" in out
+    assert {file: file.read_bytes() for file in resumed.folder.rglob("*") if file.is_file()} == before
+
+
+def test_a_dry_run_names_what_a_new_space_no_longer_asks_for(resumed: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    out = dry(capsys, resumed, "--set", "learning_rate=[0.0001, 0.01]", "--set", "epochs=4")
+    assert "4 new points of" in out
+    assert "3 earlier points are not asked for any more, but stay in tables and ranking:" in out
+    line = next(line for line in out.splitlines() if "trial 2:" in line)
+    assert set(line.split()[2:]) == {"augmentation=light", "learning_rate=0.001", "epochs=3"}
+
+
+def test_known_points_are_matched_whatever_leaves_their_settings_open(
+    resumed: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The size of the data, written out, is the size that was left open."""
+    out = dry(capsys, resumed, "--set", "image_size=32", "--set", "precision=float32")
+    assert "3 of its points are on record" in out
+
+
+@pytest.mark.parametrize(
+    "change,options,words",
+    [
+        (
+            ("val_accuracy, goal: maximize", "val_loss, goal: minimize"),
+            [],
+            ["val_loss (minimize)", "val_accuracy (maxi"],
+        ),
+        (("", ""), ["--folds", "3"], ["number of folds is 3, but that of search first is 1"]),
+        (("[0.001, 0.0001]", "[0.001]"), [], ["every point of it is on record", "with more values", "--retry"]),
+        (("method: grid", "method: random\nrun_cap: 2"), [], ["the 2 points that run_cap allows", "run_cap"]),
+        (("method: grid", "method: random"), ["--max-trials", "3"], ["the 3 points that --max-trials allows"]),
+    ],
+)
+def test_another_question_or_nothing_new_is_refused_with_the_way_out(
+    change: tuple[str, str],
+    options: list[str],
+    words: list[str],
+    resumed: Run,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if "[0.001]" in change:
+        resumed.journal().append({"event": "end", "number": 2, "trial_id": "x", "state": "done"})
+    (tmp_path / "other.yaml").write_text(SPACE.replace(*change))
+    asked = ["--resume", "first", "--out", str(tmp_path), "--space", str(tmp_path / "other.yaml"), *options]
+    err = fails(capsys, *asked)
+    for word in words:
+        assert word in err
+
+
+def test_retry_without_a_search_is_refused(space: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--resume NAME --retry" in fails(capsys, "--space", space, "--retry")
 
 
 def test_help_names_every_option_in_one_screenful_of_options(capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,5 +214,5 @@ def test_help_names_every_option_in_one_screenful_of_options(capsys: pytest.Capt
     assert named >= {
         "--space", "--data", "--out", "--name", "--resume", "--set", "--weights", "--workers-per-trial",
         "--gpus-per-worker", "--concurrent-trials", "--max-trials", "--seed", "--wandb", "--address", "--dry-run",
-        "--folds", "--keep", "--replicates", "--finalists", "--shuffle-labels",
+        "--retry", "--max-failures", "--again", "--folds", "--keep", "--replicates", "--finalists", "--shuffle-labels",
     }  # fmt: skip

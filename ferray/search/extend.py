@@ -1,0 +1,310 @@
+"""A search that grows: the spaces that it has had, what is on record of them, and what a new space adds.
+
+A search is resumed with a bigger space, and only what is new is trained. The journal has a line where that happened,
+with both spaces. What earlier spaces asked for is matched with the new one by trial id: recipe, data, weights and
+the version of all numbers. Nothing here needs Ray or torch: `--dry-run` says what is new.
+
+Begin at `compare`; `known_trials` reads the journal.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ferray import recipe as recipes
+from ferray import space as spaces
+from ferray.data.manifest import read_manifest
+from ferray.errors import FerrayError, RecordError
+from ferray.recipe import FIELD_NAMES, Recipe
+from ferray.space import Parameter, Space
+
+log = logging.getLogger(__name__)
+
+Identify = Callable[[dict[str, Any]], str]
+"""The trial id of a point."""
+
+MAX_REPEATS = 1000
+"""Draws in a row that repeat an earlier point, after which a random space counts as exhausted."""
+
+MAX_TEXT = 200_000
+"""Characters of a space in a journal; a larger one is no sweep file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """A trial that the search has asked for."""
+
+    number: int
+    trial_id: str
+    values: dict[str, Any]
+    """Every setting of its recipe, before precision and size are settled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class News:
+    """What a space adds to a search; points, not trials."""
+
+    points: tuple[dict[str, Any], ...] | None
+    """The new ones, `most_listed` at most; None where they are suggested one after the other."""
+    num_new: int | None
+    """None where there is no end."""
+    num_known: int
+    """Points of the space that the search has asked for already."""
+    left_out: tuple[Known, ...]
+    """Trials that the space does not ask for: they stay on record and in the ranking."""
+
+
+def to_recipe(space: Space, point: Mapping[str, Any], *, seed: int) -> Recipe:
+    """The recipe of a point; one that names every setting is of an earlier space, or of the finals, and taken as it is.
+
+    Args:
+        space: As for `ferray.space.to_recipe`.
+        point: A few settings, or all.
+        seed: Of the training run, unless the point or the space has its own.
+
+    Raises:
+        FerrayError: The point is no recipe.
+    """
+    if len(point) == len(FIELD_NAMES):
+        return recipes.make_recipe(point, where=space.file)
+    return spaces.to_recipe(space, point, seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    """A space as the journal keeps it: all that is needed to read it again."""
+
+    name: str
+    text: str
+    settings: tuple[str, ...]
+    """As given with `--set`."""
+
+    @classmethod
+    def of(cls, value: Any, *, where: str) -> "Note":
+        """The note of a line.
+
+        Raises:
+            RecordError: It is none.
+        """
+        try:
+            texts = [value["name"], value["text"], *value["set"]]
+        except (KeyError, TypeError) as error:
+            raise RecordError(where, "has no space", "Start the search under another name") from error
+        if not all(isinstance(one, str) and len(one) <= MAX_TEXT for one in texts):
+            raise RecordError(where, "has no space that could be one", "Start the search under another name")
+        name, text, *settings = texts
+        return cls(name=name, text=text, settings=tuple(settings))
+
+    def to_json(self) -> dict[str, Any]:
+        """What `of` reads."""
+        return {"name": self.name, "text": self.text, "set": list(self.settings)}
+
+    def space(self, file: Path | None = None) -> Space:
+        """What it says.
+
+        Args:
+            file: To name in messages; None for its own name.
+
+        Raises:
+            SpaceError: It is no space.
+        """
+        path = file or Path(f"{Path(self.name).name}.yaml")
+        return spaces.read_space(path, spaces.parse_settings(self.settings), text=self.text)
+
+
+def last_extension(events: Sequence[Mapping[str, Any]]) -> int:
+    """How many lines of a journal belong to earlier spaces: all up to the last extension; 0 without one."""
+    return next((place for place in range(len(events), 0, -1) if events[place - 1].get("event") == "extend"), 0)
+
+
+def known_trials(events: Sequence[Mapping[str, Any]], space: Space, *, seed: int) -> dict[int, Known]:
+    """The trials that were asked for, by number, each with all the settings that its own space gave it.
+
+    Args:
+        events: Of a journal.
+        space: The one that the lines after the last extension belong to.
+        seed: Of the search.
+
+    Raises:
+        FerrayError: An event is none, or a space cannot be read.
+    """
+    known: dict[int, Known] = {}
+    waiting: list[Mapping[str, Any]] = []  # until the space that asked for them is known
+
+    def settle(of: Space) -> None:
+        for event in waiting:
+            values = recipes.to_values(to_recipe(of, event["point"], seed=seed))
+            number = int(event["number"])
+            known[number] = Known(number=number, trial_id=str(event["trial_id"]), values=values)
+        waiting.clear()
+
+    for line, event in enumerate(events, start=1):
+        if event.get("event") == "suggest":
+            waiting.append(event)
+        elif event.get("event") == "extend" and waiting:
+            settle(Note.of(event.get("earlier"), where=f"journal.jsonl:{line}").space())
+    settle(space)
+    return known
+
+
+def ended_trials(events: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The line on the end of each trial that has ended and was not opened again since."""
+    found: dict[tuple[int, str], Mapping[str, Any]] = {}
+    for event in events:
+        if event["event"] == "end":
+            found[event["number"], event["trial_id"]] = event
+        elif event["event"] == "retry":
+            found.pop((event["number"], event["trial_id"]), None)
+    return list(found.values())
+
+
+def inside(space: Space, known: Known, identify: Identify) -> dict[str, Any] | None:
+    """A known trial as a point of a space; None if it is none.
+
+    Args:
+        space: Perhaps not the one that asked for it.
+        known: The trial.
+        identify: The trial id of a point of the space.
+    """
+    point = {parameter.name: known.values[parameter.name] for parameter in space.parameters if parameter.searched}
+    if not all(_holds(parameter, point[parameter.name]) for parameter in space.parameters if parameter.searched):
+        return None  # what is not searched, the trial id decides
+    if space.folds > 1:
+        point["fold"] = known.values["fold"]
+    try:
+        return point if identify(point) == known.trial_id else None
+    except FerrayError:  # values that do not go together, in this space
+        return None
+
+
+def next_new(draws: Iterator[dict[str, Any]], seen: set[str], identify: Identify) -> dict[str, Any] | None:
+    """The next point that was not asked for before; None if there is none left.
+
+    Args:
+        draws: Points of a grid, or random ones without end.
+        seen: Trial ids.
+        identify: The trial id of a point.
+    """
+    for repeats, point in enumerate(draws):
+        if identify(point) not in seen:
+            return point
+        if repeats > MAX_REPEATS + len(seen):
+            log.warning("no new point in %d draws: the space is exhausted", repeats)
+            return None
+    return None
+
+
+def draw(space: Space, *, seed: int) -> Iterator[dict[str, Any]]:
+    """The points of a grid, or random ones without end: a cap counts points, and a draw may repeat one."""
+    return spaces.points(dataclasses.replace(space, run_cap=None), seed=seed)
+
+
+def compare(
+    space: Space,
+    known: Mapping[int, Known],
+    identify: Identify,
+    *,
+    seed: int,
+    num_points: int | None,
+    most_listed: int,
+) -> News:
+    """What a space adds to what is known.
+
+    Args:
+        space: The new one.
+        known: The trials of the search.
+        identify: The trial id of a point of the new space.
+        seed: Of the search.
+        num_points: Points of the space in all; None for no end.
+        most_listed: New points that are listed.
+    """
+    firsts = [one for one in known.values() if not one.values["fold"]]
+    ours = {one.trial_id for one in firsts if inside(space, one, identify) is not None}
+    left_out = tuple(one for one in firsts if one.trial_id not in ours)
+    num_new = None if num_points is None else max(0, num_points - len(ours))
+    if space.method == "bayes":
+        return News(points=None, num_new=num_new, num_known=len(ours), left_out=left_out)
+    seen = {one.trial_id for one in firsts}
+    new: list[dict[str, Any]] = []
+    draws = draw(space, seed=seed)
+    for _ in range(most_listed if num_new is None else min(num_new, most_listed)):
+        point = next_new(draws, seen, identify)
+        if point is None:
+            num_new = len(new)
+            break
+        seen.add(identify(point))
+        new.append(point)
+    return News(points=tuple(new), num_new=num_new, num_known=len(ours), left_out=left_out)
+
+
+def identity(search: Mapping[str, Any], space: Space, *, seed: int) -> Identify:
+    """What names points without opening the data or the weights, whose fingerprints are on record.
+
+    Args:
+        search: The value of `search.json`.
+        space: That the points belong to.
+        seed: Of the search.
+
+    Raises:
+        FerrayError: The store is not where it was.
+    """
+    size = read_manifest(Path(search["data"]["folder"])).size_px
+    precision = search.get("precision")
+
+    def identify(point: dict[str, Any]) -> str:
+        recipe = to_recipe(space, point, seed=seed)
+        values = recipes.to_values(recipe) | {"image_size": recipe.image_size or size}
+        if recipe.precision == "auto":
+            if precision is None:  # nothing was trained yet
+                return recipes.to_json(recipe)
+            values["precision"] = precision
+        return recipes.trial_id(
+            recipes.make_recipe(values, where=space.file),
+            data_fingerprint=search["data"]["fingerprint"],
+            weights_fingerprint=search["weights"].get(recipe.backbone, ""),
+        )
+
+    return identify
+
+
+def _holds(parameter: Parameter, value: Any) -> bool:
+    """Whether a value is one that a parameter can have."""
+    if parameter.kind in ("value", "values"):
+        return value in parameter.values
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    low, high = parameter.low, parameter.high
+    if (low is not None and value < low) or (high is not None and value > high):
+        return False
+    return bool(parameter.settle(value) == value) and (parameter.kind != "int" or value == int(value))
+
+
+def _is_foreign(parameter: Parameter, trials: Sequence[Known]) -> bool:
+    """Whether a parameter cannot have a value that one of the trials has."""
+    return any(not _holds(parameter, one.values[parameter.name]) for one in trials)
+
+
+def said(news: News, space: Space, *, most_listed: int = 10) -> Iterator[str]:
+    """What a space adds, in lines for people: how many points are new, and what it no longer asks for."""
+    count = "without end" if news.num_new is None else f"{news.num_new:,}"
+    yield f"{count} new points of {space.file}; {news.num_known:,} of its points are on record"
+    if news.left_out:
+        are = "point is" if len(news.left_out) == 1 else "points are"
+        yield f"{len(news.left_out):,} earlier {are} not asked for any more, but stay in tables and ranking:"
+        vary = {name for name in FIELD_NAMES if len({one.values[name] for one in news.left_out}) > 1}
+        other = {parameter.name for parameter in space.parameters if _is_foreign(parameter, news.left_out)}
+        names = [name for name in FIELD_NAMES if name in vary | other]
+        for one in islice(news.left_out, most_listed):
+            words = "  ".join(f"{name}={short(one.values[name])}" for name in names)
+            yield f"  trial {one.number}: {words}"
+        if len(news.left_out) > most_listed:
+            yield f"  and {len(news.left_out) - most_listed:,} more"
+
+
+def short(value: object) -> str:
+    """A setting in a list."""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,146 @@
+"""A search that is resumed: its options come from its folder, and what is given anew may make it grow.
+
+Begin at `recall`; `extension` says whether there is anything new in what was given.
+"""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ferray import space as spaces
+from ferray.errors import SearchError
+from ferray.records import Run
+from ferray.search.extend import News, Note, compare, identity, known_trials, last_extension
+from ferray.space import Space
+
+CHANGEABLE = (
+    "max_trials", "workers_per_trial", "gpus_per_worker", "concurrent_trials", "max_failures", "replicates",
+    "finalists", "keep", "wandb",
+)  # fmt: skip
+"""Options that may differ when a search is resumed; what decides its trials' numbers may not."""
+
+MAX_LISTED = 200
+"""Points that --dry-run lists."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Past:
+    """What is on record of the search that is resumed."""
+
+    name: str
+    search: dict[str, Any]
+    """The value of its `search.json`."""
+    events: list[dict[str, Any]]
+    """Of its journal."""
+    file: Path
+    """Of its space; the journal knows better what it has to say."""
+    note: Note
+    """Of its space."""
+
+
+def recall(options: argparse.Namespace) -> tuple[argparse.Namespace, Past]:
+    """The options of an earlier search with those that are given now; data, weights and seed must be the same.
+
+    Args:
+        options: Of the command; `resume` names the search.
+
+    Raises:
+        FerrayError: There is no such search, or it has another value of what cannot be changed.
+    """
+    run = Run(Path(options.out) / options.resume)
+    search = run.read_search()
+    recorded: dict[str, Any] = search["options"]
+    for name in ("data", "weights", "seed", "name"):
+        given, before = getattr(options, name), options.resume if name == "name" else recorded[name]
+        if given is not None and given != before and (name == "seed" or not _same_path(given, before)):
+            what = f"the search {options.resume} has its own, {'demo faces' if before is None else before}"
+            raise SearchError(f"--{name} {given}", what, f"Leave --{name} out, or start a search of another name")
+    past = _read_past(run, search)
+    recalled = {**vars(options), **{name: recorded[name] for name in ("data", "weights", "seed")}}
+    for name in CHANGEABLE:
+        if recalled[name] is None:
+            recalled[name] = recorded.get(name)  # a search of an earlier version may not know of it
+    return argparse.Namespace(**{**recalled, "set": merged(past.note.settings, options.set or ())}), past
+
+
+def extension(
+    past: Past, space: Space, settings: Sequence[str], *, seed: int, num_points: int | None
+) -> tuple[dict[str, Any] | None, News]:
+    """The journal's line that makes a search grow, None if it has this space already; and what is new in it.
+
+    Args:
+        past: The search up to now.
+        space: What it is to search.
+        settings: With which that was read.
+        seed: Of the search.
+        num_points: Of the new space in all; None for no end.
+
+    Raises:
+        SearchError: It is not the same question, or nothing is new.
+    """
+    earlier = past.note.space(past.file)
+    for what, now, before in (
+        ("metric", f"{space.metric.name} ({space.metric.goal})", f"{earlier.metric.name} ({earlier.metric.goal})"),
+        ("number of folds", space.folds, earlier.folds),
+    ):
+        if now != before:
+            way_out = "Scores that differ in it cannot be compared: give the same, or start a search of another name"
+            raise SearchError(space.file, f"its {what} is {now}, but that of search {past.name} is {before}", way_out)
+    known = known_trials(past.events, earlier, seed=seed)
+    identify = identity(past.search, space, seed=seed)
+    news = compare(space, known, identify, seed=seed, num_points=num_points, most_listed=MAX_LISTED)
+    if space.text == earlier.text and spaces.parse_settings(settings) == spaces.parse_settings(past.note.settings):
+        return None, news
+    if news.num_new == 0:
+        raise SearchError(space.file, nothing_new(space, num_points), MORE)
+    name = past.note.name if space.file == earlier.file else space.name
+    note = Note(name=name, text=space.text, settings=tuple(settings))
+    return {"event": "extend", "space": note.to_json(), "earlier": past.note.to_json()}, news
+
+
+def applied(settings: Sequence[str], weights: str) -> list[str]:
+    """The settings that a space is read with."""
+    return merged(settings, ["weights=none"]) if weights == "none" else list(settings)
+
+
+MORE = (
+    "For more: --space FILE or --set KEY=[VALUES] with more values, a higher run_cap or --max-trials, or more epochs; "
+    "--retry runs failed trials again"
+)
+"""What a search that has nothing left to do could be given."""
+
+
+def nothing_new(space: Space, num_points: int | None) -> str:
+    """Why a space has no new point."""
+    if space.method == "grid" and num_points == spaces.num_points(space) and space.run_cap is None:
+        return "every point of it is on record"
+    limit = "run_cap" if num_points == space.run_cap else "--max-trials"
+    return f"the {num_points} points that {limit} allows are on record" if num_points else "every point is on record"
+
+
+def _same_path(one: str, other: str | None) -> bool:
+    """Whether two texts name one file, wherever the command is typed."""
+    return other is not None and Path(one).resolve() == Path(other).resolve()
+
+
+def merged(before: Sequence[str], given: Sequence[str]) -> list[str]:
+    """Settings, those that are given now in place of those of the same name."""
+    names = {setting.partition("=")[0].strip() for setting in given}
+    kept = [setting for setting in before if setting.partition("=")[0].strip() not in names]
+    return [*kept, *given]
+
+
+def _read_past(run: Run, search: dict[str, Any]) -> Past:
+    """The search up to now; where its journal has an extension, that says what the space is."""
+    events, file = run.journal().read_whole(), run.folder / "space.yaml"
+    last = last_extension(events)
+    if last:
+        note = Note.of(events[last - 1].get("space"), where=f"{run.journal().file}:{last}")
+    else:
+        recorded = search["options"]
+        settings = applied(recorded["set"], recorded["weights"])
+        text = spaces.read_space(file, spaces.parse_settings(settings)).text
+        note = Note(name=str(recorded["space"]), text=text, settings=tuple(settings))
+    return Past(name=run.name, search=search, events=events, file=file, note=note)
