@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from search_plays import play
 
 from ferray.errors import RecordError
 from ferray.journal import Journal
-from ferray.records import State
 from ferray.search.decide import Decisions, Suggestion
 from ferray.space import Space, num_points, read_space
 
@@ -30,7 +30,6 @@ SPACES = {
     "grid with folds": "method: grid\nparameters: {dropout: {values: [0.0, 0.4]}, folds: {value: 3}}\n",
     "bayes with folds": "method: bayes\nrun_cap: 5\nparameters: {dropout: {min: 0.0, max: 0.9}, folds: {value: 3}}\n",
 }
-EPOCHS = 9
 
 
 def make_space(kind: str, folder: Path) -> Space:
@@ -60,37 +59,6 @@ def rewrite(file: Path, change: Callable[[bytes], bytes]) -> None:
     file.unlink()
     for line in change(b"\n".join(lines)).splitlines():
         Journal(file).append(json.loads(line))
-
-
-def score(point: dict[str, Any], epoch: int) -> float:
-    """A learning curve that depends on the point alone."""
-    return round(random.Random(repr(sorted(point.items()))).random() * epoch / EPOCHS, 6)
-
-
-def play(decisions: Decisions, order: random.Random, *, steps: int | None = None) -> None:
-    """Three trials at a time, epochs arriving in a random order; stop after some steps, as a crash would."""
-    live: dict[int, tuple[Suggestion, int]] = {}
-    exhausted = False
-    while steps is None or steps > 0:
-        while len(live) < 3 and not exhausted:
-            suggestion = decisions.suggest()
-            if isinstance(suggestion, str):
-                exhausted = True
-            else:
-                live[suggestion.number] = (suggestion, suggestion.after)
-        if not live:
-            return
-        number = order.choice(sorted(live))
-        suggestion, epoch = live[number][0], live[number][1] + 1
-        value = score(suggestion.point, epoch)
-        state: State | None = "done" if epoch == EPOCHS else None
-        if state is None and decisions.hear(number, epoch, value):
-            state = "stopped"
-        live[number] = (suggestion, epoch)
-        if state is not None:
-            decisions.end(number, state, epoch, value)
-            del live[number]
-        steps = None if steps is None else steps - 1
 
 
 @pytest.mark.parametrize("kind", SPACES)
