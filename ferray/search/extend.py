@@ -54,6 +54,8 @@ class News:
     """None where there is no end."""
     num_known: int
     """Points of the space that the search has asked for already."""
+    num_begun: int
+    """Trials that have begun and not ended; they go on."""
     left_out: tuple[Known, ...]
     """Trials that the space does not ask for: they stay on record and in the ranking."""
 
@@ -137,9 +139,13 @@ def known_trials(events: Sequence[Mapping[str, Any]], space: Space, *, seed: int
 
     def settle(of: Space) -> None:
         for event in waiting:
-            values = recipes.to_values(to_recipe(of, event["point"], seed=seed))
-            number = int(event["number"])
-            known[number] = Known(number=number, trial_id=str(event["trial_id"]), values=values)
+            try:
+                number, trial_id, point = int(event["number"]), str(event["trial_id"]), dict(event["point"])
+            except (KeyError, TypeError, ValueError, OverflowError) as error:
+                what = f"not a trial that was asked for: {error!r}"
+                raise RecordError(f"journal: {event}", what, "Start the search under another name") from error
+            values = recipes.to_values(to_recipe(of, point, seed=seed))
+            known[number] = Known(number=number, trial_id=trial_id, values=values)
         waiting.clear()
 
     for line, event in enumerate(events, start=1):
@@ -152,13 +158,23 @@ def known_trials(events: Sequence[Mapping[str, Any]], space: Space, *, seed: int
 
 
 def ended_trials(events: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The line on the end of each trial that has ended and was not opened again since."""
+    """The line on the end of each trial that has ended and was not opened again since.
+
+    Raises:
+        RecordError: A line has no trial, or a state or epoch that could not be.
+    """
     found: dict[tuple[int, str], Mapping[str, Any]] = {}
     for event in events:
+        if event.get("event") not in ("end", "retry"):
+            continue
+        kinds = {"number": int, "trial_id": str, "state": str, "epoch": int}
+        present = {"state": "", "epoch": 0, **event}  # a retry has no state, and the first finals no epoch
+        if not all(isinstance(present.get(name), kind) for name, kind in kinds.items()):
+            raise RecordError(f"journal: {event}", "not the end of a trial", "Start the search under another name")
+        key = event["number"], event["trial_id"]
+        found.pop(key, None)
         if event["event"] == "end":
-            found[event["number"], event["trial_id"]] = event
-        elif event["event"] == "retry":
-            found.pop((event["number"], event["trial_id"]), None)
+            found[key] = present
     return list(found.values())
 
 
@@ -205,9 +221,10 @@ def draw(space: Space, *, seed: int) -> Iterator[dict[str, Any]]:
 
 def compare(
     space: Space,
-    known: Mapping[int, Known],
+    events: Sequence[Mapping[str, Any]],
     identify: Identify,
     *,
+    earlier: Space,
     seed: int,
     num_points: int | None,
     most_listed: int,
@@ -216,18 +233,22 @@ def compare(
 
     Args:
         space: The new one.
-        known: The trials of the search.
+        events: Of the journal.
         identify: The trial id of a point of the new space.
+        earlier: The space that the search has.
         seed: Of the search.
         num_points: Points of the space in all; None for no end.
         most_listed: New points that are listed.
     """
+    known = known_trials(events, earlier, seed=seed)
+    num_begun = len(known) - len({event["number"] for event in ended_trials(events)} & known.keys())
     firsts = [one for one in known.values() if not one.values["fold"]]
     ours = {one.trial_id for one in firsts if inside(space, one, identify) is not None}
     left_out = tuple(one for one in firsts if one.trial_id not in ours)
     num_new = None if num_points is None else max(0, num_points - len(ours))
+    news = News(points=None, num_new=num_new, num_known=len(ours), num_begun=num_begun, left_out=left_out)
     if space.method == "bayes":
-        return News(points=None, num_new=num_new, num_known=len(ours), left_out=left_out)
+        return news
     seen = {one.trial_id for one in firsts}
     new: list[dict[str, Any]] = []
     draws = draw(space, seed=seed)
@@ -238,7 +259,7 @@ def compare(
             break
         seen.add(identify(point))
         new.append(point)
-    return News(points=tuple(new), num_new=num_new, num_known=len(ours), left_out=left_out)
+    return dataclasses.replace(news, points=tuple(new), num_new=num_new)
 
 
 def identity(search: Mapping[str, Any], space: Space, *, seed: int) -> Identify:
@@ -290,11 +311,13 @@ def _is_foreign(parameter: Parameter, trials: Sequence[Known]) -> bool:
 
 def said(news: News, space: Space, *, most_listed: int = 10) -> Iterator[str]:
     """What a space adds, in lines for people: how many points are new, and what it no longer asks for."""
-    count = "without end" if news.num_new is None else f"{news.num_new:,}"
-    yield f"{count} new points of {space.file}; {news.num_known:,} of its points are on record"
+    count = "endless" if news.num_new is None else f"{news.num_new:,}"
+    yield f"{count} new {_points(news.num_new)} of {space.file}; {news.num_known:,} of its points are on record"
+    if news.num_begun:
+        yield f"{news.num_begun:,} trials have begun and not ended; they go on"
     if news.left_out:
-        are = "point is" if len(news.left_out) == 1 else "points are"
-        yield f"{len(news.left_out):,} earlier {are} not asked for any more, but stay in tables and ranking:"
+        num = len(news.left_out)
+        yield f"{num:,} earlier {_points(num)}, not asked for any more, stay in tables and ranking:"
         vary = {name for name in FIELD_NAMES if len({one.values[name] for one in news.left_out}) > 1}
         other = {parameter.name for parameter in space.parameters if _is_foreign(parameter, news.left_out)}
         names = [name for name in FIELD_NAMES if name in vary | other]
@@ -303,6 +326,10 @@ def said(news: News, space: Space, *, most_listed: int = 10) -> Iterator[str]:
             yield f"  trial {one.number}: {words}"
         if len(news.left_out) > most_listed:
             yield f"  and {len(news.left_out) - most_listed:,} more"
+
+
+def _points(number: int | None) -> str:
+    return "point" if number == 1 else "points"
 
 
 def short(value: object) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ferray.errors import FerrayError
+from ferray.errors import FerrayError, RecordError
 from ferray.records import FINISHED, Run, State
 from ferray.search import finals
 from ferray.search.decide import Suggestion
@@ -41,7 +41,7 @@ def set_aside(run: Run) -> None:
     Args:
         run: The search's folder, which nobody else writes.
     """
-    wanted = {event["trial_id"]: int(event.get("epoch", 0)) for event in _ended(run) if event["state"] in FINISHED}
+    wanted = {event["trial_id"]: event["epoch"] for event in _ended(run) if event["state"] in FINISHED}
     for file in sorted((run.folder / "trials").glob("*/record.json")):
         trial_id = file.parent.name
         try:
@@ -73,7 +73,9 @@ def wounds(run: Run, space: Space, *, seed: int) -> list[Wound]:
     known = known_trials(events, space, seed=seed)
     found = []
     for trial_id, event in lost.items():
-        number, epoch, score = int(event["number"]), int(event["epoch"]), event["score"]
+        number, epoch, score = event["number"], event["epoch"], event.get("score")
+        if number not in known:
+            raise RecordError(f"journal: {event}", f"no trial {number} began", "Start the search under another name")
         suggestion = Suggestion(number, trial_id, known[number].values)
         found.append(Wound(suggestion=suggestion, state=event["state"], epoch=epoch, score=score))
         log.warning("trial %d (%s) has no record; it is trained again up to epoch %d", number, trial_id, epoch)

@@ -163,6 +163,8 @@ def describe(plan: Plan) -> Iterator[str]:
     yield f"folder    {plan.run.folder}"
     yield f"data      {plan.data_dir or 'demo faces, drawn by code: their accuracy means nothing for real ones'}"
     yield f"weights   {plan.weights}"
+    if plan.settings:
+        yield f"settings  {', '.join(plan.settings)}{' (those of the search stay, --set replaces)' * plan.resume}"
     total = plan.num_points
     epochs = _epochs(plan)
     yield f"trials    {total if total is not None else 'no limit'}, at most {epochs} epochs each"

@@ -12,7 +12,7 @@ from typing import Any
 from ferray import space as spaces
 from ferray.errors import SearchError
 from ferray.records import Run
-from ferray.search.extend import News, Note, compare, identity, known_trials, last_extension
+from ferray.search.extend import News, Note, compare, identity, last_extension
 from ferray.space import Space
 
 CHANGEABLE = (
@@ -88,9 +88,15 @@ def extension(
         if now != before:
             way_out = "Scores that differ in it cannot be compared: give the same, or start a search of another name"
             raise SearchError(space.file, f"its {what} is {now}, but that of search {past.name} is {before}", way_out)
-    known = known_trials(past.events, earlier, seed=seed)
-    identify = identity(past.search, space, seed=seed)
-    news = compare(space, known, identify, seed=seed, num_points=num_points, most_listed=MAX_LISTED)
+    news = compare(
+        space,
+        past.events,
+        identity(past.search, space, seed=seed),
+        earlier=earlier,
+        seed=seed,
+        num_points=num_points,
+        most_listed=MAX_LISTED,
+    )
     if space.text == earlier.text and spaces.parse_settings(settings) == spaces.parse_settings(past.note.settings):
         return None, news
     if news.num_new == 0:

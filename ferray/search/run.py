@@ -337,7 +337,8 @@ def _say_first(plan: Plan, store: Store) -> None:
     faces = {split: sum(classes.values()) for split, classes in manifest.counts.items()}
     if store.is_demo:
         _say(f"demo faces, drawn by code: accuracy on them means nothing for real ones. Real data: {DEMO_COMMAND}")
-    _say(f"search {plan.run.name}: {total if total is not None else 'unlimited'} points of {plan.space.file}")
+    settings = f", with {', '.join(plan.settings)}" if plan.settings else ""
+    _say(f"search {plan.run.name}: {total if total is not None else 'unlimited'} points of {plan.space.file}{settings}")
     if plan.news is not None:
         for line in said(plan.news, plan.space):
             _say(line)

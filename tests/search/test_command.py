@@ -136,7 +136,7 @@ def test_a_dry_run_of_a_resumed_search_lists_only_what_is_new(
     resumed: Run, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     out = dry(capsys, resumed)
-    assert "1 new points of" in out
+    assert "1 new point of" in out
     assert [line for line in out.splitlines() if "learning_rate=" in line] == [
         "    3  augmentation=light  learning_rate=0.0001"
     ]
@@ -157,7 +157,7 @@ def test_a_dry_run_of_a_resumed_search_lists_only_what_is_new(
 def test_a_dry_run_names_what_a_new_space_no_longer_asks_for(resumed: Run, capsys: pytest.CaptureFixture[str]) -> None:
     out = dry(capsys, resumed, "--set", "learning_rate=[0.0001, 0.01]", "--set", "epochs=4")
     assert "4 new points of" in out
-    assert "3 earlier points are not asked for any more, but stay in tables and ranking:" in out
+    assert "3 earlier points, not asked for any more, stay in tables and ranking:" in out
     line = next(line for line in out.splitlines() if "trial 2:" in line)
     assert set(line.split()[2:]) == {"augmentation=light", "learning_rate=0.001", "epochs=3"}
 

@@ -221,6 +221,20 @@ def test_a_trial_of_the_earlier_space_that_had_begun_ends_with_its_own_settings(
     assert first.point["epochs"] == 3
 
 
+def test_a_trial_whose_stop_was_decided_before_the_search_grew_is_ended_and_not_gone_on_with(tmp_path: Path) -> None:
+    earlier, file = make_space(HALVING + RANDOM % (8, 0.8, 9), tmp_path), tmp_path / "journal.jsonl"
+    play(decide(earlier, file), random.Random(0))
+    lines = file.read_bytes().splitlines(keepends=True)
+    cut = next(place for place, line in enumerate(lines) if b'"stop":true' in line) + 1
+    file.write_bytes(b"".join(lines[:cut]))
+    stopped = Journal(file).read()[-1]
+    space = make_space(RANDOM % (9, 0.8, 9), tmp_path)
+    grow(file, earlier, space)
+    play(decide(space, file), random.Random(1))
+    ends = [event for event in Journal(file).read() if event["event"] == "end" and event["number"] == stopped["number"]]
+    assert [(end["state"], end["epoch"]) for end in ends] == [("stopped", stopped["epoch"])]
+
+
 @pytest.mark.parametrize("kind", ["grid", "asha", "bayes", "bayes with folds"])
 def test_a_failed_trial_is_run_again_once_and_a_replay_gives_the_same(kind: str, tmp_path: Path) -> None:
     space, file = make_space(GROWTHS[kind][0], tmp_path), tmp_path / "journal.jsonl"

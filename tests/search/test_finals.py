@@ -9,9 +9,10 @@ import pytest
 from ferray import recipe as recipes
 from ferray.errors import SearchError
 from ferray.recipe import Recipe, make_recipe
-from ferray.records import METRIC_FIELDS, EpochResult, Point, TrialRecord, trials_frame
+from ferray.records import METRIC_FIELDS, EpochResult, Point, State, TrialRecord, trials_frame
 from ferray.search.__main__ import _parser
 from ferray.search.finals import Finals, journal, lacking, standing
+from ferray.search.mend import retry, set_aside
 from ferray.search.plan import Plan, make_plan
 from ferray.search.select import _by_point
 from ferray.search.verdict import is_whole
@@ -150,3 +151,47 @@ def test_the_heatmaps_table_has_a_row_a_point_with_its_mean(tmp_path: Path) -> N
     table = _by_point(trials_frame(records), records, plan.space)
     assert table["dropout"].tolist() == [0.0, 0.2, 0.4]
     assert table["best_val_accuracy"].tolist() == pytest.approx([0.305, 0.605, 0.505])
+
+
+def test_a_failed_trial_of_the_finals_is_wanted_again_after_a_retry_and_once(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "--replicates", "2", "--finalists", "1")
+    search_proper(plan)
+    wanted = lacking(plan, identify)
+    ends(plan, wanted, "failed")
+    assert lacking(plan, identify) == []
+
+    assert [line.split(" (")[0] for line in retry(plan.run)] == ["trial 3"]
+    assert lacking(plan, identify) == wanted
+    ends(plan, wanted, "done")
+    assert lacking(plan, identify) == []
+    assert [line.split(";")[0] for line in retry(plan.run)] == ["no trial has failed"]
+    assert [event["event"] for event in journal(plan.run).read()] == ["end", "retry", "end"]
+
+
+def test_a_trial_of_the_finals_whose_record_is_lost_is_wanted_again_under_its_number(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "--replicates", "3", "--finalists", "1")
+    search_proper(plan)
+    wanted = lacking(plan, identify)
+    ends(plan, wanted, "done")
+    assert lacking(plan, identify) == []
+
+    lost = plan.run.trial_dir(identify(recipes.to_values(wanted[0]))) / "record.json"
+    lost.write_text("{}")
+    set_aside(plan.run)
+    assert not lost.exists()
+    assert lost.with_name("record.json.broken").read_text() == "{}"
+    assert lacking(plan, identify) == wanted[:1]
+    suggestion = Finals(wanted[:1], plan.run, identify=identify, first_number=4).suggest()
+    assert not isinstance(suggestion, str)
+    assert suggestion.number == 3
+
+
+def ends(plan: Plan, wanted: list[Recipe], state: State) -> None:
+    """Run the finals, all of which end in the same way."""
+    decider = Finals(wanted, plan.run, identify=identify, first_number=3)
+    for recipe in wanted:
+        suggestion = decider.suggest()
+        assert not isinstance(suggestion, str)
+        if state == "done":
+            put(plan, recipe, 0.5, number=suggestion.number, asked=False)
+        decider.end(suggestion.number, state, 1, 0.5 if state == "done" else None)
