@@ -206,7 +206,7 @@ class Decisions:
 
     def _note_retry(self, number: int) -> None:
         """A trial that had failed is open again."""
-        self._open.add(number)
+        self._open.add(self._known[number].number)
         if self.scheduler is not None:
             self.scheduler.on_trial_add(None, _Name(str(number)))
 

@@ -1,5 +1,6 @@
 """A search that grows, decided without Ray's loop and without training: nothing twice, nothing lost."""
 
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from search_plays import play
 
 from ferray import recipe as recipes
+from ferray.errors import FerrayError
 from ferray.journal import Journal
 from ferray.search.decide import Decisions, Suggestion
 from ferray.search.extend import Note, ended_trials, inside, known_trials, to_recipe
@@ -280,3 +282,42 @@ def test_a_trial_whose_identity_is_another_now_is_not_gone_on_with(tmp_path: Pat
     play(decide(space, file), random.Random(0), steps=1)
     with pytest.raises(Exception, match="start the search under another name"):
         Decisions(space, Journal(file), identify=lambda point: f"other {point}", seed=3, max_trials=None)
+
+
+def test_a_trial_that_lost_its_record_is_trained_again_without_a_word_to_the_scheduler(tmp_path: Path) -> None:
+    space, file = make_space(GROWTHS["asha"][0], tmp_path), tmp_path / "journal.jsonl"
+    decisions = decide(space, file)
+    begun = decisions.suggest()
+    assert isinstance(begun, Suggestion)
+    assert not decisions.hear(begun.number, 1, 0.5)
+    assert not decisions.hear(begun.number, 2, 0.6)
+    before = file.read_bytes()
+    again = decide(space, file)
+    first = again.suggest()
+    assert isinstance(first, Suggestion)
+    assert first.after == 2
+    assert not again.hear(begun.number, 1, 0.5)
+    assert not again.hear(begun.number, 2, 0.6)
+    assert file.read_bytes() == before
+    again.hear(begun.number, 3, 0.7)
+    assert Journal(file).read()[-1]["epoch"] == 3
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"event": "extend"},
+        {"event": "extend", "space": 3, "earlier": {"name": "a", "text": "method: grid", "set": "x"}},
+        {"event": "extend", "earlier": {"name": "a", "text": "x" * 300_000, "set": []}},
+        {"event": "retry", "number": 99},
+        {"event": "end", "number": 1e999},
+    ],
+)
+def test_a_line_that_is_no_event_is_refused(line: dict[str, Any], tmp_path: Path) -> None:
+    space, file = make_space(GROWTHS["grid"][0], tmp_path), tmp_path / "journal.jsonl"
+    play(decide(space, file), random.Random(0), steps=4)
+    text = json.dumps(line)
+    with file.open("a") as journal:
+        journal.write(text + "\n")
+    with pytest.raises(FerrayError):
+        decide(space, file)
