@@ -18,7 +18,7 @@ from ferray import space as spaces
 from ferray.errors import RecordError, SearchError, StorageError
 from ferray.records import Run
 from ferray.search.extend import News, draw, next_new, said, short
-from ferray.search.recall import MAX_LISTED, Past, applied, extension, recall
+from ferray.search.recall import MAX_LISTED, MORE, Past, applied, extension, recall
 from ferray.space import Space
 
 DEMO_COMMAND = "python -m ferray.search --space grid --data DIR"
@@ -107,30 +107,14 @@ def make_plan(options: argparse.Namespace) -> Plan:
         options, past = recall(options)
     elif options.retry:
         raise SearchError("--retry", "runs failed trials of a search again", "Name the search: --resume NAME --retry")
-    settings = tuple(options.set or ())
     weights = options.weights or ("none" if options.data is None else "imagenet")
-    space = _read_space(options, past, applied(settings, weights))
+    space = _read_space(options, past, applied(options.set or (), weights))
     name = options.resume or options.name or f"{space.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    if Path(name).name != name or name in (".", ".."):
-        raise SearchError(
-            f"--name {name}", "not a plain folder name", "Leave out slashes; --out names the parent folder"
-        )
     run = Run(Path(options.out) / name)
-    if run.exists() and not options.resume:
-        raise RecordError(
-            str(run.folder),
-            "a search of this name is there",
-            f"Go on with it: --resume {name}; or choose another --name",
-        )
-    if options.data is not None and not (Path(options.data) / "manifest.json").is_file():
-        raise StorageError(
-            f"--data {options.data}", "not a store of faces", "Make one: python -m ferray.data prepare --help"
-        )
-    if weights not in ("imagenet", "none") and not Path(weights).is_file():
-        raise StorageError(f"--weights {weights}", "no such file", "Give a file, or 'imagenet', or 'none'")
+    _check_places(options, run, name, weights)
     plan = Plan(
         space=space,
-        settings=settings,
+        settings=tuple(one for one in options.set or () if one != "weights=none" or weights != "none"),
         run=run,
         resume=bool(options.resume),
         data_dir=None if options.data is None else Path(options.data).resolve(),
@@ -152,7 +136,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
     )
     if past is None or not (grows or options.dry_run):
         return plan
-    line, news = extension(past, space, applied(settings, weights), seed=plan.seed, num_points=plan.num_points)
+    line, news = extension(past, space, applied(plan.settings, weights), seed=plan.seed, num_points=plan.num_points)
     return dataclasses.replace(plan, extension=line, news=news)
 
 
@@ -180,6 +164,9 @@ def describe(plan: Plan) -> Iterator[str]:
         yield f"new       {first}"
         yield from (f"          {line}" for line in others)
         total = plan.news.num_new
+    if total == 0:
+        yield f"nothing   {MORE}"
+        return
     if total is not None:
         most = (total * space.folds + plan.num_final_trials) * epochs
         yield f"work      at most {most:,} epochs over the training faces; {_passes(plan, total)}"
@@ -204,6 +191,26 @@ def _points(plan: Plan) -> Iterator[dict[str, Any]]:
     while (point := next_new(draws, seen, repr)) is not None:
         seen.add(repr(point))
         yield point
+
+
+def _check_places(options: argparse.Namespace, run: Run, name: str, weights: str) -> None:
+    """That the name is free or that of the search, and that data and weights are there."""
+    if Path(name).name != name or name in (".", ".."):
+        raise SearchError(
+            f"--name {name}", "not a plain folder name", "Leave out slashes; --out names the parent folder"
+        )
+    if run.exists() and not options.resume:
+        raise RecordError(
+            str(run.folder),
+            "a search of this name is there",
+            f"Go on with it: --resume {name}; or choose another --name",
+        )
+    if options.data is not None and not (Path(options.data) / "manifest.json").is_file():
+        raise StorageError(
+            f"--data {options.data}", "not a store of faces", "Make one: python -m ferray.data prepare --help"
+        )
+    if weights not in ("imagenet", "none") and not Path(weights).is_file():
+        raise StorageError(f"--weights {weights}", "no such file", "Give a file, or 'imagenet', or 'none'")
 
 
 def _read_space(options: argparse.Namespace, past: Past | None, settings: list[str]) -> Space:

@@ -112,7 +112,7 @@ def applied(settings: Sequence[str], weights: str) -> list[str]:
 
 
 MORE = (
-    "For more: --space FILE or --set KEY=[VALUES] with more values, a higher run_cap or --max-trials, or more epochs; "
+    "For more, give --space FILE or --set KEY=[VALUES] with more values or epochs, or a higher run_cap, --max-trials; "
     "--retry runs failed trials again"
 )
 """What a search that has nothing left to do could be given."""

@@ -140,6 +140,7 @@ def test_a_dry_run_of_a_resumed_search_lists_only_what_is_new(
     assert [line for line in out.splitlines() if "learning_rate=" in line] == [
         "    3  augmentation=light  learning_rate=0.0001"
     ]
+    assert "nothing   For more, give --space FILE" in dry(capsys, resumed, "--max-trials", "3")
     before = {file: file.read_bytes() for file in resumed.folder.rglob("*") if file.is_file()}
     (tmp_path / "bigger.yaml").write_text(SPACE.replace("0.001, 0.0001", "0.01, 0.001, 0.0001"))
     out = dry(capsys, resumed, "--space", str(tmp_path / "bigger.yaml"))
@@ -179,7 +180,11 @@ def test_known_points_are_matched_whatever_leaves_their_settings_open(
             ["val_loss (minimize)", "val_accuracy (maxi"],
         ),
         (("", ""), ["--folds", "3"], ["number of folds is 3, but that of search first is 1"]),
-        (("[0.001, 0.0001]", "[0.001]"), [], ["every point of it is on record", "with more values", "--retry"]),
+        (
+            ("[0.001, 0.0001]", "[0.001]"),
+            [],
+            ["every point of it is on record", "with more values or epochs", "--retry"],
+        ),
         (("method: grid", "method: random\nrun_cap: 2"), [], ["the 2 points that run_cap allows", "run_cap"]),
         (("method: grid", "method: random"), ["--max-trials", "3"], ["the 3 points that --max-trials allows"]),
     ],
