@@ -15,7 +15,7 @@ from ferray.data.store import Store
 from ferray.errors import CheckpointError, DataError
 from ferray.report.predictions import face_ids, predictions_csv
 from ferray.report.scores import Scores, score
-from ferray.train.checkpoint import load_model, predict_probabilities
+from ferray.train.export import load_model, predict_probabilities
 
 log = logging.getLogger(__name__)
 

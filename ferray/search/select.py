@@ -24,7 +24,7 @@ from ferray.report.finish import read_test_split
 from ferray.search.finals import Standing
 from ferray.search.verdict import Verdict
 from ferray.space import Space
-from ferray.train.checkpoint import export_best
+from ferray.train.export import export_best
 from ferray.train.predict import predict_validation
 
 if TYPE_CHECKING:

@@ -1,18 +1,23 @@
 """`python -m ferray.train`: one recipe on one store, without a search and without Ray.
 
-Alone it trains in this process; under `torchrun` all ranks train one model together.
+Alone it trains in this process; under `torchrun` all ranks train one model together. Ctrl-C and SIGTERM end it after
+the step at hand, and the same command goes on with the next one.
 """
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING
 
+from ferray import untrusted
 from ferray.command import make_parser, run_command
-from ferray.errors import RecipeError
+from ferray.errors import RecipeError, StorageError
 from ferray.recipe import Recipe, check_value, make_recipe
 from ferray.space import parse_settings
 from ferray.space.nodes import read_yaml
@@ -26,6 +31,11 @@ EXAMPLES = """\
   python -m ferray.train --recipe recipe.yaml --data data/expw --set learning_rate=1e-4 --set freeze=blocks1-4
   torchrun --nproc-per-node 2 -m ferray.train --recipe recipe.yaml --data data/expw    # two ranks, one model
 """
+
+MAX_RECIPE_BYTES = 1_000_000
+
+ECHO_S = 1.0
+"""A signal that follows another sooner is its echo: `torchrun` hands on what its processes have had already."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,8 +74,8 @@ def _train(arguments: argparse.Namespace) -> int:
 
     from ferray.model.weights import load_weights
     from ferray.storage import cache_dir
-    from ferray.train.checkpoint import export_best
-    from ferray.train.fit import fit
+    from ferray.train.export import export_best
+    from ferray.train.fit import Interrupted, fit
     from ferray.train.settle import measure_precision, settle
 
     cache = cache_dir()
@@ -76,23 +86,58 @@ def _train(arguments: argparse.Namespace) -> int:
             measure_precision(device, cache=cache) if recipe.precision == "auto" else recipe.precision
         )
         recipe = settle(recipe, store, precision=precision)
-        for result in fit(
-            recipe,
-            store,
-            weights,
-            checkpoints=arguments.out,
-            ranks=ranks,
-            device=device,
-            cache=cache,
-            recorded_epochs=0,
-        ):
+        try:
+            with _interruptible(tell=ranks.is_first) as is_interrupted:
+                for result in fit(
+                    recipe,
+                    store,
+                    weights,
+                    checkpoints=arguments.out,
+                    ranks=ranks,
+                    device=device,
+                    cache=cache,
+                    recorded_epochs=0,
+                    is_interrupted=is_interrupted,
+                ):
+                    if ranks.is_first:
+                        print(describe(result, recipe), flush=True)
+        except Interrupted as interruption:
             if ranks.is_first:
-                print(describe(result, recipe), flush=True)
+                way_out = "nothing is kept: give --out DIR" if arguments.out is None else "run it again to go on there"
+                print(f"interrupted in {interruption}; {way_out}", file=sys.stderr)
+            return 130
         if arguments.out is not None and ranks.is_first:
             best = arguments.out / "best"
             epoch = export_best(best, checkpoints=arguments.out, recipe=recipe, store=store, weights=weights)
             print(f"best epoch by {recipe.monitor}: {epoch}, in {best}")
     return 0
+
+
+@contextmanager
+def _interruptible(*, tell: bool) -> Iterator[Callable[[], bool]]:
+    """Note Ctrl-C and SIGTERM instead of dying of them; a second one ends the process at once.
+
+    Args:
+        tell: Whether to say so.
+
+    Yields:
+        Whether there was one.
+    """
+    noted: list[float] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if noted and time.monotonic() - noted[0] > ECHO_S:
+            raise KeyboardInterrupt
+        if tell and not noted:
+            print("ends after this step; once more to end at once", file=sys.stderr)
+        noted.append(time.monotonic())
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(noted)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def read_recipe_file(file: Path, *, settings: Sequence[str] = ()) -> Recipe:
@@ -106,10 +151,13 @@ def read_recipe_file(file: Path, *, settings: Sequence[str] = ()) -> Recipe:
         RecipeError: The file cannot be read, or a setting is unknown or out of bounds.
         SpaceError: Not YAML, or an option that is not of that form.
     """
+    way_out = "Give a YAML or JSON file of settings"
     try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(str(file), f"cannot be read: {error}", "Give a YAML or JSON file of settings") from error
+        text = untrusted.read_bytes(file, most_bytes=MAX_RECIPE_BYTES).decode("utf-8-sig")
+    except StorageError as error:
+        raise RecipeError(str(file), error.args[1], way_out) from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(str(file), f"cannot be read: {error}", way_out) from error
     if not text.strip():
         raise RecipeError(str(file), "the file is empty", "Write one `setting: value` a line")
     values = {

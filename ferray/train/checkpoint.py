@@ -1,50 +1,86 @@
-"""Checkpoints of a run, and the whole model that is made of the best one.
+"""Checkpoints of a run: what it goes on from, and its best epoch.
 
-    TRIAL/last.safetensors     all that training needs to go on: trainable tensors, the optimizer's, the epochs so far
-    TRIAL/best.safetensors     the trainable tensors of the best epoch
-    BEST/model.safetensors     a whole model: trunk and head, float32
-    BEST/recipe.json, classes.json, preprocessing.json
+    TRIAL/last.safetensors            all that training needs to go on: trainable tensors, the optimizer's, the epochs
+                                      so far, and the steps of an epoch that was interrupted
+    TRIAL/last.safetensors.previous   the one before, kept for the day on which the last one is damaged
+    TRIAL/best.safetensors            the trainable tensors of the best epoch
 
-A head on VGG16 at 64 pixels is 2 MB, with Adam's moments 6 MB. A trial's frozen tensors are not kept: the weights'
-fingerprint, a part of the run's identity, names them. Every file is written whole or not at all.
+A head on VGG16 at 64 pixels is 2 MB, with Adam's moments 6 MB, and so once more for the one before; of a VGG16 that is
+free as a whole 1.6 GB. A trial's frozen tensors are not kept: the weights' fingerprint, a part of the run's identity,
+names them. Every file is written whole or not at all, with a checksum.
 
-Begin at `save_epoch` and `load_last` for a run that goes on, at `export_best` and `load_model` for its result.
+Begin at `save_epoch` and `find_last`; `ferray.train.export` makes a whole model of the best epoch.
 """
 
 import dataclasses
-import json
+import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 from torch.optim import Optimizer
 
 from ferray import storage
 from ferray.data.store import Store
-from ferray.errors import CheckpointError, FerrayError
-from ferray.model.backbones import BACKBONES
-from ferray.model.classifier import Classifier, FreePart, build_classifier, trunk_tensors
+from ferray.errors import CheckpointError
+from ferray.model.classifier import FreePart
 from ferray.model.weights import Weights
-from ferray.recipe import Recipe, make_recipe, to_values, trial_id
+from ferray.recipe import Recipe, trial_id
 from ferray.records import METRIC_FIELDS, EpochResult
-from ferray.train.features import MICRO_BATCH
-from ferray.train.pictures import RESIZE_FILTER, resize
+from ferray.storage import Lease
+from ferray.train.sealed import REMOVE_IT, DamagedError, read_sealed, write_sealed
+from ferray.train.tally import Sums
 
-FORMAT_VERSION = 1
+log = logging.getLogger(__name__)
+
 LAST = "last.safetensors"
 BEST = "best.safetensors"
-REMOVE_IT = "Remove the file; the run then starts at its first epoch"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Partial:
+    """How far an epoch came before it was interrupted."""
+
+    steps: int = 0
+    seconds: float = 0.0
+    sums: Sums | None = None
+    """Of the steps so far; None before the first."""
+
+
+NOT_BEGUN = Partial()
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What a run goes on from."""
+
+    file: str
+    """Where it was found, for errors."""
+    history: list[EpochResult]
+    partial: Partial
+    """Of the epoch after those."""
+    tensors: dict[str, Tensor]
+
+
+def best_epoch(history: Sequence[EpochResult], recipe: Recipe) -> int:
+    """The epoch with the best monitored metric, the earliest of equals."""
+    sign = -1.0 if recipe.maximize else 1.0
+    return min(history, key=lambda row: (sign * getattr(row, recipe.monitor), row.epoch)).epoch
 
 
 def save_epoch(
-    folder: Path, free: FreePart, optimizer: Optimizer, history: Sequence[EpochResult], *, identity: str, is_best: bool
+    folder: Path,
+    free: FreePart,
+    optimizer: Optimizer,
+    history: Sequence[EpochResult],
+    *,
+    recipe: Recipe,
+    identity: str,
+    lease: Lease | None = None,
 ) -> None:
     """Write the state after an epoch; the best one first, so that `last` never tells of a best that is not there.
 
@@ -53,26 +89,41 @@ def save_epoch(
         free: What is trained.
         optimizer: Over the parameters of `free`.
         history: All epochs so far, the one just ended last.
+        recipe: Says which epoch is the best.
         identity: The run's `recipe.trial_id`.
-        is_best: Whether the last epoch is the best so far.
+        lease: On the folder; None where nobody else may take it over.
 
     Raises:
+        FencedError: Somebody else holds the lease by now.
         StorageError: The folder cannot be written.
     """
-    tensors = {name: tensor.detach() for name, tensor in free.named_parameters()}
-    facts = {"format": FORMAT_VERSION, "trial_id": identity, "epoch": history[-1].epoch}
-    if is_best:
-        storage.write_bytes(folder / BEST, save(_portable(tensors), metadata=_metadata(facts)))
-    state = {f"model.{name}": tensor for name, tensor in tensors.items()}
-    for name, parameter in free.named_parameters():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            if value is not None:  # momentum 0 keeps None
-                state[f"optimizer.{name}.{key}"] = value
-    epochs = [dataclasses.asdict(row) for row in history]
-    storage.write_bytes(folder / LAST, save(_portable(state), metadata=_metadata(facts | {"epochs": epochs})))
+    if best_epoch(history, recipe) == history[-1].epoch:
+        facts = {"trial_id": identity, "epoch": history[-1].epoch}
+        write_sealed(folder / BEST, dict(free.named_parameters()), facts, lease=lease)
+    _write_last(folder, _tensors_of(free, optimizer), _facts_of(history, identity), lease=lease)
 
 
-def adopt(folder: Path, *, identity: str, donor: Path, donor_identity: str) -> None:
+def save_partial(
+    folder: Path,
+    free: FreePart,
+    optimizer: Optimizer,
+    history: Sequence[EpochResult],
+    partial: Partial,
+    *,
+    identity: str,
+    lease: Lease | None = None,
+) -> None:
+    """Write the state in the middle of the epoch after `history`; other arguments and errors as `save_epoch`."""
+    assert partial.sums is not None, "at least one step"
+    sums = {
+        "partial.losses": torch.from_numpy(partial.sums.losses),
+        "partial.confusion": torch.from_numpy(partial.sums.confusion),
+    }
+    facts = _facts_of(history, identity) | {"partial": {"steps": partial.steps, "seconds": partial.seconds}}
+    _write_last(folder, _tensors_of(free, optimizer) | sums, facts, lease=lease)
+
+
+def adopt(folder: Path, *, identity: str, donor: Path, donor_identity: str, lease: Lease | None = None) -> None:
     """Begin a run where a shorter one, equal to it in all but the number of epochs, has ended.
 
     Args:
@@ -80,212 +131,104 @@ def adopt(folder: Path, *, identity: str, donor: Path, donor_identity: str) -> N
         identity: The new run's `recipe.trial_id`.
         donor: Of the shorter run's checkpoints.
         donor_identity: The shorter run's `recipe.trial_id`.
+        lease: On the new run's folder; None where nobody else may take it over.
 
     Raises:
-        CheckpointError: The shorter run's checkpoints are missing, broken, or of another run.
+        CheckpointError: The shorter run's checkpoints are missing, damaged, or of another run.
+        FencedError: Somebody else holds the lease by now.
         StorageError: The folder cannot be written.
     """
     for name in (BEST, LAST):
-        file = donor / name
-        try:
-            data = file.read_bytes()
-        except OSError as error:
-            raise CheckpointError(str(file), f"cannot be read: {error.strerror or error}", REMOVE_IT) from error
-        facts = _read_facts(data, where=str(file))
-        if facts["trial_id"] != donor_identity:
-            raise CheckpointError(str(file), f"of run {facts['trial_id']}, not of {donor_identity}", REMOVE_IT)
-        tensors = _load(data, where=str(file))
-        storage.write_bytes(folder / name, save(tensors, metadata=_metadata(facts | {"trial_id": identity})))
+        facts, tensors = _read_own(donor / name, donor_identity)
+        write_sealed(folder / name, tensors, facts | {"trial_id": identity}, lease=lease)
 
 
-def read_last(folder: Path) -> bytes | None:
-    """The bytes of the last checkpoint, for `load_last`; None where there is none.
+def find_last(folder: Path, *, recipe: Recipe, identity: str) -> State | None:
+    """What a run goes on from: the last checkpoint that is whole, if the best epoch's is there too.
 
-    Raises:
-        CheckpointError: It is there but cannot be read.
-    """
-    try:
-        return (folder / LAST).read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise CheckpointError(str(folder / LAST), f"cannot be read: {error.strerror or error}", REMOVE_IT) from error
-
-
-def load_last(data: bytes, free: FreePart, optimizer: Optimizer, *, identity: str, where: str) -> list[EpochResult]:
-    """Put the state after an epoch back.
+    What is damaged is told. A run whose best epoch is lost starts anew: it comes to the same numbers, and by that epoch
+    again. What a killed process left of a file that it was writing is removed.
 
     Args:
-        data: From `read_last`.
-        free: What is trained, changed here.
-        optimizer: Over the parameters of `free`, changed here.
+        folder: Of the run's checkpoints.
+        recipe: Says which epoch is the best.
         identity: The run's `recipe.trial_id`.
-        where: Name of the file, for errors.
 
     Returns:
-        All epochs so far.
+        None where the run must start at its first epoch.
 
     Raises:
-        CheckpointError: Broken, or of another run.
+        CheckpointError: Of another run or version.
     """
-    facts = _read_facts(data, where=where)
-    if facts["trial_id"] != identity:
-        what = f"a checkpoint of run {facts['trial_id']}, not of {identity}: other settings, data or weights"
-        raise CheckpointError(where, what, "Use another folder, or remove the file to start anew")
-    tensors = _load(data, where=where)
+    storage.remove_partial(folder)
+    last, best = folder / LAST, folder / BEST
+    is_damaged = False
+    for file in (last, storage.previous(last)):
+        if not file.exists():
+            continue
+        try:
+            state = _read_state(file, identity)
+            if state.history:
+                _check_best(best, identity, best_epoch(state.history, recipe), len(state.history))
+        except DamagedError as error:
+            log.warning("%s: %s", *error.args[:2])
+            is_damaged = True
+            if error.args[0] == str(best):
+                break
+            continue
+        if file != last:
+            log.warning("%s: goes on after epoch %d, from %s", identity, len(state.history), file)
+        return state
+    if is_damaged:
+        log.warning("%s: starts at its first epoch again, with the same numbers", identity)
+    return None
+
+
+def put_back(state: State, free: FreePart, optimizer: Optimizer) -> None:
+    """Set the model and its optimizer to what was saved.
+
+    Args:
+        state: From `find_last`.
+        free: What is trained, changed here.
+        optimizer: Over the parameters of `free`, changed here.
+
+    Raises:
+        CheckpointError: Tensors are missing or do not fit.
+    """
+    model = {name.removeprefix("model."): t for name, t in state.tensors.items() if name.startswith("model.")}
     try:
-        history = [_to_epoch(row) for row in facts["epochs"]]
-        copy_tensors(free, {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")})
+        copy_tensors(free, model)
         for name, parameter in free.named_parameters():
             prefix = f"optimizer.{name}."
-            state = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
+            own = {key.removeprefix(prefix): t for key, t in state.tensors.items() if key.startswith(prefix)}
             # Moments lie in memory as their parameter does (channels last); Adam's count of steps is a single number.
             optimizer.state[parameter] = {
                 key: torch.empty_like(parameter).copy_(value) if value.dim() else value.to(parameter.device)
-                for key, value in state.items()
+                for key, value in own.items()
             }
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise CheckpointError(where, f"a broken checkpoint: {error}", REMOVE_IT) from error
-    return history
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise CheckpointError(state.file, f"a broken checkpoint: {error}", REMOVE_IT) from error
 
 
 def read_best(checkpoints: Path, *, recipe: Recipe, store: Store, weights: Weights) -> tuple[int, dict[str, Tensor]]:
-    """A run's best epoch and its trained tensors; arguments and errors as `export_best`."""
-    file = checkpoints / BEST
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        what = f"cannot be read: {error.strerror or error}"
-        raise CheckpointError(str(file), what, "Run the trial again: its folder has no best epoch") from error
-    facts = _read_facts(data, where=str(file))
-    identity = trial_id(recipe, data_fingerprint=store.fingerprint, weights_fingerprint=weights.fingerprint)
-    if facts["trial_id"] != identity:
-        raise CheckpointError(
-            str(file), f"of run {facts['trial_id']}, not of {identity}", "Give the folder of this run"
-        )
-    return int(facts["epoch"]), _load(data, where=str(file))
-
-
-def export_best(folder: Path, *, checkpoints: Path, recipe: Recipe, store: Store, weights: Weights) -> int:
-    """Write a whole model, that of a run's best epoch, for use without ferray's other files.
+    """A run's best epoch and its trained tensors.
 
     Args:
-        folder: Where to; files that it does not write are left alone.
         checkpoints: The run's folder, with `best.safetensors`.
         recipe: Of the run, settled.
         store: That the run was trained on.
         weights: That it started from.
 
-    Returns:
-        The epoch.
-
     Raises:
-        CheckpointError: There is no best checkpoint, or it is broken or of another run.
+        CheckpointError: There is no best checkpoint, or it is damaged or of another run.
     """
-    epoch, best = read_best(checkpoints, recipe=recipe, store=store, weights=weights)
-    tensors = trunk_tensors(recipe, weights) | best
-    backbone = BACKBONES[recipe.backbone]
-    assert recipe.image_size is not None, "settled"
-    preprocessing = Preprocessing(
-        size_px=recipe.image_size,
-        color_order="RGB",
-        resize=RESIZE_FILTER,
-        mean=backbone.mean,
-        std=backbone.std,
-        margin=store.manifest.margin,
-    )
-    storage.write_json(folder / "recipe.json", to_values(recipe))
-    storage.write_json(folder / "classes.json", list(store.class_names))
-    storage.write_json(folder / "preprocessing.json", dataclasses.asdict(preprocessing))
     identity = trial_id(recipe, data_fingerprint=store.fingerprint, weights_fingerprint=weights.fingerprint)
-    facts = {"format": FORMAT_VERSION, "trial_id": identity, "epoch": epoch}
-    storage.write_bytes(folder / "model.safetensors", save(_portable(tensors), metadata=_metadata(facts)))
-    return epoch
-
-
-@dataclass(frozen=True, kw_only=True)
-class Preprocessing:
-    """What a face must go through before the model, which normalizes it itself."""
-
-    size_px: int
-    color_order: str
-    resize: str
-    """Filter, in words; see `ferray.train.pictures.resize`."""
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    """Of the model's own normalization, of colors in [0, 1]."""
-    margin: float
-    """Added around a face's box on each side before it is cut out, as a fraction of the box."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoadedModel:
-    """A model ready for use, from the folder that `export_best` wrote."""
-
-    classifier: Classifier
-    recipe: Recipe
-    class_names: tuple[str, ...]
-    preprocessing: Preprocessing
-    device: torch.device
-
-
-def load_model(folder: Path, *, device: str = "cpu") -> LoadedModel:
-    """The model in a folder that `export_best` wrote.
-
-    Raises:
-        CheckpointError: A file is missing, broken, or does not fit the others.
-    """
-    file = folder / "model.safetensors"
     try:
-        recipe = make_recipe(storage.read_json(folder / "recipe.json"), where=str(folder / "recipe.json"))
-        class_names = tuple(str(name) for name in storage.read_json(folder / "classes.json"))
-        values = storage.read_json(folder / "preprocessing.json")
-        preprocessing = Preprocessing(**values | {"mean": tuple(values["mean"]), "std": tuple(values["std"])})
-        tensors = _load(file.read_bytes(), where=str(file))
-        trunk = {name: tensors[name] for name in BACKBONES[recipe.backbone].tensor_shapes()}
-        classifier = build_classifier(recipe, trunk, num_classes=len(class_names))
-        copy_tensors(classifier.free, tensors)
-    except CheckpointError:
-        raise
-    except (
-        OSError,
-        FerrayError,
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-        AssertionError,
-        RuntimeError,
-    ) as error:
-        what = f"not a model that ferray exported: {type(error).__name__}: {error}"
-        raise CheckpointError(str(folder), what, "Give the folder `best` of a finished search") from error
-    place = torch.device(device)
-    return LoadedModel(
-        classifier=classifier.to(place).eval(),
-        recipe=recipe,
-        class_names=class_names,
-        preprocessing=preprocessing,
-        device=place,
-    )
-
-
-def predict_probabilities(model: LoadedModel, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What the model makes of faces; they go through it in micro-batches.
-
-    Args:
-        model: From `load_model`.
-        faces: Square RGB pictures cut out like those of the store, of any size, shape (faces, size, size, 3); a
-            memory-mapped array is read piece by piece.
-
-    Returns:
-        Probabilities, shape (faces, classes); every row sums to 1.
-    """
-    parts = [np.empty((0, len(model.class_names)), dtype=np.float32)]
-    for begin in range(0, len(faces), MICRO_BATCH):
-        pictures = resize(np.array(faces[begin : begin + MICRO_BATCH]), model.preprocessing.size_px)
-        logits_BK = model.classifier(torch.from_numpy(pictures).to(model.device))
-        parts.append(logits_BK.softmax(dim=1).cpu().numpy())
-    return np.concatenate(parts)
+        facts, tensors = _read_own(checkpoints / BEST, identity)
+        return _epoch_of(facts, where=str(checkpoints / BEST)), tensors
+    except DamagedError as error:
+        way_out = "Run the trial again: it starts at its first epoch, since the best one is lost"
+        raise DamagedError(error.args[0], error.args[1], way_out) from error
 
 
 def copy_tensors(free: FreePart, tensors: Mapping[str, Tensor]) -> None:
@@ -303,35 +246,68 @@ def copy_tensors(free: FreePart, tensors: Mapping[str, Tensor]) -> None:
             parameter.copy_(tensors[name])
 
 
-def _portable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as safetensors takes them: on the CPU, row-major."""
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+def _tensors_of(free: FreePart, optimizer: Optimizer) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {f"model.{name}": parameter for name, parameter in free.named_parameters()}
+    for name, parameter in free.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if value is not None:  # momentum 0 keeps None
+                tensors[f"optimizer.{name}.{key}"] = value
+    return tensors
 
 
-def _metadata(facts: Mapping[str, Any]) -> dict[str, str]:
-    return {"ferray": json.dumps(facts, allow_nan=False)}
+def _facts_of(history: Sequence[EpochResult], identity: str) -> dict[str, Any]:
+    return {"trial_id": identity, "epochs": [dataclasses.asdict(row) for row in history]}
 
 
-def _read_facts(data: bytes, *, where: str) -> dict[str, Any]:
-    """The JSON that `_metadata` put into the header; the header is a length of 8 bytes and a JSON object."""
+def _write_last(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], *, lease: Lease | None) -> None:
+    write_sealed(folder / LAST, tensors, facts, lease=lease, keep_previous=True)
+
+
+def _read_own(file: Path, identity: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """A checkpoint of a certain run.
+
+    Raises:
+        DamagedError: As `read_sealed`.
+        CheckpointError: Of another run or version.
+    """
+    facts, tensors = read_sealed(file)
+    if facts.get("trial_id") != identity:
+        what = f"a checkpoint of run {facts.get('trial_id')}, not of {identity}: other settings, data or weights"
+        raise CheckpointError(str(file), what, "Use another folder, or remove this one's checkpoints to start anew")
+    return facts, tensors
+
+
+def _read_state(file: Path, identity: str) -> State:
+    facts, tensors = _read_own(file, identity)
     try:
-        length = int.from_bytes(data[:8], "little")
-        facts = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["ferray"])
-        version = facts["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(where, "not a checkpoint that ferray wrote, or a broken one", REMOVE_IT) from error
-    if version != FORMAT_VERSION or not isinstance(facts, dict):
-        what = f"a checkpoint of format {version}, not {FORMAT_VERSION}"
-        raise CheckpointError(where, what, "Use the version of ferray that wrote it, or remove the file")
-    return facts
+        history = [_to_epoch(row) for row in facts["epochs"]]
+        if [row.epoch for row in history] != list(range(1, len(history) + 1)):
+            raise ValueError("its epochs are not in order")
+        partial = NOT_BEGUN
+        if told := facts.get("partial"):
+            sums = Sums(tensors["partial.losses"].numpy(), tensors["partial.confusion"].numpy())
+            partial = Partial(steps=int(told["steps"]), seconds=float(told["seconds"]), sums=sums)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise CheckpointError(str(file), f"a broken checkpoint: {error!r}", REMOVE_IT) from error
+    return State(file=str(file), history=history, partial=partial, tensors=tensors)
 
 
-def _load(data: bytes, *, where: str) -> dict[str, Tensor]:
-    try:
-        return load(data)
-    except (SafetensorError, ValueError) as error:
-        raise CheckpointError(where, f"broken: {error}", REMOVE_IT) from error
+def _check_best(file: Path, identity: str, wanted: int, last: int) -> None:
+    """Raise a DamagedError unless the best epoch's checkpoint is there, or that of an epoch still to come again."""
+    epoch = _epoch_of(_read_own(file, identity)[0], where=str(file))
+    if epoch != wanted and epoch <= last:
+        raise DamagedError(str(file), f"of epoch {epoch}, but the best one is {wanted}", REMOVE_IT)
+
+
+def _epoch_of(facts: Mapping[str, Any], *, where: str) -> int:
+    epoch = facts.get("epoch")
+    if not isinstance(epoch, int):
+        raise CheckpointError(where, f"a broken checkpoint: its epoch is {epoch!r}", REMOVE_IT)
+    return epoch
 
 
 def _to_epoch(row: Mapping[str, Any]) -> EpochResult:
-    return EpochResult(epoch=int(row["epoch"]), **{name: float(row[name]) for name in METRIC_FIELDS})
+    values = {name: float(row[name]) for name in METRIC_FIELDS}
+    if not all(map(math.isfinite, values.values())):
+        raise ValueError(f"epoch {row['epoch']} has a number that is not finite")
+    return EpochResult(epoch=int(row["epoch"]), **values)

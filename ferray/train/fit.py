@@ -1,14 +1,16 @@
 """One training run, epoch by epoch: the same code on one CPU and on eight GPUs; it knows neither Ray nor W&B.
 
 Everything random is a pure function of the recipe's seed and the place (epoch, step, face), so a run has no random
-state to save: one that goes on from its last checkpoint ends, on a CPU, with the same bits as one never interrupted.
+state to save: one that goes on from its last checkpoint ends, on a CPU, with the same bits as one never interrupted,
+whether it was left after an epoch or in the middle of one.
 
 Begin at `fit`.
 """
 
 import logging
+import math
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -27,20 +28,38 @@ from ferray.model.head import draw_dropout_mask
 from ferray.model.randomness import Purpose, make_seed
 from ferray.model.weights import Weights
 from ferray.recipe import Recipe, trial_id
-from ferray.records import EpochResult
+from ferray.records import METRIC_FIELDS, EpochResult
+from ferray.storage import Lease
 from ferray.train import metrics
-from ferray.train.checkpoint import LAST, load_last, read_last, save_epoch
+from ferray.train.checkpoint import (
+    NOT_BEGUN,
+    Partial,
+    State,
+    best_epoch,
+    find_last,
+    put_back,
+    save_epoch,
+    save_partial,
+)
 from ferray.train.folds import divide
 from ferray.train.inputs import Inputs, Rows, open_inputs, order_batches, send
 from ferray.train.losses import TrainingLoss, build_training_loss, cross_entropy_sum
 from ferray.train.mixup import cut_batches
 from ferray.train.optim import build_optimizer, set_learning_rate
 from ferray.train.ranks import ALONE, Ranks, sum_gradients
+from ferray.train.tally import Sums, Tally
 
 log = logging.getLogger(__name__)
 
 VALIDATION_BATCH = 32
 """Faces that are validated at once, on each rank."""
+
+ASK_EVERY_S = 1.0
+"""About how often a caller is asked whether to leave an epoch in its middle."""
+
+
+class Interrupted(Exception):  # noqa: N818 -- no error: what was trained is kept, and the same call goes on there
+    """Training was left in the middle of an epoch because its caller said so."""
 
 
 def fit(
@@ -53,11 +72,14 @@ def fit(
     device: str = "cpu",
     cache: Path | None,
     recorded_epochs: int | None = None,
+    lease: Lease | None = None,
+    is_interrupted: Callable[[], bool] | None = None,
 ) -> Generator[EpochResult, None, None]:
     """Train; whoever iterates decides after each epoch to go on or to stop.
 
     An epoch is yielded after its checkpoint is written. A run whose `checkpoints` hold an earlier part of it goes on
-    there. It ends after `recipe.epochs`, or when `recipe.patience` has run out.
+    there; where they are damaged, on an earlier one, or from the start. It ends after `recipe.epochs`, or when
+    `recipe.patience` has run out.
 
     Args:
         recipe: Settled: see `ferray.train.settle`.
@@ -67,46 +89,63 @@ def fit(
         ranks: This process's place; all ranks call with the same other arguments, and iterate in step.
         device: `cpu`, or `cuda`, `cuda:1`, ...
         cache: The node's folder, shared by all runs; None keeps features in memory, with the same numbers.
-        recorded_epochs: How many epochs the caller has on record; later ones that the checkpoint knows of are yielded
-            again first. None for all.
+        recorded_epochs: How many epochs the caller has on record. Later ones that the checkpoint knows of are yielded
+            again first; recorded ones that must be trained again, to the same numbers, are not. None for all that the
+            checkpoint knows of.
+        lease: On `checkpoints`; None where nobody else may take the folder over. Only rank 0's counts.
+        is_interrupted: Whether to leave training at once; asked on rank 0 alone, about once a second between steps.
+            The time of an interrupted epoch is that of its parts, without what lay between them.
 
     Raises:
-        TrainError: A loss is not finite.
-        CheckpointError: The last checkpoint is broken or of another run.
+        Interrupted: `is_interrupted` said so; the steps so far are in the checkpoint.
+        TrainError: It has diverged: a loss or a score is not finite.
+        CheckpointError: The last checkpoint is of another run or version.
+        FencedError: Somebody else has taken `checkpoints` over.
         WeightsError: Weights of another backbone.
         DataError: A split without faces, fewer photographs than folds, or a class without the training faces that the
             recipe's class balance needs.
         StorageError: The checkpoints or the cache cannot be written.
     """
-    run = _open_run(recipe, store, weights, ranks=ranks, device=torch.device(device), cache=cache)
-    history = _resume(run, checkpoints)
-    yield from history[len(history) if recorded_epochs is None else recorded_epochs :]
+    run = _open_run(recipe, store, weights, ranks=ranks, device=torch.device(device), cache=cache, lease=lease)
+    history, partial = _resume(run, checkpoints)
+    recorded = len(history) if recorded_epochs is None else recorded_epochs
+    yield from history[recorded:]
+    watch = _Watch(is_interrupted, ranks)
     while len(history) < recipe.epochs and not _is_out_of_patience(history, recipe):
-        started = time.perf_counter()
+        started = time.perf_counter() - partial.seconds
         epoch = len(history) + 1
-        trained, learning_rate, seconds = _train(run, epoch)
+        trained = _train(run, epoch, partial, watch)
+        if isinstance(trained, Partial):
+            if trained.steps > partial.steps:
+                _save(run, checkpoints, history, trained)
+            raise Interrupted(f"epoch {epoch} after {trained.steps} steps")
+        partial = NOT_BEGUN
         validated = _validate(run, epoch)
         result = EpochResult(
             epoch=epoch,
-            train_loss=trained.loss,
-            train_accuracy=metrics.accuracy(trained.confusion),
-            train_balanced_accuracy=metrics.balanced_accuracy(trained.confusion),
-            train_macro_f1=metrics.macro_f1(trained.confusion),
+            train_loss=trained.sums.loss,
+            train_accuracy=metrics.accuracy(trained.sums.confusion),
+            train_balanced_accuracy=metrics.balanced_accuracy(trained.sums.confusion),
+            train_macro_f1=metrics.macro_f1(trained.sums.confusion),
             val_loss=validated.loss,
             val_accuracy=metrics.accuracy(validated.confusion),
             val_balanced_accuracy=metrics.balanced_accuracy(validated.confusion),
             val_macro_f1=metrics.macro_f1(validated.confusion),
-            learning_rate=learning_rate,
-            images_per_s=len(run.train_labels) / seconds,
+            learning_rate=trained.learning_rate,
+            images_per_s=len(run.train_labels) / trained.seconds,
             seconds=time.perf_counter() - started,
         )
+        for name in METRIC_FIELDS:
+            if not math.isfinite(value := getattr(result, name)):
+                raise _diverged(recipe, epoch, "scores", f"{name} is {value:g}")
         history.append(result)
         _save(run, checkpoints, history)
         rate = result.images_per_s
         log.info(
             "%s: epoch %d of %d, val_loss %.4f, %.0f faces/s", run.identity, epoch, recipe.epochs, result.val_loss, rate
         )
-        yield result
+        if epoch > recorded:
+            yield result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,19 +163,29 @@ class _Run:
     train_labels: Rows
     validation_labels: Rows
     num_classes: int
+    lease: Lease | None
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    """What a pass over a part of the faces came to, all ranks together."""
+@dataclass(frozen=True, kw_only=True)
+class _Trained:
+    """What a pass over the training faces came to."""
 
-    loss: float
-    """Mean over the faces, in nats."""
-    confusion: NDArray[np.int64]
+    sums: Sums
+    """Seen while training; of mixed faces, the one that prevails."""
+    learning_rate: float
+    """Of the head, in the last step."""
+    seconds: float
 
 
 def _open_run(
-    recipe: Recipe, store: Store, weights: Weights, *, ranks: Ranks, device: torch.device, cache: Path | None
+    recipe: Recipe,
+    store: Store,
+    weights: Weights,
+    *,
+    ranks: Ranks,
+    device: torch.device,
+    cache: Path | None,
+    lease: Lease | None,
 ) -> _Run:
     """Build the model and what feeds it."""
     identity = trial_id(recipe, data_fingerprint=store.fingerprint, weights_fingerprint=weights.fingerprint)
@@ -165,35 +214,34 @@ def _open_run(
         train_labels=train_labels,
         validation_labels=np.asarray(store.labels[division.validation.rows]),
         num_classes=len(store.class_names),
+        lease=lease,
     )
 
 
-def _resume(run: _Run, checkpoints: Path | None) -> list[EpochResult]:
-    """Put the last checkpoint back, rank 0's on all ranks; no epochs where there is none."""
-    data: bytes | None = None
+def _resume(run: _Run, checkpoints: Path | None) -> tuple[list[EpochResult], Partial]:
+    """Put the last good checkpoint back, rank 0's on all ranks; no epochs where there is none."""
+    found: State | None = None
     with run.ranks.together():
         if checkpoints is not None and run.ranks.is_first:
-            data = read_last(checkpoints)
-    data = run.ranks.from_first(data)
-    if data is None:
-        return []
-    history = load_last(data, run.free, run.optimizer, identity=run.identity, where=f"{checkpoints}/{LAST}")
-    log.info("%s: goes on after epoch %d", run.identity, len(history))
-    return history
+            found = find_last(checkpoints, recipe=run.recipe, identity=run.identity)
+    state = run.ranks.from_first(found)
+    if state is None:
+        return [], NOT_BEGUN
+    put_back(state, run.free, run.optimizer)
+    log.info("%s: goes on after epoch %d and %d steps", run.identity, len(state.history), state.partial.steps)
+    return list(state.history), state.partial
 
 
-def _save(run: _Run, checkpoints: Path | None, history: Sequence[EpochResult]) -> None:
+def _save(run: _Run, checkpoints: Path | None, history: Sequence[EpochResult], partial: Partial | None = None) -> None:
     """Write the checkpoints on rank 0; a disk that is full there stops all ranks."""
     with run.ranks.together():
-        if checkpoints is not None and run.ranks.is_first:
-            is_best = best_epoch(history, run.recipe) == history[-1].epoch
-            save_epoch(checkpoints, run.free, run.optimizer, history, identity=run.identity, is_best=is_best)
-
-
-def best_epoch(history: Sequence[EpochResult], recipe: Recipe) -> int:
-    """The epoch with the best monitored metric, the earliest of equals."""
-    sign = -1.0 if recipe.maximize else 1.0
-    return min(history, key=lambda row: (sign * getattr(row, recipe.monitor), row.epoch)).epoch
+        if checkpoints is None or not run.ranks.is_first:
+            return
+        state = checkpoints, run.free, run.optimizer, history
+        if partial is None:
+            save_epoch(*state, recipe=run.recipe, identity=run.identity, lease=run.lease)
+        else:
+            save_partial(*state, partial, identity=run.identity, lease=run.lease)
 
 
 def _is_out_of_patience(history: Sequence[EpochResult], recipe: Recipe) -> bool:
@@ -202,22 +250,52 @@ def _is_out_of_patience(history: Sequence[EpochResult], recipe: Recipe) -> bool:
     return len(history) - best_epoch(history, recipe) >= recipe.patience
 
 
-def _train(run: _Run, epoch: int) -> tuple[_Outcome, float, float]:
-    """One pass over the training faces.
+class _Watch:
+    """Asks rank 0 about once a second whether to stop, at steps that all ranks know: the others cost no exchange.
 
-    Returns:
-        What was seen while training (of mixed faces, the one that prevails), the head's learning rate in the last step,
-        and the seconds it took.
+    Args:
+        ask: None, on rank 0, for never.
+        ranks: Of which all ask at the same steps.
     """
-    begun = time.perf_counter()
+
+    def __init__(self, ask: Callable[[], bool] | None, ranks: Ranks) -> None:
+        self._ask, self._ranks = ask, ranks
+        self._is_used = ranks.from_first(ask is not None)
+        self._asked = time.perf_counter()
+        self._passed, self._wait = 0, 1  # steps since then, and until the next time
+
+    def says_stop(self) -> bool:
+        """Whether to leave training before the step that is about to begin."""
+        self._passed += 1
+        if not self._is_used or self._passed < self._wait:
+            return False
+        stop, wait = False, 1
+        with self._ranks.together():
+            if self._ask is not None and self._ranks.is_first:
+                stop = self._ask()
+                now = time.perf_counter()
+                wait = int(self._wait * ASK_EVERY_S / max(now - self._asked, 1e-9))
+                wait, self._asked = max(1, min(wait, 2 * self._wait)), now
+        stop, self._wait = self._ranks.from_first((stop, wait))
+        self._passed = 0
+        return stop
+
+
+def _train(run: _Run, epoch: int, begun: Partial, watch: _Watch) -> _Trained | Partial:
+    """One pass over the training faces, or what is left of it; a part of it where it was interrupted."""
+    started = time.perf_counter() - begun.seconds
     with run.ranks.together():
         run.inputs.open_epoch(epoch)
     batches = order_batches(run.train_labels, recipe=run.recipe, epoch=epoch)
     portions = cut_batches(batches, recipe=run.recipe, epoch=epoch, ranks=run.ranks)
-    tally = _Tally(run, steps=len(batches))
+    tally = _make_tally(run, steps=len(batches), earlier=begun.sums)
     learning_rate = run.recipe.learning_rate
-    with closing(run.inputs.train([portion.reads for portion in portions if len(portion.rows)])) as inputs:
-        for step, (batch, portion) in enumerate(zip(batches, portions, strict=True)):
+    with closing(run.inputs.train([part.reads for part in portions[begun.steps :] if len(part.rows)])) as inputs:
+        for step in range(begun.steps, len(batches)):
+            if watch.says_stop():
+                seconds = time.perf_counter() - started
+                return Partial(steps=step, seconds=seconds, sums=tally.sums(run.train_labels))
+            batch, portion = batches[step], portions[step]
             run.optimizer.zero_grad()
             if len(portion.rows):  # a small last batch may leave nothing for this rank
                 mask_BU = _draw_mask(run, epoch=epoch, step=step, num_faces=len(batch))
@@ -226,8 +304,8 @@ def _train(run: _Run, epoch: int) -> tuple[_Outcome, float, float]:
                 (loss_sum / len(batch)).backward()  # type: ignore[no-untyped-call]
                 tally.add(step, portion.rows, logits_BK.detach(), loss_sum.detach())
             learning_rate = _step(run, step=(epoch - 1) * len(batches) + step, steps_per_epoch=len(batches))
-    outcome = tally.total(run.train_labels, where=f"epoch {epoch}, training")
-    return outcome, learning_rate, time.perf_counter() - begun
+    sums = _finite(tally.sums(run.train_labels), run, epoch=epoch, part="training")
+    return _Trained(sums=sums, learning_rate=learning_rate, seconds=time.perf_counter() - started)
 
 
 def _draw_mask(run: _Run, *, epoch: int, step: int, num_faces: int) -> Tensor | None:
@@ -249,59 +327,33 @@ def _step(run: _Run, *, step: int, steps_per_epoch: int) -> float:
     return learning_rate
 
 
-def _validate(run: _Run, epoch: int) -> _Outcome:
+def _validate(run: _Run, epoch: int) -> Sums:
     """One pass over the validation faces, by plain cross-entropy: runs with all kinds of losses can be compared."""
     own = run.ranks.own_part(len(run.validation_labels))
     rows = np.arange(own.start, own.stop)
     parts = [rows[begin : begin + VALIDATION_BATCH] for begin in range(0, len(rows), VALIDATION_BATCH)]
-    tally = _Tally(run, steps=1)
+    tally = _make_tally(run, steps=1)
     with torch.no_grad(), closing(run.inputs.validation(parts)) as inputs:
         for part, features_BDHW in zip(parts, inputs, strict=True):
             logits_BK = run.free(features_BDHW)
             labels_B = send(torch.from_numpy(run.validation_labels[part]), run.device)
             tally.add(0, part, logits_BK, cross_entropy_sum(logits_BK, labels_B))
-    return tally.total(run.validation_labels, where=f"epoch {epoch}, validation")
+    return _finite(tally.sums(run.validation_labels), run, epoch=epoch, part="validation")
 
 
-class _Tally:
-    """Losses and predictions of a pass, kept on the device until its end: a GPU is not made to wait for them."""
+def _make_tally(run: _Run, *, steps: int, earlier: Sums | None = None) -> Tally:
+    return Tally(steps=steps, num_classes=run.num_classes, ranks=run.ranks, device=run.device, earlier=earlier)
 
-    def __init__(self, run: _Run, *, steps: int) -> None:
-        self._run = run
-        self._loss_sums = torch.zeros(steps, dtype=torch.float64, device=run.device)
-        self._rows: list[Rows] = [np.empty(0, dtype=np.int64)]
-        self._predictions: list[Tensor] = [torch.empty(0, dtype=torch.int64, device=run.device)]
 
-    def add(self, step: int, rows: Rows, logits_BK: Tensor, loss_sum: Tensor) -> None:
-        """Count this rank's faces of one step."""
-        self._loss_sums[step] += loss_sum
-        self._rows.append(rows)
-        self._predictions.append(logits_BK.argmax(dim=1))
+def _finite(sums: Sums, run: _Run, *, epoch: int, part: str) -> Sums:
+    """Sums of a pass whose every step has a finite loss; one that is only large may come down again."""
+    wrong = np.flatnonzero(~np.isfinite(sums.losses))
+    if len(wrong):
+        place = f"{part}, step {wrong[0] + 1} of {len(sums.losses)}"
+        raise _diverged(run.recipe, epoch, place, f"the loss is {sums.losses[wrong[0]]:g}")
+    return sums
 
-    def total(self, labels: Rows, *, where: str) -> _Outcome:
-        """The pass of all ranks together.
 
-        Args:
-            labels: Of the whole part.
-            where: The pass, for the error.
-
-        Raises:
-            TrainError: The loss of a step is not finite.
-        """
-        predictions = torch.cat(self._predictions).cpu().numpy()
-        num_classes = self._run.num_classes
-        confusion = metrics.make_confusion(labels[np.concatenate(self._rows)], predictions, num_classes=num_classes)
-        counts = torch.from_numpy(confusion.reshape(-1)).to(self._loss_sums)
-        both = torch.cat([self._loss_sums, counts])
-        self._run.ranks.all_reduce_sum(both)
-        loss_sums, all_counts = np.split(both.cpu().numpy(), [len(self._loss_sums)])
-        if not np.isfinite(loss_sums).all():
-            step = int(np.flatnonzero(~np.isfinite(loss_sums))[0])
-            recipe = self._run.recipe
-            raise TrainError(
-                f"{where}, step {step + 1} of {len(loss_sums)}",
-                f"the loss is {loss_sums[step]:g}",
-                f"Lower learning_rate, now {recipe.learning_rate:g}, or set gradient_clip, now {recipe.gradient_clip}",
-            )
-        confusion = all_counts.astype(np.int64).reshape(num_classes, num_classes)
-        return _Outcome(loss=float(loss_sums.sum() / confusion.sum()), confusion=confusion)
+def _diverged(recipe: Recipe, epoch: int, place: str, what: str) -> TrainError:
+    way_out = f"Lower learning_rate, now {recipe.learning_rate:g}, or set gradient_clip, now {recipe.gradient_clip}"
+    return TrainError(f"diverged in epoch {epoch}, {place}", what, way_out)

@@ -30,7 +30,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferray import storage
-from ferray.errors import StorageError
+from ferray.data.arrays import open_array
+from ferray.errors import DataError, StorageError
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +77,7 @@ def open_view(folder: Path, shape: tuple[int, ...]) -> Features | None:
     file = folder / "features.npy"
     try:
         checksums = json.loads((folder / "view.json").read_bytes())["checksums"]
-        features: Features = np.load(file, mmap_mode="r", allow_pickle=False)
-        if features.shape != shape or features.dtype != np.float16:
-            raise ValueError(f"{features.dtype} of shape {features.shape}")
+        features: Features = open_array(file, shape=shape, dtype="<f2")
         written = (file, file.stat().st_mtime_ns, tuple(checksums))
         if written not in _verified:
             if checksums != [zlib.crc32(features[shard].data) for shard in shards(shape[0])]:
@@ -89,7 +88,7 @@ def open_view(folder: Path, shape: tuple[int, ...]) -> Features | None:
         if folder.exists():
             log.warning("%s is damaged: the view is computed again", folder)
         return None
-    except (OSError, ValueError, EOFError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, DataError) as error:
         log.warning("%s is damaged: the view is computed again (%s)", folder, error)
         return None
     return features

@@ -9,7 +9,7 @@ from train_fixtures import small_backbone, small_recipe
 from ferray.data.store import Store
 from ferray.model.backbones import BACKBONES
 from ferray.model.weights import load_weights
-from ferray.train.checkpoint import export_best
+from ferray.train.export import export_best
 from ferray.train.fit import fit
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from train_fixtures import CLASS_NAMES, SmallStore, same_tensors, small_recipe, small_weights
 
 from ferray import storage
@@ -17,53 +17,57 @@ from ferray.errors import CheckpointError
 from ferray.model.weights import Weights, load_weights
 from ferray.recipe import Recipe
 from ferray.records import EpochResult
-from ferray.train.checkpoint import export_best, load_model, predict_probabilities
-from ferray.train.fit import best_epoch, fit
+from ferray.train.checkpoint import best_epoch
+from ferray.train.export import export_best, load_model, predict_probabilities
+from ferray.train.fit import fit
+from ferray.train.sealed import read_sealed, write_sealed
 
 
 def train(recipe: Recipe, store: SmallStore, weights: Weights, folder: Path) -> list[EpochResult]:
     return list(fit(recipe, store, weights, checkpoints=folder, cache=None))
 
 
-def rewrite_facts(file: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change the JSON in a checkpoint's header, as another version of ferray might have written it."""
-    data = file.read_bytes()
-    length = int.from_bytes(data[:8], "little")
-    facts = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["ferray"])
-    change(facts)
-    save_file(load_file(file), file, metadata={"ferray": json.dumps(facts)})
+def seal_again(
+    file: Path,
+    *,
+    facts: Callable[[dict[str, Any]], None] = lambda facts: None,
+    tensors: Callable[[dict[str, torch.Tensor]], None] = lambda tensors: None,
+) -> None:
+    """Change a checkpoint as another version of ferray, or somebody, might have written it."""
+    told, held = read_sealed(file)
+    facts(told)
+    tensors(held)
+    write_sealed(file, held, told)
 
 
-def drop_tensor(file: Path, name: str) -> None:
-    data = file.read_bytes()
-    length = int.from_bytes(data[:8], "little")
-    facts = json.loads(data[8 : 8 + length])["__metadata__"]
-    save_file({key: tensor for key, tensor in load_file(file).items() if key != name}, file, metadata=facts)
-
-
+@pytest.mark.parametrize("name", ["last.safetensors", "last.safetensors.previous"])
 @pytest.mark.parametrize(
-    "damage, said",
+    "change, said",
     [
-        (lambda file: file.write_bytes(file.read_bytes()[:-9]), "broken"),
-        (lambda file: file.write_bytes(b""), "not a checkpoint"),
-        (lambda file: file.write_bytes(b"x" * 5000), "not a checkpoint"),
-        (lambda file: save_file({"some": torch.ones(1)}, file), "not a checkpoint"),
-        (lambda file: drop_tensor(file, "model.head.output.bias"), "tensor head.output.bias is missing"),
-        (lambda file: rewrite_facts(file, lambda facts: facts.pop("epochs")), "epochs"),
-        (lambda file: rewrite_facts(file, lambda facts: facts.update(epochs=[{"epoch": 1}])), "broken"),
-        (lambda file: rewrite_facts(file, lambda facts: facts.update(format=99)), "format 99"),
-        (lambda file: rewrite_facts(file, lambda facts: facts.update(trial_id="abc")), "of run abc"),
+        ({"tensors": lambda tensors: tensors.pop("model.head.output.bias")}, "tensor head.output.bias is missing"),
+        ({"tensors": lambda tensors: tensors.update({"model.head.output.bias": torch.ones(3)})}, r"has shape \(3,\)"),
+        ({"facts": lambda facts: facts.pop("epochs")}, "epochs"),
+        ({"facts": lambda facts: facts.update(epochs=[{"epoch": 1}])}, "broken"),
+        ({"facts": lambda facts: facts["epochs"].append(facts["epochs"][0])}, "not in order"),
+        ({"facts": lambda facts: facts["epochs"][0].update(val_loss="inf")}, "not finite"),
+        ({"facts": lambda facts: facts["epochs"][0].update(epoch="one")}, "broken"),
+        ({"facts": lambda facts: facts.update(partial={"steps": 1, "seconds": 1.0})}, r"partial\.losses"),
+        ({"facts": lambda facts: facts.update(format=99)}, "of format 99, not 2"),
+        ({"facts": lambda facts: facts.update(trial_id="abc")}, "of run abc, not of"),
+        ({"facts": lambda facts: facts.pop("trial_id")}, "of run None, not of"),
     ],
 )
-def test_a_broken_checkpoint_is_named_and_not_gone_on_from(
-    damage: Callable[[Path], None], said: str, store: SmallStore, weights: Weights, tmp_path: Path
+def test_a_whole_checkpoint_of_something_else_is_named_and_not_gone_on_from(
+    change: dict[str, Any], said: str, name: str, store: SmallStore, weights: Weights, tmp_path: Path
 ) -> None:
-    train(small_recipe(epochs=1), store, weights, tmp_path)
-    damage(tmp_path / "last.safetensors")
+    train(small_recipe(epochs=2), store, weights, tmp_path)
+    if name.endswith("previous"):
+        (tmp_path / "last.safetensors").write_bytes(b"torn")
+    seal_again(tmp_path / name, **change)
 
     with pytest.raises(CheckpointError, match=said) as caught:
-        train(small_recipe(epochs=1), store, weights, tmp_path)
-    assert str(tmp_path / "last.safetensors") in str(caught.value)
+        train(small_recipe(epochs=2), store, weights, tmp_path)
+    assert str(tmp_path / name) in str(caught.value)
 
 
 def test_a_run_killed_between_its_two_files_ends_with_the_same_two(
@@ -129,15 +133,22 @@ def best(store: SmallStore, weights: Weights, tmp_path: Path) -> Path:
     return tmp_path / "best"
 
 
+PREPROCESSING = {
+    "size_px": 32,
+    "color_order": "RGB",
+    "resize": "area average down, linear up",
+    "mean": [0.485, 0.456, 0.406],
+    "std": [0.229, 0.224, 0.225],
+    "margin": 0.25,
+}
+
+
+def preprocessing_text(**changes: Any) -> str:
+    return json.dumps(PREPROCESSING | changes)
+
+
 def test_an_exported_model_says_what_faces_must_go_through(best: Path) -> None:
-    assert json.loads((best / "preprocessing.json").read_text()) == {
-        "size_px": 32,
-        "color_order": "RGB",
-        "resize": "area average down, linear up",
-        "mean": [0.485, 0.456, 0.406],
-        "std": [0.229, 0.224, 0.225],
-        "margin": 0.25,
-    }
+    assert json.loads((best / "preprocessing.json").read_text()) == PREPROCESSING
     assert json.loads((best / "classes.json").read_text()) == list(CLASS_NAMES)
 
 
@@ -182,8 +193,18 @@ def test_a_model_with_a_missing_or_torn_file_is_refused(name: str, damage: Calla
         ("recipe.json", "[]"),
         ("classes.json", '["happy"]'),
         ("classes.json", "7"),
+        ("classes.json", "[]"),
+        ("classes.json", '"abcdefg"'),
+        ("classes.json", json.dumps(["happy"] * 7)),
         ("preprocessing.json", "{}"),
         ("preprocessing.json", "[]"),
+        ("preprocessing.json", preprocessing_text(size_px=0)),
+        ("preprocessing.json", preprocessing_text(size_px=1_000_000_000)),
+        ("preprocessing.json", preprocessing_text(mean=[0.5, 0.5])),
+        ("preprocessing.json", preprocessing_text(std="xyz")),
+        ("preprocessing.json", preprocessing_text(margin="wide")),
+        ("preprocessing.json", preprocessing_text(margin=float("nan"))),
+        ("preprocessing.json", preprocessing_text(more=1)),
     ],
 )
 def test_a_model_whose_files_do_not_fit_each_other_is_refused(name: str, text: str, best: Path) -> None:
@@ -202,6 +223,6 @@ def test_nothing_is_exported_from_a_folder_without_a_best_epoch_or_of_another_ru
 
     train(recipe, store, weights, tmp_path)
     other = dataclasses.replace(recipe, learning_rate=0.5)
-    with pytest.raises(CheckpointError, match=r"best\.safetensors: of run \w+, not of"):
+    with pytest.raises(CheckpointError, match=r"best\.safetensors: a checkpoint of run \w+, not of"):
         export_best(tmp_path / "best", checkpoints=tmp_path, recipe=other, store=store, weights=weights)
     assert not (tmp_path / "best").exists()

@@ -16,8 +16,8 @@ from ferray.errors import CheckpointError, TrainError, WeightsError
 from ferray.model.weights import Weights, load_weights
 from ferray.recipe import FIELD_NAMES, NO_WEIGHTS, ClassBalance, Metric, Recipe, trial_id
 from ferray.records import EpochResult
-from ferray.train.checkpoint import adopt
-from ferray.train.fit import best_epoch, fit
+from ferray.train.checkpoint import adopt, best_epoch
+from ferray.train.fit import fit
 from ferray.train.folds import divide
 
 TIMES = {"images_per_s": 0.0, "seconds": 0.0}

@@ -78,11 +78,25 @@ def test_two_ranks_go_on_from_rank_0s_checkpoint_with_the_same_bits(found: list[
         assert each["resumed"] == each["trained"]["block5"][1:]
 
 
+def test_two_ranks_left_at_the_same_step_go_on_with_the_same_bits(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        assert len(each["interrupted"]) == 12
+        for name, rows in each["interrupted"].items():
+            assert rows == each["trained"][name.split(" after ")[0]], name
+
+
+def test_all_ranks_go_past_a_damaged_checkpoint_together(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        assert each["damaged"] == each["trained"]["block5"][2:], "from the one before"
+        assert each["best lost"] == each["trained"]["head"], "from the start"
+
+
 def test_a_fault_on_one_rank_ends_all(found: list[dict[str, Any]]) -> None:
     for each in found:
-        assert each["broken"].startswith("CheckpointError: ")
-        assert "last.safetensors" in each["broken"]
-        assert each["unwritable"].startswith(("CheckpointError: ", "StorageError: "))
+        assert each["of another run"].startswith("CheckpointError: ")
+        assert "last.safetensors" in each["of another run"]
+        assert each["taken over"].startswith("FencedError: ")
+        assert each["unwritable"].startswith("StorageError: ")
     assert [each["alone"] for each in found] == [
         "TrainError: rank 1: failed: KeyError('lost')\n  See that rank's own log",
         "KeyError: 'lost'",

@@ -1,6 +1,7 @@
 """One of two ranks on gloo; started by test_ranks.py as `two_ranks.py RANK FOLDER`, leaves FOLDER/RANK.json."""
 
 import dataclasses
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -12,8 +13,10 @@ from train_fixtures import SmallStore, small_backbone, small_recipe, small_weigh
 
 from ferray.errors import FerrayError, TrainError
 from ferray.model.backbones import BACKBONES
-from ferray.train.fit import fit
-from ferray.train.ranks import current_ranks
+from ferray.storage import Lease
+from ferray.train import fit as fit_module
+from ferray.train.fit import Interrupted, fit
+from ferray.train.ranks import Ranks, current_ranks
 
 RECIPES = {
     "head": small_recipe(learning_rate=0.01),
@@ -42,9 +45,27 @@ def train(name: str, **named: Any) -> list[dict[str, float]]:
     return [dataclasses.asdict(dataclasses.replace(row, images_per_s=0.0, seconds=0.0)) for row in rows]
 
 
+INTERRUPTED = ("head", "block5", "balanced sampling", "mixed features")
+
+
+def train_in_two(name: str, steps: int, ranks: Ranks, folder: Path) -> list[dict[str, float]]:
+    """All epochs of a recipe, left before the step after so many and gone on from there; only rank 0 is asked."""
+    rows, asked = [], itertools.count()
+    try:
+        for row in fit(
+            RECIPES[name], SmallStore(), small_weights(), checkpoints=folder, ranks=ranks, cache=None,
+            is_interrupted=(lambda: next(asked) >= steps) if ranks.is_first else None,
+        ):  # fmt: skip
+            rows.append(dataclasses.asdict(dataclasses.replace(row, images_per_s=0.0, seconds=0.0)))
+    except Interrupted:
+        return rows + train(name, ranks=ranks, checkpoints=folder)
+    raise AssertionError("it was not interrupted")
+
+
 def main(rank: int, folder: Path) -> None:
-    """Train every recipe on two ranks; then fail in three ways."""
+    """Train every recipe on two ranks; then leave, lose and fail in many ways."""
     torch.set_num_threads(1)
+    fit_module.ASK_EVERY_S = 0.0
     BACKBONES["vgg16"] = small_backbone()
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
     ranks = current_ranks()
@@ -56,9 +77,31 @@ def main(rank: int, folder: Path) -> None:
     cut.close()
     found["resumed"] = train("block5", ranks=ranks, checkpoints=folder / "cut")
 
+    found["interrupted"] = {
+        f"{name} after {steps}": train_in_two(name, steps, ranks, folder / "two" / name / str(steps))
+        for name in INTERRUPTED
+        for steps in (1, 3, 5)
+    }
+
     if rank == 0:
         (folder / "cut" / "last.safetensors").write_bytes(b"torn")
-    found["broken"] = fault(lambda: train("block5", ranks=ranks, checkpoints=folder / "cut"))
+        (folder / "two" / "head" / "1" / "best.safetensors").unlink()
+    found["damaged"] = train("block5", ranks=ranks, checkpoints=folder / "cut")
+    found["best lost"] = train("head", ranks=ranks, checkpoints=folder / "two" / "head" / "1", recorded_epochs=0)
+    found["of another run"] = fault(lambda: train("head", ranks=ranks, checkpoints=folder / "cut"))
+
+    def taken_over() -> None:
+        lease = Lease.take(folder / "taken", (1, 1)) if rank == 0 else None
+        rows = fit(
+            RECIPES["head"], SmallStore(), small_weights(), checkpoints=folder / "taken", ranks=ranks, cache=None,
+            lease=lease,
+        )  # fmt: skip
+        next(rows)
+        if rank == 0:
+            Lease.take(folder / "taken", (2, 1))
+        next(rows)
+
+    found["taken over"] = fault(taken_over)
 
     (folder / "file").touch()
     found["unwritable"] = fault(lambda: train("head", ranks=ranks, checkpoints=folder / "file" / "below"))

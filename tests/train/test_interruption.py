@@ -1,0 +1,220 @@
+"""A run left in the middle of an epoch goes on at its next step, and ends with the same bits."""
+
+import dataclasses
+import itertools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+from train_fixtures import SmallStore, same_tensors, small_recipe
+
+from ferray.data.store import Store
+from ferray.model.weights import Weights
+from ferray.recipe import Recipe
+from ferray.records import EpochResult
+from ferray.train import fit as fit_module
+from ferray.train.checkpoint import find_last
+from ferray.train.fit import Interrupted, fit
+from ferray.train.ranks import ALONE
+from ferray.train.sealed import read_sealed
+
+RECIPES = {
+    "a head by adam": small_recipe(learning_rate=0.01),
+    "altered pictures by adamw with warm-up": small_recipe(
+        optimizer="adamw", weight_decay=0.1, augmentation="light", warmup_epochs=1.5
+    ),
+    "block 5 by sgd with a cosine, clipped": small_recipe(
+        freeze="blocks1-4", optimizer="sgd", learning_rate=0.05, schedule="cosine", gradient_clip=0.1
+    ),
+    "everything in bfloat16": small_recipe(freeze="none", precision="bfloat16"),
+    "balanced sampling with mixed features": small_recipe(class_balance="balanced_sampling", mixup_alpha=0.4),
+    "mixed pictures of a fold": small_recipe(freeze="none", folds=3, fold=1, mixup_alpha=1.0, random_erasing=0.5),
+}
+FILES = ("last.safetensors", "best.safetensors")
+
+
+@pytest.fixture(autouse=True)
+def asked_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fit_module, "ASK_EVERY_S", 0.0)
+
+
+def after(steps: int) -> Callable[[], bool]:
+    """Says stop before the step after so many."""
+    count = itertools.count()
+    return lambda: next(count) >= steps
+
+
+def train(
+    recipe: Recipe, store: SmallStore, weights: Weights, folder: Path | None, steps: int = 1000, **named: Any
+) -> list[EpochResult]:
+    """Epochs until it is interrupted or ends, without their times."""
+    rows = []
+    try:
+        for row in fit(recipe, store, weights, checkpoints=folder, cache=None, is_interrupted=after(steps), **named):
+            rows.append(dataclasses.replace(row, images_per_s=0.0, seconds=0.0))
+    except Interrupted:
+        pass
+    return rows
+
+
+def same_files(one: Path, other: Path) -> bool:
+    return all(same_tensors(load_file(one / name), load_file(other / name)) for name in FILES)
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
+def test_a_run_interrupted_at_any_step_ends_with_the_bits_of_one_that_was_not(
+    recipe: Recipe, store: SmallStore, weights: Weights, tmp_path: Path
+) -> None:
+    whole = train(recipe, store, weights, tmp_path / "whole")
+    assert len(whole) == 3
+
+    for steps in range(9 if recipe.folds is None else 6):
+        folder = tmp_path / str(steps)
+        begun = train(recipe, store, weights, folder, steps)
+        assert len(begun) < 3
+        assert begun + train(recipe, store, weights, folder) == whole, f"after {steps} steps"
+        assert same_files(folder, tmp_path / "whole"), f"after {steps} steps"
+
+
+def test_any_series_of_interruptions_leaves_no_trace(store: SmallStore, weights: Weights, tmp_path: Path) -> None:
+    recipe = small_recipe(freeze="blocks1-4", mixup_alpha=0.4, schedule="cosine", batch_size=5)
+    whole = train(recipe, store, weights, tmp_path / "whole")
+    folders = map(str, itertools.count())
+
+    @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(st.lists(st.integers(0, 4), max_size=8))
+    def check(series: list[int]) -> None:
+        folder = tmp_path / next(folders)
+        rows = [row for steps in series for row in train(recipe, store, weights, folder, steps)]
+        assert rows + train(recipe, store, weights, folder) == whole
+        assert same_files(folder, tmp_path / "whole")
+
+    check()
+
+
+def test_an_interruption_loses_no_step_and_keeps_what_is_on_record(
+    store: SmallStore, weights: Weights, tmp_path: Path
+) -> None:
+    recipe = small_recipe()
+    with pytest.raises(Interrupted, match="epoch 2 after 2 steps"):
+        list(fit(recipe, store, weights, checkpoints=tmp_path, cache=None, is_interrupted=after(5)))
+    facts, _ = read_sealed(tmp_path / "last.safetensors")
+    before, _ = read_sealed(tmp_path / "last.safetensors.previous")
+
+    assert facts["partial"]["steps"] == 2
+    assert facts["partial"]["seconds"] > 0
+    assert facts["epochs"] == before["epochs"]
+    assert [row["epoch"] for row in facts["epochs"]] == [1]
+    assert "partial" not in before
+
+
+def test_the_time_of_an_interrupted_epoch_is_that_of_its_parts(
+    store: SmallStore, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(small_recipe(), store, weights, tmp_path, steps=1)
+    known = find_last(tmp_path, recipe=small_recipe(), identity=read_sealed(tmp_path / FILES[0])[0]["trial_id"])
+    assert known is not None
+    assert known.partial.steps == 1
+    slow = dataclasses.replace(known, partial=dataclasses.replace(known.partial, seconds=500.0))
+    monkeypatch.setattr(fit_module, "find_last", lambda *_, **__: slow)
+    rows = list(fit(small_recipe(), store, weights, checkpoints=tmp_path, cache=None))
+
+    assert 500 < rows[0].seconds < 600
+    assert 24 / 600 < rows[0].images_per_s < 24 / 500
+    assert rows[1].seconds < 100
+
+
+def test_who_is_interrupted_before_the_first_step_writes_nothing(
+    store: SmallStore, weights: Weights, tmp_path: Path
+) -> None:
+    assert train(small_recipe(), store, weights, tmp_path / "none", steps=0) == []
+    assert not (tmp_path / "none").exists()
+
+    train(small_recipe(), store, weights, tmp_path / "some", steps=4)
+    before = (tmp_path / "some" / "last.safetensors").read_bytes()
+    train(small_recipe(), store, weights, tmp_path / "some", steps=0)
+    assert (tmp_path / "some" / "last.safetensors").read_bytes() == before
+
+
+def test_a_run_without_checkpoints_can_be_interrupted(store: SmallStore, weights: Weights) -> None:
+    with pytest.raises(Interrupted):
+        list(fit(small_recipe(), store, weights, checkpoints=None, cache=None, is_interrupted=after(2)))
+
+
+def test_a_damaged_partial_epoch_is_trained_from_its_start(
+    store: SmallStore, weights: Weights, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = train(small_recipe(), store, weights, tmp_path / "whole")
+    train(small_recipe(), store, weights, tmp_path / "cut", steps=5)
+    file = tmp_path / "cut" / "last.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+
+    assert train(small_recipe(), store, weights, tmp_path / "cut") == whole[1:]
+    assert same_files(tmp_path / "cut", tmp_path / "whole")
+    assert "goes on after epoch 1, from" in caplog.text
+
+
+@pytest.mark.parametrize("step_s, steps", [(0.001, 10_000), (0.1, 100), (0.7, 10), (5.0, 4)])
+def test_nobody_is_asked_much_more_often_than_once_a_second(
+    step_s: float, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, asked = 0.0, []
+    monkeypatch.setattr(fit_module, "ASK_EVERY_S", 1.0)
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    watch = fit_module._Watch(lambda: bool(asked.append(now)), ALONE)
+    for _ in range(steps):
+        now += step_s
+        assert not watch.says_stop()
+
+    assert len(asked) <= steps * step_s + 10, "after twice as many steps each time, until they take a second"
+    assert all(later - earlier < max(1.01, step_s + 0.01) for earlier, later in itertools.pairwise([0.0, *asked]))
+
+
+def test_a_fault_of_who_is_asked_ends_the_run(store: SmallStore, weights: Weights) -> None:
+    def ask() -> bool:
+        raise ConnectionError("gone")
+
+    with pytest.raises(ConnectionError, match="gone"):
+        list(fit(small_recipe(), store, weights, checkpoints=None, cache=None, is_interrupted=ask))
+
+
+RECIPE = {"weights": "none", "epochs": 400, "batch_size": 4, "precision": "float32", "hidden_units": 8}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_command_that_is_told_to_end_keeps_its_steps_and_says_how_to_go_on(
+    number: signal.Signals, tiny_store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "recipe.json").write_text(json.dumps(RECIPE))
+    out = tmp_path / "out"
+    asked = [sys.executable, "-m", "ferray.train", "--recipe", str(tmp_path / "recipe.json"), "--data"]
+    process = subprocess.Popen(
+        [*asked, str(tiny_store.folder), "--out", str(out), "--device", "cpu"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("epoch   1 of 400")
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+
+    assert process.returncode == 130, said
+    assert "interrupted in epoch " in said
+    assert "run it again to go on there" in said
+    facts, _ = read_sealed(out / "last.safetensors")
+    assert 1 <= len(facts["epochs"]) < 400
