@@ -27,6 +27,7 @@ from ferray import storage
 from ferray.errors import FerrayError, RecordError, StorageError
 from ferray.journal import Journal
 from ferray.recipe import Recipe
+from ferray.searchfile import check_search
 from ferray.storage import Lease
 
 if TYPE_CHECKING:
@@ -207,7 +208,13 @@ class Run:
         return self.folder / "best"
 
     def trial_dir(self, trial_id: str) -> Path:
-        """The folder of one trial."""
+        """The folder of one trial.
+
+        Raises:
+            RecordError: The id is none: what a hostile journal names must not lead out of the search's folder.
+        """
+        if not trial_id.isalnum():
+            raise RecordError(str(self.folder), f"{trial_id[:50]!r} is no trial", "Restore the file that names it")
         return self.folder / "trials" / trial_id
 
     def exists(self) -> bool:
@@ -225,13 +232,13 @@ class Run:
             raise RecordError(str(self.folder), "no search here", f"Known names: {', '.join(known) or 'none'}")
         file = self.folder / "search.json"
         try:
-            return _read_object(file, "search")
+            return check_search(_read_object(file, "search"), where=str(file))
         except StorageError as error:  # damaged by the disk: it is never half written
             before = storage.previous(file)
             if not before.exists():
                 raise
             log.warning("%s; %s is used", error.args[1], before)
-            return _read_object(before, "search")
+            return check_search(_read_object(before, "search"), where=str(before))
 
     def write_search(self, search: dict[str, Any]) -> None:
         """Replace `search.json`; the one before is kept beside it."""

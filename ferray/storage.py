@@ -18,10 +18,14 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from ferray import untrusted
 from ferray.errors import FencedError, StorageError
 
 PARTIAL = ".partial"
 """How the names of files end that are being written; a process that is killed leaves one behind."""
+
+MAX_JSON_BYTES = 64 * 2**20
+"""A larger JSON file is nobody's that ferray knows of."""
 
 LEASE_WAIT_S = 60.0
 """Longest wait for whoever is giving a file its name."""
@@ -49,8 +53,8 @@ def write_bytes(path: Path, data: bytes, *, lease: "Lease | None" = None, keep_p
             temporary = Path(file.name)
             file.write(data)
             file.flush()
+            os.fchmod(file.fileno(), 0o644)
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
         with nullcontext() if lease is None else lease.held():
             if keep_previous and path.exists():
                 _keep(path)
@@ -108,11 +112,7 @@ def read_json(path: Path) -> Any:
         StorageError: The file is missing, unreadable or not JSON.
     """
     try:
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise StorageError(
-            str(path), f"cannot be read: {error.strerror or error}", "Check the name and the folder"
-        ) from error
+        return json.loads(untrusted.read_bytes(path, most_bytes=MAX_JSON_BYTES))
     except (ValueError, RecursionError) as error:
         raise StorageError(
             str(path), f"not JSON: {error}", "Restore the file, or remove its folder and run again"

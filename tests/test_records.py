@@ -248,13 +248,49 @@ def test_a_trial_is_complete_after_its_epochs_or_its_patience() -> None:
 # Searches
 
 
+SEARCH: dict[str, Any] = {
+    "id": "0123abcd",
+    "command": "python -m ferray.search",
+    "options": {"space": "grid", "data": None, "weights": "none", "set": [], "seed": 3},
+    "data": {"fingerprint": "abc"},
+    "weights": {"vgg16": "none"},
+    "sessions": [],
+    "test_readings": [],
+}
+
+
+@pytest.mark.parametrize(
+    "key, value, place",
+    [
+        ("options", 3, "options"),
+        ("options", {**SEARCH["options"], "set": 1}, "options.set"),
+        ("options", {**SEARCH["options"], "seed": "none"}, "options.seed"),
+        ("id", "../../x", "id"),
+        ("data", {}, "data.fingerprint"),
+        ("test_readings", [{"time": 1}], "test_readings.0.time"),
+        ("best", {"trial_id": None}, "best.trial_id"),
+    ],
+)
+def test_a_search_of_another_shape_is_refused_with_the_key(tmp_path: Path, key: str, value: Any, place: str) -> None:
+    run = Run(tmp_path / "first")
+    run.write_search({**SEARCH, key: value})
+    with pytest.raises(RecordError, match=f"{place}: "):
+        run.read_search()
+
+
+@pytest.mark.parametrize("trial_id", ["../../x", "/etc", "", ".", "a b", "a\0b"])
+def test_a_trial_that_is_named_by_somebody_else_stays_in_the_folder(tmp_path: Path, trial_id: str) -> None:
+    with pytest.raises(RecordError, match="no trial"):
+        Run(tmp_path / "first").trial_dir(trial_id)
+
+
 def test_a_search_comes_back_and_says_when_it_is_not_there(tmp_path: Path) -> None:
     run = Run(tmp_path / "first")
     assert not run.exists()
-    run.write_search({"command": "python -m ferray.search", "seed": 3})
+    run.write_search(SEARCH)
 
     assert run.exists()
-    assert run.read_search()["seed"] == 3
+    assert run.read_search() == {**SEARCH, "format": 2}
     with pytest.raises(RecordError, match=r"(?s)second: no search here.*Known names: first"):
         Run(tmp_path / "second").read_search()
 
@@ -271,12 +307,12 @@ def test_a_damaged_search_file_is_named_and_the_one_before_is_used(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = Run(tmp_path / "first")
-    for seed in (3, 4):
-        run.write_search({"seed": seed})
-    assert run.read_search() == {"seed": 4, "format": 2}
+    for openings in (3, 4):
+        run.write_search({**SEARCH, "openings": openings})
+    assert run.read_search()["openings"] == 4
     flip(tmp_path / "first" / "search.json", 8 * 12)
 
-    assert run.read_search()["seed"] == 3
+    assert run.read_search()["openings"] == 3
     assert "search.json.previous is used" in caplog.text
 
 

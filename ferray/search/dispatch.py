@@ -15,7 +15,6 @@ of several short epochs together.
 """
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -27,8 +26,6 @@ from typing import Literal
 from ferray.errors import FerrayError
 from ferray.recipe import Recipe
 from ferray.records import EpochResult, State
-
-log = logging.getLogger(__name__)
 
 TAKE_WAIT_S = 10.0
 """How long `take` waits for a trial before it answers None; the ranks of a group meet at least this often."""
@@ -273,7 +270,6 @@ class Dispatcher:
 
     async def take(self, group: str, incarnation: int) -> Job | Literal["wait", "leave"]:
         """The next trial; `wait` if none came for a while, `leave` if none will come."""
-
         try:
             async with asyncio.timeout(TAKE_WAIT_S):
                 await self._until(lambda: bool(self._queue) or self._is_to_go(group, incarnation))

@@ -21,6 +21,7 @@ from ferray.records import REPEATED, Point, Run, TrialRecord, epochs_frame, poin
 from ferray.report import plots
 from ferray.report.card import model_card
 from ferray.report.finish import read_test_split
+from ferray.report.recorded import read_recorded
 from ferray.search.finals import Standing
 from ferray.search.verdict import Verdict
 from ferray.space import Space
@@ -98,7 +99,7 @@ def select_best(
     named = {"trial_id": best.trial_id, "number": best.number, "epoch": row.epoch, "score": best.score()}
     known, sealed = run.best_dir / "metrics.json", bool(search["test_readings"]) and not again
     if search.get("best") == named and (run.best_dir / "model.safetensors").exists() and (known.exists() or sealed):
-        return Best(best, storage.read_json(known) if known.exists() else None)
+        return Best(best, read_recorded(known) or None)
     part = Path(tempfile.mkdtemp(dir=run.folder, prefix=".best-"))
     try:
         export_best(

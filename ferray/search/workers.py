@@ -26,7 +26,7 @@ from ferray.records import Run, State, TrialRecord
 from ferray.search.dispatch import Answer, Hello, Job, Task
 from ferray.storage import Lease
 from ferray.train.checkpoint import LAST, adopt
-from ferray.train.fit import fit
+from ferray.train.fit import Interrupted, fit
 from ferray.train.ranks import Ranks, current_ranks
 from ferray.train.settle import measure_precision
 
@@ -110,6 +110,8 @@ def _train(
         device=device,
         cache=task.cache,
         recorded_epochs=len(record.epochs),
+        lease=desk.lease if desk is not None else None,
+        is_interrupted=desk.is_interrupted if desk is not None else None,
     )
     try:
         for row in rows:
@@ -127,6 +129,8 @@ def _train(
             if answer != "go on":
                 state = answer
                 break
+    except Interrupted:
+        state = "interrupted"
     except FencedError as error:
         with ranks.together():
             if desk is not None:
@@ -157,7 +161,7 @@ def _go_on_from(job: Job, run: Run, lease: Lease) -> None:
         known = run.read_trial(donor)
         if known is not None and known.state == "done":
             try:
-                adopt(folder, identity=job.trial_id, donor=run.trial_dir(donor), donor_identity=donor)
+                adopt(folder, identity=job.trial_id, donor=run.trial_dir(donor), donor_identity=donor, lease=lease)
             except CheckpointError as error:
                 log.warning("trial %s does not go on from trial %s: %s", job.trial_id, donor, error)
             else:
