@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ferray.errors import FerrayError, RecordError
-from ferray.records import FINISHED, Run, State
+from ferray.records import FINISHED, EpochResult, Run, State, TrialRecord
 from ferray.search import finals
 from ferray.search.decide import Suggestion
 from ferray.search.extend import ended_trials, known_trials
@@ -110,6 +110,31 @@ def retry(run: Run) -> Iterator[str]:
 def failures(run: Run) -> list[str]:
     """Trials that have failed and are not to be run again, by number."""
     return [f"{event['number']} ({event['trial_id']})" for event in _ended(run) if event["state"] == "failed"]
+
+
+class Reasons:
+    """Writes down why a trial failed where its worker could not, being dead; an observer of the tuner.
+
+    Args:
+        run: The search's folder.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def trial_started(self, record: TrialRecord) -> None:
+        """Of no interest."""
+
+    def epoch(self, trial_id: str, row: EpochResult) -> None:
+        """Of no interest."""
+
+    def trial_ended(self, record: TrialRecord) -> None:
+        """A failed trial's record gets the reason, unless it has one."""
+        if record.state != "failed":
+            return
+        known = self._run.read_trial(record.trial_id) or record
+        if not known.reason:
+            self._run.write_trial(dataclasses.replace(known, state="failed", reason=record.reason))
 
 
 class Mending:

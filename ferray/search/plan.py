@@ -101,7 +101,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
     short = [] if options.folds is None else [f"folds={options.folds}"]
     short += ["shuffle_labels=true"] if options.shuffle_labels else []
     options = argparse.Namespace(**{**vars(options), "set": [*(options.set or ()), *short] or None})
-    grows = options.space is not None or options.set is not None
+    grows = any(given is not None for given in (options.space, options.set, options.max_trials))
     past = None
     if options.resume:
         options, past = recall(options)

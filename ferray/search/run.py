@@ -126,7 +126,7 @@ def _train_what_is_missing(
                     # One more waits for the next free group, unless that costs a searcher knowledge.
                     concurrent=team.share.num_groups + (plan.space.method != "bayes"),
                     stop=stop,
-                    observers=[live, tracker, prefixes],
+                    observers=[live, tracker, prefixes, mend.Reasons(plan.run)],
                     scratch=scratch / name,
                 )
 
