@@ -132,9 +132,9 @@ class Reasons:
         """A failed trial's record gets the reason, unless it has one."""
         if record.state != "failed":
             return
-        known = self._run.read_trial(record.trial_id) or record
-        if not known.reason:
-            self._run.write_trial(dataclasses.replace(known, state="failed", reason=record.reason))
+        known = self._run.read_trial(record.trial_id)
+        if known is None or not known.reason:
+            self._run.write_trial(dataclasses.replace(known or record, state="failed", reason=record.reason))
 
 
 class Mending:
