@@ -6,6 +6,7 @@
 import argparse
 import dataclasses
 import datetime
+import os
 import shlex
 import sys
 from collections.abc import Iterator
@@ -140,6 +141,12 @@ def make_plan(options: argparse.Namespace) -> Plan:
     return dataclasses.replace(plan, extension=line, news=news)
 
 
+def taken(run: Run) -> RecordError:
+    """A new search whose name is another's."""
+    way_out = f"Go on with it: --resume {run.name}; or choose another --name"
+    return RecordError(str(run.folder), "a search of this name is there", way_out)
+
+
 def describe(plan: Plan) -> Iterator[str]:
     """The lines of --dry-run: where, what, every new point that is known in advance, and how much work that is."""
     space = plan.space
@@ -200,12 +207,8 @@ def _check_places(options: argparse.Namespace, run: Run, name: str, weights: str
             f"--name {name}", "not a plain folder name", "Leave out slashes; --out names the parent folder"
         )
     if run.exists() and not options.resume:
-        raise RecordError(
-            str(run.folder),
-            "a search of this name is there",
-            f"Go on with it: --resume {name}; or choose another --name",
-        )
-    if options.data is not None and not (Path(options.data) / "manifest.json").is_file():
+        raise taken(run)
+    if options.data is not None and not os.path.isfile(os.path.join(options.data, "manifest.json")):
         raise StorageError(
             f"--data {options.data}", "not a store of faces", "Make one: python -m ferray.data prepare --help"
         )

@@ -5,9 +5,7 @@ Begin at `run`; every step is a call of a module beside this one.
 
 import dataclasses
 import datetime
-import importlib.metadata
 import logging
-import secrets
 import signal
 import sys
 import tempfile
@@ -21,7 +19,7 @@ from ferray import recipe as recipes
 from ferray import storage
 from ferray.data.demo import demo_store
 from ferray.data.store import Store, open_store
-from ferray.errors import SearchError
+from ferray.data.verify import verify_store
 from ferray.model.weights import Weights, load_weights
 from ferray.recipe import Recipe
 from ferray.records import FINISHED, Run, State, TrialRecord
@@ -32,9 +30,10 @@ from ferray.search.decide import Decisions, Suggestion
 from ferray.search.dispatch import Job
 from ferray.search.extend import ended_trials, said, to_recipe
 from ferray.search.live import LiveView
+from ferray.search.opening import open_search
 from ferray.search.plan import DEMO_COMMAND, Plan
 from ferray.search.prefix import Prefixes
-from ferray.search.recall import CHANGEABLE, MORE
+from ferray.search.recall import MORE
 from ferray.search.select import select_best, short_path, write_tables
 from ferray.search.summary import summary
 from ferray.search.team import GRACE_S, Team, assemble
@@ -44,8 +43,6 @@ from ferray.tracking.wandb import Tracker, choose_mode
 from ferray.train.settle import settle
 
 log = logging.getLogger(__name__)
-
-PACKAGES = ("ferray", "ray", "torch", "torchvision", "optuna", "albumentations", "wandb", "numpy")
 
 
 def run(plan: Plan, cluster: Cluster | None) -> int:
@@ -63,7 +60,7 @@ def run(plan: Plan, cluster: Cluster | None) -> int:
     weights = {name: load_weights(plan.weights, name) for name in _backbones(plan)}
     with ExitStack() as stack:
         stack.enter_context(storage.lock(plan.run.folder / ".lock", wait_s=0))
-        search = _open_search(plan, store, weights)
+        search = open_search(plan, store, weights, say=_say)
         stop = stack.enter_context(_interruptible())
         mode, sentence = choose_mode(plan.wandb, folder=short_path(plan.run.folder))
         tracker = stack.enter_context(Tracker(plan.run, mode=mode, search_id=search["id"], config=search["options"]))
@@ -99,6 +96,7 @@ def _train_what_is_missing(
     if is_known and not _decisions(plan, identify).more() and not finals.lacking(plan, identify):
         _say(f"every point is on record; nothing to train. {MORE}")
         return True
+    verify_store(store)
     decides = plan.space.early_terminate is not None or any(wound.state == "stopped" for wound in wounds)
     with (
         clusters.connect(plan.address) if cluster is None else nullcontext(cluster) as there,
@@ -218,63 +216,6 @@ def _make_job(plan: Plan, search: dict[str, Any], store: Store, suggestion: Sugg
 def _settled(plan: Plan, search: dict[str, Any], store: Store, point: dict[str, Any]) -> Recipe:
     """The recipe of a point with nothing left open."""
     return settle(to_recipe(plan.space, point, seed=plan.seed), store, precision=search["precision"])
-
-
-def _open_search(plan: Plan, store: Store, weights: dict[str, Weights]) -> dict[str, Any]:
-    """`search.json` of a new search, or of the one that is resumed, whose data and weights must be the same."""
-    data = {"folder": str(store.folder), "dataset": store.manifest.dataset, "fingerprint": store.fingerprint}
-    prints = {name: value.fingerprint for name, value in weights.items()}
-    if plan.resume:
-        search = plan.run.read_search()
-        for what, recorded, now in (
-            ("data", search["data"]["fingerprint"], data["fingerprint"]),
-            ("weights", {**prints, **search["weights"]}, prints),
-        ):
-            if recorded != now:
-                raise SearchError(
-                    f"--resume {plan.run.name}",
-                    f"the {what} are not those of the search",
-                    "Start a search of another name",
-                )
-        plan.run.journal().repair()
-        mend.set_aside(plan.run)
-        if plan.retry:
-            for line in mend.retry(plan.run):
-                _say(line)
-        elif failed := mend.failures(plan.run):
-            _say(f"failed: trials {', '.join(failed)}; --retry runs them again")
-        if plan.extension is not None:
-            plan.run.journal().append(plan.extension)  # from here on it has the new space, whatever happens to the rest
-            search["options"]["space"] = plan.extension["space"]["name"]
-        storage.write_bytes(plan.run.folder / "space.yaml", plan.space.text.encode())
-        search["weights"] = prints
-        search["options"] |= {"set": list(plan.settings), **{name: getattr(plan, name) for name in CHANGEABLE}}
-        search["openings"] = search.get("openings", len(search["sessions"])) + 1
-        plan.run.write_search(search)
-        return search
-    storage.write_bytes(plan.run.folder / "space.yaml", plan.space.text.encode())
-    search = {
-        "id": secrets.token_hex(4),
-        "name": plan.run.name,
-        "command": plan.command,
-        "options": {
-            "space": plan.space.name,
-            "set": list(plan.settings),
-            "data": None if plan.data_dir is None else str(plan.data_dir),
-            "weights": plan.weights,
-            "seed": plan.seed,
-            **{name: getattr(plan, name) for name in CHANGEABLE},
-        },
-        "metric": dataclasses.asdict(plan.space.metric),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "data": data,
-        "weights": prints,
-        "openings": 1,
-        "sessions": [],
-        "test_readings": [],
-    }
-    plan.run.write_search(search)
-    return search
 
 
 def _record_hellos(plan: Plan, search: dict[str, Any], team: Team) -> None:

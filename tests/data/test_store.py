@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from ferray import storage
 from ferray.data.store import Store, StoreWriter, open_store
+from ferray.data.verify import verify_store
 from ferray.errors import DataError, StorageError
 
 
@@ -304,3 +305,22 @@ def test_a_disk_that_takes_only_a_part_of_a_face_leaves_nothing(
         write_one(tmp_path / "store")
 
     assert not (tmp_path / "store").exists()
+
+
+def test_a_flipped_bit_of_a_face_is_found_and_the_face_named(copy: Path) -> None:
+    verify_store(open_store(copy))
+    faces = np.load(copy / "faces.npy", mmap_mode="r+")
+    faces[5, 3, 2, 1] ^= 16
+    faces.flush()
+
+    with pytest.raises(DataError, match=r"faces.npy, face 5 \(train-.*: damaged"):
+        verify_store(open_store(copy))
+
+
+def test_labels_that_changed_places_are_found(copy: Path) -> None:
+    labels = np.load(copy / "labels.npy")
+    labels[[0, 41]] = labels[[41, 0]]
+    np.save(copy / "labels.npy", labels)
+
+    with pytest.raises(DataError, match="not those of the manifest"):
+        verify_store(open_store(copy))
