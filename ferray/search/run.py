@@ -107,6 +107,7 @@ def _train_what_is_missing(
             return False
         decisions = _decisions(plan, identify)
         prefixes = Prefixes(plan.run)
+        numbers = {record.number for record in plan.run.read_trials()}
         view = LiveView(
             plan.space,
             columns=plan.columns,
@@ -119,7 +120,7 @@ def _train_what_is_missing(
             def tune(decider: Decider, name: str) -> None:
                 tune_until_done(
                     decider,
-                    make_job=lambda suggestion: _make_job(plan, search, store, suggestion, prefixes),
+                    make_job=lambda suggestion: _make_job(plan, search, store, suggestion, prefixes, numbers),
                     dispatcher_name=team.dispatcher_name,
                     # One more waits for the next free group, unless that costs a searcher knowledge.
                     concurrent=team.share.num_groups + (plan.space.method != "bayes"),
@@ -198,13 +199,18 @@ def _decisions(plan: Plan, identify: Callable[[dict[str, Any]], str]) -> Decisio
     return Decisions(space, journal, identify=identify, seed=plan.seed, max_trials=plan.num_points, folds=space.folds)
 
 
-def _make_job(plan: Plan, search: dict[str, Any], store: Store, suggestion: Suggestion, prefixes: Prefixes) -> Job:
-    """A suggestion with what is on record of it."""
+def _make_job(
+    plan: Plan, search: dict[str, Any], store: Store, suggestion: Suggestion, prefixes: Prefixes, numbers: set[int]
+) -> Job:
+    """A suggestion with what is on record of it; one that is new gets a number that no trial of the finals has."""
     record = plan.run.read_trial(suggestion.trial_id)
+    new = suggestion.number if suggestion.number not in numbers else max(numbers) + 1
+    number = new if record is None else record.number
+    numbers.add(number)
     recipe = _settled(plan, search, store, suggestion.point)
     return Job(
         trial_id=suggestion.trial_id,
-        number=suggestion.number if record is None else record.number,
+        number=number,
         recipe=recipe,
         shorter=prefixes.shorter(recipe),
         epochs=() if record is None else record.epochs,

@@ -194,6 +194,11 @@ def test_finals_whose_records_are_lost_are_trained_again(searches: Searches) -> 
     searches.resume("finals")
     assert table(run) == before
 
+    searches.resume("finals", "--set", "dropout=[0.0, 0.4, 0.2]")
+    after = table(run)
+    assert {trial_id: after[trial_id] for trial_id in before} == before
+    assert len({number for number, _, _ in after.values()}) == len(after) >= len(before) + 4
+
 
 def kill_worker(pid: int, *, when: Callable[[], bool]) -> None:
     """Kill the process that trains, of a search's, as soon as it is time."""
