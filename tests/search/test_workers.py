@@ -6,14 +6,25 @@ from pathlib import Path
 import pytest
 from train_fixtures import SmallStore, small_recipe, small_weights
 
+from ferray.data.store import Store
+from ferray.errors import SearchError
 from ferray.recipe import trial_id
 from ferray.records import Run, State, TrialRecord
-from ferray.search.dispatch import Job
-from ferray.search.workers import _go_on_from
+from ferray.search.dispatch import Job, Task
+from ferray.search.workers import _go_on_from, _open_data
 from ferray.storage import Lease
 from ferray.train.checkpoint import BEST, LAST
 from ferray.train.fit import fit
 
+SEARCH = {
+    "id": "0123abcd",
+    "command": "",
+    "options": {"space": "grid", "data": None, "weights": "none", "set": [], "seed": 0},
+    "data": {"fingerprint": ""},
+    "weights": {},
+    "sessions": [],
+    "test_readings": [],
+}
 SHORT, LONG = small_recipe(epochs=1), small_recipe(epochs=2)
 
 
@@ -62,3 +73,25 @@ def test_a_trial_with_epochs_of_its_own_keeps_them(small_rows: None, tmp_path: P
     _go_on_from(dataclasses.replace(Job(trial_id="long", number=1, recipe=LONG), shorter=("short",)), run, take(run))
 
     assert own.read_bytes() == b"its own"
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_node_with_a_disk_of_its_own_is_refused_and_the_way_out_is_a_shared_folder(
+    there: bool, tiny_store: Store, tmp_path: Path
+) -> None:
+    run = Run(tmp_path / "first")
+    if there:  # of another search with the same name
+        run.write_search(SEARCH)
+    task = Task(
+        run_dir=run.folder,
+        search_id="ffffffff",
+        data_dir=tiny_store.folder,
+        weights="none",
+        cache=tmp_path,
+        cpus_per_worker=1,
+        decides=False,
+    )
+    with pytest.raises(SearchError, match=r"(?s)checkpoints there would die with it.*--out"):
+        _open_data(task)
+    run.write_search({**SEARCH, "id": "ffffffff"})
+    assert _open_data(task).fingerprint == tiny_store.fingerprint
