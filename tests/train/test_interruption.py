@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -188,33 +189,57 @@ def test_a_fault_of_who_is_asked_ends_the_run(store: SmallStore, weights: Weight
         list(fit(small_recipe(), store, weights, checkpoints=None, cache=None, is_interrupted=ask))
 
 
-RECIPE = {"weights": "none", "epochs": 400, "batch_size": 4, "precision": "float32", "hidden_units": 8}
+RECIPE = {"weights": "none", "epochs": 1000, "batch_size": 4, "precision": "float32", "hidden_units": 8}
+
+
+@contextmanager
+def started(folder: Path, store: Store, *launcher: str) -> Iterator[subprocess.Popen[str]]:
+    """A command that trains for long, after its first epoch; no process of it is left behind."""
+    (folder / "recipe.json").write_text(json.dumps(RECIPE))
+    asked = ["ferray.train", "--recipe", str(folder / "recipe.json"), "--data", str(store.folder), "--device", "cpu"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", *launcher, *asked, "--out", str(folder / "out")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("epoch   1 of 1000")
+        yield process
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_command_that_is_told_to_end_keeps_its_steps_and_says_how_to_go_on(
     number: signal.Signals, tiny_store: Store, tmp_path: Path
 ) -> None:
-    (tmp_path / "recipe.json").write_text(json.dumps(RECIPE))
-    out = tmp_path / "out"
-    asked = [sys.executable, "-m", "ferray.train", "--recipe", str(tmp_path / "recipe.json"), "--data"]
-    process = subprocess.Popen(
-        [*asked, str(tiny_store.folder), "--out", str(out), "--device", "cpu"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("epoch   1 of 400")
+    with started(tmp_path, tiny_store) as process:
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
-    finally:
-        process.kill()
 
     assert process.returncode == 130, said
     assert "interrupted in epoch " in said
     assert "run it again to go on there" in said
-    facts, _ = read_sealed(out / "last.safetensors")
-    assert 1 <= len(facts["epochs"]) < 400
+    facts, _ = read_sealed(tmp_path / "out" / "last.safetensors")
+    assert 1 <= len(facts["epochs"]) < 1000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_two_ranks_that_are_told_to_end_by_torchrun_keep_their_steps(
+    number: signal.Signals, tiny_store: Store, tmp_path: Path
+) -> None:
+    launcher = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
+    with started(tmp_path, tiny_store, *launcher) as process:
+        process.send_signal(number)
+        _, said = process.communicate(timeout=120)
+
+    assert "interrupted in epoch " in said
+    facts, _ = read_sealed(tmp_path / "out" / "last.safetensors")
+    assert 1 <= len(facts["epochs"]) < 1000

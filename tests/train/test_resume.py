@@ -1,0 +1,262 @@
+"""What a run goes on from when its checkpoints are damaged, lost, taken over or of another run."""
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from train_fixtures import SmallStore, same_tensors, small_recipe
+
+from ferray import storage
+from ferray.errors import CheckpointError, FencedError, TrainError
+from ferray.model.weights import Weights
+from ferray.recipe import trial_id
+from ferray.records import EpochResult
+from ferray.storage import Lease
+from ferray.train.checkpoint import adopt, best_epoch
+from ferray.train.fit import fit
+from ferray.train.sealed import read_sealed, write_sealed
+
+RECIPE = small_recipe(monitor="val_loss", learning_rate=0.01)
+LAST, BEST, PREVIOUS = "last.safetensors", "best.safetensors", "last.safetensors.previous"
+
+
+def train(store: SmallStore, weights: Weights, folder: Path, **named: Any) -> list[EpochResult]:
+    """Epochs without their times."""
+    rows = fit(RECIPE, store, weights, checkpoints=folder, cache=None, **named)
+    return [dataclasses.replace(row, images_per_s=0.0, seconds=0.0) for row in rows]
+
+
+@pytest.fixture
+def whole(store: SmallStore, weights: Weights, tmp_path: Path) -> list[EpochResult]:
+    """The undisturbed run, in the folder `whole`."""
+    rows = train(store, weights, tmp_path / "whole")
+    assert best_epoch(rows, RECIPE) == 3, "so that a lost best epoch tells"
+    return rows
+
+
+@pytest.fixture
+def cut(whole: list[EpochResult], store: SmallStore, weights: Weights, tmp_path: Path) -> Path:
+    """A folder with two of three epochs."""
+    rows = fit(RECIPE, store, weights, checkpoints=tmp_path / "cut", cache=None)
+    next(rows)
+    next(rows)
+    rows.close()
+    return tmp_path / "cut"
+
+
+def assert_same(folder: Path, tmp_path: Path) -> None:
+    for name in (LAST, BEST):
+        assert same_tensors(load_file(folder / name), load_file(tmp_path / "whole" / name))
+    assert sorted(file.name for file in folder.iterdir()) == [BEST, LAST, PREVIOUS]
+
+
+DAMAGES: dict[str, Callable[[Path], Any]] = {
+    "cut off": lambda file: file.write_bytes(file.read_bytes()[:-9]),
+    "a wrong bit": lambda file: file.write_bytes(file.read_bytes()[:-9] + b"\x55" + file.read_bytes()[-8:]),
+    "empty": lambda file: file.write_bytes(b""),
+    "zeros": lambda file: file.write_bytes(bytes(file.stat().st_size)),
+    "something else": lambda file: save_file({"some": torch.ones(1)}, file),
+    "missing": Path.unlink,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES.keys())
+def test_a_damaged_last_checkpoint_is_named_and_the_one_before_is_used(
+    damage: Callable[[Path], Any],
+    cut: Path,
+    whole: list[EpochResult],
+    store: SmallStore,
+    weights: Weights,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    damage(cut / LAST)
+
+    assert train(store, weights, cut, recorded_epochs=2) == whole[2:], "what is on record is not told again"
+    assert_same(cut, tmp_path)
+    assert f"goes on after epoch 1, from {cut / PREVIOUS}" in caplog.text
+
+
+def test_where_both_are_damaged_the_run_starts_anew_and_both_are_named(
+    cut: Path,
+    whole: list[EpochResult],
+    store: SmallStore,
+    weights: Weights,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for name in (LAST, PREVIOUS):
+        DAMAGES["cut off"](cut / name)
+
+    assert train(store, weights, cut) == whole
+    assert_same(cut, tmp_path)
+    for name in (LAST, PREVIOUS):
+        assert f"{cut / name}: damaged" in caplog.text
+    assert "starts at its first epoch again" in caplog.text
+
+
+BEST_DAMAGES: dict[str, Callable[[Path], Any]] = DAMAGES | {
+    "of an earlier epoch": lambda file: write_sealed(
+        file, read_sealed(file)[1], read_sealed(file)[0] | {"epoch": 1}
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("recorded", [0, 1, 2])
+@pytest.mark.parametrize("damage", BEST_DAMAGES.values(), ids=BEST_DAMAGES.keys())
+def test_a_run_whose_best_epoch_is_lost_starts_anew_with_the_same_numbers(
+    damage: Callable[[Path], Any],
+    recorded: int,
+    cut: Path,
+    whole: list[EpochResult],
+    store: SmallStore,
+    weights: Weights,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    damage(cut / BEST)
+
+    assert train(store, weights, cut, recorded_epochs=recorded) == whole[recorded:]
+    assert_same(cut, tmp_path)
+    assert str(cut / BEST) in caplog.text
+    assert "starts at its first epoch again" in caplog.text
+
+
+def test_a_run_that_has_ended_and_lost_its_best_epoch_comes_by_it_again(
+    whole: list[EpochResult], store: SmallStore, weights: Weights, tmp_path: Path
+) -> None:
+    shutil.copytree(tmp_path / "whole", tmp_path / "ended")
+    (tmp_path / "ended" / BEST).unlink()
+
+    assert train(store, weights, tmp_path / "ended", recorded_epochs=3) == []
+    assert_same(tmp_path / "ended", tmp_path)
+
+
+def test_an_undamaged_run_goes_on_without_a_warning(
+    cut: Path, whole: list[EpochResult], store: SmallStore, weights: Weights, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert train(store, weights, cut) == whole[2:]
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
+
+
+@pytest.mark.parametrize("name", [LAST, PREVIOUS, BEST])
+def test_a_checkpoint_of_another_run_is_an_error_wherever_it_lies(
+    name: str, cut: Path, store: SmallStore, weights: Weights
+) -> None:
+    if name == PREVIOUS:
+        DAMAGES["empty"](cut / LAST)
+    facts, tensors = read_sealed(cut / name)
+    write_sealed(cut / name, tensors, facts | {"trial_id": "0" * 12})
+    before = {file.name: file.read_bytes() for file in cut.iterdir()}
+
+    with pytest.raises(CheckpointError, match=f"{name}: a checkpoint of run 000000000000, not of"):
+        train(store, weights, cut)
+    assert {file.name: file.read_bytes() for file in cut.iterdir()} == before
+
+
+def test_what_a_killed_process_was_writing_is_removed(cut: Path, store: SmallStore, weights: Weights) -> None:
+    for name in (LAST, BEST):
+        (cut / f".{name}.abcd{storage.PARTIAL}").write_bytes(b"half")
+    (cut / ".keep").touch()
+    train(store, weights, cut)
+
+    assert sorted(file.name for file in cut.iterdir()) == [".keep", BEST, LAST, PREVIOUS]
+
+
+def test_who_has_lost_the_folder_hears_of_it_and_changes_nothing(
+    cut: Path, store: SmallStore, weights: Weights
+) -> None:
+    lease = Lease.take(cut, (1, 1))
+    rows = fit(RECIPE, store, weights, checkpoints=cut, cache=None, lease=lease)
+    Lease.take(cut, (1, 2))
+    before = {file.name: file.read_bytes() for file in cut.iterdir()}
+
+    with pytest.raises(FencedError, match="taken over"):
+        next(rows)
+    with pytest.raises(FencedError):
+        adopt(cut, identity="1" * 12, donor=cut, donor_identity=read_sealed(cut / LAST)[0]["trial_id"], lease=lease)
+    assert {file.name: file.read_bytes() for file in cut.iterdir()} == before
+
+
+def test_who_has_lost_the_folder_cannot_leave_an_epoch_in_its_middle_there(
+    cut: Path, store: SmallStore, weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ferray.train.fit.ASK_EVERY_S", 0.0)
+    lease = Lease.take(cut, (1, 1))
+    asked: list[int] = []
+
+    def ask() -> bool:
+        asked.append(1)
+        if len(asked) == 2:
+            Lease.take(cut, (1, 2))
+        return len(asked) == 2
+
+    before = (cut / LAST).read_bytes()
+    with pytest.raises(FencedError):
+        list(fit(RECIPE, store, weights, checkpoints=cut, cache=None, lease=lease, is_interrupted=ask))
+    assert (cut / LAST).read_bytes() == before
+
+
+def test_who_holds_the_folder_writes_it(
+    cut: Path, whole: list[EpochResult], store: SmallStore, weights: Weights
+) -> None:
+    assert train(store, weights, cut, lease=Lease.take(cut, (3, 1))) == whole[2:]
+
+
+def test_a_shorter_run_that_is_damaged_is_not_gone_on_from(cut: Path, store: SmallStore, tmp_path: Path) -> None:
+    name = read_sealed(cut / LAST)[0]["trial_id"]
+    DAMAGES["a wrong bit"](cut / LAST)
+
+    with pytest.raises(CheckpointError, match="damaged"):
+        adopt(tmp_path / "long", identity="1" * 12, donor=cut, donor_identity=name)
+    assert not (tmp_path / "long" / LAST).exists()
+
+
+def test_an_adopted_run_is_whole(whole: list[EpochResult], store: SmallStore, weights: Weights, tmp_path: Path) -> None:
+    long = dataclasses.replace(RECIPE, epochs=4)
+    prints = {"data_fingerprint": store.fingerprint, "weights_fingerprint": weights.fingerprint}
+    adopt(
+        tmp_path / "long",
+        identity=trial_id(long, **prints),
+        donor=tmp_path / "whole",
+        donor_identity=trial_id(RECIPE, **prints),
+    )
+    rows = list(fit(long, store, weights, checkpoints=tmp_path / "long", cache=None))
+
+    assert [row.epoch for row in rows] == [4]
+
+
+def test_a_validation_loss_that_is_not_finite_is_a_run_that_diverged(
+    cut: Path, store: SmallStore, weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = (cut / LAST).read_bytes()
+    monkeypatch.setattr("ferray.train.fit.cross_entropy_sum", lambda *_: torch.tensor(float("nan")))
+
+    with pytest.raises(
+        TrainError, match=r"^diverged in epoch 3, validation, step 1 of 1: the loss is nan\n  Lower lea"
+    ):
+        train(store, weights, cut)
+    assert (cut / LAST).read_bytes() == before
+
+
+def test_a_score_that_is_not_finite_is_a_run_that_diverged(
+    store: SmallStore, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ferray.train.metrics.macro_f1", lambda _: float("nan"))
+
+    with pytest.raises(TrainError, match=r"^diverged in epoch 1, scores: train_macro_f1 is nan"):
+        train(store, weights, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_loss_that_explodes_but_is_finite_goes_on(store: SmallStore, weights: Weights) -> None:
+    recipe = small_recipe(freeze="blocks1-4", learning_rate=1.0, epochs=3)
+    rows = list(fit(recipe, store, weights, checkpoints=None, cache=None))
+
+    assert len(rows) == 3
+    assert max(row.val_loss for row in rows) > 10  # chance has 1.95
