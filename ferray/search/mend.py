@@ -90,7 +90,6 @@ def retry(run: Run) -> Iterator[str]:
     """
     num_failed = 0
     for journal in (run.journal(), finals.journal(run)):
-        journal.repair()
         for event in ended_trials(journal.read()):
             if event["state"] != "failed":
                 continue

@@ -13,7 +13,7 @@ from ferray import storage
 from ferray.data.store import Store
 from ferray.errors import SearchError
 from ferray.model.weights import Weights
-from ferray.search import mend
+from ferray.search import finals, mend
 from ferray.search.plan import Plan, taken
 from ferray.search.recall import CHANGEABLE
 
@@ -70,7 +70,7 @@ def _begin(plan: Plan, store: Store, prints: dict[str, str]) -> dict[str, Any]:
 
 
 def _resume(plan: Plan, store: Store, prints: dict[str, str], say: Callable[[str], None]) -> dict[str, Any]:
-    """What is on record, with this session's changes; the journal is repaired, and extended first of all."""
+    """What is on record, with this session's changes; the journals are repaired, and extended first of all."""
     search = plan.run.read_search()
     for what, recorded, now in (
         ("data", search["data"]["fingerprint"], store.fingerprint),
@@ -79,7 +79,8 @@ def _resume(plan: Plan, store: Store, prints: dict[str, str], say: Callable[[str
         if recorded != now:
             where, problem = f"--resume {plan.run.name}", f"the {what} are not those of the search"
             raise SearchError(where, problem, "Start a search of another name")
-    plan.run.journal().repair()
+    for journal in (plan.run.journal(), finals.journal(plan.run)):
+        journal.repair()
     mend.set_aside(plan.run)
     if plan.retry:
         for line in mend.retry(plan.run):

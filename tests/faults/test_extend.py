@@ -52,6 +52,9 @@ def searches(tmp_path: Path, tiny_store: Store) -> Searches:
     return Searches(tmp_path, tiny_store)
 
 
+pytestmark = pytest.mark.timeout(900)  # a search takes 20 s, and 100 on a machine that is busy
+
+
 def epochs_by_id(run: Run) -> dict[str, object]:
     return {record.trial_id: (record.state, numbers(record)) for record in run.read_trials()}
 
