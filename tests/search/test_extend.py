@@ -269,6 +269,31 @@ def test_a_failed_trial_is_run_again_once_and_a_replay_gives_the_same(kind: str,
     assert file.read_bytes() == before
 
 
+@pytest.mark.parametrize("kind", GROWTHS)
+def test_a_trial_that_is_tried_again_while_the_search_grows_ends_and_is_learned_from(kind: str, tmp_path: Path) -> None:
+    text, grown = GROWTHS[kind]
+    earlier, file = make_space(text, tmp_path), tmp_path / "journal.jsonl"
+    decisions = decide(earlier, file)
+    failed = decisions.suggest()
+    assert isinstance(failed, Suggestion)
+    decisions.end(failed.number, "failed", 0, None)
+    play(decide(earlier, file), random.Random(0))
+    Journal(file).append({"event": "retry", "number": failed.number, "trial_id": failed.trial_id, "reason": ""})
+    space = make_space(grown[0], tmp_path)
+    grow(file, earlier, space)
+    play(decide(space, file), random.Random(1))
+    events = Journal(file).read()
+    assert [event["state"] == "failed" for event in events if event["event"] == "end" and event["number"] == 0] == [
+        True,
+        False,
+    ]
+    whole = decide(space, file)
+    assert not whole.more()
+    if space.method == "bayes":
+        told = [trial for trial in whole._searcher._ot_study.trials if trial.values]  # type: ignore[union-attr]
+        assert len(told) == num_points(space)
+
+
 def test_a_random_space_of_few_points_has_as_many_as_its_cap_though_draws_repeat(tmp_path: Path) -> None:
     text = "method: random\nrun_cap: 8\n"
     text += "parameters: {dropout: {values: [0.0, 0.2, 0.4]}, batch_size: {values: [8, 16, 32]}}\n"
