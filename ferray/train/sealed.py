@@ -1,8 +1,8 @@
 """Safetensors files that tell when they are damaged: facts in JSON, tensors, and one checksum over both.
 
 The header's metadata has two texts: `ferray`, the facts, and `crc32`, of the facts and of every tensor's name, type,
-shape and bytes. One wrong bit is always found, any other damage but for one chance in four billion. On a core that
-writes a file in 9 ms for a head's 6 MB the checksum takes 5 ms of them.
+shape and bytes. One wrong bit is always found, any other damage but for one chance in four billion. A core takes 2 ms
+for it where a head's 6 MB are written, and 1.1 s for the 1.6 GB of a whole VGG16 with Adam's moments.
 
 Begin at `write_sealed` and `read_sealed`.
 """

@@ -2,16 +2,21 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from ferray.data.store import Store
 from ferray.errors import FerrayError, RecipeError
 from ferray.recipe import Recipe
-from ferray.train.__main__ import main, read_recipe_file
+from ferray.train import __main__ as command
+from ferray.train import fit as fit_module
+from ferray.train.__main__ import _interruptible, main, read_recipe_file
 
 RECIPE = """\
 weights: none        # a comment
@@ -68,6 +73,44 @@ def test_a_run_prints_one_line_an_epoch_and_goes_on_when_run_again(
     assert "best epoch by val_accuracy" in printed[2]
     assert again == printed
     assert json.loads((tmp_path / "out" / "best" / "recipe.json").read_text())["batch_size"] == 16
+
+
+def test_the_first_signal_is_noted_and_its_echo_too_but_a_later_one_ends_at_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with _interruptible(tell=True) as is_interrupted:
+        assert not is_interrupted()
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        assert is_interrupted()
+        monkeypatch.setattr(command, "ECHO_S", -1.0)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+    assert capsys.readouterr().err == "ends after this step; once more to end at once\n"
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_who_kept_nothing_is_told_so(
+    recipe_file: Path,
+    tiny_store: Store,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    small_rows: None,
+) -> None:
+    monkeypatch.setattr(fit_module, "ASK_EVERY_S", 0.0)
+    asked = ["--recipe", str(recipe_file), "--data", str(tiny_store.folder), "--device", "cpu"]
+    read = fit_module.metrics.macro_f1
+
+    def interrupt(confusion: NDArray[np.int64]) -> float:
+        signal.raise_signal(signal.SIGTERM)
+        return read(confusion)
+
+    monkeypatch.setattr(fit_module.metrics, "macro_f1", interrupt)
+
+    assert main(asked) == 130
+    assert "interrupted in epoch 2 after 0 steps; nothing is kept: give --out DIR" in capsys.readouterr().err
 
 
 def test_settings_replace_those_of_the_file(recipe_file: Path) -> None:
