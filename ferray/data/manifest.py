@@ -1,6 +1,7 @@
 """A store's `manifest.json`: what it is and how it was made. Begin at `read_manifest`."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -84,7 +85,7 @@ def read_manifest(folder: Path) -> Manifest:
         DataError: It is missing, of another version, or no manifest.
     """
     file = folder / "manifest.json"
-    if not file.is_file():
+    if not os.path.isfile(file):  # unlike Path.is_file, no error for a name that is too long
         raise DataError(str(folder), "not a store of faces: it has no manifest.json", MAKE_ONE)
     try:
         values = json.loads(untrusted.read_bytes(file, most_bytes=MAX_BYTES, inside=folder))

@@ -24,6 +24,9 @@ MAX_PIXELS = 64_000_000
 
 MAX_FILE_BYTES = 256 * 2**20
 
+MAX_SCANS = 100
+"""Passes of a progressive JPEG; cameras and programs write some ten, and each may cost as much as a whole picture."""
+
 MIN_INSIDE = 0.25
 """Least part of a box that must lie in its photograph; in ExpW 0.8 % of the boxes overrun, all by little."""
 
@@ -198,11 +201,11 @@ def _check_size(width: int, height: int) -> None:
 
 def _check_jpeg(content: bytes) -> None:
     """Marker by marker: segments have a length, the coded picture after a start of scan ends at the next marker."""
-    at, scanned = 2, False
+    at, scans = 2, 0
     while found := _MARKER.match(content, at):
         marker, at = content[found.end() - 1], found.end()
         if marker == 0xD9:  # end of image
-            if scanned:
+            if scans:
                 return
             _bad("unreadable photograph", "is a JPEG without a picture")
         if marker == 0x01:  # has no length
@@ -214,7 +217,9 @@ def _check_jpeg(content: bytes) -> None:
                 _check_size(width, height)
         at += max(length, 2)
         if marker == 0xDA:
-            scanned = True
+            scans += 1
+            if scans > MAX_SCANS:
+                _bad("unreadable photograph", f"is a JPEG of more than {MAX_SCANS} passes")
             following = _SCAN_END.search(content, at)
             at = following.start() if following else len(content)
     if at < len(content) - 1:

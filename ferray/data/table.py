@@ -70,11 +70,11 @@ def read_table(file: Path, *, labels: NDArray[np.int64], splits: Sequence[str], 
             table: pandas.DataFrame = pyarrow.Table.from_batches(parts, whole.schema_arrow).to_pandas(
                 ignore_metadata=True
             )
+        _check(table, labels, splits, refuse)  # the first to decode texts
     except StorageError as error:
         raise DataError(error.args[0], error.args[1], way_out) from error
     except (OSError, ValueError, KeyError, TypeError, pyarrow.ArrowException) as error:
         raise refuse(f"cannot be read: {error}") from error
-    _check(table, labels, splits, refuse)
     return table
 
 
