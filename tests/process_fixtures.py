@@ -43,7 +43,7 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
         return
 
 
-def wait_until(ready: Callable[[], bool], *, within_s: float = 120.0) -> None:
+def wait_until(ready: Callable[[], bool], *, within_s: float = 250.0) -> None:
     """Look again and again until something is so; a deadline, not a time that is waited."""
     for _ in _turns(within_s):
         if ready():

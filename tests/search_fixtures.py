@@ -46,7 +46,7 @@ class Searches:
 
 def finish(process: "subprocess.Popen[str]", *, code: int = 0) -> tuple[str, str]:
     try:
-        out, err = process.communicate(timeout=200)
+        out, err = process.communicate(timeout=280)
     except BaseException:
         os.killpg(process.pid, signal.SIGKILL)
         raise

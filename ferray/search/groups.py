@@ -115,15 +115,17 @@ class _Deaths(UserCallback):  # type: ignore[misc]  # ray has no complete annota
 
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """Called when one or more workers raised or died."""
-        error = next(iter(worker_exceptions.values()))
-        cause = getattr(error, "_base_exc", error)
-        ray.get(self._dispatcher.group_down.remote(self._group, _first_line(cause)))
+        reason = describe_death(next(iter(worker_exceptions.values())))
+        ray.get(self._dispatcher.group_down.remote(self._group, reason))
 
 
-def _first_line(error: Exception) -> str:
-    """What went wrong, short enough for a table."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+def describe_death(error: Exception) -> str:
+    """What a worker died of, in one line for a table."""
+    for wrapped in ("health_check_failure", "_base_exc"):  # Ray Train's own words are only that it died
+        error = getattr(error, wrapped, error)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if line.startswith(("The actor is dead because", "Worker exit"))] or lines or [""]
+    return f"{type(error).__name__}: {telling[0][:300]}"
 
 
 def _make_trainer(share: Share, **arguments: Any) -> DataParallelTrainer:

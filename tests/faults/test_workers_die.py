@@ -97,6 +97,7 @@ def test_a_trial_that_has_lost_too_many_workers_fails_with_the_reason_and_the_se
     failed = [record for record in run.read_trials() if record.state == "failed"]
     assert len(failed) == 1
     assert "its worker group died once while training it" in failed[0].reason
+    assert "ActorDiedError: The actor is dead because" in failed[0].reason
     assert [record.state for record in run.read_trials()].count("done") == 5
     assert failed[0].trial_id != run.read_search()["best"]["trial_id"]
     searches.resume("grid", "--retry", "--wandb", "disabled")
