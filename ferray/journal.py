@@ -11,10 +11,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ferray import storage
+from ferray import storage, untrusted
 from ferray.errors import RecordError, StorageError
 
 log = logging.getLogger(__name__)
+
+
+MAX_BYTES = 2**30
+"""Of a journal; a line has some 200."""
 
 
 class Journal:
@@ -84,7 +88,8 @@ class Journal:
 
     def _scan(self) -> tuple[list[dict[str, Any]], RecordError | None, int]:
         """The whole lines before the first damaged one, its error (None for a torn last one or none), their bytes."""
-        lines = self.file.read_bytes().splitlines(keepends=True) if self.file.exists() else []
+        data = untrusted.read_bytes(self.file, most_bytes=MAX_BYTES) if self.file.exists() else b""
+        lines = data.splitlines(keepends=True)
         events: list[dict[str, Any]] = []
         num_bytes = 0
         for number, line in enumerate(lines, start=1):

@@ -31,6 +31,7 @@ class _Options(BaseModel):
 
 
 class _Data(BaseModel):
+    folder: Text
     fingerprint: Text
 
 
