@@ -1,0 +1,147 @@
+"""Two searches at once: with one name, and with two names on one cluster."""
+
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from process_fixtures import wait_until
+from search_fixtures import Searches, finish, table
+
+from ferray import storage
+from ferray.data.store import Store
+from ferray.errors import RecordError, StorageError
+from ferray.model.weights import load_weights
+from ferray.records import Run
+from ferray.search.__main__ import _parser
+from ferray.search.cluster import Cluster
+from ferray.search.opening import open_search
+from ferray.search.plan import Plan, make_plan
+
+GRID = """\
+method: grid
+metric: {name: val_accuracy, goal: maximize}
+parameters:
+  augmentation: {values: [none, light]}
+  learning_rate: {values: [0.01, 0.001]}
+  epochs: {value: 3}
+  batch_size: {value: 16}
+"""
+
+
+@pytest.fixture
+def searches(tmp_path: Path, tiny_store: Store) -> Searches:
+    return Searches(tmp_path, tiny_store)
+
+
+def plan_of(searches: Searches, name: str, *options: str) -> Plan:
+    """As the command makes it."""
+    file = searches.folder / "grid.yaml"
+    file.write_text(GRID)
+    places = ["--data", str(searches.store.folder), "--weights", "none", "--out", str(searches.folder / "runs")]
+    asked = ["--space", str(file), "--name", name, "--wandb", "disabled", *places, *options]
+    return make_plan(_parser().parse_args(asked))
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    """Every file of a search, but for its lock."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_of_two_that_planned_the_same_name_the_second_is_refused_and_changes_nothing(searches: Searches) -> None:
+    first, second = plan_of(searches, "same"), plan_of(searches, "same", "--seed", "7")  # both before either began
+    weights = {"vgg16": load_weights("none", "vgg16")}
+    begun = open_search(first, searches.store, weights, say=print)
+    before = content(first.run.folder)
+    with pytest.raises(RecordError, match="a search of this name is there"):
+        open_search(second, searches.store, weights, say=print)
+    assert content(first.run.folder) == before
+    assert first.run.read_search()["id"] == begun["id"]
+
+
+def test_a_search_whose_folder_is_in_use_is_refused_and_changes_nothing(searches: Searches) -> None:
+    from ferray.search.run import run
+
+    plan = plan_of(searches, "same")
+    open_search(plan, searches.store, {"vgg16": load_weights("none", "vgg16")}, say=print)
+    before = content(plan.run.folder)
+    alone = Cluster(cpus=1, gpus=0, nodes=1, joined=False)  # nothing comes to need it
+    with (
+        storage.lock(plan.run.folder / ".lock"),
+        pytest.raises(StorageError, match="another process is using this folder"),
+    ):
+        run(plan, alone)
+    assert content(plan.run.folder) == before
+
+
+@pytest.mark.slow
+def test_of_two_searches_started_together_with_one_name_one_ends_as_if_alone(searches: Searches) -> None:
+    alone = searches.run(GRID, "alone", "--wandb", "disabled")
+    both = [searches.start(GRID, "same", "--wandb", "disabled") for _ in range(2)]
+    said = [process.communicate(timeout=250)[1] for process in both]
+    codes = [process.returncode for process in both]
+    assert sorted(codes) == [0, 2], said
+    refusal = said[codes.index(2)]
+    assert "another process is using this folder" in refusal or "a search of this name is there" in refusal
+    assert "Traceback" not in refusal
+    run = Run(searches.folder / "runs" / "same")
+    assert table(run) == table(alone)
+    assert len(run.read_search()["test_readings"]) == len(run.read_search()["sessions"]) == 1
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """One node with two CPUs, that was there before any search."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    from ray.cluster_utils import Cluster as RayCluster
+
+    made = RayCluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
+    try:
+        yield made
+    finally:
+        made.shutdown()
+
+
+def held(cluster: Any) -> list[str]:
+    """Actors that live in a cluster, placement groups that hold something, and resources that are taken."""
+    code = (
+        "import json, sys, ray; ray.init(address=sys.argv[1], log_to_driver=False)\n"
+        "from ray._private.state import actors\n"
+        "from ray.util import placement_group_table\n"
+        "alive = [a['ActorClassName'] for a in actors().values() if a['State'] != 'DEAD']\n"
+        "groups = [g['name'] for g in placement_group_table().values() if g['state'] != 'REMOVED']\n"
+        "total, free = ray.cluster_resources(), ray.available_resources()\n"
+        "taken = [k for k in ('CPU', 'GPU') if total.get(k, 0) != free.get(k, 0)]\n"
+        "print('\\n' + json.dumps(alive + groups + taken))"
+    )
+    asked = [sys.executable, "-c", code, cluster.address]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=100, env=os.environ.copy(), check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return list(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.filterwarnings("ignore")
+def test_two_searches_on_one_cluster_have_the_numbers_of_one_alone_and_leave_nothing_there(
+    cluster: Any, searches: Searches
+) -> None:
+    options = ("--wandb", "disabled", "--address", cluster.address)
+    both = [searches.start(GRID, name, *options) for name in ("one", "other")]
+    for process in both:
+        finish(process)
+    tables = [table(Run(searches.folder / "runs" / name)) for name in ("one", "other")]
+    assert [state for _, state, _ in tables[0].values()] == ["done"] * 4
+    assert tables[0] == tables[1]
+    alone = searches.run(GRID, "alone", *options)
+    assert table(alone) == tables[0]
+    wait_until(lambda: held(cluster) == [], within_s=30)
+    assert [path.name for path in (searches.folder / "runs").rglob(".ray-*")] == []
