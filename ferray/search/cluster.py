@@ -7,9 +7,10 @@ import logging
 import os
 import secrets
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,9 @@ log = logging.getLogger(__name__)
 
 MAX_CPU_GROUPS = 8
 """Worker groups on CPUs by default; each takes half a gigabyte and seconds to start."""
+
+LONGEST_TEMP_DIR = 32
+"""Characters of a folder for Ray; its sockets' names are up to 66 longer, and a socket's name has 107 at most."""
 
 DRAIN_POLL_S = 1.0
 """How often a cluster is asked for nodes that are about to go; a spot instance has two minutes."""
@@ -84,25 +88,29 @@ def connect(address: str | None) -> Iterator[Cluster]:
 
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    if address is None:
-        ray.init(address="local", include_dashboard=False, **quiet)
-    else:
+    with ExitStack() as stack:
+        if address is None:
+            # Ray would leave some megabytes for every search in a folder that all users of the machine share.
+            own = stack.enter_context(tempfile.TemporaryDirectory(prefix="ferray-", ignore_cleanup_errors=True))
+            folder = {"_temp_dir": own} if len(own) <= LONGEST_TEMP_DIR else {}
+            ray.init(address="local", include_dashboard=False, **folder, **quiet)
+        else:
+            try:
+                ray.init(address=address, **quiet)
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                raise SearchError(
+                    f"--address {address}",
+                    f"no Ray cluster answers: {str(error).splitlines()[0]}",
+                    "Start one with `ray up cluster.yaml` (with its token: RAY_AUTH_MODE=token), or leave --address out",
+                ) from error
         try:
-            ray.init(address=address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise SearchError(
-                f"--address {address}",
-                f"no Ray cluster answers: {str(error).splitlines()[0]}",
-                "Start one with `ray up cluster.yaml` (with its token: RAY_AUTH_MODE=token), or leave --address out",
-            ) from error
-    for number, handler in handlers.items():
-        signal.signal(number, handler)  # Ray puts its own in place
-    try:
-        total = ray.cluster_resources()
-        nodes = sum(node["Alive"] for node in ray.nodes())
-        yield Cluster(int(total.get("CPU", 0)), float(total.get("GPU", 0)), nodes, joined=address is not None)
-    finally:
-        ray.shutdown()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)  # Ray puts its own in place
+            total = ray.cluster_resources()
+            nodes = sum(node["Alive"] for node in ray.nodes())
+            yield Cluster(int(total.get("CPU", 0)), float(total.get("GPU", 0)), nodes, joined=address is not None)
+        finally:
+            ray.shutdown()
 
 
 def share_out(

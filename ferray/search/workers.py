@@ -51,6 +51,7 @@ def serve(task: Task, group: str, dispatcher: Any) -> None:
     desk = _Desk(dispatcher, group, task) if ranks.is_first else None
     try:
         with ranks.together():
+            _check_device()
             store = _open_data(task)
             if desk is not None:
                 precision = measure_precision(device=device, cache=task.cache)
@@ -68,8 +69,22 @@ def serve(task: Task, group: str, dispatcher: Any) -> None:
         desk.halt(error)
 
 
+def _check_device() -> None:
+    """Refuse to train on the CPU, many times slower, where Ray gave a GPU.
+
+    Raises:
+        SearchError: Torch does not see it.
+    """
+    if ray.get_runtime_context().get_accelerator_ids().get("GPU") and not torch.cuda.is_available():
+        raise SearchError(
+            "a worker",
+            "has a GPU from Ray, but its torch sees none",
+            "Install the build of torch for its driver, or train on CPUs: --gpus-per-worker 0",
+        )
+
+
 def _open_data(task: Task) -> Store:
-    """The store, if this node sees the folders that the driver sees.
+    """The store, if this node has what the search counts on.
 
     Raises:
         SearchError: It has another disk under the same name.
