@@ -120,24 +120,7 @@ def fit(
                 _save(run, checkpoints, history, trained)
             raise Interrupted(f"epoch {epoch} after {trained.steps} steps")
         partial = NOT_BEGUN
-        validated = _validate(run, epoch)
-        result = EpochResult(
-            epoch=epoch,
-            train_loss=trained.sums.loss,
-            train_accuracy=metrics.accuracy(trained.sums.confusion),
-            train_balanced_accuracy=metrics.balanced_accuracy(trained.sums.confusion),
-            train_macro_f1=metrics.macro_f1(trained.sums.confusion),
-            val_loss=validated.loss,
-            val_accuracy=metrics.accuracy(validated.confusion),
-            val_balanced_accuracy=metrics.balanced_accuracy(validated.confusion),
-            val_macro_f1=metrics.macro_f1(validated.confusion),
-            learning_rate=trained.learning_rate,
-            images_per_s=len(run.train_labels) / trained.seconds,
-            seconds=time.perf_counter() - started,
-        )
-        for name in METRIC_FIELDS:
-            if not math.isfinite(value := getattr(result, name)):
-                raise _diverged(recipe, epoch, "scores", f"{name} is {value:g}")
+        result = _make_result(run, epoch, trained, _validate(run, epoch), started=started)
         history.append(result)
         _save(run, checkpoints, history)
         rate = result.images_per_s
@@ -242,6 +225,28 @@ def _save(run: _Run, checkpoints: Path | None, history: Sequence[EpochResult], p
             save_epoch(*state, recipe=run.recipe, identity=run.identity, lease=run.lease)
         else:
             save_partial(*state, partial, identity=run.identity, lease=run.lease)
+
+
+def _make_result(run: _Run, epoch: int, trained: _Trained, validated: Sums, *, started: float) -> EpochResult:
+    """What an epoch came to; a TrainError where a number of it is not finite."""
+    result = EpochResult(
+        epoch=epoch,
+        train_loss=trained.sums.loss,
+        train_accuracy=metrics.accuracy(trained.sums.confusion),
+        train_balanced_accuracy=metrics.balanced_accuracy(trained.sums.confusion),
+        train_macro_f1=metrics.macro_f1(trained.sums.confusion),
+        val_loss=validated.loss,
+        val_accuracy=metrics.accuracy(validated.confusion),
+        val_balanced_accuracy=metrics.balanced_accuracy(validated.confusion),
+        val_macro_f1=metrics.macro_f1(validated.confusion),
+        learning_rate=trained.learning_rate,
+        images_per_s=len(run.train_labels) / trained.seconds,
+        seconds=time.perf_counter() - started,
+    )
+    for name in METRIC_FIELDS:
+        if not math.isfinite(value := getattr(result, name)):
+            raise _diverged(run.recipe, epoch, "scores", f"{name} is {value:g}")
+    return result
 
 
 def _is_out_of_patience(history: Sequence[EpochResult], recipe: Recipe) -> bool:
