@@ -98,11 +98,9 @@ def connect(address: str | None) -> Iterator[Cluster]:
             try:
                 ray.init(address=address, **quiet)
             except (ConnectionError, RuntimeError, ValueError) as error:
-                raise SearchError(
-                    f"--address {address}",
-                    f"no Ray cluster answers: {str(error).splitlines()[0]}",
-                    "Start one with `ray up cluster.yaml` (with its token: RAY_AUTH_MODE=token), or leave --address out",
-                ) from error
+                what = f"no Ray cluster answers: {str(error).splitlines()[0]}"
+                way_out = "Start one with `ray up cluster.yaml` (with its token: RAY_AUTH_MODE=token)"
+                raise SearchError(f"--address {address}", what, f"{way_out}, or leave --address out") from error
         try:
             for number, handler in handlers.items():
                 signal.signal(number, handler)  # Ray puts its own in place
