@@ -84,6 +84,7 @@ def _keep(path: Path) -> None:
             raise
         shutil.copyfile(path, link)  # a file system without hard links
     link.replace(previous(path))
+    link.unlink(missing_ok=True)  # where a process was killed here before, both are one file: renaming does nothing
 
 
 def remove_partial(folder: Path) -> None:
