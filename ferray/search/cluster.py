@@ -195,9 +195,11 @@ def drain_watch(dispatcher: Any) -> Iterator[None]:
 
 
 def missing(share: Share) -> str:
-    """What one worker group still waits for, in words; empty if there is room for it."""
+    """What one worker group still waits for, in words; empty if it has got it, or there is room for it."""
     import ray
 
+    if not any(group["state"] == "PENDING" for group in ray.util.placement_group_table().values()):
+        return ""  # what is not free is what our own groups hold
     free = ray.available_resources()
     short = []
     for resource, per_worker in (("CPU", float(share.cpus_per_worker)), ("GPU", share.gpus_per_worker)):
