@@ -91,6 +91,9 @@ def _resume(plan: Plan, store: Store, prints: dict[str, str], say: Callable[[str
         plan.run.journal().append(plan.extension)  # from here on it has the new space, whatever happens to the rest
         search["options"]["space"] = plan.extension["space"]["name"]
     search["weights"] = prints
+    search["data"]["folder"] = str(store.folder)  # it may have been moved
+    search["options"]["data"] = None if plan.data_dir is None else str(plan.data_dir)
+    search["options"]["weights"] = plan.weights
     search["options"] |= {"set": list(plan.settings), **{name: getattr(plan, name) for name in CHANGEABLE}}
     search["openings"] = (search.get("openings") or len(search["sessions"])) + 1
     return search

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ferray import space as spaces
+from ferray.data.manifest import read_manifest
 from ferray.errors import SearchError
 from ferray.records import Run
 from ferray.search.extend import News, Note, compare, identity, last_extension
@@ -43,6 +44,8 @@ class Past:
 def recall(options: argparse.Namespace) -> tuple[argparse.Namespace, Past]:
     """The options of an earlier search with those that are given now; data, weights and seed must be the same.
 
+    Data and weights may lie in another place than before.
+
     Args:
         options: Of the command; `resume` names the search.
 
@@ -54,11 +57,13 @@ def recall(options: argparse.Namespace) -> tuple[argparse.Namespace, Past]:
     recorded: dict[str, Any] = search["options"]
     for name in ("data", "weights", "seed", "name"):
         given, before = getattr(options, name), options.resume if name == "name" else recorded[name]
-        if given is not None and given != before and (name == "seed" or not _same_path(given, before)):
+        if given is not None and given != before and not _is_moved(name, given, search):
             what = f"the search {options.resume} has its own, {'demo faces' if before is None else before}"
             raise SearchError(f"--{name} {given}", what, f"Leave --{name} out, or start a search of another name")
     past = _read_past(run, search)
-    recalled = {**vars(options), **{name: recorded[name] for name in ("data", "weights", "seed")}}
+    recalled = {**vars(options), "seed": recorded["seed"]}
+    for name in ("data", "weights"):  # the same, but they may have been moved
+        recalled[name] = recorded[name] if recalled[name] is None else recalled[name]
     for name in CHANGEABLE:
         if recalled[name] is None:
             recalled[name] = recorded.get(name)  # a search of an earlier version may not know of it
@@ -126,9 +131,11 @@ def nothing_new(space: Space, num_points: int | None) -> str:
     return f"the {num_points} points that {limit} allows are on record" if num_points else "every point is on record"
 
 
-def _same_path(one: str, other: str | None) -> bool:
-    """Whether two texts name one file, wherever the command is typed."""
-    return other is not None and Path(one).resolve() == Path(other).resolve()
+def _is_moved(name: str, given: Any, search: dict[str, Any]) -> bool:
+    """Whether a file or folder that is given under another name may hold what the search was begun with."""
+    if name == "data":
+        return read_manifest(Path(given)).fingerprint == str(search["data"]["fingerprint"])
+    return name == "weights" and "none" not in (given, search["options"]["weights"])  # compared when they are read
 
 
 def merged(before: Sequence[str], given: Sequence[str]) -> list[str]:

@@ -1,11 +1,13 @@
 """The command before anything heavy is loaded: options, plans, errors."""
 
+import shutil
 import subprocess
 import sys
 from itertools import islice
 from pathlib import Path
 
 import pytest
+from data_fixtures import write_tiny_store
 
 from ferray.data.store import Store
 from ferray.recipe import NO_WEIGHTS
@@ -124,12 +126,21 @@ def test_a_name_that_is_taken_is_refused_and_a_search_cannot_change_its_data(
     space: str, tmp_path: Path, resumed: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "--resume first" in fails(capsys, "--space", space, "--name", "first", "--out", str(tmp_path))
-    given = {"--data": str(tmp_path), "--seed": "7", "--weights": "imagenet", "--name": "second"}
+    other = str(write_tiny_store(tmp_path / "other", per_class=(3, 2, 2)).folder)
+    given = {"--data": other, "--seed": "7", "--weights": "imagenet", "--name": "second"}
     for option, value in given.items():
         err = fails(capsys, "--resume", "first", option, value, "--out", str(tmp_path))
         assert f"{option} {value}: the search first has its own, " in err
     same = ["--data", resumed.read_search()["data"]["folder"], "--seed", "0", "--weights", "none"]
     assert main(["--resume", "first", "--out", str(tmp_path), "--dry-run", *same]) == 0
+
+
+def test_data_that_were_moved_are_known_by_their_content(
+    resumed: Run, tmp_path: Path, tiny_store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = shutil.copytree(tiny_store.folder, tmp_path / "moved")
+    assert main(["--resume", "first", "--out", str(tmp_path), "--dry-run", "--data", str(moved)]) == 0
+    assert f"data      {moved}" in capsys.readouterr().out
 
 
 def test_a_dry_run_of_a_resumed_search_lists_only_what_is_new(
