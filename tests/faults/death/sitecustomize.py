@@ -79,7 +79,7 @@ def epoch_of(file: Path) -> tuple[str, int]:
     data = file.read_bytes()
     length = int.from_bytes(data[:8], "little")
     facts = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["ferray"])
-    return facts["trial_id"], facts["epoch"]
+    return facts["trial_id"], len(facts["epochs"])
 
 
 def strike(folder: Path, plan: dict[str, Any], how: str) -> None:
