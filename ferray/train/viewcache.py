@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray import storage
+from ferray import storage, untrusted
 from ferray.data.arrays import open_array
 from ferray.errors import DataError, StorageError
 
@@ -48,6 +48,9 @@ RESERVE_BYTES = 1 << 30
 
 STALE_S = 86_400.0
 """Age after which the parts of a view that nobody finished may be removed."""
+
+MAX_FACTS_BYTES = 2**24
+"""Of a view.json; one of a million faces has 50 kB."""
 
 NUM_LOCKS = 512
 """Lock files of a cache, shared by all shards by their hash: removing a lock file while it is in use breaks it."""
@@ -76,7 +79,10 @@ def open_view(folder: Path, shape: tuple[int, ...]) -> Features | None:
     """
     file = folder / "features.npy"
     try:
-        checksums = json.loads((folder / "view.json").read_bytes())["checksums"]
+        if not folder.exists():
+            return None
+        facts = untrusted.read_bytes(folder / "view.json", most_bytes=MAX_FACTS_BYTES)
+        checksums = json.loads(facts)["checksums"]
         features: Features = open_array(file, shape=shape, dtype="<f2")
         written = (file, file.stat().st_mtime_ns, tuple(checksums))
         if written not in _verified:
@@ -84,11 +90,7 @@ def open_view(folder: Path, shape: tuple[int, ...]) -> Features | None:
                 raise ValueError("a checksum differs")
             _verified.add(written)
         os.utime(folder / "view.json")
-    except FileNotFoundError:
-        if folder.exists():
-            log.warning("%s is damaged: the view is computed again", folder)
-        return None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, DataError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, DataError, StorageError) as error:
         log.warning("%s is damaged: the view is computed again (%s)", folder, error)
         return None
     return features
