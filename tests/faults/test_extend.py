@@ -52,7 +52,7 @@ def searches(tmp_path: Path, tiny_store: Store) -> Searches:
     return Searches(tmp_path, tiny_store)
 
 
-pytestmark = pytest.mark.timeout(900)  # a search takes 20 s, and 100 on a machine that is busy
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # a search takes 20 s, and 100 on a machine that is busy
 
 
 def epochs_by_id(run: Run) -> dict[str, object]:
@@ -82,7 +82,6 @@ def test_a_grid_that_grows_trains_only_what_is_new_and_ends_as_the_big_grid_at_o
     assert epochs_by_id(at_once) == epochs_by_id(run)
 
 
-@pytest.mark.slow
 def test_a_search_killed_while_it_grows_goes_on_with_the_bigger_space(searches: Searches) -> None:
     run = searches.run(SMALL, "killed", "--wandb", "disabled")
     bigger = write(searches, "bigger.yaml", BIG)
@@ -96,7 +95,6 @@ def test_a_search_killed_while_it_grows_goes_on_with_the_bigger_space(searches: 
     assert epochs_by_id(run) == epochs_by_id(searches.run(BIG, "at-once", "--wandb", "disabled"))
 
 
-@pytest.mark.slow
 def test_longer_trials_begin_where_the_shorter_ones_ended_and_a_grid_goes_on_as_bayes(searches: Searches) -> None:
     settings = ["--set", "schedule=[constant, cosine]", "--set", "dropout=0.0"]
     run = searches.run(SMALL, "longer", "--wandb", "disabled", *settings)
@@ -120,7 +118,6 @@ def test_longer_trials_begin_where_the_shorter_ones_ended_and_a_grid_goes_on_as_
     assert table(run) == after
 
 
-@pytest.mark.slow
 def test_points_that_are_suggested_again_cost_nothing_and_do_not_hold_the_search_up(searches: Searches) -> None:
     space = BAYES.replace("{distribution: log_uniform_values, min: 0.0001, max: 0.1}", "{value: 0.001}")
     run = searches.run(space, "twice", "--wandb", "disabled")
@@ -131,7 +128,6 @@ def test_points_that_are_suggested_again_cost_nothing_and_do_not_hold_the_search
     assert "nothing to train" in err
 
 
-@pytest.mark.slow
 def test_a_trial_that_failed_is_run_again_once_and_ends_as_if_it_had_never_failed(searches: Searches) -> None:
     long = SMALL.replace("epochs: {value: 2}", "epochs: {value: 100}")
     process = searches.start(long, "retried", "--max-failures", "0", "--concurrent-trials", "1", "--set", "dropout=0.0")
@@ -157,7 +153,6 @@ def test_a_trial_that_failed_is_run_again_once_and_ends_as_if_it_had_never_faile
     assert run.journal().read() == journal
 
 
-@pytest.mark.slow
 def test_records_that_are_lost_broken_or_too_short_are_made_good_and_nothing_is_decided_anew(
     searches: Searches,
 ) -> None:
@@ -186,7 +181,6 @@ def test_records_that_are_lost_broken_or_too_short_are_made_good_and_nothing_is_
     assert len(after) == 7
 
 
-@pytest.mark.slow
 def test_finals_whose_records_are_lost_are_trained_again(searches: Searches) -> None:
     run = searches.run(SMALL, "finals", "--wandb", "disabled", "--replicates", "2", "--finalists", "1", "--folds", "2")
     before = table(run)
