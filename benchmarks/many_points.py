@@ -1,8 +1,8 @@
 """What a point costs a search that trains nothing: Tune's loop, decisions, journal, dispatcher, proxies.
 
-A search of many points is run without worker groups: an actor takes each trial and reports its one epoch at once.
-Then the journal is replayed, as `--resume` would. Printed are milliseconds a point by fifths of the search, the most
-memory that this process, the driver, had so far, and the seconds of the replay.
+A search of many points is run without worker groups: an actor takes each trial, writes its record and reports its one
+epoch at once. Then the journal is replayed, as `--resume` would. Printed are, by fifths of the search, milliseconds a
+point, the memory of this process, the driver, and the files that it holds open; then the seconds of the replay.
 
     python benchmarks/many_points.py [--points 10000]
 """
@@ -10,7 +10,7 @@ memory that this process, the driver, had so far, and the seconds of the replay.
 # ruff: noqa: E402  Ray reads its environment when it is imported
 
 import argparse
-import resource
+import os
 import tempfile
 import threading
 import time
@@ -31,6 +31,8 @@ from ferray.records import METRIC_FIELDS, EpochResult, Run, TrialRecord
 from ferray.search.cluster import start_dispatcher
 from ferray.search.decide import Decisions, Suggestion
 from ferray.search.dispatch import Hello, Job
+from ferray.search.mend import Reasons
+from ferray.search.prefix import Prefixes
 from ferray.search.tuner import tune_until_done
 
 ROW = EpochResult(epoch=1, **dict.fromkeys(METRIC_FIELDS, 0.5))
@@ -44,17 +46,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, connect(None):
         run = Run(Path(name) / "run")
         space = spaces.read_space(write_space(Path(name) / "many.yaml"))
-        clock = Clock(options.points)
         dispatcher = start_dispatcher("dispatcher", decides=False)
-        worker = Worker.options(num_cpus=0).remote(dispatcher)
+        worker = Worker.options(num_cpus=0).remote(dispatcher, run.folder)
         serving = worker.serve.remote()
+        clock = Clock(options.points)
         tune_until_done(
             open_decisions(space, run, options.points),
             make_job=make_job,
             dispatcher_name="dispatcher",
             concurrent=2,
             stop=threading.Event(),
-            observers=[clock],
+            observers=[clock, Prefixes(run), Reasons(run)],
             scratch=Path(name) / "scratch",
         )
         ray.get(dispatcher.close.remote())
@@ -74,7 +76,7 @@ class Clock:
     def __init__(self, points: int) -> None:
         self._ended = 0
         self._fifth = points // 5
-        self._marks: list[tuple[float, float]] = []
+        self._marks: list[tuple[float, float, int]] = []
 
     def trial_started(self, record: TrialRecord) -> None:
         """The first one starts the clock."""
@@ -92,26 +94,33 @@ class Clock:
 
     def lines(self) -> Iterator[str]:
         """What was noted, a line a fifth."""
-        for fifth, ((then, _), (now, memory)) in enumerate(zip(self._marks, self._marks[1:], strict=False), start=1):
-            cost = 1000 * (now - then) / self._fifth
-            yield f"fifth {fifth} of {self._ended:,} points: {cost:.1f} ms a point, driver {memory:.0f} MB"
+        for fifth, (before, (now, memory, files)) in enumerate(zip(self._marks, self._marks[1:], strict=False), 1):
+            cost = 1000 * (now - before[0]) / self._fifth
+            held = f"driver {memory:.0f} MB, {files} open files"
+            yield f"fifth {fifth} of {self._ended:,} points: {cost:.1f} ms a point, {held}"
 
     def _mark(self) -> None:
-        self._marks.append((time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3))
+        status = Path("/proc/self/status").read_text().partition("VmRSS:")[2]
+        self._marks.append((time.perf_counter(), int(status.split()[0]) / 1e3, len(os.listdir("/proc/self/fd"))))
 
 
 @ray.remote
 class Worker:
-    """A worker group that has nothing to do."""
+    """A worker group that has nothing to do but to write records."""
 
-    def __init__(self, dispatcher: Any) -> None:
+    def __init__(self, dispatcher: Any, folder: Path) -> None:
         self._dispatcher = dispatcher
+        self._run = Run(folder)
 
     def serve(self) -> None:
         """Report one epoch of each trial, until told to leave."""
         incarnation = ray.get(self._dispatcher.join.remote("g", Hello(device="none", precision="float32")))
         while (job := ray.get(self._dispatcher.take.remote("g", incarnation))) != "leave":
             if isinstance(job, Job):
+                record = TrialRecord(
+                    trial_id=job.trial_id, number=job.number, recipe=job.recipe, state="done", epochs=(ROW,)
+                )
+                self._run.write_trial(record)
                 ray.get(self._dispatcher.leave_trial.remote("g", incarnation, job.trial_id, "done", "", [ROW]))
 
 
