@@ -18,6 +18,8 @@ from ferray.data.store import Store
 from ferray.records import Run
 from ferray.train.__main__ import main as train
 
+pytestmark = pytest.mark.timeout(900)  # a search takes 25 s, and 200 on a machine that is busy
+
 GRID = """\
 method: grid
 metric: {name: val_accuracy, goal: maximize}

@@ -23,6 +23,8 @@ from ferray.search.cluster import Cluster
 from ferray.search.opening import open_search
 from ferray.search.plan import Plan, make_plan
 
+pytestmark = pytest.mark.timeout(900)  # a search takes 25 s, and 200 on a machine that is busy
+
 GRID = """\
 method: grid
 metric: {name: val_accuracy, goal: maximize}
