@@ -49,6 +49,7 @@ def greet(monkeypatch: pytest.MonkeyPatch, *, free: dict[str, float], turns: int
     answer = Answer(turns, free)
     monkeypatch.setattr(ray, "get", answer.get)
     monkeypatch.setattr(ray, "available_resources", lambda: answer.free)
+    monkeypatch.setattr(ray.util, "placement_group_table", lambda: {"ours": {"state": "PENDING"}})
     monkeypatch.setattr(team, "PENDING_S", pending_s)
     return _greet(Team(Desk(), "dispatcher", SHARE), 1, threading.Event())
 
