@@ -82,7 +82,7 @@ def connect(address: str | None) -> Iterator[Cluster]:
             and ends it afterwards. Never joins one that was not asked for, whatever the environment says.
 
     Raises:
-        SearchError: No cluster answers at the address.
+        SearchError: No cluster answers at the address, or none could be started.
     """
     import ray
 
@@ -93,7 +93,11 @@ def connect(address: str | None) -> Iterator[Cluster]:
             # Ray would leave some megabytes for every search in a folder that all users of the machine share.
             own = stack.enter_context(tempfile.TemporaryDirectory(prefix="ferray-", ignore_cleanup_errors=True))
             folder = {"_temp_dir": own} if len(own) <= LONGEST_TEMP_DIR else {}
-            ray.init(address="local", include_dashboard=False, **folder, **quiet)
+            try:
+                ray.init(address="local", include_dashboard=False, **folder, **quiet)
+            except Exception as error:  # noqa: BLE001  Ray raises a bare one where its processes do not come up in time
+                what = f"did not start: {str(error).splitlines()[0]}"
+                raise SearchError("Ray", what, "The machine may be overloaded or short of memory: try again") from error
         else:
             try:
                 ray.init(address=address, **quiet)

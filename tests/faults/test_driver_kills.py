@@ -61,7 +61,7 @@ def die(searches: Searches, name: str, plan: dict[str, Any], folder: Path) -> st
         finally:
             process.kill()
     struck = (folder / "struck").read_text() if (folder / "struck").exists() else ""
-    assert struck or process.returncode == 0
+    assert struck or process.returncode == 0, (folder / "log").read_text()[-3000:]
     return struck
 
 
