@@ -95,7 +95,7 @@ def connect(address: str | None) -> Iterator[Cluster]:
             folder = {"_temp_dir": own} if len(own) <= LONGEST_TEMP_DIR else {}
             try:
                 ray.init(address="local", include_dashboard=False, **folder, **quiet)
-            except Exception as error:  # noqa: BLE001  Ray raises a bare one where its processes do not come up in time
+            except Exception as error:  # a bare one, where its processes do not come up in time
                 what = f"did not start: {str(error).splitlines()[0]}"
                 raise SearchError("Ray", what, "The machine may be overloaded or short of memory: try again") from error
         else:
