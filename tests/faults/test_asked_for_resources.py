@@ -45,11 +45,13 @@ class Desk:
     greetings = Method()
 
 
-def greet(monkeypatch: pytest.MonkeyPatch, *, free: dict[str, float], turns: int, pending_s: float) -> Any:
+def greet(
+    monkeypatch: pytest.MonkeyPatch, *, free: dict[str, float], turns: int, pending_s: float, ours: str = "PENDING"
+) -> Any:
     answer = Answer(turns, free)
     monkeypatch.setattr(ray, "get", answer.get)
     monkeypatch.setattr(ray, "available_resources", lambda: answer.free)
-    monkeypatch.setattr(ray.util, "placement_group_table", lambda: {"ours": {"state": "PENDING"}})
+    monkeypatch.setattr(ray.util, "placement_group_table", lambda: {"ours": {"state": ours}})
     monkeypatch.setattr(team, "PENDING_S", pending_s)
     return _greet(Team(Desk(), "dispatcher", SHARE), 1, threading.Event())
 
@@ -68,6 +70,13 @@ def test_what_others_use_is_waited_for_and_named_again_and_again(
 ) -> None:
     assert greet(monkeypatch, free=free, turns=3, pending_s=-1) == ["1 up"]
     assert caplog.messages == [f"no worker group is up yet: {words}"] * 3
+
+
+def test_a_group_that_has_its_place_is_not_said_to_wait_for_it(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    greet(monkeypatch, free={}, turns=1, pending_s=-1, ours="CREATED")
+    assert caplog.messages == ["no worker group is up yet: they are starting"]
 
 
 def test_a_search_whose_groups_come_up_in_time_says_nothing_of_waiting(
