@@ -42,9 +42,10 @@ def plans(number: int, seed: int) -> list[dict[str, Any]]:
     ]
     at_the_end = [{"file": file, "step": draw.choice(("half", "unnamed", "named")), "nth": 1} for file in LATE]
     at_times = [{"after_s": draw.uniform(3, 25)} for _ in range(max(0, number - len(at_writes) - len(at_the_end)))]
-    early = at_writes + at_times
-    draw.shuffle(early)
-    return [{**plan, "all": draw.random() < 0.5} for plan in (early + at_the_end)[:number]]
+    chosen = draw.sample([*at_writes, *at_the_end], min(number, len(at_writes) + len(at_the_end))) + at_times
+    draw.shuffle(chosen)
+    chosen.sort(key=lambda plan: plan.get("file") in LATE)  # stable: the end of a search is reached once
+    return [{**plan, "all": draw.random() < 0.5} for plan in chosen]
 
 
 def die(searches: Searches, name: str, plan: dict[str, Any], folder: Path) -> str:
@@ -67,7 +68,7 @@ def die(searches: Searches, name: str, plan: dict[str, Any], folder: Path) -> st
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("number", [50])
+@pytest.mark.parametrize("number", [20, 50])
 def test_a_search_that_is_killed_at_any_moment_ends_as_if_it_had_not_been(
     number: int, tmp_path: Path, tiny_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
