@@ -69,14 +69,26 @@ class Place:
     """The folder for temporary files, of Ray, W&B and ferray alike."""
     mark: str
     shared_memory: set[str]
+    """What nobody used any more."""
 
     def check_nothing_is_left(self, *, within_s: float = LATE_S) -> None:
         """No process (so no port that one listened on), no shared memory, no temporary file, and no half file."""
         wait_until(lambda: not processes(self.mark), within_s=within_s)
-        wait_until(lambda: not (set(os.listdir("/dev/shm")) - self.shared_memory), within_s=LATE_S)
+        wait_until(lambda: not (abandoned() - self.shared_memory), within_s=LATE_S)
         assert set(os.listdir(self.temporary)) - OTHERS == set()
         for run in (self.searches.folder / "runs").iterdir():
             assert [str(path) for path in run.rglob("*") if _is_scrap(path.relative_to(run))] == []
+
+
+def abandoned() -> set[str]:
+    """Shared memory that no living process has: what others on this machine work with is theirs."""
+    names = set(os.listdir("/dev/shm"))
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        try:
+            names -= set(re.findall(r"/dev/shm/(\S+)", maps.read_text())) if names else set()
+        except OSError:
+            continue  # it has ended meanwhile
+    return names
 
 
 def _is_scrap(path: Path) -> bool:
@@ -90,7 +102,7 @@ def make_place(folder: Path, store: Store, patch: pytest.MonkeyPatch) -> Iterato
     patch.setenv("TMPDIR", str(temporary))
     patch.setenv(MARK, mark)
     try:
-        yield Place(Searches(folder, store), temporary, mark, set(os.listdir("/dev/shm")))
+        yield Place(Searches(folder, store), temporary, mark, abandoned())
     finally:
         shutil.rmtree(temporary)
 
