@@ -32,7 +32,10 @@ LATE = ["trials.parquet", "trials.csv", "heatmap.png", "curves.png", "model.safe
 
 
 def plans(number: int, seed: int) -> list[dict[str, Any]]:
-    """Deaths: at each step of a write of each kind of file, those at the end of a search last, the rest at any time."""
+    """Deaths: at each step of a write of each kind of file, those at the end of a search last, the rest at any time.
+
+    Views come first: they are made once.
+    """
     draw = random.Random(seed)
     steps = [(file, step) for file in EARLY for step in ("half", "unnamed", "named")]
     steps = [pair for pair in steps if pair not in (("journal.jsonl", "unnamed"), ("journal.jsonl", "named"))]
@@ -44,7 +47,7 @@ def plans(number: int, seed: int) -> list[dict[str, Any]]:
     at_times = [{"after_s": draw.uniform(3, 25)} for _ in range(max(0, number - len(at_writes) - len(at_the_end)))]
     chosen = draw.sample([*at_writes, *at_the_end], min(number, len(at_writes) + len(at_the_end))) + at_times
     draw.shuffle(chosen)
-    chosen.sort(key=lambda plan: plan.get("file") in LATE)  # stable: the end of a search is reached once
+    chosen.sort(key=lambda plan: (plan.get("file") in LATE, plan.get("file") not in ("shard", "view.json")))
     return [{**plan, "all": draw.random() < 0.5} for plan in chosen]
 
 
