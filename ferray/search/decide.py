@@ -29,6 +29,10 @@ from ferray.search.extend import Identify, Known, draw, inside, known_trials, la
 from ferray.space import Space
 
 
+MOST_SCORE = 1e100
+"""Beyond any loss that training goes on from."""
+
+
 @dataclass(frozen=True)
 class Suggestion:
     """A point that was asked for."""
@@ -295,16 +299,24 @@ class Decisions:
                     raise _not_reproduced(where, f"point {point}", f"{again}")
             self._note_suggestion(Suggestion(number, str(event["trial_id"]), point))
         elif event["event"] == "result":
-            stop = self._ask_scheduler(number, int(event["epoch"]), float(event["score"]))
+            stop = self._ask_scheduler(number, int(event["epoch"]), _to_score(event["score"]))
             if earlier is None and stop != event["stop"]:
                 raise _not_reproduced(where, f"stop={event['stop']}", f"stop={stop}")
             if event["stop"]:
-                stopped[number] = (int(event["epoch"]), float(event["score"]))
+                stopped[number] = (int(event["epoch"]), _to_score(event["score"]))
         elif event["event"] == "retry":
             self._note_retry(number)
         else:
             score = event["score"]
-            self._note_end(number, event["state"], int(event["epoch"]), None if score is None else float(score))
+            self._note_end(number, event["state"], int(event["epoch"]), None if score is None else _to_score(score))
+
+
+def _to_score(value: Any) -> float:
+    """A score of a journal, which anybody may have written: one that training could have come to."""
+    score = float(value)
+    if not abs(score) < MOST_SCORE:
+        raise ValueError(f"{score} is no score")
+    return score
 
 
 @dataclass(frozen=True)
