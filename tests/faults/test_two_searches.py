@@ -3,11 +3,13 @@
 import json
 import os
 import secrets
+import signal
+import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from process_fixtures import wait_until
@@ -98,21 +100,40 @@ def test_of_two_searches_started_together_with_one_name_one_ends_as_if_alone(sea
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """One node with two CPUs, that was there before any search."""
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Address of a node with two CPUs that was there before any search; apart, since Ray's settings are a process's."""
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    from ray.cluster_utils import Cluster as RayCluster
+    port = free_port()
+    ray = Path(sys.executable).parent / "ray"
+    with tempfile.TemporaryDirectory(prefix="f", dir="/tmp", ignore_cleanup_errors=True) as temporary:
+        asked = [ray, "start", "--head", "--block", f"--port={port}", "--node-ip-address=127.0.0.1", "--num-cpus=2"]
+        asked += ["--include-dashboard=false", "--disable-usage-stats", f"--temp-dir={temporary}"]
+        asked += [f"--dashboard-agent-listen-port={free_port()}"]
+        with (Path(temporary) / "log").open("w") as log:
+            process = subprocess.Popen(asked, stdout=log, stderr=log, start_new_session=True)
+        try:
+            wait_until(lambda: process.poll() is not None or answers(port))
+            assert process.poll() is None, Path(log.name).read_text()
+            yield f"127.0.0.1:{port}"
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGTERM)
+                process.wait()
 
-    made = RayCluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False})
-    try:
-        yield made
-    finally:
-        made.shutdown()
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        return int(listening.getsockname()[1])
 
 
-def held(cluster: Any) -> list[str]:
+def answers(port: int) -> bool:
+    with socket.socket() as asking:
+        return asking.connect_ex(("127.0.0.1", port)) == 0
+
+
+def held(address: str) -> list[str]:
     """Actors that live in a cluster, placement groups that hold something, and resources that are taken."""
     code = (
         "import json, sys, ray; ray.init(address=sys.argv[1], log_to_driver=False)\n"
@@ -124,7 +145,7 @@ def held(cluster: Any) -> list[str]:
         "taken = [k for k in ('CPU', 'GPU') if total.get(k, 0) != free.get(k, 0)]\n"
         "print('\\n' + json.dumps(alive + groups + taken))"
     )
-    asked = [sys.executable, "-c", code, cluster.address]
+    asked = [sys.executable, "-c", code, address]
     done = subprocess.run(asked, capture_output=True, text=True, timeout=100, env=os.environ.copy(), check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     return list(json.loads(done.stdout.splitlines()[-1]))
@@ -132,11 +153,10 @@ def held(cluster: Any) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.cluster
-@pytest.mark.filterwarnings("ignore")
 def test_two_searches_on_one_cluster_have_the_numbers_of_one_alone_and_leave_nothing_there(
-    cluster: Any, searches: Searches
+    cluster: str, searches: Searches
 ) -> None:
-    options = ("--wandb", "disabled", "--address", cluster.address)
+    options = ("--wandb", "disabled", "--address", cluster)
     both = [searches.start(GRID, name, *options) for name in ("one", "other")]
     for process in both:
         finish(process)
