@@ -28,7 +28,6 @@ from ferray.records import State
 from ferray.search.extend import Identify, Known, draw, inside, known_trials, last_extension, next_new
 from ferray.space import Space
 
-
 MOST_SCORE = 1e100
 """Beyond any loss that training goes on from."""
 
