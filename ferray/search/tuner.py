@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol, TypeVar
 import ray
 from ray import tune
 from ray.tune import Stopper
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -34,6 +35,10 @@ NAMESPACE = "ferray"
 
 ROUND = 2000
 """Points of one run of Tune, which keeps every trial for its whole run, 36 kB each, and looks through them at times."""
+
+
+# Tune hands cloud keys to its actors by a runtime environment, which Ray writes to its logs; proxies need none of them.
+class_cache.ENV_VARS_TO_PROPAGATE -= {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
 
 
 class Decider(Protocol):
