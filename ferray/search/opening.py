@@ -6,6 +6,7 @@ Begin at `open_search`; the caller holds the folder's lock.
 import dataclasses
 import importlib.metadata
 import secrets
+import shutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -36,6 +37,9 @@ def open_search(
         RecordError: A search of this name has been begun since the plan was made.
     """
     storage.remove_partial(plan.run.folder)
+    for pattern in (".best-*", ".ray-*"):  # of a driver that was killed
+        for left in plan.run.folder.glob(pattern):
+            shutil.rmtree(left, ignore_errors=True)
     prints = {name: value.fingerprint for name, value in weights.items()}
     if not plan.resume and plan.run.exists():
         raise taken(plan.run)

@@ -95,6 +95,7 @@ def test_a_search_that_is_killed_at_any_moment_ends_as_if_it_had_not_been(
     trained = [tuple(line.split()[:2]) for line in (folder / "epochs").read_text().splitlines()]
     assert len(trained) == len(set(trained)) == TRIALS * EPOCHS  # no finished epoch was trained twice
     assert not list(run.folder.rglob("*.partial"))
+    assert {path.name for path in run.folder.glob(".*")} == {".lock"}
     runs = {one.id: one for one in read_offline_runs(run.folder / "wandb")}
     search_id = run.read_search()["id"]
     for record in run.read_trials():
