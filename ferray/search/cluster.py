@@ -95,9 +95,15 @@ def connect(address: str | None) -> Iterator[Cluster]:
             folder = {"_temp_dir": own} if len(own) <= LONGEST_TEMP_DIR else {}
             try:
                 ray.init(address="local", include_dashboard=False, **folder, **quiet)
-            except Exception as error:  # a bare one, where its processes do not come up in time
-                what = f"did not start: {str(error).splitlines()[0]}"
-                raise SearchError("Ray", what, "The machine may be overloaded or short of memory: try again") from error
+            except Exception as first:  # noqa: BLE001  a bare one, where its processes are not up within 30 s
+                log.warning("Ray did not start (%s); once more", str(first).splitlines()[0])
+                ray.shutdown()
+                try:
+                    ray.init(address="local", include_dashboard=False, **folder, **quiet)
+                except Exception as error:
+                    what = f"did not start: {str(error).splitlines()[0]}"
+                    way_out = "The machine may be overloaded or short of memory: try again later"
+                    raise SearchError("Ray", what, way_out) from error
         else:
             try:
                 ray.init(address=address, **quiet)
