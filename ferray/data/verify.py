@@ -14,7 +14,7 @@ WAY_OUT = "Restore the file, or prepare the store again under this name"
 
 
 def verify_store(store: Store) -> None:
-    """Read every face, about 1 GB a second, and compare it with what was written.
+    """Read every face and compare it with what was written; 155 MB took .5 s on a busy machine.
 
     Raises:
         DataError: A face, a label or the table is not what the manifest's fingerprint says; the first one is named.

@@ -93,17 +93,7 @@ def connect(address: str | None) -> Iterator[Cluster]:
             # Ray would leave some megabytes for every search in a folder that all users of the machine share.
             own = stack.enter_context(tempfile.TemporaryDirectory(prefix="ferray-", ignore_cleanup_errors=True))
             folder = {"_temp_dir": own} if len(own) <= LONGEST_TEMP_DIR else {}
-            try:
-                ray.init(address="local", include_dashboard=False, **folder, **quiet)
-            except Exception as first:  # noqa: BLE001  a bare one, where its processes are not up within 30 s
-                log.warning("Ray did not start (%s); once more", str(first).splitlines()[0])
-                ray.shutdown()
-                try:
-                    ray.init(address="local", include_dashboard=False, **folder, **quiet)
-                except Exception as error:
-                    what = f"did not start: {str(error).splitlines()[0]}"
-                    way_out = "The machine may be overloaded or short of memory: try again later"
-                    raise SearchError("Ray", what, way_out) from error
+            _start(include_dashboard=False, **folder, **quiet)
         else:
             try:
                 ray.init(address=address, **quiet)
@@ -119,6 +109,28 @@ def connect(address: str | None) -> Iterator[Cluster]:
             yield Cluster(int(total.get("CPU", 0)), float(total.get("GPU", 0)), nodes, joined=address is not None)
         finally:
             ray.shutdown()
+
+
+def _start(**options: Any) -> None:
+    """Ray on this machine, tried twice: it gives its processes 30 s, which are not enough on a busy one.
+
+    Raises:
+        SearchError: It does not come up.
+    """
+    import ray
+
+    for is_last in (False, True):
+        try:
+            ray.init(address="local", **options)
+        except Exception as error:  # a bare one
+            what = f"did not start: {str(error).splitlines()[0]}"
+            ray.shutdown()
+            if is_last:
+                way_out = "The machine may be overloaded or short of memory: try again later"
+                raise SearchError("Ray", what, way_out) from error
+            log.warning("Ray %s; once more", what)
+        else:
+            return
 
 
 def share_out(

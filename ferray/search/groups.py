@@ -72,11 +72,10 @@ class Groups:
             self._threads.append(thread)
             thread.start()
 
-    def join(self, timeout_s: float) -> bool:
-        """Wait for all groups to end; False if some still run after `timeout_s` each."""
+    def join(self, timeout_s: float) -> None:
+        """Wait for all groups to end, `timeout_s` each at most."""
         for thread in self._threads:
             thread.join(timeout_s)
-        return not any(thread.is_alive() for thread in self._threads)
 
     def _watch(self, name: str, run: Callable[[str, int], None], wait_for: int) -> None:
         """Keep one group running, once so many others have come up, and tell the dispatcher of its end."""

@@ -160,9 +160,10 @@ def _team(
     decides: bool,
 ) -> Iterator[Team]:
     """Worker groups while the block runs; what they are, and how busy they were, goes on record."""
-    heads_only = _values(plan, "freeze") == ["trunk"]
-    asked: dict[str, Any] = {"decides": decides, "heads_only": heads_only, "scratch": scratch, "stop": stop}
-    with assemble(plan, search, store.folder, there, **asked) as team:
+    heads = _values(plan, "freeze") == ["trunk"]
+    with assemble(
+        plan, search, store.folder, there, decides=decides, heads_only=heads, scratch=scratch, stop=stop
+    ) as team:
         if team.hellos:
             _record_hellos(plan, search, team)
         yield team

@@ -113,7 +113,8 @@ def assemble(
                 team.utilization = ray.get(dispatcher.utilization.remote())
     except ray.exceptions.RayError as error:
         raise _stopped(plan, SearchError("cluster", f"no longer answers: {error}", "See that it is up")) from error
-    if fault is None and groups.lost:
+    # A group that was lost is no fault of a search that came to its end with the others.
+    if fault is None and groups.lost and (stop.is_set() or not team.hellos):
         fault = SearchError("worker groups", groups.lost, "See the log with FERRAY_LOG=info")
     if fault is not None:
         raise _stopped(plan, fault)

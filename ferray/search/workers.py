@@ -261,9 +261,8 @@ class _Desk:
         """
         if not self._decides and time.monotonic() - self._told_at < TELL_EVERY_S:
             return "go on"
-        self.run.write_trial(
-            record, lease=self.lease
-        )  # before the report: whoever hears of an epoch must find it on record
+        # Before the report: whoever hears of an epoch must find it on record.
+        self.run.write_trial(record, lease=self.lease)
         call = self._dispatcher.report
         answer: Answer = ray.get(
             call.remote(self._group, self._incarnation, record.trial_id, record.epochs[self._told_epochs :])
