@@ -11,6 +11,18 @@ from typing import Any
 from ferray.data.store import Store
 from ferray.records import Run, TrialRecord
 
+LONG_EPOCHS = 150
+LONG_GRID = f"""\
+method: grid
+metric: {{name: val_accuracy, goal: maximize}}
+parameters:
+  learning_rate: {{values: [0.001, 0.0001, 0.00001]}}
+  dropout: {{values: [0.0, 0.5]}}
+  epochs: {{value: {LONG_EPOCHS}}}
+  batch_size: {{value: 16}}
+"""
+"""Six trials that are long enough to be met in their middle."""
+
 
 class Searches:
     """Runs `python -m ferray.search` in a folder."""

@@ -11,23 +11,13 @@ from typing import Any
 
 import pytest
 from process_fixtures import wait_until
-from search_fixtures import Searches, finish, numbers
+from search_fixtures import LONG_EPOCHS, LONG_GRID, Searches, finish, numbers
 
 from ferray.data.store import Store
 from ferray.records import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.filterwarnings("ignore")]
 
-EPOCHS = 150
-GRID = f"""\
-method: grid
-metric: {{name: val_accuracy, goal: maximize}}
-parameters:
-  learning_rate: {{values: [0.001, 0.0001, 0.00001]}}
-  dropout: {{values: [0.0, 0.5]}}
-  epochs: {{value: {EPOCHS}}}
-  batch_size: {{value: 16}}
-"""
 FREE = """\
 method: grid
 metric: {name: val_accuracy, goal: maximize}
@@ -66,10 +56,10 @@ def is_in_the_middle(run: Run, epochs: int) -> bool:
 
 
 def test_trials_of_a_dead_node_go_on_elsewhere_and_a_new_node_is_used(cluster: Any, searches: Searches) -> None:
-    alone = searches.run(GRID, "alone", "--wandb", "disabled", "--address", cluster.address)
-    process = searches.start(GRID, "grid", "--wandb", "disabled", "--address", cluster.address)
+    alone = searches.run(LONG_GRID, "alone", "--wandb", "disabled", "--address", cluster.address)
+    process = searches.start(LONG_GRID, "grid", "--wandb", "disabled", "--address", cluster.address)
     run = Run(searches.folder / "runs" / "grid")
-    wait_until(lambda: is_in_the_middle(run, EPOCHS))
+    wait_until(lambda: is_in_the_middle(run, LONG_EPOCHS))
     cluster.remove_node(cluster.nodes[0], allow_graceful=False)
     cluster.add_node(num_cpus=1)
     finish(process)

@@ -8,23 +8,12 @@ from typing import Any
 
 import pytest
 from process_fixtures import MARK, kill, new_mark, wait_until, workers
-from search_fixtures import Searches, finish, numbers, table
+from search_fixtures import LONG_EPOCHS, LONG_GRID, Searches, finish, numbers, table
 
 from ferray.data.store import Store
 from ferray.model.weights import load_weights
 from ferray.records import Run, TrialRecord
 from ferray.train.fit import fit
-
-EPOCHS = 150
-GRID = f"""\
-method: grid
-metric: {{name: val_accuracy, goal: maximize}}
-parameters:
-  learning_rate: {{values: [0.001, 0.0001, 0.00001]}}
-  dropout: {{values: [0.0, 0.5]}}
-  epochs: {{value: {EPOCHS}}}
-  batch_size: {{value: 16}}
-"""
 
 
 @pytest.fixture
@@ -48,7 +37,7 @@ def progress(run: Run) -> dict[str, int]:
 
 def in_the_middle(run: Run) -> bool:
     """Whether a trial is under way, with many epochs to come."""
-    return any(10 <= epochs < EPOCHS - 30 for epochs in progress(run).values())
+    return any(10 <= epochs < LONG_EPOCHS - 30 for epochs in progress(run).values())
 
 
 def check_alone(run: Run, store: Store, record: TrialRecord) -> None:
@@ -70,7 +59,7 @@ def check_alone(run: Run, store: Store, record: TrialRecord) -> None:
 def test_a_trial_that_loses_its_worker_goes_on_from_its_last_checkpoint(
     number: int, options: tuple[str, ...], mark: str, searches: Searches, tiny_store: Store
 ) -> None:
-    process = searches.start(GRID, "grid", "--wandb", "disabled", *options)
+    process = searches.start(LONG_GRID, "grid", "--wandb", "disabled", *options)
     run = Run(searches.folder / "runs" / "grid")
     wait_until(lambda: in_the_middle(run))
     before = progress(run)
@@ -78,7 +67,7 @@ def test_a_trial_that_loses_its_worker_goes_on_from_its_last_checkpoint(
     finish(process)
     records = run.read_trials()
     assert [record.state for record in records] == ["done"] * 6
-    assert [[row.epoch for row in record.epochs] for record in records] == [list(range(1, EPOCHS + 1))] * 6
+    assert [[row.epoch for row in record.epochs] for record in records] == [list(range(1, LONG_EPOCHS + 1))] * 6
     assert all(len(record.epochs) >= before.get(record.trial_id, 0) for record in records)
     if not options:
         for record in records[:2]:
@@ -89,7 +78,9 @@ def test_a_trial_that_loses_its_worker_goes_on_from_its_last_checkpoint(
 def test_a_trial_that_has_lost_too_many_workers_fails_with_the_reason_and_the_search_goes_on(
     mark: str, searches: Searches
 ) -> None:
-    process = searches.start(GRID, "grid", "--wandb", "disabled", "--max-failures", "0", "--concurrent-trials", "1")
+    process = searches.start(
+        LONG_GRID, "grid", "--wandb", "disabled", "--max-failures", "0", "--concurrent-trials", "1"
+    )
     run = Run(searches.folder / "runs" / "grid")
     wait_until(lambda: in_the_middle(run))
     kill(workers(mark)[0])
@@ -108,10 +99,10 @@ def test_a_trial_that_has_lost_too_many_workers_fails_with_the_reason_and_the_se
 def test_a_worker_that_was_stopped_and_comes_back_writes_nothing_over_its_successor(
     mark: str, searches: Searches
 ) -> None:
-    process = searches.start(GRID, "grid", "--wandb", "disabled", "--concurrent-trials", "1")
+    process = searches.start(LONG_GRID, "grid", "--wandb", "disabled", "--concurrent-trials", "1")
     run = Run(searches.folder / "runs" / "grid")
     wait_until(lambda: in_the_middle(run))
-    held = next(trial_id for trial_id, epochs in progress(run).items() if epochs < EPOCHS)
+    held = next(trial_id for trial_id, epochs in progress(run).items() if epochs < LONG_EPOCHS)
     lease = run.trial_dir(held) / "lease.json"
     (worker,) = workers(mark)
     os.kill(worker, signal.SIGSTOP)  # cut off: it does not die, and Ray Train cannot reach it
@@ -124,7 +115,7 @@ def test_a_worker_that_was_stopped_and_comes_back_writes_nothing_over_its_succes
     kill(worker, signal.SIGCONT)
     finish(again)
     records = {record.trial_id: record for record in run.read_trials()}
-    assert [row.epoch for row in records[held].epochs] == list(range(1, EPOCHS + 1))
+    assert [row.epoch for row in records[held].epochs] == list(range(1, LONG_EPOCHS + 1))
     assert numbers(records[held])[: len(after)] == after
     assert {record.state for record in records.values()} == {"done"}
     assert table(run) == {key: (value.number, value.state, numbers(value)) for key, value in records.items()}
