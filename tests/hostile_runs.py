@@ -4,6 +4,7 @@ import json
 import struct
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -298,21 +299,25 @@ class _Trained:
 
 
 def _safetensors(data: bytes, edits: Edits, *, other: bytes) -> bytes:
-    """The header's JSON, or the facts in it with a checksum that is right; the last edit may be of the bytes."""
+    """The facts or the tensors' names, types and places, mostly with a checksum that is right; then maybe any byte."""
+    from safetensors import SafetensorError
     from safetensors.torch import load
 
     from ferray.train.sealed import _checksum
 
     size = int.from_bytes(data[:8], "little")
     header, rest, last = data[8 : 8 + size], data[8 + size :], edits[-1:] if edits[-1][0] < 0.3 else []
-    value = json.loads(header)
+    value, own = json.loads(header), edits[: len(edits) - len(last)]
+    facts = value.pop("__metadata__")["ferray"].partition(" ")[2]
     if edits[0][2] < 0.5:
-        facts = edit_json(value["__metadata__"]["ferray"].encode(), edits[: len(edits) - len(last)])
-        text = facts.decode("utf-8", "replace")
-        value["__metadata__"] |= {"ferray": text, "crc32": _checksum(text, load(data))}
-        header = json.dumps(value).encode()
+        facts = edit_json(facts.encode(), own).decode("utf-8", "replace")
     else:
-        header = edit_json(header, edits[: len(edits) - len(last)])
+        header = edit_json(json.dumps(value).encode(), own)
+    with suppress(SafetensorError, ValueError, TypeError, RecursionError):  # goes out as it is
+        value = json.loads(header) if edits[0][2] >= 0.5 else value
+        plain = json.dumps(value).encode()
+        checksum = _checksum(facts, load(len(plain).to_bytes(8, "little") + plain + rest))
+        header = json.dumps(value | {"__metadata__": {"ferray": f"{checksum} {facts}"}}).encode()
     length = pick((len(header), len(header), len(header), 2**63, 2**64 - 1, 0, 10**9), edits[0][1])
     return edit_text(length.to_bytes(8, "little") + header + rest, last)
 

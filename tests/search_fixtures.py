@@ -5,8 +5,12 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from ferray.data.store import Store
 from ferray.records import Run, TrialRecord
@@ -92,3 +96,16 @@ def table(run: Run) -> dict[str, Any]:
 
 def numbers(record: TrialRecord) -> list[tuple[Any, ...]]:
     return [(row.epoch, row.train_loss, row.val_loss, row.val_accuracy, row.val_macro_f1) for row in record.epochs]
+
+
+@contextmanager
+def threads_of(record: TrialRecord) -> Iterator[None]:
+    """As many threads as a trial was trained with, as `OMP_NUM_THREADS` would: sums are rounded as they are split."""
+    found = re.fullmatch(r"cpu, (\d+) threads", record.device)
+    assert found is not None
+    before = torch.get_num_threads()
+    torch.set_num_threads(int(found[1]))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from process_fixtures import MARK, new_mark, processes, wait_until
-from search_fixtures import Searches, finish, wait_for_line
+from search_fixtures import Searches, finish, threads_of, wait_for_line
 
 from ferray.data.store import Store
 from ferray.records import Run
@@ -150,10 +150,13 @@ def test_no_file_of_a_search_names_the_folder_that_it_lies_in(ended: Ended) -> N
     assert [path.name for path in files if str(ended.run.folder).encode() in path.read_bytes()] == []
 
 
-def test_the_best_trial_trained_alone_is_the_same_model_bit_by_bit(ended: Ended, tmp_path: Path) -> None:
+def test_the_best_trial_trained_alone_with_as_many_threads_is_the_same_model_bit_by_bit(
+    ended: Ended, tmp_path: Path
+) -> None:
     best, store = ended.run.best_dir, ended.place.searches.store.folder
     asked = ["--recipe", str(best / "recipe.json"), "--data", str(store), "--weights", "none", "--device", "cpu"]
-    assert train([*asked, "--out", str(tmp_path / "alone")]) == 0
+    with threads_of(ended.run.read_trials()[0]):
+        assert train([*asked, "--out", str(tmp_path / "alone")]) == 0
     for name in ("model.safetensors", "recipe.json", "classes.json", "preprocessing.json"):
         assert (tmp_path / "alone" / "best" / name).read_bytes() == (best / name).read_bytes()
 

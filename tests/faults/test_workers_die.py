@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from process_fixtures import MARK, kill, new_mark, wait_until, workers
-from search_fixtures import LONG_EPOCHS, LONG_GRID, Searches, finish, numbers, table
+from search_fixtures import LONG_EPOCHS, LONG_GRID, Searches, finish, numbers, table, threads_of
 
 from ferray.data.store import Store
 from ferray.model.weights import load_weights
@@ -42,7 +42,8 @@ def in_the_middle(run: Run) -> bool:
 
 def check_alone(run: Run, store: Store, record: TrialRecord) -> None:
     """A trial that lost its worker has the numbers of the same recipe trained alone, in one process."""
-    rows = tuple(fit(record.recipe, store, load_weights("none", "vgg16"), checkpoints=None, cache=None))
+    with threads_of(record):
+        rows = tuple(fit(record.recipe, store, load_weights("none", "vgg16"), checkpoints=None, cache=None))
     alone = TrialRecord(trial_id=record.trial_id, number=0, recipe=record.recipe, epochs=rows)
     assert numbers(record) == numbers(alone)
 

@@ -89,6 +89,13 @@ def test_what_was_written_is_read(data: bytes, tmp_path: Path) -> None:
     assert same_tensors(back, tensors)
 
 
+def test_the_same_content_gives_the_same_bytes(data: bytes, tmp_path: Path) -> None:
+    facts, tensors = open_sealed(data, where="some")
+    for _ in range(10):  # safetensors takes the texts of its header in another order each time
+        write_sealed(tmp_path / "again", tensors, facts)
+        assert (tmp_path / "again").read_bytes() == data
+
+
 @pytest.mark.parametrize("some", [{}, {"none": torch.empty(0, 3)}, {"one": torch.tensor(2.5), "b": torch.ones(2, 3).T}])
 def test_tensors_of_any_shape_can_be_sealed(some: dict[str, torch.Tensor], tmp_path: Path) -> None:
     write_sealed(tmp_path / "file", some, {})
@@ -132,7 +139,7 @@ def test_a_file_without_a_checksum_is_refused_with_a_way_out(data: bytes, tmp_pa
         read_sealed(file)
     assert not isinstance(caught.value, DamagedError), "it is whole: nobody goes past it unasked"
 
-    save_file(load(data), file, metadata={"ferray": metadata_of(data)["ferray"]})
+    save_file(load(data), file, metadata={"ferray": metadata_of(data)["ferray"].partition(" ")[2]})
     with pytest.raises(DamagedError, match="its checksum is not"):
         read_sealed(file)
 
