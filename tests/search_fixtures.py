@@ -47,9 +47,9 @@ class Searches:
         return self.begin([*asked, *options])
 
     def begin(self, asked: list[str]) -> "subprocess.Popen[str]":
-        pipe = subprocess.PIPE
+        pipe, environment = subprocess.PIPE, os.environ | {"PYTHONFAULTHANDLER": "1"}  # a crash says where
         return subprocess.Popen(
-            asked, cwd=self.folder, env=os.environ.copy(), stdout=pipe, stderr=pipe, text=True, start_new_session=True
+            asked, cwd=self.folder, env=environment, stdout=pipe, stderr=pipe, text=True, start_new_session=True
         )
 
     def run(self, space: str, name: str, *options: str) -> Run:

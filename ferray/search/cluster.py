@@ -61,6 +61,7 @@ def set_environment(address: str | None) -> None:
     Args:
         address: As `connect`.
     """
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # else a thread that asks after the end starts or joins a cluster
     os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # else the end of a group shows after 2 s
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is the search's
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1e9")  # snapshots of all trials, which nobody reads

@@ -134,12 +134,16 @@ def answers(port: int) -> bool:
 
 
 def held(address: str) -> list[str]:
-    """Actors that live in a cluster, placement groups that hold something, and resources that are taken."""
+    """Actors that live in a cluster, placement groups that hold something, and resources that are taken.
+
+    One actor is Ray's own: it lives as long as the cluster, for all that train there, and holds nothing.
+    """
     code = (
         "import json, sys, ray; ray.init(address=sys.argv[1], log_to_driver=False)\n"
         "from ray._private.state import actors\n"
         "from ray.util import placement_group_table\n"
-        "alive = [a['ActorClassName'] for a in actors().values() if a['State'] != 'DEAD']\n"
+        "alive = {a['ActorClassName'] for a in actors().values() if a['State'] != 'DEAD'}\n"
+        "alive = list(alive - {'_AutoscalingCoordinatorActor'})\n"
         "groups = [g['name'] for g in placement_group_table().values() if g['state'] != 'REMOVED']\n"
         "total, free = ray.cluster_resources(), ray.available_resources()\n"
         "taken = [k for k in ('CPU', 'GPU') if total.get(k, 0) != free.get(k, 0)]\n"

@@ -1,5 +1,7 @@
 """How worker groups and Ray come up and go; no cluster is started: Ray's answers are set."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -95,3 +97,12 @@ def test_ray_is_started_twice_before_it_is_given_up(failures: int, monkeypatch: 
         with pytest.raises(SearchError, match="timed out during startup"), connect(None):
             pass
     assert calls == ["local", "local"]
+
+
+def test_who_asks_ray_before_or_after_a_cluster_starts_and_joins_none() -> None:
+    code = (
+        "from ferray.search.cluster import set_environment; set_environment(None); import ray\n"
+        "try:\n    ray.get(ray.put(1))\nexcept ray.exceptions.RaySystemError:\n    print(ray.is_initialized())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
+    assert done.stdout == "False\n", done.stderr[-2000:]
