@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torchvision.models.vgg import make_layers
 
-from ferray.model.backbones import BACKBONES, Backbone
+from ferray.model.backbones import BACKBONES, Backbone, build_vgg_layers
 from ferray.model.weights import Weights, first_tensors, load_weights
 from ferray.recipe import Recipe
 
@@ -47,12 +46,12 @@ class SmallStore:
 
 def small_backbone(name: str = "vgg16") -> Backbone:
     """VGG's plan with 8 to 16 channels; a hundredth of a second a step."""
-    plan: list[str | int] = [8, "M", 8, "M", 8, "M", 16, "M", 16, "M"]
+    blocks = [(8, 1), (8, 1), (8, 1), (16, 1), (16, 1)]
     with_norm = name == "vgg16_bn"
     row = BACKBONES[name]
     return Backbone(
         name=name,
-        build_layers=lambda: make_layers(plan, batch_norm=with_norm),
+        build_layers=lambda: build_vgg_layers(blocks, batch_norm=with_norm),
         block_ends=(4, 8, 12, 16, 20) if with_norm else (3, 6, 9, 12, 15),
         block_channels=(8, 8, 8, 16, 16),
         mean=row.mean,

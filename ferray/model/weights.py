@@ -124,7 +124,9 @@ def _center(drawn: torch.Tensor) -> torch.Tensor:
 
 def _download(backbone: Backbone) -> Mapping[str, Any]:
     """The ImageNet weights that torchvision names, from torch hub's cache or the network."""
-    url = backbone.imagenet.url
+    from torchvision.models import get_weight
+
+    url = get_weight(backbone.imagenet).url
     folder = Path(torch.hub.get_dir()) / "checkpoints"
     log.info("ImageNet weights of %s: %s, kept under %s", backbone.name, url, folder)
     try:

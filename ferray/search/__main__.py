@@ -39,7 +39,7 @@ def _search(options: argparse.Namespace) -> int:
     from ferray.search.cluster import connect, set_environment
 
     set_environment(plan.address)
-    threading.Thread(target=importlib.import_module, args=("torchvision",), name="import", daemon=True).start()
+    threading.Thread(target=importlib.import_module, args=("torch",), name="import", daemon=True).start()
     with nullcontext() if plan.resume else connect(plan.address) as cluster:  # while torch is read in the thread
         from ferray.search.run import run
 

@@ -95,6 +95,7 @@ def connect(address: str | None) -> Iterator[Cluster]:
             own = stack.enter_context(tempfile.TemporaryDirectory(prefix="ferray-", ignore_cleanup_errors=True))
             folder = {"_temp_dir": own} if len(own) <= LONGEST_TEMP_DIR else {}
             _start(include_dashboard=False, **folder, **quiet)
+            _start_coordinator()
         else:
             try:
                 ray.init(address=address, **quiet)
@@ -132,6 +133,15 @@ def _start(**options: Any) -> None:
             log.warning("Ray %s; once more", what)
         else:
             return
+
+
+def _start_coordinator() -> None:
+    """Begin what Ray Train's controller would begin and wait for: 1.3 s of a start, and the driver reads torch yet."""
+    from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+        get_or_create_autoscaling_coordinator,
+    )
+
+    get_or_create_autoscaling_coordinator()
 
 
 def share_out(

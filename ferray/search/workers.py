@@ -18,6 +18,7 @@ from typing import Any
 
 import ray
 import torch
+import torch._dynamo  # the first optimizer reads it, 1.2 s, and by then other groups start on the same cores
 
 from ferray.data.store import Store, open_store
 from ferray.errors import CheckpointError, FencedError, FerrayError, SearchError, StorageError

@@ -34,6 +34,14 @@ def test_a_trunk_has_the_tensors_of_torchvisions_model(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_trunk_has_the_layers_of_torchvisions_model(name: str) -> None:
+    with torch.device("meta"):
+        expected, layers = getattr(torchvision.models, name)().features, BACKBONES[name].build_layers()
+
+    assert str(layers) == str(expected)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_blocks_end_just_after_their_pooling_and_the_last_ends_the_trunk(name: str) -> None:
     layers = BACKBONES[name].build_layers()
     poolings = [place + 1 for place, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]
