@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from process_fixtures import wait_until
 from tracking_fixtures import KEY, drain, make_record, make_row
 
 from ferray.records import Run
@@ -146,6 +147,8 @@ def test_a_server_that_fails_holds_nothing_up_and_nothing_is_lost(
     assert max(waited) < 1
     assert ended < mirror.EXIT_S + 5
 
+    # A search would end its process here, and its wandb-core with it: this process is to be as a new one.
+    wait_until(lambda: not any(thread.name == "wandb-mirror" for thread in threading.enumerate()))
     with track(run, "offline") as tracker:
         tracker.search_ended(best=None, files=[], summary={})
         drain(tracker)
