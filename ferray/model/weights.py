@@ -9,6 +9,7 @@ Begin at `load_weights`.
 import hashlib
 import logging
 import math
+import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -142,7 +143,7 @@ def _download(backbone: Backbone) -> Mapping[str, Any]:
 
 def _read_file(file: Path) -> Mapping[str, Any]:
     """The tensors of a .safetensors file or a torch state dict; nothing in it is executed."""
-    if not file.is_file():
+    if not os.path.isfile(file):  # unlike Path.is_file, no error where the name is too long
         raise WeightsError(
             str(file), "no such file of weights", "Check the name; --weights takes imagenet, none or a file"
         )

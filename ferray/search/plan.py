@@ -212,7 +212,7 @@ def _check_places(options: argparse.Namespace, run: Run, name: str, weights: str
         raise StorageError(
             f"--data {options.data}", "not a store of faces", "Make one: python -m ferray.data prepare --help"
         )
-    if weights not in ("imagenet", "none") and not Path(weights).is_file():
+    if weights not in ("imagenet", "none") and not os.path.isfile(weights):
         raise StorageError(f"--weights {weights}", "no such file", "Give a file, or 'imagenet', or 'none'")
 
 

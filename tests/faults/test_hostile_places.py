@@ -1,6 +1,8 @@
 """Names, links, pipes and devices that would lead a reader elsewhere or hold it for ever; and files of absurd sizes."""
 
+import importlib
 import os
+import re
 import resource
 import signal
 import struct
@@ -303,3 +305,34 @@ def test_what_a_message_quotes_is_short_and_moves_no_cursor() -> None:
     assert text.isascii()
     assert "\x1b" not in text
     assert len(text) < 5000
+
+
+LONG = "a" * 300
+"""A file system takes names of 255 bytes."""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"search --dry-run --weights {LONG}",
+        f"search --dry-run --out {LONG}",
+        f"search --dry-run --data {LONG}",
+        f"search --dry-run --space {LONG}",
+        f"search --resume {LONG}",
+        f"train --data none --recipe {LONG}",
+        f"report evaluate none --data {LONG}",
+        f"report audit {LONG}",
+        f"data check {LONG}",
+        f"data show {LONG}",
+        f"data prepare folders --images {LONG} --out none",
+        f"data prepare expw --images {LONG} --labels {LONG} --out none",
+    ],
+)
+def test_a_name_that_the_system_does_not_take_is_refused_with_a_way_out(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    module, *asked = command.split()
+    assert importlib.import_module(f"ferray.{module}.__main__").main(asked) == 2
+    assert re.fullmatch(rf"error: .*{LONG}.*\n  .+\n", capsys.readouterr().err)
+    assert list(tmp_path.iterdir()) == []
