@@ -11,12 +11,14 @@ from ferray.errors import RecordError
 
 Count = Annotated[StrictInt, Field(ge=0, le=10**9)]
 Text = Annotated[StrictStr, Field(max_length=10_000)]
+Place = Annotated[StrictStr, Field(max_length=10_000, pattern=r"\S")]
+"""Not blank: errors begin with it."""
 
 
 class _Options(BaseModel):
-    space: Text | None
-    data: Text | None
-    weights: Text
+    space: Place | None
+    data: Place | None
+    weights: Place
     set: list[Text]
     seed: Count
     max_trials: Count | None = None
@@ -31,7 +33,7 @@ class _Options(BaseModel):
 
 
 class _Data(BaseModel):
-    folder: Text
+    folder: Place
     fingerprint: Text
 
 
