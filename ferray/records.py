@@ -338,12 +338,14 @@ def _read_object(file: Path, what: str) -> dict[str, Any]:
     """
     value = storage.read_json(file)
     version = value.get("format") if isinstance(value, dict) else None
-    if version == FIRST_FORMAT:
+    if version == FIRST_FORMAT and "checksum" not in value:
         return dict(value)
+    if version == FORMAT_VERSION or (isinstance(value, dict) and "checksum" in value):
+        value = storage.open_checked(value, where=str(file))  # before the format: a wrong bit may look like another
     if version != FORMAT_VERSION:
         way_out = "Use the version of ferray that wrote it, or restore the file"
         raise RecordError(str(file), f"not a {what} of format {FORMAT_VERSION}", way_out)
-    return storage.open_checked(value, where=str(file))
+    return dict(value)
 
 
 def _to_record(values: dict[str, Any], *, where: str) -> TrialRecord:

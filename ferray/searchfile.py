@@ -35,6 +35,7 @@ class _Options(BaseModel):
 class _Data(BaseModel):
     folder: Place
     fingerprint: Text
+    size_px: Annotated[StrictInt, Field(ge=1, le=10_000)] | None = None
 
 
 class _Reading(BaseModel):

@@ -252,7 +252,7 @@ SEARCH: dict[str, Any] = {
     "id": "0123abcd",
     "command": "python -m ferray.search",
     "options": {"space": "grid", "data": None, "weights": "none", "set": [], "seed": 3},
-    "data": {"folder": "", "fingerprint": "abc"},
+    "data": {"folder": "faces", "fingerprint": "abc"},
     "weights": {"vgg16": "none"},
     "sessions": [],
     "test_readings": [],
@@ -266,7 +266,7 @@ SEARCH: dict[str, Any] = {
         ("options", {**SEARCH["options"], "set": 1}, "options.set"),
         ("options", {**SEARCH["options"], "seed": "none"}, "options.seed"),
         ("id", "../../x", "id"),
-        ("data", {"folder": ""}, "data.fingerprint"),
+        ("data", {"folder": "faces"}, "data.fingerprint"),
         ("test_readings", [{"time": 1}], "test_readings.0.time"),
         ("best", {"trial_id": None}, "best.trial_id"),
     ],
@@ -314,6 +314,16 @@ def test_a_damaged_search_file_is_named_and_the_one_before_is_used(
 
     assert run.read_search()["openings"] == 3
     assert "search.json.previous is used" in caplog.text
+
+
+def test_a_search_file_whose_wrong_bit_makes_it_look_like_another_version_is_damaged(tmp_path: Path) -> None:
+    run = Run(tmp_path / "first")
+    for openings in (3, 4):
+        run.write_search({**SEARCH, "openings": openings})
+    file = tmp_path / "first" / "search.json"
+    file.write_text(file.read_text().replace('"format": 2', '"format": 3'))
+
+    assert run.read_search()["openings"] == 3
 
 
 # The journal

@@ -37,6 +37,13 @@ class Cluster:
     nodes: int
     joined: bool
     """Whether it was there before this search."""
+    per_node: tuple[tuple[int, float], ...] = ()
+    """CPUs and GPUs of each node; empty for one node that has them all."""
+
+    def num_fitting(self, cpus: int, gpus: float) -> int:
+        """How many workers of so many CPUs and GPUs find a place at once; a worker lies on one node."""
+        nodes = self.per_node or ((self.cpus, self.gpus),)
+        return sum(min(int(cpu // cpus), int(gpu / gpus + 1e-9) if gpus else int(cpu)) for cpu, gpu in nodes)
 
 
 @dataclass(frozen=True)
@@ -106,9 +113,10 @@ def connect(address: str | None) -> Iterator[Cluster]:
         try:
             for number, handler in handlers.items():
                 signal.signal(number, handler)  # Ray puts its own in place
-            total = ray.cluster_resources()
-            nodes = sum(node["Alive"] for node in ray.nodes())
-            yield Cluster(int(total.get("CPU", 0)), float(total.get("GPU", 0)), nodes, joined=address is not None)
+            alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            per_node = tuple((int(one.get("CPU", 0)), float(one.get("GPU", 0))) for one in alive)
+            cpus, gpus = sum(cpus for cpus, _ in per_node), sum(gpus for _, gpus in per_node)
+            yield Cluster(cpus, float(gpus), len(alive), joined=address is not None, per_node=per_node)
         finally:
             ray.shutdown()
 
@@ -172,7 +180,7 @@ def share_out(
     gpus = gpus_per_worker if gpus_per_worker is not None else (1.0 if cluster.gpus else 0.0)
     if num_groups is None:
         on_cpus = min(cluster.cpus // workers, MAX_CPU_GROUPS) if heads_only else 1
-        fit = int(cluster.gpus / (gpus * workers)) if gpus else on_cpus
+        fit = cluster.num_fitting(1, gpus) // workers if gpus else on_cpus
         num_groups = max(1, fit if num_points is None else min(fit, num_points))
     need_gpus, total = num_groups * workers * gpus, num_groups * workers
     if need_gpus > cluster.gpus:
@@ -187,7 +195,14 @@ def share_out(
             f"need {total} CPUs, but the cluster has {cluster.cpus}",
             "Lower --concurrent-trials or --workers-per-trial",
         )
-    return Share(num_groups, workers, cpus_per_worker=cluster.cpus // total, gpus_per_worker=gpus)
+    for cpus in range(cluster.cpus // total, 0, -1):  # the most that every worker finds on one node
+        if cluster.num_fitting(cpus, gpus) >= total:
+            return Share(num_groups, workers, cpus_per_worker=cpus, gpus_per_worker=gpus)
+    raise SearchError(
+        f"{num_groups} x {workers} workers",
+        f"a worker lies on one node: with 1 CPU and {gpus:g} GPUs each, {cluster.num_fitting(1, gpus)} find a place",
+        "Lower --concurrent-trials, --workers-per-trial or --gpus-per-worker (0 trains on CPUs)",
+    )
 
 
 def start_dispatcher(name: str, *, decides: bool, session: int = 1, max_failures: int = 2) -> Any:

@@ -366,7 +366,8 @@ class Dispatcher:
         for trial in list(self._trials.values()):
             if trial.holder != holder:
                 continue
-            trial.deaths += 1
+            if not self._is_leaving(holder[0]):  # a node that was announced to go, sooner than its group could leave
+                trial.deaths += 1
             times = "once" if trial.deaths == 1 else f"{trial.deaths} times"
             if trial.deaths > self._max_failures:
                 self._let_go(trial, "failed", f"its worker group died {times} while training it: {reason}")

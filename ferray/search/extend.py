@@ -271,9 +271,9 @@ def identity(search: Mapping[str, Any], space: Space, *, seed: int) -> Identify:
         seed: Of the search.
 
     Raises:
-        FerrayError: The store is not where it was.
+        FerrayError: The store is not where it was, and the search of an earlier version, which did not note its size.
     """
-    size = read_manifest(Path(search["data"]["folder"])).size_px
+    size = search["data"].get("size_px") or read_manifest(Path(search["data"]["folder"])).size_px
     precision = search.get("precision")
 
     def identify(point: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ Begin at `Groups`; what a group does is `ferray.search.workers`.
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -73,9 +74,10 @@ class Groups:
             thread.start()
 
     def join(self, timeout_s: float) -> None:
-        """Wait for all groups to end, `timeout_s` each at most."""
+        """Wait for all groups to end, `timeout_s` at most."""
+        deadline = time.monotonic() + timeout_s
         for thread in self._threads:
-            thread.join(timeout_s)
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     def _watch(self, name: str, run: Callable[[str, int], None], wait_for: int) -> None:
         """Keep one group running, once so many others have come up, and tell the dispatcher of its end."""

@@ -4,7 +4,7 @@ A trial that has ended by the journal must have a record with as many epochs. Wh
 trained again up to that epoch, without a word to searcher and scheduler, who know what it came to. Mostly nothing is
 trained: its epochs come back from its last checkpoint.
 
-Begin at `set_aside`, `wounds` and `retry`.
+Begin at `set_aside`, `wounds` and `retry`; `lose` is for what shows only at the end.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ferray.errors import FerrayError, RecordError
+from ferray.errors import CheckpointError, FerrayError, RecordError, SearchError
 from ferray.records import FINISHED, EpochResult, Run, State, TrialRecord
 from ferray.search import finals
 from ferray.search.decide import Suggestion
@@ -52,6 +52,24 @@ def set_aside(run: Run) -> None:
             num_epochs = 0 if record is None else len(record.epochs)
             if num_epochs < wanted.get(trial_id, 0):
                 _rename(file, f"it has {num_epochs} epochs, the journal {wanted[trial_id]}")
+
+
+def lose(run: Run, error: CheckpointError) -> SearchError:
+    """A trial's best checkpoint turned out to be damaged after the trial had ended: its record is set aside.
+
+    Args:
+        run: The search's folder, which nobody else writes.
+        error: Names the checkpoint.
+
+    Returns:
+        What to tell the user: a resumed search trains the trial again.
+    """
+    where, what, way_out = error.args
+    record = Path(where).with_name("record.json")
+    if record.parent.parent == run.folder / "trials" and record.exists():
+        _rename(record, "its best checkpoint is damaged")
+        way_out = f"The trial is trained again: python -m ferray.search --resume {run.name}"
+    return SearchError(where, what, way_out)
 
 
 def wounds(run: Run, space: Space, *, seed: int) -> list[Wound]:

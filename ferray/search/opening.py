@@ -65,7 +65,12 @@ def _begin(plan: Plan, store: Store, prints: dict[str, str]) -> dict[str, Any]:
         },
         "metric": dataclasses.asdict(plan.space.metric),
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "data": {"folder": str(store.folder), "dataset": store.manifest.dataset, "fingerprint": store.fingerprint},
+        "data": {
+            "folder": str(store.folder),
+            "dataset": store.manifest.dataset,
+            "fingerprint": store.fingerprint,
+            "size_px": store.manifest.size_px,
+        },
         "weights": prints,
         "openings": 1,
         "sessions": [],
@@ -95,7 +100,7 @@ def _resume(plan: Plan, store: Store, prints: dict[str, str], say: Callable[[str
         plan.run.journal().append(plan.extension)  # from here on it has the new space, whatever happens to the rest
         search["options"]["space"] = plan.extension["space"]["name"]
     search["weights"] = prints
-    search["data"]["folder"] = str(store.folder)  # it may have been moved
+    search["data"] |= {"folder": str(store.folder), "size_px": store.manifest.size_px}  # it may have been moved
     search["options"]["data"] = None if plan.data_dir is None else str(plan.data_dir)
     search["options"]["weights"] = plan.weights
     search["options"] |= {"set": list(plan.settings), **{name: getattr(plan, name) for name in CHANGEABLE}}

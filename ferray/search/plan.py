@@ -104,7 +104,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
     options = argparse.Namespace(**{**vars(options), "set": [*(options.set or ()), *short] or None})
     grows = any(given is not None for given in (options.space, options.set, options.max_trials))
     past = None
-    if options.resume:
+    if options.resume is not None:
         options, past = recall(options)
     elif options.retry:
         raise SearchError("--retry", "runs failed trials of a search again", "Name the search: --resume NAME --retry")

@@ -22,6 +22,9 @@ CHANGEABLE = (
 )  # fmt: skip
 """Options that may differ when a search is resumed; what decides its trials' numbers may not."""
 
+OF_A_SPACE = ("replicates", "finalists")
+"""What a space that is given anew says itself."""
+
 MAX_LISTED = 200
 """Points that --dry-run lists."""
 
@@ -52,6 +55,9 @@ def recall(options: argparse.Namespace) -> tuple[argparse.Namespace, Past]:
     Raises:
         FerrayError: There is no such search, or it has another value of what cannot be changed.
     """
+    if Path(options.resume).name != options.resume or options.resume in ("", ".", ".."):
+        way_out = "Give the name alone; --out names the parent folder"
+        raise SearchError(f"--resume {options.resume!r}", "not the name of a search", way_out)
     run = Run(Path(options.out) / options.resume)
     search = run.read_search()
     recorded: dict[str, Any] = search["options"]
@@ -65,7 +71,7 @@ def recall(options: argparse.Namespace) -> tuple[argparse.Namespace, Past]:
     for name in ("data", "weights"):  # the same, but they may have been moved
         recalled[name] = recorded[name] if recalled[name] is None else recalled[name]
     for name in CHANGEABLE:
-        if recalled[name] is None:
+        if recalled[name] is None and not (options.space is not None and name in OF_A_SPACE):
             recalled[name] = recorded.get(name)  # a search of an earlier version may not know of it
     return argparse.Namespace(**{**recalled, "set": merged(past.note.settings, options.set or ())}), past
 
@@ -104,7 +110,7 @@ def extension(
     )
     if space.text == earlier.text and spaces.parse_settings(settings) == spaces.parse_settings(past.note.settings):
         return None, news
-    if news.num_new == 0:
+    if news.num_new == 0 and (space.replicates, space.finalists) == (earlier.replicates, earlier.finalists):
         raise SearchError(space.file, nothing_new(space, num_points), MORE)
     name = past.note.name if space.file == earlier.file else space.name
     note = Note(name=name, text=space.text, settings=tuple(settings))

@@ -40,6 +40,7 @@ from ferray.search.team import GRACE_S, Team, assemble
 from ferray.search.tuner import Decider, tune_until_done
 from ferray.search.verdict import Verdict, judge
 from ferray.tracking.wandb import Tracker, choose_mode
+from ferray.train.sealed import DamagedError
 from ferray.train.settle import settle
 
 log = logging.getLogger(__name__)
@@ -71,9 +72,12 @@ def run(plan: Plan, cluster: Cluster | None) -> int:
             _say(f"interrupted; every finished epoch is kept. Go on: python -m ferray.search --resume {plan.run.name}")
             return 130
         standing = finals.standing(plan, records)
-        verdict = _judge(plan, standing, store, weights)
-        search["verdict"] = None if verdict is None else verdict.to_json()
-        best = select_best(plan.run, records, standing, store, weights, search, verdict=verdict, again=plan.again)
+        try:
+            verdict = _judge(plan, standing, store, weights)
+            search["verdict"] = None if verdict is None else verdict.to_json()
+            best = select_best(plan.run, records, standing, store, weights, search, verdict=verdict, again=plan.again)
+        except DamagedError as error:
+            raise mend.lose(plan.run, error) from error
         test = {f"test_{name}": value for name, value in (best.metrics or {}).items() if isinstance(value, float)}
         tracker.search_ended(best=best.record, files=[*files, plan.run.best_dir], summary=test)
         print(summary(plan, store, records, standing, best, verdict, sentence))
@@ -243,6 +247,8 @@ def _settle_states(run: Run) -> list[TrialRecord]:
     for record in run.read_trials():
         event = ended.get(record.trial_id)
         state: State = "interrupted" if event is None else event["state"]
+        if event is not None and len(record.epochs) < event["epoch"]:  # its record was lost, and not made good
+            event, state = None, "failed" if record.state == "failed" else "interrupted"
         if record.state not in FINISHED and record.state != state:
             record = dataclasses.replace(record, state=state, reason=record.reason if event else "")
             run.write_trial(record)

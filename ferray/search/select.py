@@ -97,7 +97,9 @@ def select_best(
     row = best.best()
     assert row is not None
     named = {"trial_id": best.trial_id, "number": best.number, "epoch": row.epoch, "score": best.score()}
-    known, sealed = run.best_dir / "metrics.json", bool(search["test_readings"]) and not again
+    known = run.best_dir / "metrics.json"
+    # A reading of this same model that was cut off is done again: it chooses nothing.
+    sealed = not again and any(reading.get("trial_id") != best.trial_id for reading in search["test_readings"])
     if search.get("best") == named and (run.best_dir / "model.safetensors").exists() and (known.exists() or sealed):
         return Best(best, read_recorded(known) or None)
     part = Path(tempfile.mkdtemp(dir=run.folder, prefix=".best-"))
@@ -184,9 +186,10 @@ def _read_test_split(
     if not any(store.manifest.counts["test"].values()):
         log.warning("%s has no test split: the best model has no test score", store.folder)
         return None
-    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    search["test_readings"].append({"time": now, "trial_id": best.trial_id})
-    run.write_search(search)
+    if all(reading.get("trial_id") != best.trial_id for reading in search["test_readings"]):
+        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        search["test_readings"].append({"time": now, "trial_id": best.trial_id})
+        run.write_search(search)
     validation = None
     if best.recipe.freeze != "none":  # else its answers cost as much as those of the exported model, which wants fewer
         own, checkpoints = weights[best.recipe.backbone], run.trial_dir(best.trial_id)

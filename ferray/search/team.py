@@ -4,6 +4,7 @@ Begin at `assemble`.
 """
 
 import logging
+import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -84,7 +85,7 @@ def assemble(
         heads_only=heads_only,
         num_points=plan.num_trials,
     )
-    name = f"dispatcher-{search['id']}"
+    name = f"dispatcher-{search['id']}-{secrets.token_hex(4)}"  # a copy of the search has its id
     dispatcher = clusters.start_dispatcher(
         name, decides=decides, session=search["openings"], max_failures=plan.max_failures
     )

@@ -16,6 +16,7 @@ import dataclasses
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -143,7 +144,7 @@ def adopt(folder: Path, *, identity: str, donor: Path, donor_identity: str, leas
         write_sealed(folder / name, tensors, facts | {"trial_id": identity}, lease=lease)
 
 
-def find_last(folder: Path, *, recipe: Recipe, identity: str) -> State | None:
+def find_last(folder: Path, *, recipe: Recipe, identity: str, lease: Lease | None = None) -> State | None:
     """What a run goes on from: the last checkpoint that is whole, if the best epoch's is there too.
 
     What is damaged is told. A run whose best epoch is lost starts anew: it comes to the same numbers, and by that epoch
@@ -153,14 +154,17 @@ def find_last(folder: Path, *, recipe: Recipe, identity: str) -> State | None:
         folder: Of the run's checkpoints.
         recipe: Says which epoch is the best.
         identity: The run's `recipe.trial_id`.
+        lease: On the folder; None where nobody else may take it over.
 
     Returns:
         None where the run must start at its first epoch.
 
     Raises:
         CheckpointError: Of another run or version.
+        FencedError: Somebody else holds the lease by now; what they are writing is left alone.
     """
-    storage.remove_partial(folder)
+    with nullcontext() if lease is None else lease.held():
+        storage.remove_partial(folder)
     last, best = folder / LAST, folder / BEST
     is_damaged = False
     for file in (last, storage.previous(last)):

@@ -206,7 +206,7 @@ def _resume(run: _Run, checkpoints: Path | None) -> tuple[list[EpochResult], Par
     found: State | None = None
     with run.ranks.together():
         if checkpoints is not None and run.ranks.is_first:
-            found = find_last(checkpoints, recipe=run.recipe, identity=run.identity)
+            found = find_last(checkpoints, recipe=run.recipe, identity=run.identity, lease=run.lease)
     state = run.ranks.from_first(found)
     if state is None:
         return [], NOT_BEGUN

@@ -103,7 +103,7 @@ def resumed(tmp_path: Path, tiny_store: Store) -> Run:
     run.folder.mkdir()
     (run.folder / "space.yaml").write_text(SPACE)
     recorded = {"data": str(tiny_store.folder), "weights": "none", "set": [], "seed": 0, "space": "small"}
-    data = {"fingerprint": tiny_store.fingerprint, "folder": str(tiny_store.folder), "dataset": "tiny"}
+    data = {"fingerprint": tiny_store.fingerprint, "folder": str(tiny_store.folder), "dataset": "tiny", "size_px": 32}
     search = {"id": "0123abcd", "command": "", "options": recorded, "data": data, "weights": {"vgg16": NO_WEIGHTS}}
     run.write_search(search | {"sessions": [], "test_readings": [], "precision": "float32"})
     space = read_space(run.folder / "space.yaml", {"weights": "none"})
@@ -139,8 +139,28 @@ def test_data_that_were_moved_are_known_by_their_content(
     resumed: Run, tmp_path: Path, tiny_store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     moved = shutil.copytree(tiny_store.folder, tmp_path / "moved")
-    assert main(["--resume", "first", "--out", str(tmp_path), "--dry-run", "--data", str(moved)]) == 0
-    assert f"data      {moved}" in capsys.readouterr().out
+    search = resumed.read_search()
+    resumed.write_search(search | {"data": search["data"] | {"folder": str(tmp_path / "gone")}})
+    out = dry(capsys, resumed, "--data", str(moved), "--set", "learning_rate=[0.01, 0.001]")
+    assert f"data      {moved}" in out
+    assert "2 new points of" in out
+
+
+def test_a_space_that_asks_for_more_seeds_of_the_best_gets_them(
+    resumed: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = resumed.read_search()
+    resumed.write_search(search | {"options": search["options"] | {"replicates": 1, "finalists": 3}})
+    (tmp_path / "more.yaml").write_text(SPACE + "replicates: 4\n")
+    asked = ["--space", str(tmp_path / "more.yaml")]
+    assert "finals    the best 3 points with 4 seeds each" in dry(capsys, resumed, *asked)
+    assert "finals    the best 2 points with 4 seeds each" in dry(capsys, resumed, *asked, "--finalists", "2")
+    assert "finals" not in dry(capsys, resumed)
+
+
+@pytest.mark.parametrize("name", ["", "runs/first", "first/", ".."])
+def test_what_is_resumed_is_a_plain_name(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"--resume {name!r}: not the name of a search\n  Give the name alone" in fails(capsys, "--resume", name)
 
 
 def test_a_dry_run_of_a_resumed_search_lists_only_what_is_new(

@@ -210,6 +210,24 @@ def test_a_group_on_a_node_that_is_going_leaves_its_trial_unfinished_for_the_nex
     play(story())
 
 
+def test_a_node_that_goes_sooner_than_its_group_could_leave_counts_as_no_failure() -> None:
+    async def story() -> None:
+        desk = Dispatcher(decides=False, max_failures=0)
+        await desk.open_trial(job())
+        await desk.place("g", 0, "going")
+        asked = asyncio.create_task(desk.epochs_after("a", 0))
+        await desk.take("g", await desk.join("g", HELLO))
+        await desk.drain(["going"])
+        await desk.group_down("g", "the node has gone")
+        assert not await settled(asked)
+        await desk.place("h", 0, "here")
+        again = await desk.take("h", await desk.join("h", HELLO))
+        assert isinstance(again, Job)
+        asked.cancel()
+
+    play(story())
+
+
 def test_a_group_is_started_again_only_if_it_was_of_use() -> None:
     async def story() -> None:
         desk, incarnation, asked = await begin(decides=False)

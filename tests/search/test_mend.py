@@ -9,8 +9,10 @@ import pytest
 from ferray import recipe as recipes
 from ferray.recipe import Recipe
 from ferray.records import METRIC_FIELDS, EpochResult, Run, State, TrialRecord
-from ferray.search.mend import Mending, Reasons, failures, retry, set_aside, wounds
+from ferray.search.mend import Mending, Reasons, failures, lose, retry, set_aside, wounds
+from ferray.search.run import _settle_states
 from ferray.space import Space, read_space
+from ferray.train.sealed import DamagedError
 
 RECIPE = Recipe(image_size=32, precision="float32", epochs=3)
 SPACE = "method: bayes\nmetric: {name: val_accuracy, goal: maximize}\nparameters: {dropout: {values: [0.0, 0.4]}}\n"
@@ -85,6 +87,23 @@ def test_broken_and_short_records_are_kept_under_another_name_and_named(
         (1, "stopped", 2),
     ]
     assert "trial 1 (aaaaaaaaaaa1) has no record; it is trained again up to epoch 2" in caplog.text
+
+
+def test_a_trial_whose_best_checkpoint_shows_damage_at_the_end_is_trained_again(run: Run, space: Space) -> None:
+    best = run.trial_dir(IDS[0]) / "best.safetensors"
+    error = lose(run, DamagedError(str(best), "damaged: its checksum is not that of its content", "Remove the file"))
+    assert str(error).startswith(f"{best}: damaged")
+    assert "--resume one" in str(error)
+    (wound,) = wounds(run, space, seed=0)
+    assert (wound.suggestion.number, wound.epoch) == (0, 3)
+
+
+@pytest.mark.parametrize("state, left", [("failed", "failed"), ("running", "interrupted")])
+def test_a_trial_that_was_not_made_good_is_not_done(state: State, left: State, run: Run) -> None:
+    whole = run.read_trial(IDS[0])
+    assert whole is not None
+    run.write_trial(dataclasses.replace(whole, state=state, epochs=whole.epochs[:1]))
+    assert next(one.state for one in _settle_states(run) if one.trial_id == IDS[0]) == left
 
 
 def test_a_lost_trial_is_trained_again_with_all_the_settings_that_it_had(run: Run, space: Space) -> None:

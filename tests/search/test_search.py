@@ -135,6 +135,17 @@ def test_a_finished_search_that_is_resumed_changes_nothing_and_reads_no_test_spl
     assert (table(grid), (grid.folder / "journal.jsonl").read_bytes(), grid.read_search()["test_readings"]) == before
 
 
+def test_a_reading_of_the_test_split_that_was_cut_off_is_completed(grid: Run, searches: Searches) -> None:
+    score = json.loads((grid.best_dir / "metrics.json").read_text())["accuracy"]
+    (grid.best_dir / "metrics.json").unlink()
+    search = grid.read_search()
+    del search["best"]
+    grid.write_search(search)
+    searches.resume("grid")
+    assert json.loads((grid.best_dir / "metrics.json").read_text())["accuracy"] == score
+    assert len(grid.read_search()["test_readings"]) == 1
+
+
 def test_a_grid_killed_in_its_middle_and_resumed_ends_with_the_same_table(grid: Run, searches: Searches) -> None:
     process = searches.start(GRID, "killed", "--wandb", "disabled")
     wait_for_line(process, r"^2/6")

@@ -44,9 +44,21 @@ def test_with_gpus_there_are_as_many_groups_as_fit() -> None:
     assert share(SERVER, gpus=0).num_groups == 1
 
 
+THREE = Cluster(cpus=12, gpus=0, nodes=3, joined=True, per_node=((4, 0.0),) * 3)
+UNEQUAL = Cluster(cpus=18, gpus=2, nodes=3, joined=True, per_node=((2, 0.0), (8, 1.0), (8, 1.0)))
+
+
+def test_no_worker_is_larger_than_a_node() -> None:
+    assert share(THREE) == Share(num_groups=1, workers=1, cpus_per_worker=4, gpus_per_worker=0)
+    assert share(THREE, groups=4).cpus_per_worker == 2
+    assert share(UNEQUAL) == Share(num_groups=2, workers=1, cpus_per_worker=8, gpus_per_worker=1)
+    assert share(UNEQUAL, gpus=0.5) == Share(num_groups=4, workers=1, cpus_per_worker=4, gpus_per_worker=0.5)
+
+
 @pytest.mark.parametrize(
     "cluster,workers,gpus,groups,words",
     [
+        (UNEQUAL, 1, 2.0, None, "a worker lies on one node: with 1 CPU and 2 GPUs each, 0 find a place"),
         (LAPTOP, 1, 1.0, None, "need 1 GPUs, but the cluster has 0"),
         (SERVER, 2, 1.0, 3, "need 6 GPUs, but the cluster has 4"),
         (LAPTOP, 3, None, 3, "need 9 CPUs, but the cluster has 8"),

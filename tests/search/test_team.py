@@ -19,7 +19,7 @@ from ferray.search import team
 from ferray.search.cluster import Cluster, connect
 from ferray.search.dispatch import Hello
 
-HERE = Cluster(cpus=2, gpus=0.0, nodes=1, joined=False)
+HERE = Cluster(cpus=2, gpus=0.0, nodes=1, joined=False, per_node=((2, 0.0),))
 
 
 class Answers:
@@ -88,8 +88,8 @@ def test_ray_is_started_twice_before_it_is_given_up(failures: int, monkeypatch: 
 
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
-    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
-    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True}])
+    monkeypatch.setattr(clusters, "_start_coordinator", lambda: None)
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": False}])
     if failures == 1:
         with connect(None) as there:
             assert there == HERE

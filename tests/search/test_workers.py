@@ -20,7 +20,7 @@ SEARCH = {
     "id": "0123abcd",
     "command": "",
     "options": {"space": "grid", "data": None, "weights": "none", "set": [], "seed": 0},
-    "data": {"folder": "", "fingerprint": ""},
+    "data": {"folder": "faces", "fingerprint": ""},
     "weights": {},
     "sessions": [],
     "test_readings": [],

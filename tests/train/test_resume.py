@@ -168,6 +168,19 @@ def test_what_a_killed_process_was_writing_is_removed(cut: Path, store: SmallSto
     assert sorted(file.name for file in cut.iterdir()) == [".keep", BEST, LAST, PREVIOUS]
 
 
+def test_who_has_lost_the_folder_leaves_alone_what_its_successor_is_writing(
+    cut: Path, store: SmallStore, weights: Weights
+) -> None:
+    lease = Lease.take(cut, (1, 1))
+    Lease.take(cut, (1, 2))
+    half = cut / f".{LAST}.abcd{storage.PARTIAL}"
+    half.write_bytes(b"half")
+
+    with pytest.raises(FencedError):
+        next(fit(RECIPE, store, weights, checkpoints=cut, cache=None, lease=lease))
+    assert half.exists()
+
+
 def test_who_has_lost_the_folder_hears_of_it_and_changes_nothing(
     cut: Path, store: SmallStore, weights: Weights
 ) -> None:

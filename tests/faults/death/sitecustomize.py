@@ -78,7 +78,7 @@ def epoch_of(file: Path) -> tuple[str, int]:
     """Of which trial and epoch a checkpoint is."""
     data = file.read_bytes()
     length = int.from_bytes(data[:8], "little")
-    facts = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["ferray"])
+    facts = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["ferray"].partition(" ")[2])
     return facts["trial_id"], len(facts["epochs"])
 
 
