@@ -55,6 +55,7 @@ class _Search(BaseModel):
     weights: dict[Text, Text]
     sessions: list[dict[str, Any]]
     test_readings: list[_Reading]
+    extensions: list[dict[str, Any]] | None = None
     openings: Count | None = None
     precision: Literal["float32", "bfloat16"] | None = None
     best: _Best | None = None

@@ -97,6 +97,8 @@ def _resume(plan: Plan, store: Store, prints: dict[str, str], say: Callable[[str
     elif failed := mend.failures(plan.run):
         say(f"failed: trials {', '.join(failed)}; --retry runs them again")
     if plan.extension is not None:
+        before = sum(event["event"] == "extend" for event in plan.run.journal().read())
+        search["extensions"] = [*(search.get("extensions") or [])[:before], plan.extension]
         plan.run.journal().append(plan.extension)  # from here on it has the new space, whatever happens to the rest
         search["options"]["space"] = plan.extension["space"]["name"]
     search["weights"] = prints

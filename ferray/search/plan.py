@@ -135,7 +135,7 @@ def make_plan(options: argparse.Namespace) -> Plan:
         address=options.address,
         command=shlex.join(["python", "-m", "ferray.search", *sys.argv[1:]]),
     )
-    if past is None or not (grows or options.dry_run):
+    if past is None or not (grows or options.dry_run or past.grown is not None):
         return plan
     line, news = extension(past, space, applied(plan.settings, weights), seed=plan.seed, num_points=plan.num_points)
     return dataclasses.replace(plan, extension=line, news=news)
@@ -219,7 +219,7 @@ def _check_places(options: argparse.Namespace, run: Run, name: str, weights: str
 def _read_space(options: argparse.Namespace, past: Past | None, settings: list[str]) -> Space:
     """The space that is named, else the one that the search has, else the first that is shipped."""
     if past is not None and options.space is None:
-        return dataclasses.replace(past.note, settings=tuple(settings)).space(past.file)
+        return dataclasses.replace(past.wanted, settings=tuple(settings)).space(past.file)
     return spaces.read_space(spaces.find_space(options.space or "grid"), spaces.parse_settings(settings))
 
 

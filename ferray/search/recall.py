@@ -41,7 +41,14 @@ class Past:
     file: Path
     """Of its space; the journal knows better what it has to say."""
     note: Note
-    """Of its space."""
+    """Of the space that the journal's last lines belong to."""
+    grown: Note | None = None
+    """Of the space that it had grown to, where the journal has lost the line that says so."""
+
+    @property
+    def wanted(self) -> Note:
+        """Of the space that it goes on with."""
+        return self.grown or self.note
 
 
 def recall(options: argparse.Namespace) -> tuple[argparse.Namespace, Past]:
@@ -73,7 +80,7 @@ def recall(options: argparse.Namespace) -> tuple[argparse.Namespace, Past]:
     for name in CHANGEABLE:
         if recalled[name] is None and not (options.space is not None and name in OF_A_SPACE):
             recalled[name] = recorded.get(name)  # a search of an earlier version may not know of it
-    return argparse.Namespace(**{**recalled, "set": merged(past.note.settings, options.set or ())}), past
+    return argparse.Namespace(**{**recalled, "set": merged(past.wanted.settings, options.set or ())}), past
 
 
 def extension(
@@ -110,9 +117,13 @@ def extension(
     )
     if space.text == earlier.text and spaces.parse_settings(settings) == spaces.parse_settings(past.note.settings):
         return None, news
-    if news.num_new == 0 and (space.replicates, space.finalists) == (earlier.replicates, earlier.finalists):
+    if (
+        news.num_new == 0
+        and past.grown is None
+        and (space.replicates, space.finalists) == (earlier.replicates, earlier.finalists)
+    ):
         raise SearchError(space.file, nothing_new(space, num_points), MORE)
-    name = past.note.name if space.file == earlier.file else space.name
+    name = past.wanted.name if space.file == earlier.file else space.name
     note = Note(name=name, text=space.text, settings=tuple(settings))
     return {"event": "extend", "space": note.to_json(), "earlier": past.note.to_json()}, news
 
@@ -155,11 +166,17 @@ def _read_past(run: Run, search: dict[str, Any]) -> Past:
     """The search up to now; where its journal has an extension, that says what the space is."""
     events, file = run.journal().read_whole(), run.folder / "space.yaml"
     last = last_extension(events)
+    # A journal that is damaged before such a line is cut off there; `search.json` knows of them all.
+    lost = (search.get("extensions") or [])[sum(event.get("event") == "extend" for event in events) :]
+    where = str(run.folder / "search.json")
     if last:
         note = Note.of(events[last - 1].get("space"), where=f"{run.journal().file}:{last}")
+    elif lost:
+        note = Note.of(lost[0].get("earlier"), where=where)
     else:
         recorded = search["options"]
         settings = applied(recorded["set"], recorded["weights"])
         text = spaces.read_space(file, spaces.parse_settings(settings)).text
         note = Note(name=str(recorded["space"]), text=text, settings=tuple(settings))
-    return Past(name=run.name, search=search, events=events, file=file, note=note)
+    grown = Note.of(lost[-1].get("space"), where=where) if lost else None
+    return Past(name=run.name, search=search, events=events, file=file, note=note, grown=grown)

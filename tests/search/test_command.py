@@ -10,10 +10,13 @@ import pytest
 from data_fixtures import write_tiny_store
 
 from ferray.data.store import Store
+from ferray.model.weights import load_weights
 from ferray.recipe import NO_WEIGHTS
 from ferray.records import Run
-from ferray.search.__main__ import main
+from ferray.search.__main__ import _parser, main
 from ferray.search.extend import identity
+from ferray.search.opening import open_search
+from ferray.search.plan import make_plan
 from ferray.space import points, read_space
 
 SPACE = """\
@@ -192,6 +195,29 @@ def test_a_dry_run_names_what_a_new_space_no_longer_asks_for(resumed: Run, capsy
     assert "3 earlier points, not asked for any more, stay in tables and ranking:" in out
     line = next(line for line in out.splitlines() if "trial 2:" in line)
     assert set(line.split()[2:]) == {"augmentation=light", "learning_rate=0.001", "epochs=3"}
+
+
+def test_a_search_that_grew_knows_so_though_its_journal_is_cut_off_before_the_line_that_says_it(
+    resumed: Run, tmp_path: Path, tiny_store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "longer.yaml").write_text(SPACE.replace("epochs: {value: 3}", "epochs: {value: 4}"))
+    asked = ["--resume", "first", "--out", str(tmp_path)]
+    weights = {"vgg16": load_weights("none", "vgg16")}
+    plan = make_plan(_parser().parse_args([*asked, "--space", str(tmp_path / "longer.yaml")]))
+    open_search(plan, tiny_store, weights, say=print)
+    assert resumed.journal().read()[-1]["event"] == "extend"
+    lines = resumed.journal().file.read_bytes().splitlines(keepends=True)
+    lines[2] = lines[2].replace(b"suggest", b"suggesT")
+    resumed.journal().file.write_bytes(b"".join(lines))
+
+    out = dry(capsys, resumed)
+    assert "4 new points of" in out  # the old ones are of 3 epochs
+    assert "at most 4 epochs" in out
+    open_search(make_plan(_parser().parse_args(asked)), tiny_store, weights, say=print)
+    events = resumed.journal().read()
+    assert [event["event"] for event in events] == ["suggest", "end", "extend"]
+    assert len(resumed.read_search()["extensions"]) == 1
+    assert "4 new points of" in dry(capsys, resumed)
 
 
 def test_known_points_are_matched_whatever_leaves_their_settings_open(
