@@ -89,7 +89,7 @@ class Groups:
                 try:
                     run(name, turn)
                 except Exception as error:  # noqa: BLE001  any end of a run must reach those who wait for it
-                    reason = f"{type(error).__name__}: {error}"
+                    reason = describe_death(error)
                     log.warning("%s: %s", name, reason)
                 if not ray.get(self._dispatcher.wants_again.remote(name)):
                     break

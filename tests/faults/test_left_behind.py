@@ -4,6 +4,8 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -142,6 +144,36 @@ def test_a_search_without_trouble_says_only_lines_of_its_own(ended: Ended) -> No
     assert strange == [], "\n".join(strange)
     assert len([line for line in lines if ": trial " in line]) == 3
     assert not re.search(r"\bray\b|raylet|^wandb:", ended.out, re.IGNORECASE | re.MULTILINE)
+
+
+DEATH = """\
+from ferray.search.cluster import connect, set_environment
+set_environment(None)
+import os, signal, time
+import ray
+
+class Mortal:
+    def pid(self):
+        return os.getpid()
+    def wait(self):
+        time.sleep(1000)
+
+with connect(None):
+    mortal = ray.remote(num_cpus=0)(Mortal).remote()
+    pid, waiting = ray.get(mortal.pid.remote()), mortal.wait.remote()
+    os.kill(pid, signal.SIGKILL)
+    try:
+        ray.get(waiting)
+    except ray.exceptions.RayActorError:
+        time.sleep(2)
+        print("dead")
+"""
+
+
+def test_of_a_worker_that_dies_ray_says_nothing_on_the_terminal() -> None:
+    """What becomes of its trial is in the search's own line."""
+    done = subprocess.run([sys.executable, "-c", DEATH], capture_output=True, text=True, timeout=200, check=False)
+    assert (done.stdout, done.stderr) == ("dead\n", "")
 
 
 def test_no_file_of_a_search_names_the_folder_that_it_lies_in(ended: Ended) -> None:
