@@ -165,7 +165,7 @@ with connect(None):
     try:
         ray.get(waiting)
     except ray.exceptions.RayActorError:
-        time.sleep(2)
+        time.sleep(2)  # for Ray to say something
         print("dead")
 """
 
