@@ -40,6 +40,11 @@ class Cluster:
     per_node: tuple[tuple[int, float], ...] = ()
     """CPUs and GPUs of each node; empty for one node that has them all."""
 
+    @property
+    def num_with_cpus(self) -> int:
+        """Nodes that workers may lie on."""
+        return sum(cpus > 0 for cpus, _ in self.per_node) or 1
+
     def num_fitting(self, cpus: int, gpus: float) -> int:
         """How many workers of so many CPUs and GPUs find a place at once; a worker lies on one node."""
         nodes = self.per_node or ((self.cpus, self.gpus),)
@@ -162,7 +167,7 @@ def share_out(
     heads_only: bool = False,
     num_points: int | None = None,
 ) -> Share:
-    """Worker groups for what a cluster has: as many as fit on GPUs, one on CPUs, unless told otherwise.
+    """Worker groups for what a cluster has: as many as fit on GPUs, one a node on CPUs, unless told otherwise.
 
     On CPUs a head on cached features trains hardly faster with two threads than with one, so where all trials train
     heads, there is one group a core, up to `MAX_CPU_GROUPS`.
@@ -180,7 +185,8 @@ def share_out(
     """
     gpus = gpus_per_worker if gpus_per_worker is not None else (1.0 if cluster.gpus else 0.0)
     if num_groups is None:
-        on_cpus = min(cluster.cpus // workers, MAX_CPU_GROUPS) if heads_only else 1
+        places = min(cluster.cpus, MAX_CPU_GROUPS * workers) if heads_only else cluster.num_with_cpus
+        on_cpus = places // workers
         fit = cluster.num_fitting(1, gpus) // workers if gpus else on_cpus
         num_groups = max(1, fit if num_points is None else min(fit, num_points))
     need_gpus, total = num_groups * workers * gpus, num_groups * workers

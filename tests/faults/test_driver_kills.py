@@ -1,6 +1,7 @@
 """The driver dies again and again, at writes of every kind and at random moments; the search ends as if it had not."""
 
 import json
+import os
 import random
 import subprocess
 from pathlib import Path
@@ -51,15 +52,19 @@ def plans(number: int, seed: int) -> list[dict[str, Any]]:
     return [{**plan, "all": draw.random() < 0.5} for plan in chosen]
 
 
-def die(searches: Searches, name: str, plan: dict[str, Any], folder: Path) -> str:
+def die(searches: Searches, name: str, plan: dict[str, Any], folder: Path, turn: int) -> str:
     """Begin or go on with a search that is to be killed; says how it was, empty if it came to its end before."""
     (folder / "plan.json").write_text(json.dumps(plan))
+    (folder / "turn").write_text(str(turn))
     (folder / "struck").unlink(missing_ok=True)
     begun = (searches.folder / "runs" / name / "search.json").exists()
     new = ["--space", str(searches.folder / "alone.yaml"), "--name", name, "--weights", "none"]
     asked = ["--resume", name] if begun else [*new, "--data", str(searches.store.folder)]
     with (folder / "log").open("a") as log:  # not a pipe: Ray's processes hold it open for some time after the driver
-        process = subprocess.Popen(searches.command(*asked), stdout=log, stderr=log, start_new_session=True)
+        environment = os.environ | {"DEATH_TURN": str(turn)}
+        process = subprocess.Popen(
+            searches.command(*asked), stdout=log, stderr=log, env=environment, start_new_session=True
+        )
         try:
             process.wait(timeout=250)
         finally:
@@ -82,7 +87,8 @@ def test_a_search_that_is_killed_at_any_moment_ends_as_if_it_had_not_been(
     monkeypatch.setenv("FERRAY_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("DEATH_PLAN", str(folder))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "death"))
-    injected = [how for plan in plans(number, seed=0) if (how := die(searches, "killed", plan, folder))]
+    turns = enumerate(plans(number, seed=0))
+    injected = [how for turn, plan in turns if (how := die(searches, "killed", plan, folder, turn))]
     (folder / "plan.json").unlink()
     finish(searches.begin(searches.command("--resume", "killed")))
 

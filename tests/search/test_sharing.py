@@ -49,7 +49,9 @@ UNEQUAL = Cluster(cpus=18, gpus=2, nodes=3, joined=True, per_node=((2, 0.0), (8,
 
 
 def test_no_worker_is_larger_than_a_node() -> None:
-    assert share(THREE) == Share(num_groups=1, workers=1, cpus_per_worker=4, gpus_per_worker=0)
+    assert share(THREE) == Share(num_groups=3, workers=1, cpus_per_worker=4, gpus_per_worker=0)
+    assert share(THREE, workers=2) == Share(num_groups=1, workers=2, cpus_per_worker=4, gpus_per_worker=0)
+    assert share(THREE, groups=1).cpus_per_worker == 4
     assert share(THREE, groups=4).cpus_per_worker == 2
     assert share(UNEQUAL) == Share(num_groups=2, workers=1, cpus_per_worker=8, gpus_per_worker=1)
     assert share(UNEQUAL, gpus=0.5) == Share(num_groups=4, workers=1, cpus_per_worker=4, gpus_per_worker=0.5)

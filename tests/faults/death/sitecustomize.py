@@ -6,6 +6,7 @@ Python runs this in every process whose path has this folder, Ray's workers amon
     driver        the process id of the driver, whose group dies with it
     epochs        a line for each checkpoint of an epoch that got its name: trial, epoch, process
     struck        what was done; written right before
+    turn          of which death the driver is; its processes have the number in `DEATH_TURN`
 
 Steps: `half`, the new content is written but not on the disk (of a journal, the line lacks its end); `unnamed`, it is
 on the disk under its temporary name; `named`, right after it got its name.
@@ -83,12 +84,18 @@ def epoch_of(file: Path) -> tuple[str, int]:
 
 
 def strike(folder: Path, plan: dict[str, Any], how: str) -> None:
-    """Kill the driver and its group; and, as a power failure would, all that is marked."""
+    """Kill the driver and its group; and, as a power failure would, all of this turn.
+
+    What is left of an earlier turn has its own plan, and must not strike the driver of a later one.
+    """
+    turn = os.environ.get("DEATH_TURN", "")
+    if (folder / "turn").read_text() != turn:
+        return
     (folder / "struck").write_text(how)
     driver = int((folder / "driver").read_text())
     os.killpg(driver, signal.SIGKILL)
     if plan["all"]:
-        mark = f"DEATH_PLAN={folder}".encode()
+        mark = f"DEATH_TURN={turn}\0".encode()
         for process in Path("/proc").iterdir():
             if process.name.isdigit() and int(process.name) != os.getpid():
                 try:
