@@ -108,7 +108,6 @@ def connect(address: str | None) -> Iterator[Cluster]:
             own = stack.enter_context(tempfile.TemporaryDirectory(prefix="ferray-", ignore_cleanup_errors=True))
             folder = {"_temp_dir": own} if len(own) <= LONGEST_TEMP_DIR else {}
             _start(include_dashboard=False, **folder, **quiet)
-            _start_coordinator()
         else:
             try:
                 ray.init(address=address, **quiet)
@@ -119,6 +118,8 @@ def connect(address: str | None) -> Iterator[Cluster]:
         try:
             for number, handler in handlers.items():
                 signal.signal(number, handler)  # Ray puts its own in place
+            if address is None:
+                _start_coordinator()
             alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             per_node = tuple((int(one.get("CPU", 0)), float(one.get("GPU", 0))) for one in alive)
             cpus, gpus = sum(cpus for cpus, _ in per_node), sum(gpus for _, gpus in per_node)
