@@ -200,20 +200,16 @@ def _choose_device(asked: str | None) -> str:
 def _joined(device: str) -> Iterator["Ranks"]:
     """This process's place among those that `torchrun` started; alone where it did not."""
     import torch
-    import torch.distributed as dist
 
-    from ferray.train.ranks import current_ranks
+    from ferray.train.ranks import ALONE, joined
 
     if "TORCHELASTIC_RUN_ID" not in os.environ:
-        yield current_ranks()
+        yield ALONE
         return
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    try:
-        yield current_ranks()
-    finally:
-        dist.destroy_process_group()
+    with joined("nccl" if device.startswith("cuda") else "gloo") as ranks:
+        yield ranks
 
 
 if __name__ == "__main__":

@@ -59,6 +59,10 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in (0, 1)]
 
 
+def test_nothing_holds_a_group_that_has_ended(found: list[dict[str, Any]]) -> None:
+    assert [each["holders of the group"] for each in found] == [0, 0]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_two_ranks_give_the_numbers_of_one_up_to_rounding(
     name: str, found: list[dict[str, Any]], script: ModuleType, small_rows: None

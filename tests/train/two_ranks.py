@@ -16,7 +16,7 @@ from ferray.model.backbones import BACKBONES
 from ferray.storage import Lease
 from ferray.train import fit as fit_module
 from ferray.train.fit import Interrupted, fit
-from ferray.train.ranks import Ranks, current_ranks
+from ferray.train.ranks import Ranks, joined
 
 RECIPES = {
     "head": small_recipe(learning_rate=0.01),
@@ -67,9 +67,18 @@ def main(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     fit_module.ASK_EVERY_S = 0.0
     BACKBONES["vgg16"] = small_backbone()
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-    ranks = current_ranks()
-    found: dict[str, Any] = {"ranks": [ranks.rank, ranks.world]}
+    with joined("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2) as ranks:
+        group = dist.group.WORLD
+        found = explore(ranks, folder)
+    found["holders of the group"] = sys.getrefcount(group) - 2  # beside the argument and the name
+    del group  # an exception's frames outlive this function
+    (folder / f"{rank}.json").write_text(json.dumps(found))
+
+
+def explore(ranks: Ranks, folder: Path) -> dict[str, Any]:
+    """All that this rank found."""
+    rank = ranks.rank
+    found: dict[str, Any] = {"ranks": [rank, ranks.world]}
     found["trained"] = {name: train(name, ranks=ranks, cache=folder / "cache") for name in RECIPES}
 
     cut = fit(RECIPES["block5"], SmallStore(), small_weights(), checkpoints=folder / "cut", ranks=ranks, cache=None)
@@ -113,8 +122,7 @@ def main(rank: int, folder: Path) -> None:
 
     found["alone"] = fault(fail_on_rank_1)
     found["shared"] = ranks.from_first({"from": rank})
-    dist.destroy_process_group()
-    (folder / f"{rank}.json").write_text(json.dumps(found))
+    return found
 
 
 def fault(act: Any) -> str:
