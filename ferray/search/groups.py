@@ -17,6 +17,8 @@ from typing import Any
 
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from ferray.search.cluster import Share
@@ -35,11 +37,14 @@ class Groups:
         task: What they work on.
         dispatcher: Handle of the dispatcher actor.
         share: How many, each a Ray Train run of its own, and what their workers hold.
+        joined: Whether the cluster outlives this process.
         one_by_one: Start each when the one before is up, so that on a node with few cores the first is up sooner.
         scratch: Folder for Ray Train's own files, removed by the caller.
     """
 
-    def __init__(self, task: Task, dispatcher: Any, *, share: Share, one_by_one: bool, scratch: Path) -> None:
+    def __init__(
+        self, task: Task, dispatcher: Any, *, share: Share, joined: bool, one_by_one: bool, scratch: Path
+    ) -> None:
         self.lost = ""
         self._dispatcher = dispatcher
         self._alive = share.num_groups
@@ -55,6 +60,7 @@ class Groups:
             """One run of Ray Train, until its workers leave or too many have died."""
             _make_trainer(
                 share,
+                joined=joined,
                 train_loop_config={"task": task, "group": group, "dispatcher": dispatcher},
                 scaling_config=scaling,
                 run_config=RunConfig(
@@ -129,14 +135,25 @@ def describe_death(error: Exception) -> str:
     return f"{type(error).__name__}: {telling[0][:300]}"
 
 
-def _make_trainer(share: Share, **arguments: Any) -> DataParallelTrainer:
-    """A Ray Train run; only workers that train one trial together need torch's process group."""
-    if share.workers == 1:
-        return DataParallelTrainer(_enter, **arguments)
-    from ray.train.torch import TorchConfig, TorchTrainer
+def _make_trainer(share: Share, *, joined: bool, **arguments: Any) -> DataParallelTrainer:
+    """A Ray Train run without the processes that it would begin and nobody here needs, each a second of a core.
 
-    backend = "nccl" if share.gpus_per_worker >= 1 else "gloo"
-    return TorchTrainer(_enter, torch_config=TorchConfig(backend=backend), **arguments)
+    They are one for datasets, of which it has none, and one that gives the workers' resources back where the controller
+    dies before them: on a cluster that is about to end with this process, there is nothing to give them back to.
+    """
+    unused = (DatasetsCallback,) if joined else (DatasetsCallback, PlacementGroupCleanerCallback)
+    kind: type[DataParallelTrainer] = DataParallelTrainer
+    if share.workers > 1:  # only workers that train one trial together need torch's process group
+        from ray.train.torch import TorchConfig, TorchTrainer
+
+        kind, backend = TorchTrainer, "nccl" if share.gpus_per_worker >= 1 else "gloo"
+        arguments["torch_config"] = TorchConfig(backend=backend)
+
+    class Trainer(kind):  # type: ignore[misc]
+        def _create_default_callbacks(self) -> list[Any]:
+            return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unused)]
+
+    return Trainer(_enter, **arguments)
 
 
 def _enter(config: dict[str, Any]) -> None:

@@ -99,7 +99,7 @@ def assemble(
         decides=decides,
     )
     alike = there.nodes == 1  # then the first group may begin while the others come up
-    groups = Groups(task, dispatcher, share=share, one_by_one=alike, scratch=scratch)
+    groups = Groups(task, dispatcher, share=share, joined=there.joined, one_by_one=alike, scratch=scratch)
     team = Team(dispatcher, name, share)
     fault: FerrayError | None = None
     try:
