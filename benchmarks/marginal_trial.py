@@ -22,6 +22,7 @@ import pandas
 from ferray.data.store import Store, StoreWriter, open_store
 from ferray.model.weights import load_weights
 from ferray.recipe import Recipe
+from ferray.search.workers import TELL_EVERY_S
 from ferray.train.fit import fit
 
 NUM_FACES = {"train": 256, "validation": 64, "test": 64}
@@ -106,7 +107,8 @@ def time_training(folder: Path, store: Store, num_points: int, epochs: int) -> l
     for number, rate in enumerate(rates(num_points)):
         one = dataclasses.replace(recipe, learning_rate=rate)
         begun = time.perf_counter()
-        for _ in fit(one, store, weights, checkpoints=folder / "alone" / str(number), cache=folder / "cache"):
+        place = folder / "alone" / str(number)
+        for _ in fit(one, store, weights, checkpoints=place, cache=folder / "cache", save_every_s=TELL_EVERY_S):
             pass
         seconds.append(time.perf_counter() - begun)
     return seconds[1:]  # the first one computes the features

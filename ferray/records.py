@@ -65,7 +65,7 @@ class EpochResult:
     images_per_s: float
     """Training faces per second of training time, waiting for features included."""
     seconds: float
-    """Wall time of the epoch, validation and checkpoint included."""
+    """Wall time of the epoch, validation included, its checkpoint not."""
 
 
 METRIC_FIELDS: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(EpochResult))[1:]

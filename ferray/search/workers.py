@@ -33,8 +33,8 @@ from ferray.train.settle import measure_precision
 
 log = logging.getLogger(__name__)
 
-TELL_EVERY_S = 0.25
-"""Epochs that end sooner after the last word are told together, where no scheduler waits for each."""
+TELL_EVERY_S = 0.5
+"""Epochs that end sooner after the last word or checkpoint come together, where no scheduler waits for each."""
 
 
 def serve(task: Task, group: str, dispatcher: Any) -> None:
@@ -128,6 +128,7 @@ def _train(
         recorded_epochs=len(record.epochs),
         lease=desk.lease if desk is not None else None,
         is_interrupted=desk.is_interrupted if desk is not None else None,
+        save_every_s=0.0 if task.decides else TELL_EVERY_S,
     )
     try:
         for row in rows:
@@ -211,7 +212,7 @@ class _Desk:
     def take(self) -> Any:
         job = ray.get(self._dispatcher.take.remote(self._group, self._incarnation))
         if isinstance(job, Job):
-            self._trial_id, self._told_epochs = job.trial_id, 0
+            self._trial_id, self._told_epochs, self._told_at = job.trial_id, 0, time.monotonic()
         return job
 
     def open(self, job: Job) -> TrialRecord | None:

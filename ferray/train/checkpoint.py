@@ -9,7 +9,7 @@ A head on VGG16 at 64 pixels is 2 MB, with Adam's moments 6 MB, and so once more
 free as a whole 1.6 GB. A trial's frozen tensors are not kept: the weights' fingerprint, a part of the run's identity,
 names them. Every file is written whole or not at all, with a checksum.
 
-Begin at `save_epoch` and `find_last`; `ferray.train.export` makes a whole model of the best epoch.
+Begin at `save` and `find_last`; `ferray.train.export` makes a whole model of the best epoch.
 """
 
 import dataclasses
@@ -56,6 +56,16 @@ NOT_BEGUN = Partial()
 
 
 @dataclass(frozen=True, kw_only=True)
+class Best:
+    """The best epoch so far."""
+
+    epoch: int
+    """Counted from 1."""
+    tensors: Mapping[str, Tensor]
+    """What was trained, as it was then."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class State:
     """What a run goes on from."""
 
@@ -73,55 +83,42 @@ def best_epoch(history: Sequence[EpochResult], recipe: Recipe) -> int:
     return min(history, key=lambda row: (sign * getattr(row, recipe.monitor), row.epoch)).epoch
 
 
-def save_epoch(
+def save(
     folder: Path,
     free: FreePart,
     optimizer: Optimizer,
     history: Sequence[EpochResult],
     *,
-    recipe: Recipe,
     identity: str,
+    partial: Partial = NOT_BEGUN,
+    best: Best | None = None,
     lease: Lease | None = None,
 ) -> None:
-    """Write the state after an epoch; the best one first, so that `last` never tells of a best that is not there.
+    """Write where a run is; the best epoch first, so that `last` never tells of a best that is not there.
 
     Args:
         folder: Of the run's checkpoints.
         free: What is trained.
         optimizer: Over the parameters of `free`.
-        history: All epochs so far, the one just ended last.
-        recipe: Says which epoch is the best.
+        history: All epochs so far.
         identity: The run's `recipe.trial_id`.
+        partial: How far the epoch after `history` has come.
+        best: The best epoch of `history`; None where its checkpoint is there already.
         lease: On the folder; None where nobody else may take it over.
 
     Raises:
         FencedError: Somebody else holds the lease by now.
         StorageError: The folder cannot be written.
     """
-    if best_epoch(history, recipe) == history[-1].epoch:
-        facts = {"trial_id": identity, "epoch": history[-1].epoch}
-        write_sealed(folder / BEST, dict(free.named_parameters()), facts, lease=lease)
-    _write_last(folder, _tensors_of(free, optimizer), _facts_of(history, identity), lease=lease)
-
-
-def save_partial(
-    folder: Path,
-    free: FreePart,
-    optimizer: Optimizer,
-    history: Sequence[EpochResult],
-    partial: Partial,
-    *,
-    identity: str,
-    lease: Lease | None = None,
-) -> None:
-    """Write the state in the middle of the epoch after `history`; other arguments and errors as `save_epoch`."""
-    assert partial.sums is not None, "at least one step"
-    sums = {
-        "partial.losses": torch.from_numpy(partial.sums.losses),
-        "partial.confusion": torch.from_numpy(partial.sums.confusion),
-    }
-    facts = _facts_of(history, identity) | {"partial": {"steps": partial.steps, "seconds": partial.seconds}}
-    _write_last(folder, _tensors_of(free, optimizer) | sums, facts, lease=lease)
+    if best is not None:
+        write_sealed(folder / BEST, best.tensors, {"trial_id": identity, "epoch": best.epoch}, lease=lease)
+    tensors = _tensors_of(free, optimizer)
+    facts: dict[str, Any] = {"trial_id": identity, "epochs": [dataclasses.asdict(row) for row in history]}
+    if partial.sums is not None:
+        tensors["partial.losses"] = torch.from_numpy(partial.sums.losses)
+        tensors["partial.confusion"] = torch.from_numpy(partial.sums.confusion)
+        facts["partial"] = {"steps": partial.steps, "seconds": partial.seconds}
+    write_sealed(folder / LAST, tensors, facts, lease=lease, keep_previous=True)
 
 
 def adopt(folder: Path, *, identity: str, donor: Path, donor_identity: str, lease: Lease | None = None) -> None:
@@ -257,14 +254,6 @@ def _tensors_of(free: FreePart, optimizer: Optimizer) -> dict[str, Tensor]:
             if value is not None:  # momentum 0 keeps None
                 tensors[f"optimizer.{name}.{key}"] = value
     return tensors
-
-
-def _facts_of(history: Sequence[EpochResult], identity: str) -> dict[str, Any]:
-    return {"trial_id": identity, "epochs": [dataclasses.asdict(row) for row in history]}
-
-
-def _write_last(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any], *, lease: Lease | None) -> None:
-    write_sealed(folder / LAST, tensors, facts, lease=lease, keep_previous=True)
 
 
 def _read_own(file: Path, identity: str) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -107,7 +107,13 @@ def make_view(recipe: Recipe, store: Store, weights: Weights, *, split: str, epo
 
 
 def open_or_compute(
-    view: View, recipe: Recipe, store: Store, *, build_frozen: Callable[[], FrozenPart], cache: Path | None
+    view: View,
+    recipe: Recipe,
+    store: Store,
+    *,
+    build_frozen: Callable[[], FrozenPart],
+    cache: Path | None,
+    leave_if_asked: Callable[[], None] = lambda: None,
 ) -> Features:
     """The features of a view, from the cache or computed now and kept there.
 
@@ -117,6 +123,7 @@ def open_or_compute(
         store: Where the faces lie.
         build_frozen: Gives the frozen trunk on its device; called only when something must be computed.
         cache: Folder of the node; None computes the same numbers in memory, as a cache without room does.
+        leave_if_asked: Called before each micro-batch; if it raises, the shards that are done stay in the cache.
 
     Returns:
         Shape (faces of the view, D, H, W), read-only where it comes from the cache.
@@ -128,7 +135,7 @@ def open_or_compute(
     faces = span_rows(store, view.split)
     num_faces = faces.stop - faces.start
     shape = (num_faces, *BACKBONES[view.backbone].output_shape(view.image_size, view.freeze))
-    compute = _Computation(view, recipe, store, build_frozen)
+    compute = _Computation(view, recipe, store, build_frozen, leave_if_asked)
     if cache is not None:
         folder = cache / "views" / view.view_id
         features = viewcache.open_view(folder, shape)
@@ -144,7 +151,15 @@ def open_or_compute(
 class _Computation:
     """Runs the trunk over faces of a view, in micro-batches of fixed size and order, and tells how far it is."""
 
-    def __init__(self, view: View, recipe: Recipe, store: Store, build_frozen: Callable[[], FrozenPart]) -> None:
+    def __init__(
+        self,
+        view: View,
+        recipe: Recipe,
+        store: Store,
+        build_frozen: Callable[[], FrozenPart],
+        leave_if_asked: Callable[[], None],
+    ) -> None:
+        self._leave_if_asked = leave_if_asked
         self._view, self._recipe, self._store, self._build_frozen = view, recipe, store, build_frozen
         self._faces = span_rows(store, view.split)
         self._began: tuple[float, int] | None = None
@@ -166,6 +181,7 @@ class _Computation:
         features = []
         with closing(make_ahead(batches, self._read)) as pictures:
             for batch, altered in zip(batches, pictures, strict=True):
+                self._leave_if_asked()
                 features_BDHW: Features = (
                     frozen(torch.from_numpy(altered).to(frozen.mean.device)).cpu().contiguous().numpy()
                 )

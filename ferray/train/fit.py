@@ -10,8 +10,8 @@ Begin at `fit`.
 import logging
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -35,14 +35,12 @@ from ferray.train.checkpoint import (
     NOT_BEGUN,
     Partial,
     State,
-    best_epoch,
     find_last,
     put_back,
-    save_epoch,
-    save_partial,
 )
 from ferray.train.folds import divide
 from ferray.train.inputs import Inputs, Rows, open_inputs, order_batches, send
+from ferray.train.keeper import Keeper
 from ferray.train.losses import TrainingLoss, build_training_loss, cross_entropy_sum
 from ferray.train.mixup import cut_batches
 from ferray.train.optim import build_optimizer, set_learning_rate
@@ -55,7 +53,10 @@ VALIDATION_BATCH = 32
 """Faces that are validated at once, on each rank."""
 
 ASK_EVERY_S = 1.0
-"""About how often a caller is asked whether to leave an epoch in its middle."""
+"""About how often a caller is asked whether to leave an epoch in its middle, between its steps."""
+
+ASK_FEATURES_EVERY_S = 1.0
+"""About how often while an epoch's features are computed, before its first step."""
 
 
 class Interrupted(Exception):  # noqa: N818 -- no error: what was trained is kept, and the same call goes on there
@@ -74,12 +75,13 @@ def fit(
     recorded_epochs: int | None = None,
     lease: Lease | None = None,
     is_interrupted: Callable[[], bool] | None = None,
+    save_every_s: float = 0.0,
 ) -> Generator[EpochResult, None, None]:
     """Train; whoever iterates decides after each epoch to go on or to stop.
 
-    An epoch is yielded after its checkpoint is written. A run whose `checkpoints` hold an earlier part of it goes on
-    there; where they are damaged, on an earlier one, or from the start. It ends after `recipe.epochs`, or when
-    `recipe.patience` has run out.
+    An epoch is yielded after a checkpoint that holds it is written. A run whose `checkpoints` hold an earlier part of
+    it goes on there; where they are damaged, on an earlier one, or from the start. It ends after `recipe.epochs`, or
+    when `recipe.patience` has run out.
 
     Args:
         recipe: Settled: see `ferray.train.settle`.
@@ -95,6 +97,9 @@ def fit(
         lease: On `checkpoints`; None where nobody else may take the folder over. Only rank 0's counts.
         is_interrupted: Whether to leave training at once; asked on rank 0 alone, about once a second between steps.
             The time of an interrupted epoch is that of its parts, without what lay between them.
+        save_every_s: Epochs that end sooner after the last checkpoint are yielded with the next one, since a head's
+            epoch may be shorter than the writing of its checkpoint; 0 writes one after each. The run's last epoch, and
+            those before an interruption or a divergence, never wait.
 
     Raises:
         Interrupted: `is_interrupted` said so; the steps so far are in the checkpoint.
@@ -110,25 +115,40 @@ def fit(
     history, partial = _resume(run, checkpoints)
     recorded = len(history) if recorded_epochs is None else recorded_epochs
     yield from history[recorded:]
-    watch = _Watch(is_interrupted, ranks)
-    while len(history) < recipe.epochs and not _is_out_of_patience(history, recipe):
+    keeper = Keeper(
+        checkpoints,
+        run.free,
+        run.optimizer,
+        history,
+        recipe=recipe,
+        identity=run.identity,
+        ranks=ranks,
+        lease=lease,
+        every_s=save_every_s,
+    )
+    for row in _train_on(run, keeper, partial, _Watch(is_interrupted, ranks)):
+        if row.epoch > recorded:
+            yield row
+
+
+def _train_on(run: "_Run", keeper: Keeper, partial: Partial, watch: "_Watch") -> Generator[EpochResult, None, None]:
+    """The epochs that are left, each as soon as a checkpoint holds it; arguments and errors as `fit`."""
+    while not keeper.is_complete:
         started = time.perf_counter() - partial.seconds
-        epoch = len(history) + 1
-        trained = _train(run, epoch, partial, watch)
-        if isinstance(trained, Partial):
-            if trained.steps > partial.steps:
-                _save(run, checkpoints, history, trained)
-            raise Interrupted(f"epoch {epoch} after {trained.steps} steps")
+        epoch = keeper.num_epochs + 1
+        try:
+            trained = _train(run, epoch, partial, watch)
+            if isinstance(trained, Partial):
+                yield from keeper.save(trained if trained.steps > partial.steps else NOT_BEGUN)
+                raise Interrupted(f"epoch {epoch} after {trained.steps} steps")
+            result = _make_result(run, epoch, trained, _validate(run, epoch), started=started)
+        except TrainError:  # of all ranks
+            yield from keeper.save()
+            raise
         partial = NOT_BEGUN
-        result = _make_result(run, epoch, trained, _validate(run, epoch), started=started)
-        history.append(result)
-        _save(run, checkpoints, history)
-        rate = result.images_per_s
-        log.info(
-            "%s: epoch %d of %d, val_loss %.4f, %.0f faces/s", run.identity, epoch, recipe.epochs, result.val_loss, rate
-        )
-        if epoch > recorded:
-            yield result
+        rate, epochs = result.images_per_s, run.recipe.epochs
+        log.info("%s: epoch %d of %d, val_loss %.4f, %.0f faces/s", run.identity, epoch, epochs, result.val_loss, rate)
+        yield from keeper.add(result)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,18 +235,6 @@ def _resume(run: _Run, checkpoints: Path | None) -> tuple[list[EpochResult], Par
     return list(state.history), state.partial
 
 
-def _save(run: _Run, checkpoints: Path | None, history: Sequence[EpochResult], partial: Partial | None = None) -> None:
-    """Write the checkpoints on rank 0; a disk that is full there stops all ranks."""
-    with run.ranks.together():
-        if checkpoints is None or not run.ranks.is_first:
-            return
-        state = checkpoints, run.free, run.optimizer, history
-        if partial is None:
-            save_epoch(*state, recipe=run.recipe, identity=run.identity, lease=run.lease)
-        else:
-            save_partial(*state, partial, identity=run.identity, lease=run.lease)
-
-
 def _make_result(run: _Run, epoch: int, trained: _Trained, validated: Sums, *, started: float) -> EpochResult:
     """What an epoch came to; a TrainError where a number of it is not finite."""
     result = EpochResult(
@@ -249,12 +257,6 @@ def _make_result(run: _Run, epoch: int, trained: _Trained, validated: Sums, *, s
     return result
 
 
-def _is_out_of_patience(history: Sequence[EpochResult], recipe: Recipe) -> bool:
-    if recipe.patience is None or not history:
-        return False
-    return len(history) - best_epoch(history, recipe) >= recipe.patience
-
-
 class _Watch:
     """Asks rank 0 about once a second whether to stop, at steps that all ranks know: the others cost no exchange.
 
@@ -268,6 +270,14 @@ class _Watch:
         self._is_used = ranks.from_first(ask is not None)
         self._asked = time.perf_counter()
         self._passed, self._wait = 0, 1  # steps since then, and until the next time
+
+    def leave_if_asked(self) -> None:
+        """For long work of each rank by itself, again and again: raises Interrupted, on rank 0, where it is to stop."""
+        now = time.perf_counter()
+        if self._ask is not None and self._ranks.is_first and now - self._asked >= ASK_FEATURES_EVERY_S:
+            self._asked = now
+            if self._ask():
+                raise Interrupted
 
     def says_stop(self) -> bool:
         """Whether to leave training before the step that is about to begin."""
@@ -289,8 +299,13 @@ class _Watch:
 def _train(run: _Run, epoch: int, begun: Partial, watch: _Watch) -> _Trained | Partial:
     """One pass over the training faces, or what is left of it; a part of it where it was interrupted."""
     started = time.perf_counter() - begun.seconds
-    with run.ranks.together():
-        run.inputs.open_epoch(epoch)
+    is_left = False
+    with run.ranks.together(), suppress(Interrupted):
+        is_left = True
+        run.inputs.open_epoch(epoch, watch.leave_if_asked)
+        is_left = False
+    if run.ranks.from_first(is_left):
+        return begun
     batches = order_batches(run.train_labels, recipe=run.recipe, epoch=epoch)
     portions = cut_batches(batches, recipe=run.recipe, epoch=epoch, ranks=run.ranks)
     tally = _make_tally(run, steps=len(batches), earlier=begun.sums)

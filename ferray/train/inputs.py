@@ -33,8 +33,13 @@ Rows = NDArray[np.int64]
 class Inputs(Protocol):
     """The frozen part's output, shape (rows, D, H, W), on the device, for one batch of rows after the other."""
 
-    def open_epoch(self, epoch: int) -> None:
-        """Make an epoch's training inputs ready; what is slow and may fail happens here."""
+    def open_epoch(self, epoch: int, leave_if_asked: Callable[[], None] = lambda: None) -> None:
+        """Make an epoch's training inputs ready; what is slow and may fail happens here.
+
+        Args:
+            epoch: Counted from 1.
+            leave_if_asked: Called at least every few seconds; may raise, and then the same call goes on there.
+        """
 
     def train(self, batches: Sequence[Rows]) -> Generator[Tensor, None, None]:
         """Inputs of the training part, of the epoch last opened; none must be asked for a batch without rows."""
@@ -116,7 +121,7 @@ class CachedInputs:
         self._epoch = 0
         self._held: dict[View, Features | Tensor] = {}
 
-    def open_epoch(self, epoch: int) -> None:
+    def open_epoch(self, epoch: int, leave_if_asked: Callable[[], None] = lambda: None) -> None:
         """Open the views of both parts, which may be one, computing those that are not in the cache."""
         self._epoch = epoch
         # The shorter one first: a fault shows sooner.
@@ -124,9 +129,15 @@ class CachedInputs:
         self._held = {view: held for view, held in self._held.items() if view in wanted}  # memory for the new one
         for view in wanted:
             if view not in self._held:
-                self._held[view] = self._hold(
-                    open_or_compute(view, self._recipe, self._store, build_frozen=self._build_frozen, cache=self._cache)
+                features = open_or_compute(
+                    view,
+                    self._recipe,
+                    self._store,
+                    build_frozen=self._build_frozen,
+                    cache=self._cache,
+                    leave_if_asked=leave_if_asked,
                 )
+                self._held[view] = self._hold(features)
 
     def train(self, batches: Sequence[Rows]) -> Generator[Tensor, None, None]:
         """Rows of the training part's view."""
@@ -176,7 +187,7 @@ class PictureInputs:
         self._build_frozen, self._device = cached(build), device
         self._epoch = 0
 
-    def open_epoch(self, epoch: int) -> None:
+    def open_epoch(self, epoch: int, leave_if_asked: Callable[[], None] = lambda: None) -> None:
         """Remember the epoch: pictures are read while they are asked for."""
         self._epoch = self._recipe.view_epoch(epoch)
 

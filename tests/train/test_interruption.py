@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import math
 import os
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from ferray.data.store import Store
 from ferray.model.weights import Weights
 from ferray.recipe import Recipe
 from ferray.records import EpochResult
+from ferray.train import features, viewcache
 from ferray.train import fit as fit_module
 from ferray.train.checkpoint import find_last
 from ferray.train.fit import Interrupted, fit
@@ -72,16 +74,17 @@ def same_files(one: Path, other: Path) -> bool:
     return all(same_tensors(load_file(one / name), load_file(other / name)) for name in FILES)
 
 
+@pytest.mark.parametrize("save_every_s", [0.0, math.inf], ids=["each epoch saved", "epochs wait"])
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
 def test_a_run_interrupted_at_any_step_ends_with_the_bits_of_one_that_was_not(
-    recipe: Recipe, store: SmallStore, weights: Weights, tmp_path: Path
+    recipe: Recipe, save_every_s: float, store: SmallStore, weights: Weights, tmp_path: Path
 ) -> None:
     whole = train(recipe, store, weights, tmp_path / "whole")
     assert len(whole) == 3
 
     for steps in range(9 if recipe.folds is None else 6):
         folder = tmp_path / str(steps)
-        begun = train(recipe, store, weights, folder, steps)
+        begun = train(recipe, store, weights, folder, steps, save_every_s=save_every_s)
         assert len(begun) < 3
         assert begun + train(recipe, store, weights, folder) == whole, f"after {steps} steps"
         assert same_files(folder, tmp_path / "whole"), f"after {steps} steps"
@@ -93,10 +96,12 @@ def test_any_series_of_interruptions_leaves_no_trace(store: SmallStore, weights:
     folders = map(str, itertools.count())
 
     @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-    @given(st.lists(st.integers(0, 4), max_size=8))
-    def check(series: list[int]) -> None:
+    @given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from([0.0, math.inf])), max_size=8))
+    def check(series: list[tuple[int, float]]) -> None:
         folder = tmp_path / next(folders)
-        rows = [row for steps in series for row in train(recipe, store, weights, folder, steps)]
+        rows = []
+        for steps, save_every_s in series:
+            rows += train(recipe, store, weights, folder, steps, save_every_s=save_every_s)
         assert rows + train(recipe, store, weights, folder) == whole
         assert same_files(folder, tmp_path / "whole")
 
@@ -145,6 +150,30 @@ def test_who_is_interrupted_before_the_first_step_writes_nothing(
     before = (tmp_path / "some" / "last.safetensors").read_bytes()
     train(small_recipe(), store, weights, tmp_path / "some", steps=0)
     assert (tmp_path / "some" / "last.safetensors").read_bytes() == before
+
+
+def test_a_run_can_be_left_while_its_features_are_computed_and_keeps_the_shards_that_are_done(
+    store: SmallStore,
+    weights: Weights,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(fit_module, "ASK_FEATURES_EVERY_S", 0.0)
+    monkeypatch.setattr(viewcache, "SHARD_FACES", 8)
+    monkeypatch.setattr(features, "MICRO_BATCH", 8)
+    named: dict[str, Any] = {"checkpoints": tmp_path / "run", "cache": tmp_path / "cache"}
+    asked = after(3)  # validation has two micro-batches, training three
+
+    with pytest.raises(Interrupted, match="epoch 1 after 0 steps"):
+        list(fit(small_recipe(), store, weights, is_interrupted=asked, **named))
+
+    assert not (tmp_path / "run").exists()
+    views = sorted(view.name.partition(".")[2] for view in (tmp_path / "cache" / "views").glob("[!.]*"))
+    assert views == ["", "parts"], "that of validation is whole, that of training begun"
+    shards = (tmp_path / "cache" / "views").glob("*.parts/0*.json")
+    assert [shard.name for shard in shards] == ["0000.json"]
+    assert len(list(fit(small_recipe(), store, weights, **named))) == 3
 
 
 def test_a_run_without_checkpoints_can_be_interrupted(store: SmallStore, weights: Weights) -> None:

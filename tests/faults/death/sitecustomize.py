@@ -4,7 +4,7 @@ Python runs this in every process whose path has this folder, Ray's workers amon
 
     plan.json     {"file": "record.json", "step": "half", "nth": 3, "all": true} or {"after_s": 4.2, "all": false}
     driver        the process id of the driver, whose group dies with it
-    epochs        a line for each checkpoint of an epoch that got its name: trial, epoch, process
+    epochs        a line for each epoch, by the first checkpoint that held it and got its name: trial, epoch, process
     struck        what was done; written right before
     turn          of which death the driver is; its processes have the number in `DEATH_TURN`
 
@@ -54,11 +54,10 @@ def install(folder: Path) -> None:
         def moved(source: Any, target: Any, **options: Any) -> None:
             if is_it(str(target), "unnamed"):
                 strike(folder, plan, f"unnamed {target}")
-            facts = epoch_of(Path(source)) if str(target).endswith("/last.safetensors") else None
+            new = new_epochs(Path(source), Path(target)) if str(target).endswith("/last.safetensors") else []
             move(source, target, **options)
-            if facts is not None:
-                with (folder / "epochs").open("a") as file:
-                    file.write(f"{facts[0]} {facts[1]} {os.getpid()}\n")
+            with (folder / "epochs").open("a") as file:
+                file.writelines(f"{trial} {epoch} {os.getpid()}\n" for trial, epoch in new)
             if is_it(str(target), "named"):
                 strike(folder, plan, f"named {target}")
 
@@ -75,8 +74,14 @@ def name_of(path: str) -> str:
     return "shard" if name.removesuffix(".json").isdigit() else name
 
 
-def epoch_of(file: Path) -> tuple[str, int]:
-    """Of which trial and epoch a checkpoint is."""
+def new_epochs(file: Path, before: Path) -> list[tuple[str, int]]:
+    """Trial and epoch of all that a checkpoint holds and the one that it replaces does not."""
+    trial, count = epochs_of(file)
+    return [(trial, epoch) for epoch in range(epochs_of(before)[1] + 1 if before.exists() else 1, count + 1)]
+
+
+def epochs_of(file: Path) -> tuple[str, int]:
+    """Of which trial a checkpoint is, and how many epochs it holds."""
     data = file.read_bytes()
     length = int.from_bytes(data[:8], "little")
     facts = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["ferray"].partition(" ")[2])
