@@ -278,7 +278,7 @@ def read_recipe(text: str, *, where: str) -> Recipe:
 
 def to_values(recipe: Recipe) -> dict[str, Any]:
     """All fields as JSON scalars, in the order of the class."""
-    return dataclasses.asdict(recipe)
+    return {name: getattr(recipe, name) for name in FIELD_NAMES}
 
 
 def to_json(recipe: Recipe) -> str:
@@ -286,11 +286,10 @@ def to_json(recipe: Recipe) -> str:
 
     So a recipe that does not use a setting has one text, whether or not its version of ferray knew the setting.
     """
-    defaults = to_values(Recipe())
     values = {
         name: value
         for name, value in to_values(recipe).items()
-        if name not in NEUTRAL_BY_DEFAULT or value != defaults[name]
+        if name not in NEUTRAL_BY_DEFAULT or value != getattr(Recipe, name)
     }
     return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
 

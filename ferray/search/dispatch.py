@@ -123,8 +123,7 @@ class Dispatcher:
         self._draining: set[str] = set()  # nodes
         self._useful: set[str] = set()  # groups that trained an epoch since they were last started
         self._notes: dict[str, str] = {}  # trial_id -> what its group is doing
-        self._closed = False
-        self._lost = ""
+        self._closed, self._lost = False, ""
         self._fault: FerrayError | None = None
         self._busy_s = self._span_s = 0.0
         self._idle_since: dict[str, float] = {}  # group -> when it left its last trial
@@ -133,12 +132,12 @@ class Dispatcher:
 
     async def open_trial(self, job: Job) -> None:
         """Make a trial known before it is asked for; two points with one identity share it."""
-        trial = self._trials.get(job.trial_id)
-        if trial is None:
+        if (trial := self._trials.get(job.trial_id)) is None:
             state: State = job.state if job.state in ENDED else "queued"
             trial = _Trial(job=job, rows=list(job.epochs), state=state, reason=job.reason)
             self._trials[job.trial_id] = trial
         trial.askers += 1
+        self._change()
 
     async def epochs_after(self, trial_id: str, epoch: int, *, begins: bool = False) -> Outcome:
         """The epochs of a trial beyond one, trained if they are not on record, and the trial's state after them.
@@ -146,10 +145,11 @@ class Dispatcher:
         Where a scheduler decides it is one epoch at most; where none is left to come, the state says how it ended.
 
         Args:
-            trial_id: Opened before.
+            trial_id: Opened before, or at this moment: the driver does not wait for an answer.
             epoch: The last one that the proxy has heard of.
             begins: Whether the proxy asks for this trial for the first time.
         """
+        await self._until(lambda: trial_id in self._trials)
         trial = self._trials[trial_id]
         self._proxies_to_come -= begins
         trial.wanted = max(trial.wanted, epoch + 1)

@@ -7,11 +7,10 @@ checkpoint of the shorter one, if that is done when the longer one begins.
 Begin at `Prefixes`.
 """
 
-import dataclasses
 import json
 import logging
 
-from ferray.recipe import Recipe
+from ferray.recipe import Recipe, to_values
 from ferray.records import EpochResult, Run, TrialRecord
 
 log = logging.getLogger(__name__)
@@ -60,6 +59,6 @@ class Prefixes:
 
 
 def _but_epochs(recipe: Recipe) -> str:
-    values = dataclasses.asdict(recipe)
+    values = to_values(recipe)
     del values["epochs"]
     return json.dumps(values, sort_keys=True)
