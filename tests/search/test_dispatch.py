@@ -45,6 +45,17 @@ async def settled(task: Awaitable[Any]) -> bool:
     return asyncio.ensure_future(task).done()
 
 
+def test_a_proxy_that_is_faster_than_the_drivers_word_of_its_trial_waits_for_it() -> None:
+    async def story() -> None:
+        desk = Dispatcher(decides=False)
+        asked = asyncio.create_task(desk.epochs_after("a", 0, begins=True))
+        assert not await settled(asked)
+        await desk.open_trial(job(epochs=(row(1),), state="done"))
+        assert await asked == Outcome(rows=(row(1),), state="done")
+
+    play(story())
+
+
 def test_a_report_is_answered_when_the_next_epoch_is_asked_for() -> None:
     async def story() -> None:
         desk, incarnation, first = await begin(decides=True)

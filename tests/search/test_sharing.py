@@ -2,14 +2,19 @@
 
 import dataclasses
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ray.train import RunConfig, ScalingConfig
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 
 from ferray.errors import SearchError
 from ferray.recipe import Recipe
 from ferray.records import METRIC_FIELDS, EpochResult, TrialRecord
 from ferray.search.cluster import MAX_CPU_GROUPS, Cluster, Share, share_out
+from ferray.search.groups import _make_trainer
 from ferray.search.live import LiveView
 from ferray.space import find_space, read_space
 
@@ -46,6 +51,24 @@ def test_with_gpus_there_are_as_many_groups_as_fit() -> None:
 
 THREE = Cluster(cpus=12, gpus=0, nodes=3, joined=True, per_node=((4, 0.0),) * 3)
 UNEQUAL = Cluster(cpus=18, gpus=2, nodes=3, joined=True, per_node=((2, 0.0), (8, 1.0), (8, 1.0)))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # Ray's, of its own settings
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_group_has_no_process_for_data_sets_and_one_that_cleans_up_only_where_somebody_else_is_on_the_cluster(
+    joined: bool, workers: int, tmp_path: Path
+) -> None:
+    trainer = _make_trainer(
+        Share(num_groups=1, workers=workers, cpus_per_worker=1, gpus_per_worker=0.0),
+        joined=joined,
+        run_config=RunConfig(name="group", storage_path=str(tmp_path)),
+        scaling_config=ScalingConfig(num_workers=workers),
+    )
+    kinds = {type(callback) for callback in trainer._create_default_callbacks()}
+    assert DatasetsCallback not in kinds
+    assert (PlacementGroupCleanerCallback in kinds) == joined
+    assert len(kinds) > 2, "those that a group lives by"
 
 
 def test_no_worker_is_larger_than_a_node() -> None:
