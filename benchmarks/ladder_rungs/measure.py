@@ -23,7 +23,7 @@ PROC = Path("/proc")
 SAMPLE_EVERY_S = 0.25
 MEMORY_EVERY_S = 1.0
 MEMORY_SHARE = 0.01
-"""Of the time, spent on adding up pages: for Ray's processes it takes a tenth of a second, and a measured core."""
+"""Of the time, spent on adding up pages: for all of Ray's processes that takes a tenth of a second of a core."""
 LEAVE_S = 15.0
 """How long descendants may stay after their command has ended; then they are killed."""
 PR_SET_CHILD_SUBREAPER = 36

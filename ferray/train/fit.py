@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Generator
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -300,10 +300,11 @@ def _train(run: _Run, epoch: int, begun: Partial, watch: _Watch) -> _Trained | P
     """One pass over the training faces, or what is left of it; a part of it where it was interrupted."""
     started = time.perf_counter() - begun.seconds
     is_left = False
-    with run.ranks.together(), suppress(Interrupted):
-        is_left = True
-        run.inputs.open_epoch(epoch, watch.leave_if_asked)
-        is_left = False
+    with run.ranks.together():
+        try:
+            run.inputs.open_epoch(epoch, watch.leave_if_asked)
+        except Interrupted:  # on rank 0 alone
+            is_left = True
     if run.ranks.from_first(is_left):
         return begun
     batches = order_batches(run.train_labels, recipe=run.recipe, epoch=epoch)

@@ -63,10 +63,12 @@ class Keeper:
     @property
     def is_complete(self) -> bool:
         """Whether the run has all its epochs, or its patience has run out."""
-        if not self._history or self.num_epochs >= self._recipe.epochs:
-            return self.num_epochs >= self._recipe.epochs
+        if self.num_epochs >= self._recipe.epochs:
+            return True
         patience = self._recipe.patience
-        return patience is not None and self.num_epochs - best_epoch(self._history, self._recipe) >= patience
+        if patience is None or not self._history:
+            return False
+        return self.num_epochs - best_epoch(self._history, self._recipe) >= patience
 
     def add(self, row: EpochResult) -> Sequence[EpochResult]:
         """Take an epoch that has just ended.

@@ -153,11 +153,7 @@ def test_who_is_interrupted_before_the_first_step_writes_nothing(
 
 
 def test_a_run_can_be_left_while_its_features_are_computed_and_keeps_the_shards_that_are_done(
-    store: SmallStore,
-    weights: Weights,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    store: SmallStore, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fit_module, "ASK_FEATURES_EVERY_S", 0.0)
     monkeypatch.setattr(viewcache, "SHARD_FACES", 8)
