@@ -22,7 +22,7 @@ import pandas
 from ferray.data.store import Store, StoreWriter, open_store
 from ferray.model.weights import load_weights
 from ferray.recipe import Recipe
-from ferray.search.workers import TELL_EVERY_S
+from ferray.search.workers import SAVE_EVERY_S
 from ferray.train.fit import fit
 
 NUM_FACES = {"train": 256, "validation": 64, "test": 64}
@@ -108,7 +108,7 @@ def time_training(folder: Path, store: Store, num_points: int, epochs: int) -> l
         one = dataclasses.replace(recipe, learning_rate=rate)
         begun = time.perf_counter()
         place = folder / "alone" / str(number)
-        for _ in fit(one, store, weights, checkpoints=place, cache=folder / "cache", save_every_s=TELL_EVERY_S):
+        for _ in fit(one, store, weights, checkpoints=place, cache=folder / "cache", save_every_s=SAVE_EVERY_S):
             pass
         seconds.append(time.perf_counter() - begun)
     return seconds[1:]  # the first one computes the features

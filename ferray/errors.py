@@ -8,7 +8,8 @@
     ├── RecordError       a folder `runs/NAME`
     ├── DataError         photographs, labels, a store of faces
     ├── WeightsError      pretrained weights
-    ├── TrainError        a training run that cannot go on, such as a loss that is not finite
+    ├── TrainError        a training run that cannot go on
+    │   └── DivergedError a loss or a score that is not finite, on all its ranks
     ├── CheckpointError   a checkpoint or an exported best model
     ├── TrackingError     W&B settings
     └── SearchError       workers, clusters, a search as a whole
@@ -74,7 +75,11 @@ class WeightsError(FerrayError):
 
 
 class TrainError(FerrayError):
-    """A training run that cannot go on, such as a loss that is not finite."""
+    """A training run that cannot go on."""
+
+
+class DivergedError(TrainError):
+    """A loss or a score that is not finite; all ranks of the run find it at the same step."""
 
 
 class CheckpointError(FerrayError):

@@ -46,7 +46,7 @@ class_cache.ENV_VARS_TO_PROPAGATE -= {name for name in class_cache.ENV_VARS_TO_P
 def _remember_what_is_registered() -> None:
     """Ask the cluster's store once for what Tune's registry holds: for each trial it asks three times, 2 ms in all."""
     registry, known = tune_registry._global_registry, dict[tuple[str, str], Any]()
-    ask, has, register = registry.get, registry.contains, registry.register
+    ask, has, register, unregister = registry.get, registry.contains, registry.register, registry.unregister
 
     def get(category: str, key: str) -> Any:
         if (category, key) not in known:
@@ -57,7 +57,11 @@ def _remember_what_is_registered() -> None:
         register(category, key, value)
         known.pop((category, key), None)
 
-    registry.get, registry.register = get, register_anew
+    def forget(category: str, key: str) -> None:
+        unregister(category, key)
+        known.pop((category, key), None)
+
+    registry.get, registry.register, registry.unregister = get, register_anew, forget
     registry.contains = lambda *name: name in known or has(*name)
 
 

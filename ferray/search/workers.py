@@ -1,8 +1,8 @@
 """What a worker group does: it trains one trial after the other until the dispatcher says leave.
 
 Rank 0 takes a trial from the dispatcher and shares it with its ranks; all train it; after each epoch rank 0 writes the
-checkpoint, tells record and dispatcher, and shares the answer. Where nobody decides after each epoch, short epochs are
-told together. `ray.train.report` is not on this path: each call waits for a 2 s poll.
+checkpoint, tells record and dispatcher, and shares the answer. Where nobody decides after each epoch, short epochs
+share a checkpoint and are told together. `ray.train.report` is not on this path: each call waits for a 2 s poll.
 
 What is wrong with a trial fails the trial. What is wrong with the place, such as a full disk or a folder that a node
 does not see, ends the search, since it would fail one trial after the other.
@@ -13,7 +13,7 @@ Begin at `serve`, the loop of every rank, which `ferray.search.groups` starts.
 import dataclasses
 import logging
 import socket
-import time
+from collections.abc import Callable
 from typing import Any
 
 import ray
@@ -26,6 +26,7 @@ from ferray.model.weights import Weights, load_weights
 from ferray.records import Run, State, TrialRecord
 from ferray.search.dispatch import Answer, Hello, Job, Task
 from ferray.storage import Lease
+from ferray.train import features
 from ferray.train.checkpoint import LAST, adopt
 from ferray.train.fit import Interrupted, fit
 from ferray.train.ranks import Ranks, current_ranks
@@ -33,8 +34,8 @@ from ferray.train.settle import measure_precision
 
 log = logging.getLogger(__name__)
 
-TELL_EVERY_S = 0.5
-"""Epochs that end sooner after the last word or checkpoint come together, where no scheduler waits for each."""
+SAVE_EVERY_S = 0.5
+"""Epochs that end sooner after the last checkpoint share the next one, where no scheduler waits for each."""
 
 
 def serve(task: Task, group: str, dispatcher: Any) -> None:
@@ -57,13 +58,21 @@ def serve(task: Task, group: str, dispatcher: Any) -> None:
             if desk is not None:
                 precision = measure_precision(device=device, cache=task.cache)
                 desk.join(Hello(device=_device_name(device), precision=precision))
+                _note_features(desk)
+        incarnation = ranks.from_first(desk.incarnation if desk is not None else 0)
+        interruption = dispatcher.interruption.remote(group, incarnation)
+
+        def is_interrupted() -> bool:
+            """Whether the trial is to be left at once, in the middle of an epoch too."""
+            return bool(ray.wait([interruption], timeout=0)[0])
+
         weights: dict[str, Weights] = {}
         while (job := ranks.from_first(desk.take() if desk is not None else None)) != "leave":
             if isinstance(job, Job):
                 name = job.recipe.backbone
                 with ranks.together():
                     weights[name] = weights.get(name) or load_weights(task.weights, name)
-                _train(job, task, store, weights[name], ranks, device, desk)
+                _train(job, task, store, weights[name], ranks, device, desk, is_interrupted)
     except FerrayError as error:
         if desk is None:
             return
@@ -102,7 +111,14 @@ def _open_data(task: Task) -> Store:
 
 
 def _train(
-    job: Job, task: Task, store: Store, weights: Weights, ranks: Ranks, device: str, desk: "_Desk | None"
+    job: Job,
+    task: Task,
+    store: Store,
+    weights: Weights,
+    ranks: Ranks,
+    device: str,
+    desk: "_Desk | None",
+    is_interrupted: Callable[[], bool],
 ) -> None:
     """Train one trial until it is complete, stopped or broken; only rank 0, which has a desk, writes and reports.
 
@@ -127,8 +143,8 @@ def _train(
         cache=task.cache,
         recorded_epochs=len(record.epochs),
         lease=desk.lease if desk is not None else None,
-        is_interrupted=desk.is_interrupted if desk is not None else None,
-        save_every_s=0.0 if task.decides else TELL_EVERY_S,
+        is_interrupted=is_interrupted,
+        save_every_s=0.0 if task.decides else SAVE_EVERY_S,
     )
     try:
         for row in rows:
@@ -136,6 +152,8 @@ def _train(
                 record = dataclasses.replace(record, epochs=(*record.epochs, row))
             if record.complete:
                 break
+            if rows.has_more:
+                continue
             answer: Answer = "go on"
             with ranks.together():
                 if desk is not None:
@@ -191,28 +209,26 @@ class _Desk:
     Attributes:
         run: The search's folder.
         lease: On the folder of the trial at hand.
+        incarnation: Of the group, from `join` on.
     """
 
     lease: Lease
+    incarnation: int
 
     def __init__(self, dispatcher: Any, group: str, task: Task) -> None:
         self.run = Run(task.run_dir)
         self._dispatcher = dispatcher
         self._group = group
-        self._decides = task.decides
-        self._incarnation = 0
         self._trial_id = ""
         self._told_epochs = 0
-        self._told_at = time.monotonic()
 
     def join(self, hello: Hello) -> None:
-        self._incarnation = ray.get(self._dispatcher.join.remote(self._group, hello))
-        self._interruption = self._dispatcher.interruption.remote(self._group, self._incarnation)
+        self.incarnation = ray.get(self._dispatcher.join.remote(self._group, hello))
 
     def take(self) -> Any:
-        job = ray.get(self._dispatcher.take.remote(self._group, self._incarnation))
+        job = ray.get(self._dispatcher.take.remote(self._group, self.incarnation))
         if isinstance(job, Job):
-            self._trial_id, self._told_epochs, self._told_at = job.trial_id, 0, time.monotonic()
+            self._trial_id, self._told_epochs = job.trial_id, 0
         return job
 
     def open(self, job: Job) -> TrialRecord | None:
@@ -231,17 +247,13 @@ class _Desk:
             _go_on_from(job, self.run, self.lease)
         return record or TrialRecord(trial_id=job.trial_id, number=job.number, recipe=job.recipe)
 
-    def is_interrupted(self) -> bool:
-        """Whether the trial is to be left at once, in the middle of an epoch too."""
-        return bool(ray.wait([self._interruption], timeout=0)[0])
-
     def give_way(self, error: FencedError) -> None:
         """Somebody else writes the trial's folder: a later incarnation, or another search, which must not be.
 
         Raises:
             StorageError: The dispatcher knows nothing of it.
         """
-        if ray.get(self._dispatcher.holds.remote(self._group, self._incarnation, self._trial_id)):
+        if ray.get(self._dispatcher.holds.remote(self._group, self.incarnation, self._trial_id)):
             where, what, _ = error.args
             raise StorageError(where, what, "Another search writes into this folder: end it, then resume") from error
         log.warning("%s", error)
@@ -252,24 +264,22 @@ class _Desk:
         ray.get(self._dispatcher.halt.remote(SearchError(f"{where} on {socket.gethostname()}", what, way_out)))
 
     def note(self, text: str) -> None:
-        self._dispatcher.note.remote(self._group, self._incarnation, self._trial_id, text)  # nobody waits for it
+        self._dispatcher.note.remote(self._group, self.incarnation, self._trial_id, text)  # nobody waits for it
 
     def tell(self, record: TrialRecord) -> Answer:
-        """Write the record and report its new epochs, unless the last word is so fresh that they can wait.
+        """Write the record and report its new epochs.
 
         Raises:
             FencedError: Somebody else has the trial.
             StorageError: The record cannot be written.
         """
-        if not self._decides and time.monotonic() - self._told_at < TELL_EVERY_S:
-            return "go on"
         # Before the report: whoever hears of an epoch must find it on record.
         self.run.write_trial(record, lease=self.lease)
         call = self._dispatcher.report
         answer: Answer = ray.get(
-            call.remote(self._group, self._incarnation, record.trial_id, record.epochs[self._told_epochs :])
+            call.remote(self._group, self.incarnation, record.trial_id, record.epochs[self._told_epochs :])
         )
-        self._told_epochs, self._told_at = len(record.epochs), time.monotonic()
+        self._told_epochs = len(record.epochs)
         return answer
 
     def leave(self, record: TrialRecord) -> None:
@@ -284,18 +294,24 @@ class _Desk:
             self.give_way(error)
             return
         call, rows = self._dispatcher.leave_trial, record.epochs[self._told_epochs :]
-        ray.get(call.remote(self._group, self._incarnation, record.trial_id, record.state, record.reason, rows))
+        ray.get(call.remote(self._group, self.incarnation, record.trial_id, record.state, record.reason, rows))
 
 
 class _Notes(logging.Handler):
     """Long work on features, told to the live table."""
 
     def __init__(self, desk: _Desk) -> None:
-        super().__init__()
+        super().__init__(logging.INFO)
         self._desk = desk
 
     def emit(self, record: logging.LogRecord) -> None:
         self._desk.note(record.getMessage())
+
+
+def _note_features(desk: _Desk) -> None:
+    """Let the live table hear what features are logged to have come to."""
+    features.log.addHandler(_Notes(desk))
+    features.log.setLevel(logging.INFO)
 
 
 def _device_name(device: str) -> str:

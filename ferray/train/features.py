@@ -106,6 +106,11 @@ def make_view(recipe: Recipe, store: Store, weights: Weights, *, split: str, epo
     )
 
 
+def view_folder(view: View, cache: Path) -> Path:
+    """Where a view lies in a cache if it was made; it may be damaged."""
+    return cache / "views" / view.view_id
+
+
 def open_or_compute(
     view: View,
     recipe: Recipe,
@@ -137,7 +142,7 @@ def open_or_compute(
     shape = (num_faces, *BACKBONES[view.backbone].output_shape(view.image_size, view.freeze))
     compute = _Computation(view, recipe, store, build_frozen, leave_if_asked)
     if cache is not None:
-        folder = cache / "views" / view.view_id
+        folder = view_folder(view, cache)
         features = viewcache.open_view(folder, shape)
         if features is not None:
             return features

@@ -10,7 +10,7 @@ Begin at `fit`.
 import logging
 import math
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ferray.data.store import Store
-from ferray.errors import TrainError
+from ferray.errors import DivergedError, FencedError
 from ferray.model.classifier import FreePart, build_free, trunk_tensors
 from ferray.model.head import draw_dropout_mask
 from ferray.model.randomness import Purpose, make_seed
@@ -40,7 +40,7 @@ from ferray.train.checkpoint import (
 )
 from ferray.train.folds import divide
 from ferray.train.inputs import Inputs, Rows, open_inputs, order_batches, send
-from ferray.train.keeper import Keeper
+from ferray.train.keeper import Epochs, Keeper
 from ferray.train.losses import TrainingLoss, build_training_loss, cross_entropy_sum
 from ferray.train.mixup import cut_batches
 from ferray.train.optim import build_optimizer, set_learning_rate
@@ -76,10 +76,10 @@ def fit(
     lease: Lease | None = None,
     is_interrupted: Callable[[], bool] | None = None,
     save_every_s: float = 0.0,
-) -> Generator[EpochResult, None, None]:
-    """Train; whoever iterates decides after each epoch to go on or to stop.
+) -> Epochs:
+    """Train; whoever iterates decides after each checkpoint to go on or to stop.
 
-    An epoch is yielded after a checkpoint that holds it is written. A run whose `checkpoints` hold an earlier part of
+    An epoch is heard of after a checkpoint that holds it is written. A run whose `checkpoints` hold an earlier part of
     it goes on there; where they are damaged, on an earlier one, or from the start. It ends after `recipe.epochs`, or
     when `recipe.patience` has run out.
 
@@ -91,19 +91,20 @@ def fit(
         ranks: This process's place; all ranks call with the same other arguments, and iterate in step.
         device: `cpu`, or `cuda`, `cuda:1`, ...
         cache: The node's folder, shared by all runs; None keeps features in memory, with the same numbers.
-        recorded_epochs: How many epochs the caller has on record. Later ones that the checkpoint knows of are yielded
-            again first; recorded ones that must be trained again, to the same numbers, are not. None for all that the
+        recorded_epochs: How many epochs the caller has on record. Later ones that the checkpoint knows of come again
+            first; recorded ones that must be trained again, to the same numbers, do not. None for all that the
             checkpoint knows of.
         lease: On `checkpoints`; None where nobody else may take the folder over. Only rank 0's counts.
-        is_interrupted: Whether to leave training at once; asked on rank 0 alone, about once a second between steps.
-            The time of an interrupted epoch is that of its parts, without what lay between them.
-        save_every_s: Epochs that end sooner after the last checkpoint are yielded with the next one, since a head's
-            epoch may be shorter than the writing of its checkpoint; 0 writes one after each. The run's last epoch, and
-            those before an interruption or a divergence, never wait.
+        is_interrupted: Whether to leave training at once; asked about once a second, between steps on rank 0 alone,
+            while features are computed on each rank that has it. The time of an interrupted epoch is that of its parts,
+            without what lay between them.
+        save_every_s: Epochs that end sooner after the last checkpoint share the next one, since a head's epoch may be
+            shorter than the writing of its checkpoint; 0 writes one after each. None waits for the run's end, for
+            features that are yet to be computed, or for whoever finds out what an interruption or a fault has left.
 
     Raises:
         Interrupted: `is_interrupted` said so; the steps so far are in the checkpoint.
-        TrainError: It has diverged: a loss or a score is not finite.
+        DivergedError: A loss or a score is not finite.
         CheckpointError: The last checkpoint is of another run or version.
         FencedError: Somebody else has taken `checkpoints` over.
         WeightsError: Weights of another backbone.
@@ -111,44 +112,53 @@ def fit(
             recipe's class balance needs.
         StorageError: The checkpoints or the cache cannot be written.
     """
-    run = _open_run(recipe, store, weights, ranks=ranks, device=torch.device(device), cache=cache, lease=lease)
-    history, partial = _resume(run, checkpoints)
-    recorded = len(history) if recorded_epochs is None else recorded_epochs
-    yield from history[recorded:]
-    keeper = Keeper(
-        checkpoints,
-        run.free,
-        run.optimizer,
-        history,
-        recipe=recipe,
-        identity=run.identity,
-        ranks=ranks,
-        lease=lease,
-        every_s=save_every_s,
-    )
-    for row in _train_on(run, keeper, partial, _Watch(is_interrupted, ranks)):
-        if row.epoch > recorded:
-            yield row
+
+    def parts() -> Generator[Sequence[EpochResult], None, None]:
+        run = _open_run(recipe, store, weights, ranks=ranks, device=torch.device(device), cache=cache, lease=lease)
+        history, partial = _resume(run, checkpoints)
+        recorded = len(history) if recorded_epochs is None else recorded_epochs
+        yield history[recorded:]
+        keeper = Keeper(
+            checkpoints,
+            run.free,
+            run.optimizer,
+            history,
+            recipe=recipe,
+            identity=run.identity,
+            ranks=ranks,
+            lease=lease,
+            every_s=save_every_s,
+        )
+        for rows in _train_on(run, keeper, partial, _Watch(is_interrupted, ranks)):
+            yield [row for row in rows if row.epoch > recorded]
+
+    return Epochs(parts())
 
 
-def _train_on(run: "_Run", keeper: Keeper, partial: Partial, watch: "_Watch") -> Generator[EpochResult, None, None]:
-    """The epochs that are left, each as soon as a checkpoint holds it; arguments and errors as `fit`."""
+def _train_on(
+    run: "_Run", keeper: Keeper, partial: Partial, watch: "_Watch"
+) -> Generator[Sequence[EpochResult], None, None]:
+    """The epochs that are left, by the checkpoints that hold them; arguments and errors as `fit`."""
     while not keeper.is_complete:
         started = time.perf_counter() - partial.seconds
         epoch = keeper.num_epochs + 1
         try:
             trained = _train(run, epoch, partial, watch)
-            if isinstance(trained, Partial):
-                yield from keeper.save(trained if trained.steps > partial.steps else NOT_BEGUN)
-                raise Interrupted(f"epoch {epoch} after {trained.steps} steps")
-            result = _make_result(run, epoch, trained, _validate(run, epoch), started=started)
-        except TrainError:  # of all ranks
-            yield from keeper.save()
+            if isinstance(trained, _Trained):
+                result = _make_result(run, epoch, trained, _validate(run, epoch), started=started)
+        except FencedError:
             raise
+        except Exception as error:
+            if run.ranks.world == 1 or isinstance(error, DivergedError):  # else the other ranks may be elsewhere
+                yield keeper.save()
+            raise
+        if isinstance(trained, Partial):
+            yield keeper.save(trained if trained.steps > partial.steps else NOT_BEGUN)
+            raise Interrupted(f"epoch {epoch} after {trained.steps} steps")
         partial = NOT_BEGUN
         rate, epochs = result.images_per_s, run.recipe.epochs
         log.info("%s: epoch %d of %d, val_loss %.4f, %.0f faces/s", run.identity, epoch, epochs, result.val_loss, rate)
-        yield from keeper.add(result)
+        yield keeper.add(result, at_once=not run.inputs.is_ready(epoch + 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,7 +246,7 @@ def _resume(run: _Run, checkpoints: Path | None) -> tuple[list[EpochResult], Par
 
 
 def _make_result(run: _Run, epoch: int, trained: _Trained, validated: Sums, *, started: float) -> EpochResult:
-    """What an epoch came to; a TrainError where a number of it is not finite."""
+    """What an epoch came to; a DivergedError where a number of it is not finite."""
     result = EpochResult(
         epoch=epoch,
         train_loss=trained.sums.loss,
@@ -261,7 +271,7 @@ class _Watch:
     """Asks rank 0 about once a second whether to stop, at steps that all ranks know: the others cost no exchange.
 
     Args:
-        ask: None, on rank 0, for never.
+        ask: None for never; between steps rank 0's counts.
         ranks: Of which all ask at the same steps.
     """
 
@@ -272,9 +282,9 @@ class _Watch:
         self._passed, self._wait = 0, 1  # steps since then, and until the next time
 
     def leave_if_asked(self) -> None:
-        """For long work of each rank by itself, again and again: raises Interrupted, on rank 0, where it is to stop."""
+        """For long work of each rank by itself, again and again: raises Interrupted where it is to stop."""
         now = time.perf_counter()
-        if self._ask is not None and self._ranks.is_first and now - self._asked >= ASK_FEATURES_EVERY_S:
+        if self._ask is not None and now - self._asked >= ASK_FEATURES_EVERY_S:
             self._asked = now
             if self._ask():
                 raise Interrupted
@@ -303,9 +313,9 @@ def _train(run: _Run, epoch: int, begun: Partial, watch: _Watch) -> _Trained | P
     with run.ranks.together():
         try:
             run.inputs.open_epoch(epoch, watch.leave_if_asked)
-        except Interrupted:  # on rank 0 alone
+        except Interrupted:  # on this rank; the others may have been asked later, or have come to the end
             is_left = True
-    if run.ranks.from_first(is_left):
+    if run.ranks.any(is_left):
         return begun
     batches = order_batches(run.train_labels, recipe=run.recipe, epoch=epoch)
     portions = cut_batches(batches, recipe=run.recipe, epoch=epoch, ranks=run.ranks)
@@ -375,6 +385,6 @@ def _finite(sums: Sums, run: _Run, *, epoch: int, part: str) -> Sums:
     return sums
 
 
-def _diverged(recipe: Recipe, epoch: int, place: str, what: str) -> TrainError:
+def _diverged(recipe: Recipe, epoch: int, place: str, what: str) -> DivergedError:
     way_out = f"Lower learning_rate, now {recipe.learning_rate:g}, or set gradient_clip, now {recipe.gradient_clip}"
-    return TrainError(f"diverged in epoch {epoch}, {place}", what, way_out)
+    return DivergedError(f"diverged in epoch {epoch}, {place}", what, way_out)

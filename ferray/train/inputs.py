@@ -21,7 +21,7 @@ from ferray.model.classifier import FrozenPart, build_frozen
 from ferray.model.randomness import Purpose, make_seed
 from ferray.model.weights import Weights
 from ferray.recipe import Recipe
-from ferray.train.features import View, make_view, open_or_compute
+from ferray.train.features import View, make_view, open_or_compute, view_folder
 from ferray.train.folds import Division, Part, span_rows
 from ferray.train.pictures import make_ahead, read_pictures
 from ferray.train.viewcache import Features
@@ -40,6 +40,9 @@ class Inputs(Protocol):
             epoch: Counted from 1.
             leave_if_asked: Called at least every few seconds; may raise, and then the same call goes on there.
         """
+
+    def is_ready(self, epoch: int) -> bool:
+        """Whether opening an epoch is quick."""
 
     def train(self, batches: Sequence[Rows]) -> Generator[Tensor, None, None]:
         """Inputs of the training part, of the epoch last opened; none must be asked for a batch without rows."""
@@ -139,6 +142,11 @@ class CachedInputs:
                 )
                 self._held[view] = self._hold(features)
 
+    def is_ready(self, epoch: int) -> bool:
+        """Whether the training part's view is at hand, or was made before."""
+        view = self._view(self._division.train, epoch)
+        return view in self._held or (self._cache is not None and view_folder(view, self._cache).exists())
+
     def train(self, batches: Sequence[Rows]) -> Generator[Tensor, None, None]:
         """Rows of the training part's view."""
         return self._read(self._division.train, self._epoch, batches)
@@ -190,6 +198,10 @@ class PictureInputs:
     def open_epoch(self, epoch: int, leave_if_asked: Callable[[], None] = lambda: None) -> None:
         """Remember the epoch: pictures are read while they are asked for."""
         self._epoch = self._recipe.view_epoch(epoch)
+
+    def is_ready(self, epoch: int) -> bool:
+        """Always: the first step does not wait for the last one's pictures."""
+        return True
 
     def train(self, batches: Sequence[Rows]) -> Generator[Tensor, None, None]:
         """Altered pictures of the training part, through the frozen layers."""

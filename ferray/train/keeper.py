@@ -1,10 +1,11 @@
 """When a run's checkpoints are written: after every epoch, or one for several epochs that are shorter than a write.
 
-Begin at `Keeper`.
+Begin at `Keeper`; `Epochs` is what the run's caller iterates over.
 """
 
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
 from torch.optim import Optimizer
@@ -70,8 +71,12 @@ class Keeper:
             return False
         return self.num_epochs - best_epoch(self._history, self._recipe) >= patience
 
-    def add(self, row: EpochResult) -> Sequence[EpochResult]:
+    def add(self, row: EpochResult, *, at_once: bool = False) -> Sequence[EpochResult]:
         """Take an epoch that has just ended.
+
+        Args:
+            row: What it came to.
+            at_once: Whether it must not wait for the next one, which will be long; rank 0's word counts.
 
         Returns:
             Epochs that a checkpoint holds only now; none where this one waits.
@@ -81,10 +86,10 @@ class Keeper:
             StorageError: It cannot be written.
         """
         self._history.append(row)
-        is_due = self._is_due()
+        is_due = self._is_due(at_once)
         if best_epoch(self._history, self._recipe) == row.epoch:
             tensors = {name: tensor.detach() for name, tensor in self._free.named_parameters()}
-            if not is_due:  # training goes on in these very tensors
+            if not is_due and self._folder is not None and self._ranks.is_first:  # training goes on in these very ones
                 tensors = {name: tensor.clone() for name, tensor in tensors.items()}
             self._best = Best(epoch=row.epoch, tensors=tensors)
         return self.save() if is_due else ()
@@ -116,7 +121,33 @@ class Keeper:
             self._num_saved, self._best, self._saved_at = self.num_epochs, None, time.monotonic()
         return waited
 
-    def _is_due(self) -> bool:
+    def _is_due(self, at_once: bool) -> bool:
         if self._every_s == 0 or self.is_complete:
             return True
-        return self._ranks.from_first(time.monotonic() - self._saved_at >= self._every_s)
+        return self._ranks.from_first(at_once or time.monotonic() - self._saved_at >= self._every_s)
+
+
+class Epochs(Iterator[EpochResult]):
+    """The epochs of a run, each trained when it is asked for, and heard of when a checkpoint holds it.
+
+    Args:
+        parts: Epochs that one checkpoint came to hold, again and again.
+    """
+
+    def __init__(self, parts: Generator[Sequence[EpochResult], None, None]) -> None:
+        self._parts = parts
+        self._at_hand: deque[EpochResult] = deque()
+
+    def __next__(self) -> EpochResult:
+        while not self._at_hand:
+            self._at_hand.extend(next(self._parts))
+        return self._at_hand.popleft()
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the next epoch is there already, since its checkpoint holds the last one, too."""
+        return bool(self._at_hand)
+
+    def close(self) -> None:
+        """Train no further; a step at hand has ended."""
+        self._parts.close()

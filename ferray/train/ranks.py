@@ -51,6 +51,14 @@ class Ranks:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
+    def any(self, value: bool) -> bool:
+        """Whether it is so on any rank."""
+        if self.world == 1:
+            return value
+        told: list[bool] = [False] * self.world
+        dist.all_gather_object(told, value)
+        return any(told)
+
     @contextmanager
     def together(self) -> Iterator[None]:
         """Run a block that may fail on one rank alone; if it does, all raise, and none waits for one that is gone.

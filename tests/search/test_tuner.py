@@ -28,3 +28,6 @@ def test_tunes_registry_remembers_what_it_was_asked_for_until_that_is_registered
     book.register(*NAME, ["second"])
     assert book.contains(*NAME)
     assert book.get(*NAME) == ["second"]
+
+    book.unregister(*NAME)
+    assert not book.contains(*NAME)

@@ -1,6 +1,7 @@
 """What a worker group does with a trial, without Ray."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import pytest
@@ -10,11 +11,15 @@ from ferray.data.store import Store
 from ferray.errors import SearchError
 from ferray.recipe import trial_id
 from ferray.records import Run, State, TrialRecord
-from ferray.search.dispatch import Job, Task
-from ferray.search.workers import _go_on_from, _open_data
+from ferray.search import workers
+from ferray.search.dispatch import Answer, Job, Task
+from ferray.search.workers import _go_on_from, _note_features, _open_data, _train
 from ferray.storage import Lease
+from ferray.train import features
 from ferray.train.checkpoint import BEST, LAST
 from ferray.train.fit import fit
+from ferray.train.ranks import ALONE
+from ferray.train.sealed import read_sealed
 
 SEARCH = {
     "id": "0123abcd",
@@ -75,6 +80,84 @@ def test_a_trial_with_epochs_of_its_own_keeps_them(small_rows: None, tmp_path: P
     assert own.read_bytes() == b"its own"
 
 
+class Listener:
+    """What rank 0 tells of a trial, kept; without a dispatcher.
+
+    Args:
+        run: The search's folder.
+        answer: To whoever tells of epochs.
+    """
+
+    def __init__(self, run: Run, answer: Answer = "go on") -> None:
+        self.run, self._answer = run, answer
+        self.told: list[int] = []
+        """Epochs of each record that was told."""
+        self.noted: list[str] = []
+        self.left: TrialRecord | None = None
+
+    def open(self, job: Job) -> TrialRecord:
+        self.lease = Lease.take(self.run.trial_dir(job.trial_id), (1, 1))
+        return TrialRecord(trial_id=job.trial_id, number=job.number, recipe=job.recipe)
+
+    def tell(self, record: TrialRecord) -> Answer:
+        self.told.append(len(record.epochs))
+        return self._answer
+
+    def leave(self, record: TrialRecord) -> None:
+        self.left = record
+
+    def note(self, text: str) -> None:
+        self.noted.append(text)
+
+
+def task_of(run: Run, cache: Path) -> Task:
+    return Task(
+        run_dir=run.folder,
+        search_id="ffffffff",
+        data_dir=Path("faces"),
+        weights="none",
+        cache=cache,
+        cpus_per_worker=1,
+        decides=False,
+    )
+
+
+@pytest.mark.parametrize("answer, epochs, state", [("go on", 6, "done"), ("interrupted", 3, "interrupted")])
+def test_epochs_that_share_a_checkpoint_are_told_together_and_none_is_left_out_of_the_record(
+    answer: Answer, epochs: int, state: State, small_rows: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count()  # a second an epoch, or a write
+    monkeypatch.setattr("ferray.train.keeper.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(workers, "SAVE_EVERY_S", 3.0)
+    store, weights = SmallStore(), small_weights()
+    recipe = small_recipe(epochs=6)
+    name = trial_id(recipe, data_fingerprint=store.fingerprint, weights_fingerprint=weights.fingerprint)
+    run = Run(tmp_path)
+    desk = Listener(run, answer)
+    job = Job(trial_id=name, number=0, recipe=recipe)
+    _train(job, task_of(run, tmp_path), store, weights, ALONE, "cpu", desk, lambda: False)  # type: ignore[arg-type]
+
+    assert desk.told == [3]
+    assert desk.left is not None
+    assert (len(desk.left.epochs), desk.left.state) == (epochs, state)
+    assert len(read_sealed(run.trial_dir(name) / LAST)[0]["epochs"]) == epochs
+
+
+def test_what_features_have_come_to_reaches_the_live_table(
+    small_rows: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(features, "TELL_EVERY_S", 0.0)
+    monkeypatch.setattr(features.log, "handlers", [])
+    desk = Listener(Run(tmp_path))
+    _note_features(desk)  # type: ignore[arg-type]
+    list(fit(SHORT, SmallStore(), small_weights(), checkpoints=None, cache=tmp_path))
+
+    assert [note.partition(",")[0] for note in desk.noted] == [
+        "features: 12 of 12 faces",
+        "features: 24 of 24 faces",
+    ]
+
+
 @pytest.mark.parametrize("there", [False, True])
 def test_a_node_with_a_disk_of_its_own_is_refused_and_the_way_out_is_a_shared_folder(
     there: bool, tiny_store: Store, tmp_path: Path
@@ -82,15 +165,7 @@ def test_a_node_with_a_disk_of_its_own_is_refused_and_the_way_out_is_a_shared_fo
     run = Run(tmp_path / "first")
     if there:  # of another search with the same name
         run.write_search(SEARCH)
-    task = Task(
-        run_dir=run.folder,
-        search_id="ffffffff",
-        data_dir=tiny_store.folder,
-        weights="none",
-        cache=tmp_path,
-        cpus_per_worker=1,
-        decides=False,
-    )
+    task = dataclasses.replace(task_of(run, tmp_path), data_dir=tiny_store.folder)
     with pytest.raises(SearchError, match=r"(?s)checkpoints there would die with it.*--out"):
         _open_data(task)
     run.write_search({**SEARCH, "id": "ffffffff"})

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from train_fixtures import SmallStore, same_tensors, small_recipe
 
 from ferray import storage
-from ferray.errors import TrainError
+from ferray.errors import DivergedError, StorageError
 from ferray.model.weights import Weights
 from ferray.recipe import Recipe
 from ferray.records import EpochResult
@@ -72,23 +72,55 @@ def test_whoever_hears_of_an_epoch_finds_it_in_a_checkpoint(
     assert held == [3, 3, 3, 6, 6, 6]
 
 
-def test_epochs_that_wait_are_kept_and_told_before_a_divergence(
-    store: SmallStore, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+FAULTS = [
+    DivergedError("epoch 4", "the loss is nan", "Lower learning_rate"),
+    StorageError("the cache in epoch 4", "cannot be written", "Free space"),
+    RuntimeError("epoch 4: out of memory"),
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+def test_epochs_that_wait_are_kept_and_told_before_a_fault(
+    fault: Exception, store: SmallStore, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     validate = fit_module._validate
 
     def fail(run: Any, epoch: int) -> Any:
         if epoch == 4:
-            raise TrainError("diverged in epoch 4", "the loss is nan", "Lower learning_rate")
+            raise fault
         return validate(run, epoch)
 
     monkeypatch.setattr(fit_module, "_validate", fail)
     rows = fit(RECIPE, store, weights, checkpoints=tmp_path, cache=None, save_every_s=math.inf)
     heard = []
-    with pytest.raises(TrainError, match="epoch 4"):
+    with pytest.raises(type(fault), match="epoch 4"):
         heard.extend(row.epoch for row in rows)
     assert heard == [1, 2, 3]
     assert [row["epoch"] for row in read_sealed(tmp_path / "last.safetensors")[0]["epochs"]] == heard
+
+
+def test_an_epoch_does_not_wait_for_features_that_are_yet_to_be_computed(
+    store: SmallStore, weights: Weights, tmp_path: Path
+) -> None:
+    recipe = dataclasses.replace(RECIPE, augmentation="light")  # each epoch has its own view
+
+    def held_when_heard(folder: Path, cache: Path | None) -> list[int]:
+        rows = fit(recipe, store, weights, checkpoints=folder, cache=cache, save_every_s=math.inf)
+        return [len(read_sealed(folder / "last.safetensors")[0]["epochs"]) for _ in rows]
+
+    assert held_when_heard(tmp_path / "cold", tmp_path / "cache") == [1, 2, 3, 4, 5, 6]
+    assert held_when_heard(tmp_path / "warm", tmp_path / "cache") == [6] * 6
+    assert held_when_heard(tmp_path / "without a cache", None) == [1, 2, 3, 4, 5, 6]
+
+
+def test_whoever_hears_of_an_epoch_knows_whether_its_checkpoint_holds_the_next_one(
+    store: SmallStore, weights: Weights, tmp_path: Path
+) -> None:
+    rows = fit(RECIPE, store, weights, checkpoints=tmp_path, cache=None, save_every_s=math.inf)
+    assert not rows.has_more
+    assert [rows.has_more for _ in rows] == [True] * 5 + [False]
+    rows = fit(RECIPE, store, weights, checkpoints=None, cache=None)
+    assert [rows.has_more for _ in rows] == [False] * 6
 
 
 def test_epochs_that_nobody_heard_of_are_trained_again_after_a_kill(

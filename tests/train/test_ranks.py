@@ -89,6 +89,18 @@ def test_two_ranks_left_at_the_same_step_go_on_with_the_same_bits(found: list[di
             assert rows == each["trained"][name.split(" after ")[0]], name
 
 
+def test_two_ranks_share_a_checkpoint_for_short_epochs_in_step(found: list[dict[str, Any]]) -> None:
+    for each in found:
+        assert each["waited"] == each["trained"]["head"]
+        assert each["waited and interrupted"] == each["trained"]["head"]
+        assert each["waited and diverged"] == [1, 2]
+        assert each["diverged"].startswith("DivergedError: diverged in epoch 3, training, step 1 of 3: the loss is nan")
+
+
+def test_features_are_left_where_any_rank_is_asked_to(found: list[dict[str, Any]]) -> None:
+    assert [each["features left"] for each in found] == ["epoch 1 after 0 steps"] * 2
+
+
 def test_all_ranks_go_past_a_damaged_checkpoint_together(found: list[dict[str, Any]]) -> None:
     for each in found:
         assert each["damaged"] == each["trained"]["block5"][2:], "from the one before"

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -48,18 +49,59 @@ def train(name: str, **named: Any) -> list[dict[str, float]]:
 INTERRUPTED = ("head", "block5", "balanced sampling", "mixed features")
 
 
-def train_in_two(name: str, steps: int, ranks: Ranks, folder: Path) -> list[dict[str, float]]:
+def train_in_two(name: str, steps: int, ranks: Ranks, folder: Path, **named: Any) -> list[dict[str, float]]:
     """All epochs of a recipe, left before the step after so many and gone on from there; only rank 0 is asked."""
     rows, asked = [], itertools.count()
     try:
         for row in fit(
             RECIPES[name], SmallStore(), small_weights(), checkpoints=folder, ranks=ranks, cache=None,
-            is_interrupted=(lambda: next(asked) >= steps) if ranks.is_first else None,
+            is_interrupted=(lambda: next(asked) >= steps) if ranks.is_first else None, **named,
         ):  # fmt: skip
             rows.append(dataclasses.asdict(dataclasses.replace(row, images_per_s=0.0, seconds=0.0)))
     except Interrupted:
         return rows + train(name, ranks=ranks, checkpoints=folder)
     raise AssertionError("it was not interrupted")
+
+
+def diverge_in_the_last_epoch(ranks: Ranks, folder: Path) -> tuple[list[int], str]:
+    """Epochs that are heard of where the losses of the third one are no numbers, and the fault."""
+    heard: list[int] = []
+    train_an_epoch = fit_module._train
+
+    def spoil(run: Any, epoch: int, *others: Any) -> Any:
+        if epoch == 3:
+            for parameter in run.free.parameters():
+                parameter.data.fill_(math.nan)
+        return train_an_epoch(run, epoch, *others)
+
+    fit_module._train = spoil
+    rows = fit(
+        RECIPES["head"], SmallStore(), small_weights(), checkpoints=folder, ranks=ranks, cache=None,
+        save_every_s=math.inf,
+    )  # fmt: skip
+
+    def hear() -> None:
+        for row in rows:
+            heard.append(row.epoch)
+
+    told = fault(hear)
+    fit_module._train = train_an_epoch
+    return heard, told
+
+
+def leave_features(ranks: Ranks, folder: Path) -> str:
+    """What comes of a run whose rank 1 alone is asked to leave while features are computed."""
+    fit_module.ASK_FEATURES_EVERY_S = 0.0
+    try:
+        list(
+            fit(
+                RECIPES["head"], SmallStore(), small_weights(), checkpoints=folder, ranks=ranks, cache=None,
+                is_interrupted=(lambda: True) if ranks.rank == 1 else None,
+            )
+        )  # fmt: skip
+    except Interrupted as interruption:
+        return str(interruption)
+    return "none"
 
 
 def main(rank: int, folder: Path) -> None:
@@ -91,6 +133,11 @@ def explore(ranks: Ranks, folder: Path) -> dict[str, Any]:
         for name in INTERRUPTED
         for steps in (1, 5)
     }
+
+    found["waited"] = train("head", ranks=ranks, checkpoints=folder / "waited", save_every_s=math.inf)
+    found["waited and interrupted"] = train_in_two("head", 5, ranks, folder / "left", save_every_s=math.inf)
+    found["waited and diverged"], found["diverged"] = diverge_in_the_last_epoch(ranks, folder / "diverged")
+    found["features left"] = leave_features(ranks, folder / "features")
 
     if rank == 0:
         (folder / "cut" / "last.safetensors").write_bytes(b"torn")

@@ -4,7 +4,7 @@ Python runs this in every process whose path has this folder, Ray's workers amon
 
     plan.json     {"file": "record.json", "step": "half", "nth": 3, "all": true} or {"after_s": 4.2, "all": false}
     driver        the process id of the driver, whose group dies with it
-    epochs        a line for each epoch, by the first checkpoint that held it and got its name: trial, epoch, process
+    epochs        a line for each epoch that was trained, by the first checkpoint that held it: trial, epoch, process
     struck        what was done; written right before
     turn          of which death the driver is; its processes have the number in `DEATH_TURN`
 
@@ -75,17 +75,18 @@ def name_of(path: str) -> str:
 
 
 def new_epochs(file: Path, before: Path) -> list[tuple[str, int]]:
-    """Trial and epoch of all that a checkpoint holds and the one that it replaces does not."""
-    trial, count = epochs_of(file)
-    return [(trial, epoch) for epoch in range(epochs_of(before)[1] + 1 if before.exists() else 1, count + 1)]
+    """Trial and epoch of all that a checkpoint holds and the one that it replaces does not, to the time they took."""
+    trial, rows = epochs_of(file)
+    known = epochs_of(before)[1] if before.exists() else []
+    return [(trial, row["epoch"]) for row in rows if row not in known]
 
 
-def epochs_of(file: Path) -> tuple[str, int]:
-    """Of which trial a checkpoint is, and how many epochs it holds."""
+def epochs_of(file: Path) -> tuple[str, list[dict[str, Any]]]:
+    """Of which trial a checkpoint is, and the epochs that it holds."""
     data = file.read_bytes()
     length = int.from_bytes(data[:8], "little")
     facts = json.loads(json.loads(data[8 : 8 + length])["__metadata__"]["ferray"].partition(" ")[2])
-    return facts["trial_id"], len(facts["epochs"])
+    return facts["trial_id"], facts["epochs"]
 
 
 def strike(folder: Path, plan: dict[str, Any], how: str) -> None:
