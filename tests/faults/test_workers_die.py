@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from process_fixtures import MARK, kill, new_mark, wait_until, workers
+from process_fixtures import MARK, kill, new_mark, processes, wait_until, workers
 from search_fixtures import LONG_EPOCHS, LONG_GRID, Searches, finish, numbers, table, threads_of
 
 from ferray.data.store import Store
@@ -126,3 +126,24 @@ def before_waking(run: Run, trial_id: str) -> list[tuple[Any, ...]]:
     record = run.read_trial(trial_id)
     assert record is not None
     return numbers(record)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("groups", [2, 1])
+def test_a_group_whose_controller_dies_is_given_up_and_its_trial_goes_to_another(
+    groups: int, mark: str, searches: Searches
+) -> None:
+    process = searches.start(LONG_GRID, "grid", "--wandb", "disabled", "--concurrent-trials", str(groups))
+    run = Run(searches.folder / "runs" / "grid")
+    wait_until(lambda: in_the_middle(run) and len(workers(mark)) == groups)
+    kill(min(processes(mark, "ray::TrainController")))
+    if groups == 1:
+        _, err = finish(process, code=2)
+        assert "--resume grid" in err
+        assert "ActorDiedError" in err
+        searches.resume("grid", "--wandb", "disabled")
+    else:
+        finish(process)
+    records = run.read_trials()
+    assert [record.state for record in records] == ["done"] * 6
+    assert [[row.epoch for row in record.epochs] for record in records] == [list(range(1, LONG_EPOCHS + 1))] * 6
