@@ -25,6 +25,8 @@ parameters:
   batch_size: {value: 16}
 """
 TRIALS, EPOCHS = 24, 4
+WAITED_FOR = "early_terminate: {type: hyperband, min_iter: 4}\n"
+"""A scheduler that hears of each epoch, in a checkpoint of its own, and stops none; without it epochs share one."""
 EARLY = [
     "search.json", "space.yaml", "journal.jsonl", "lease.json", "shard", "view.json", "record.json",
     "last.safetensors", "best.safetensors",
@@ -76,12 +78,12 @@ def die(searches: Searches, name: str, plan: dict[str, Any], folder: Path, turn:
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("number", [20, 50])
+@pytest.mark.parametrize("number, scheduler", [(20, ""), (50, ""), (20, WAITED_FOR)], ids=["20", "50", "20-waited-for"])
 def test_a_search_that_is_killed_at_any_moment_ends_as_if_it_had_not_been(
-    number: int, tmp_path: Path, tiny_store: Store, monkeypatch: pytest.MonkeyPatch
+    number: int, scheduler: str, tmp_path: Path, tiny_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searches = Searches(tmp_path, tiny_store)
-    alone = searches.run(GRID, "alone")
+    alone = searches.run(GRID + scheduler, "alone")
     folder = tmp_path / "death"
     folder.mkdir()
     monkeypatch.setenv("FERRAY_CACHE", str(tmp_path / "cache"))
