@@ -56,7 +56,7 @@ def main() -> None:
             dispatcher_name="dispatcher",
             concurrent=2,
             stop=threading.Event(),
-            observers=[clock, Prefixes(run), Reasons(run)],
+            observers=[clock, Prefixes(run, decides=False), Reasons(run)],
             scratch=Path(name) / "scratch",
         )
         ray.get(dispatcher.close.remote())

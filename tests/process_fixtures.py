@@ -35,6 +35,12 @@ def workers(mark: str) -> list[int]:
     return sorted(pid for pid in processes(mark, "ray::RayTrainWorker") if _state(pid) != "Z")
 
 
+def environment(pid: int) -> dict[str, str]:
+    """Of a process, as it began."""
+    entries = (Path("/proc") / str(pid) / "environ").read_text().split("\0")
+    return dict(entry.split("=", 1) for entry in entries if entry)
+
+
 def kill(pid: int, number: int = signal.SIGKILL) -> None:
     """Send a signal; the process may be gone already."""
     try:

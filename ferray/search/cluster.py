@@ -221,7 +221,13 @@ def start_dispatcher(name: str, *, decides: bool, session: int = 1, max_failures
     from ferray.search.tuner import NAMESPACE
 
     resources = {"node:__internal_head__": 1e-4}
-    options = ray.remote(Dispatcher).options(name=name, namespace=NAMESPACE, num_cpus=0, resources=resources)
+    options = ray.remote(Dispatcher).options(
+        name=name,
+        namespace=NAMESPACE,
+        num_cpus=0,
+        resources=resources,
+        max_concurrency=100_000,  # of calls that wait: one a rank for as long as it lives, one a group, one a proxy
+    )
     return options.remote(decides, session=session, max_failures=max_failures)
 
 

@@ -2,11 +2,13 @@
 
 Two points that differ only in the number of epochs share their first epochs, number by number, unless the learning
 rate of an epoch depends on how many there will be: a cosine falls to its end. So the longer one goes on from the
-checkpoint of the shorter one, if that is done when the longer one begins.
+checkpoint of the shorter one, if that is done when the longer one begins. Where a scheduler may stop the longer one
+before those epochs, it begins anew, or its best checkpoint might be of an epoch that it never came to.
 
 Begin at `Prefixes`.
 """
 
+import hashlib
 import json
 import logging
 
@@ -21,10 +23,12 @@ class Prefixes:
 
     Args:
         run: What is on record of it counts from the start.
+        decides: Whether a scheduler may stop trials early.
     """
 
-    def __init__(self, run: Run) -> None:
-        self._known: dict[str, dict[int, str]] = {}  # recipe without epochs -> epochs -> trial id
+    def __init__(self, run: Run, *, decides: bool) -> None:
+        self._decides = decides
+        self._known: dict[bytes, dict[int, str]] = {}  # recipe without epochs -> epochs -> trial id
         self._said = False
         for record in run.read_trials():
             self.trial_started(record)
@@ -47,18 +51,20 @@ class Prefixes:
         """
         known = self._known.get(_but_epochs(recipe), {})
         found = tuple(known[epochs] for epochs in sorted(known, reverse=True) if epochs < recipe.epochs)
-        if found and recipe.schedule == "cosine":
-            log.log(
-                logging.INFO if self._said else logging.WARNING,
-                "trial %s has fewer epochs, but on a cosine: they are not those of a longer run, which begins anew",
-                found[0],
-            )
+        reason = ""
+        if self._decides:
+            reason = "a longer run may be stopped before its last one, and"
+        elif recipe.schedule == "cosine":
+            reason = "on a cosine: they are not those of a longer run, which"
+        if found and reason:
+            level = logging.INFO if self._said else logging.WARNING
+            log.log(level, "trial %s has fewer epochs, but %s begins anew", found[0], reason)
             self._said = True
             return ()
         return found
 
 
-def _but_epochs(recipe: Recipe) -> str:
+def _but_epochs(recipe: Recipe) -> bytes:
     values = to_values(recipe)
     del values["epochs"]
-    return json.dumps(values, sort_keys=True)
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).digest()  # a search may have many thousands

@@ -110,7 +110,7 @@ def _train_what_is_missing(
         if not team.hellos:
             return False
         decisions = _decisions(plan, identify)
-        prefixes = Prefixes(plan.run)
+        prefixes = Prefixes(plan.run, decides=decides)
         numbers = {record.number for record in plan.run.read_trials()}
         view = LiveView(
             plan.space,

@@ -25,10 +25,8 @@ from ferray.report.recorded import read_recorded
 from ferray.search.finals import Standing
 from ferray.search.verdict import Verdict
 from ferray.space import Space
-from ferray.train.checkpoint import BEST
 from ferray.train.export import export_best
 from ferray.train.predict import predict_validation
-from ferray.train.sealed import DamagedError
 
 if TYPE_CHECKING:
     import pandas
@@ -106,13 +104,14 @@ def select_best(
         return Best(best, read_recorded(known) or None)
     part = Path(tempfile.mkdtemp(dir=run.folder, prefix=".best-"))
     try:
-        checkpoints = run.trial_dir(best.trial_id)
-        epoch = export_best(
-            part, checkpoints=checkpoints, recipe=best.recipe, store=store, weights=weights[best.recipe.backbone]
+        export_best(
+            part,
+            checkpoints=run.trial_dir(best.trial_id),
+            recipe=best.recipe,
+            store=store,
+            weights=weights[best.recipe.backbone],
+            recorded=row.epoch,
         )
-        if epoch != row.epoch:
-            what = f"of epoch {epoch}, but by the trial's record {row.epoch} is its best one"
-            raise DamagedError(str(checkpoints / BEST), what, "Run the trial again")
         metrics = None if sealed else _read_test_split(run, part, store, weights, search, best)
         card = model_card(
             name=run.name,

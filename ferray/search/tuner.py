@@ -174,7 +174,8 @@ class Proxy(tune.Trainable):  # type: ignore[misc]  # ray has no complete annota
         self._epoch += len(outcome.rows)
         return {
             "number": self._number,
-            "rows": outcome.rows,
+            # As plain values: what is not JSON Tune pickles, and keeps its text for ever.
+            "rows": [dataclasses.asdict(row) for row in outcome.rows],
             "state": outcome.state,
             "reason": outcome.reason,
             "done": outcome.state in ENDED,
@@ -276,7 +277,7 @@ class _Desk:
 
     def _add_rows(self, result: dict[str, Any]) -> TrialRecord:
         record = self._records[result["number"]]
-        for row in result["rows"]:
+        for row in (EpochResult(**values) for values in result["rows"]):
             if row.epoch == len(record.epochs) + 1:  # Tune shows the result that it stops a trial on a second time
                 record = dataclasses.replace(record, epochs=(*record.epochs, row))
                 for observer in self._observers:

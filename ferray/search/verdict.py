@@ -91,7 +91,7 @@ def judge(
         cache: Folder of the node.
 
     Raises:
-        CheckpointError: A trial's best checkpoint is gone or broken.
+        CheckpointError: A trial's best checkpoint is gone, broken, or not of its record's best epoch.
     """
     reader = _Reader(run, store, weights, cache)
     winner = standing.winner
@@ -165,6 +165,7 @@ class _Reader:
                 self._weights[record.recipe.backbone],
                 checkpoints=self._run.trial_dir(record.trial_id),
                 cache=self._cache,
+                recorded=None if (best := record.best()) is None else best.epoch,
             )
             for record in records
         ]

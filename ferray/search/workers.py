@@ -152,7 +152,7 @@ def _train(
                 record = dataclasses.replace(record, epochs=(*record.epochs, row))
             if record.complete:
                 break
-            if rows.has_more:
+            if rows.has_more and not task.decides:
                 continue
             answer: Answer = "go on"
             with ranks.together():

@@ -211,7 +211,9 @@ def put_back(state: State, free: FreePart, optimizer: Optimizer) -> None:
         raise CheckpointError(state.file, f"a broken checkpoint: {error}", REMOVE_IT) from error
 
 
-def read_best(checkpoints: Path, *, recipe: Recipe, store: Store, weights: Weights) -> tuple[int, dict[str, Tensor]]:
+def read_best(
+    checkpoints: Path, *, recipe: Recipe, store: Store, weights: Weights, recorded: int | None = None
+) -> tuple[int, dict[str, Tensor]]:
     """A run's best epoch and its trained tensors.
 
     Args:
@@ -219,14 +221,19 @@ def read_best(checkpoints: Path, *, recipe: Recipe, store: Store, weights: Weigh
         recipe: Of the run, settled.
         store: That the run was trained on.
         weights: That it started from.
+        recorded: The best epoch by the run's record; None where there is no record.
 
     Raises:
-        CheckpointError: There is no best checkpoint, or it is damaged or of another run.
+        CheckpointError: There is no best checkpoint, or it is damaged, or of another run or epoch.
     """
     identity = trial_id(recipe, data_fingerprint=store.fingerprint, weights_fingerprint=weights.fingerprint)
     try:
-        facts, tensors = _read_own(checkpoints / BEST, identity)
-        return _epoch_of(facts, where=str(checkpoints / BEST)), tensors
+        file = checkpoints / BEST
+        facts, tensors = _read_own(file, identity)
+        epoch = _epoch_of(facts, where=str(file))
+        if recorded not in (None, epoch):
+            raise DamagedError(str(file), f"of epoch {epoch}, but by the run's record {recorded} is its best one", "")
+        return epoch, tensors
     except DamagedError as error:
         way_out = "Run the trial again: it starts at its first epoch, since the best one is lost"
         raise DamagedError(error.args[0], error.args[1], way_out) from error

@@ -30,7 +30,15 @@ from ferray.train.sealed import read_sealed, write_sealed
 WAY_OUT = "Give the folder `best` of a finished search, or let the search write it again"
 
 
-def export_best(folder: Path, *, checkpoints: Path, recipe: Recipe, store: Store, weights: Weights) -> int:
+def export_best(
+    folder: Path,
+    *,
+    checkpoints: Path,
+    recipe: Recipe,
+    store: Store,
+    weights: Weights,
+    recorded: int | None = None,
+) -> int:
     """Write a whole model, that of a run's best epoch, for use without ferray's other files.
 
     Args:
@@ -39,14 +47,15 @@ def export_best(folder: Path, *, checkpoints: Path, recipe: Recipe, store: Store
         recipe: Of the run, settled.
         store: That the run was trained on.
         weights: That it started from.
+        recorded: The best epoch by the run's record; None where there is no record.
 
     Returns:
         The epoch.
 
     Raises:
-        CheckpointError: There is no best checkpoint, or it is damaged or of another run.
+        CheckpointError: There is no best checkpoint, or it is damaged, or of another run or epoch.
     """
-    epoch, best = read_best(checkpoints, recipe=recipe, store=store, weights=weights)
+    epoch, best = read_best(checkpoints, recipe=recipe, store=store, weights=weights, recorded=recorded)
     preprocessing = _make_preprocessing(recipe, margin=store.manifest.margin)
     identity = trial_id(recipe, data_fingerprint=store.fingerprint, weights_fingerprint=weights.fingerprint)
     storage.write_json(folder / "recipe.json", to_values(recipe))

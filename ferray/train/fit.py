@@ -79,9 +79,10 @@ def fit(
 ) -> Epochs:
     """Train; whoever iterates decides after each checkpoint to go on or to stop.
 
-    An epoch is heard of after a checkpoint that holds it is written. A run whose `checkpoints` hold an earlier part of
-    it goes on there; where they are damaged, on an earlier one, or from the start. It ends after `recipe.epochs`, or
-    when `recipe.patience` has run out.
+    An epoch is heard of after a checkpoint that holds it is written, or before a fault that has ended the run: then
+    whoever goes on trains it again, to the same numbers. A run whose `checkpoints` hold an earlier part of it goes on
+    there; where they are damaged, on an earlier one, or from the start. It ends after `recipe.epochs`, or when
+    `recipe.patience` has run out.
 
     Args:
         recipe: Settled: see `ferray.train.settle`.
@@ -100,7 +101,8 @@ def fit(
             without what lay between them.
         save_every_s: Epochs that end sooner after the last checkpoint share the next one, since a head's epoch may be
             shorter than the writing of its checkpoint; 0 writes one after each. None waits for the run's end, for
-            features that are yet to be computed, or for whoever finds out what an interruption or a fault has left.
+            features that are yet to be computed, or beyond an interruption. Of those that wait when a fault ends a run
+            of several ranks nothing is heard, unless all have met the fault, which is a divergence.
 
     Raises:
         Interrupted: `is_interrupted` said so; the steps so far are in the checkpoint.
@@ -150,7 +152,7 @@ def _train_on(
             raise
         except Exception as error:
             if run.ranks.world == 1 or isinstance(error, DivergedError):  # else the other ranks may be elsewhere
-                yield keeper.save()
+                yield keeper.waiting  # no checkpoint: the tensors at hand are of a later step, of which nobody knows
             raise
         if isinstance(trained, Partial):
             yield keeper.save(trained if trained.steps > partial.steps else NOT_BEGUN)

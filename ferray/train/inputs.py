@@ -145,7 +145,12 @@ class CachedInputs:
     def is_ready(self, epoch: int) -> bool:
         """Whether the training part's view is at hand, or was made before."""
         view = self._view(self._division.train, epoch)
-        return view in self._held or (self._cache is not None and view_folder(view, self._cache).exists())
+        if view in self._held or self._cache is None:
+            return view in self._held
+        try:
+            return view_folder(view, self._cache).exists()
+        except OSError:  # a disk that does not answer: opening says so
+            return False
 
     def train(self, batches: Sequence[Rows]) -> Generator[Tensor, None, None]:
         """Rows of the training part's view."""

@@ -19,7 +19,7 @@ from ferray.train.ranks import Ranks
 
 
 class Keeper:
-    """A run's epochs, of which nobody hears before a checkpoint holds them: a told epoch is never lost.
+    """A run's epochs, of which nobody hears before a checkpoint holds them, unless a fault has ended the run.
 
     All ranks have one and call it in step; rank 0's writes.
 
@@ -71,6 +71,11 @@ class Keeper:
             return False
         return self.num_epochs - best_epoch(self._history, self._recipe) >= patience
 
+    @property
+    def waiting(self) -> Sequence[EpochResult]:
+        """Epochs that no checkpoint holds yet."""
+        return self._history[self._num_saved :]
+
     def add(self, row: EpochResult, *, at_once: bool = False) -> Sequence[EpochResult]:
         """Take an epoch that has just ended.
 
@@ -104,7 +109,7 @@ class Keeper:
             FencedError: As `add`.
             StorageError: As `add`.
         """
-        waited = self._history[self._num_saved :]
+        waited = self.waiting
         if waited or partial.steps:
             with self._ranks.together():
                 if self._folder is not None and self._ranks.is_first:
@@ -128,10 +133,10 @@ class Keeper:
 
 
 class Epochs(Iterator[EpochResult]):
-    """The epochs of a run, each trained when it is asked for, and heard of when a checkpoint holds it.
+    """The epochs of a run, each trained when it is asked for, and heard of as `fit` says.
 
     Args:
-        parts: Epochs that one checkpoint came to hold, again and again.
+        parts: Epochs that are to be heard of together, again and again.
     """
 
     def __init__(self, parts: Generator[Sequence[EpochResult], None, None]) -> None:
@@ -145,7 +150,7 @@ class Epochs(Iterator[EpochResult]):
 
     @property
     def has_more(self) -> bool:
-        """Whether the next epoch is there already, since its checkpoint holds the last one, too."""
+        """Whether the next epoch is there already, to be heard of together with the last one."""
         return bool(self._at_hand)
 
     def close(self) -> None:

@@ -35,7 +35,14 @@ class Predictions:
 
 
 def predict_validation(
-    recipe: Recipe, store: Store, weights: Weights, *, checkpoints: Path, cache: Path | None, device: str = "cpu"
+    recipe: Recipe,
+    store: Store,
+    weights: Weights,
+    *,
+    checkpoints: Path,
+    cache: Path | None,
+    recorded: int | None = None,
+    device: str = "cpu",
 ) -> Predictions:
     """The answers of a run's best epoch for its validation part: the store's split, or its fold.
 
@@ -45,10 +52,11 @@ def predict_validation(
         weights: That it started from.
         checkpoints: The run's folder, with `best.safetensors`.
         cache: Folder of the node; None computes features anew.
+        recorded: The best epoch by the run's record; None where there is no record.
         device: `cpu`, or `cuda`, `cuda:1`, ...
 
     Raises:
-        CheckpointError: There is no best checkpoint, or it is broken or of another run.
+        CheckpointError: There is no best checkpoint, or it is broken, or of another run or epoch.
     """
 
     @lru_cache(maxsize=1)
@@ -58,7 +66,7 @@ def predict_validation(
     place = torch.device(device)
     whole = tensors() if recipe.freeze != "trunk" else {}
     free = build_free(recipe, whole, num_classes=len(store.class_names), device=place)
-    _, best = read_best(checkpoints, recipe=recipe, store=store, weights=weights)
+    _, best = read_best(checkpoints, recipe=recipe, store=store, weights=weights, recorded=recorded)
     copy_tensors(free, best)
     division = divide(recipe, store)
     inputs = open_inputs(recipe, store, weights, division=division, trunk_tensors=tensors, device=place, cache=cache)

@@ -66,7 +66,7 @@ class Desk(Decisions):
             read_space(file), run.journal(), identify=self._identity, seed=0, max_trials=max_trials, folds=1
         )
         self.run, self.most_open = run, 0
-        self.prefixes = Prefixes(run)
+        self.prefixes = Prefixes(run, decides=False)
 
     @staticmethod
     def _identity(point: dict[str, object]) -> str:

@@ -4,6 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ferray.recipe import Recipe
 from ferray.records import METRIC_FIELDS, EpochResult, Run, TrialRecord
 from ferray.search.prefix import Prefixes
@@ -20,7 +22,7 @@ def record(trial_id: str, *, epochs: int, **changes: Any) -> TrialRecord:
 def test_the_shorter_trials_are_named_longest_first_whether_they_run_now_or_are_on_record(tmp_path: Path) -> None:
     run = Run(tmp_path)
     run.write_trial(record("five", epochs=5))
-    prefixes = Prefixes(run)
+    prefixes = Prefixes(run, decides=False)
     assert prefixes.shorter(RECIPE) == ("five",)
     for other in (record("three", epochs=3), record("seven", epochs=7), record("twelve", epochs=12)):
         prefixes.trial_started(other)
@@ -29,7 +31,7 @@ def test_the_shorter_trials_are_named_longest_first_whether_they_run_now_or_are_
 
 
 def test_a_trial_that_is_not_equal_in_all_else_is_not_gone_on_from(tmp_path: Path) -> None:
-    prefixes = Prefixes(Run(tmp_path))
+    prefixes = Prefixes(Run(tmp_path), decides=False)
     for other in (
         record("seed", epochs=5, seed=1),
         record("monitor", epochs=5, monitor="val_loss"),
@@ -41,7 +43,15 @@ def test_a_trial_that_is_not_equal_in_all_else_is_not_gone_on_from(tmp_path: Pat
 
 
 def test_a_schedule_that_depends_on_the_number_of_epochs_is_not_gone_on_from(tmp_path: Path) -> None:
-    prefixes = Prefixes(Run(tmp_path))
+    prefixes = Prefixes(Run(tmp_path), decides=False)
     prefixes.trial_started(record("cosine", epochs=5, schedule="cosine"))
 
     assert prefixes.shorter(dataclasses.replace(RECIPE, schedule="cosine")) == ()
+
+
+def test_a_trial_that_may_be_stopped_early_goes_on_from_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    prefixes = Prefixes(Run(tmp_path), decides=True)
+    prefixes.trial_started(record("five", epochs=5))
+
+    assert prefixes.shorter(RECIPE) == ()
+    assert "trial five has fewer epochs, but a longer run may be stopped before its last one" in caplog.text

@@ -4,14 +4,17 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas
 import pytest
+from process_fixtures import MARK, environment, new_mark, workers
 from search_fixtures import Searches, finish, kill, numbers, table, wait_for_line
 
 from ferray.data.store import Store
 from ferray.records import Run
+from ferray.search.groups import KEEP_MEMORY
 from ferray.tracking.offline import read_offline_runs
 
 GRID = """\
@@ -216,12 +219,43 @@ def test_optuna_suggests_by_means_over_folds_and_a_resumed_search_goes_on_to_fin
     assert table(run) == after
 
 
-def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(grid: Run, searches: Searches) -> None:
-    process = searches.start(GRID, "interrupted")
+@dataclass(frozen=True)
+class Interrupted:
+    """A grid that Ctrl-C interrupted."""
+
+    environments: list[dict[str, str]]
+    """Of the workers that trained it."""
+    said: str
+    """By the search, on stderr."""
+
+
+OWN_LIMIT = {"MALLOC_TRIM_THRESHOLD_": "123456789"}
+"""A variable that the user has set already."""
+
+
+@pytest.fixture(scope="module")
+def interrupted(folder: Path, tiny_store: Store) -> Interrupted:
+    with pytest.MonkeyPatch.context() as patch:
+        mark = new_mark()
+        for name, value in {MARK: mark, **OWN_LIMIT}.items():
+            patch.setenv(name, value)
+        process = Searches(folder, tiny_store).start(GRID, "interrupted")
     wait_for_line(process, r"^1/6")
+    environments = list(map(environment, workers(mark)))
     process.send_signal(signal.SIGINT)
-    _, err = finish(process, code=130)
-    assert "--resume interrupted" in err
+    return Interrupted(environments, finish(process, code=130)[1])
+
+
+def test_workers_keep_their_memory_where_the_user_says_nothing_else(interrupted: Interrupted) -> None:
+    assert interrupted.environments
+    for variables in interrupted.environments:
+        assert {name: variables.get(name) for name in KEEP_MEMORY} == KEEP_MEMORY | OWN_LIMIT
+
+
+def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(
+    grid: Run, interrupted: Interrupted, searches: Searches
+) -> None:
+    assert "--resume interrupted" in interrupted.said
     run = Run(searches.folder / "runs" / "interrupted")
     states = [record.state for record in run.read_trials()]
     assert "done" in states

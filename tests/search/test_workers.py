@@ -85,11 +85,11 @@ class Listener:
 
     Args:
         run: The search's folder.
-        answer: To whoever tells of epochs.
+        answers: To whoever tells of epochs, the last one again and again.
     """
 
-    def __init__(self, run: Run, answer: Answer = "go on") -> None:
-        self.run, self._answer = run, answer
+    def __init__(self, run: Run, *answers: Answer) -> None:
+        self.run, self._answers = run, answers
         self.told: list[int] = []
         """Epochs of each record that was told."""
         self.noted: list[str] = []
@@ -101,7 +101,7 @@ class Listener:
 
     def tell(self, record: TrialRecord) -> Answer:
         self.told.append(len(record.epochs))
-        return self._answer
+        return self._answers[min(len(self.told), len(self._answers)) - 1]
 
     def leave(self, record: TrialRecord) -> None:
         self.left = record
@@ -143,12 +143,30 @@ def test_epochs_that_share_a_checkpoint_are_told_together_and_none_is_left_out_o
     assert len(read_sealed(run.trial_dir(name) / LAST)[0]["epochs"]) == epochs
 
 
+def test_a_scheduler_hears_of_every_epoch_by_itself_though_a_checkpoint_holds_several(
+    small_rows: None, tmp_path: Path
+) -> None:
+    store, weights = SmallStore(), small_weights()
+    recipe = small_recipe(epochs=6)
+    name = trial_id(recipe, data_fingerprint=store.fingerprint, weights_fingerprint=weights.fingerprint)
+    run = Run(tmp_path)
+    list(fit(recipe, store, weights, checkpoints=run.trial_dir(name), cache=None))  # of which the record was lost
+    desk = Listener(run, "go on", "stopped")
+    job = Job(trial_id=name, number=0, recipe=recipe)
+    task = dataclasses.replace(task_of(run, tmp_path), decides=True)
+    _train(job, task, store, weights, ALONE, "cpu", desk, lambda: False)  # type: ignore[arg-type]
+
+    assert desk.told == [1, 2]
+    assert desk.left is not None
+    assert (len(desk.left.epochs), desk.left.state) == (2, "stopped")
+
+
 def test_what_features_have_come_to_reaches_the_live_table(
     small_rows: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(features, "TELL_EVERY_S", 0.0)
     monkeypatch.setattr(features.log, "handlers", [])
-    desk = Listener(Run(tmp_path))
+    desk = Listener(Run(tmp_path), "go on")
     _note_features(desk)  # type: ignore[arg-type]
     list(fit(SHORT, SmallStore(), small_weights(), checkpoints=None, cache=tmp_path))
 

@@ -1,6 +1,7 @@
 """Epochs that are shorter than the writing of a checkpoint share one, and are heard of only when it holds them."""
 
 import dataclasses
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -79,24 +80,38 @@ FAULTS = [
 ]
 
 
+@pytest.mark.parametrize("name, call", [("_step", 11), ("_validate", 4)])  # in epoch 4, of three steps
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
-def test_epochs_that_wait_are_kept_and_told_before_a_fault(
-    fault: Exception, store: SmallStore, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_epochs_that_wait_are_told_before_a_fault_and_whoever_goes_on_has_the_same_numbers(
+    fault: Exception,
+    name: str,
+    call: int,
+    store: SmallStore,
+    weights: Weights,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    validate = fit_module._validate
+    usual = list(map(untimed, fit(RECIPE, store, weights, checkpoints=tmp_path / "usual", cache=None)))
+    folder = tmp_path / "faulty"
+    calls = itertools.count(1)
+    act = getattr(fit_module, name)
 
-    def fail(run: Any, epoch: int) -> Any:
-        if epoch == 4:
+    def fail_once(*arguments: Any, **named: Any) -> Any:
+        if next(calls) == call:
             raise fault
-        return validate(run, epoch)
+        return act(*arguments, **named)
 
-    monkeypatch.setattr(fit_module, "_validate", fail)
-    rows = fit(RECIPE, store, weights, checkpoints=tmp_path, cache=None, save_every_s=math.inf)
-    heard = []
+    monkeypatch.setattr(fit_module, name, fail_once)
+    rows = fit(RECIPE, store, weights, checkpoints=folder, cache=None, save_every_s=math.inf)
+    heard: list[EpochResult] = []
     with pytest.raises(type(fault), match="epoch 4"):
-        heard.extend(row.epoch for row in rows)
-    assert heard == [1, 2, 3]
-    assert [row["epoch"] for row in read_sealed(tmp_path / "last.safetensors")[0]["epochs"]] == heard
+        heard.extend(map(untimed, rows))
+    assert heard == usual[:3]
+
+    heard.extend(map(untimed, fit(RECIPE, store, weights, checkpoints=folder, cache=None, recorded_epochs=3)))
+    assert heard == usual
+    for file in FILES:
+        assert same_tensors(load_file(folder / file), load_file(tmp_path / "usual" / file))
 
 
 def test_an_epoch_does_not_wait_for_features_that_are_yet_to_be_computed(

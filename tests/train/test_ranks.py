@@ -94,6 +94,7 @@ def test_two_ranks_share_a_checkpoint_for_short_epochs_in_step(found: list[dict[
         assert each["waited"] == each["trained"]["head"]
         assert each["waited and interrupted"] == each["trained"]["head"]
         assert each["waited and diverged"] == [1, 2]
+        assert each["mended"] == each["trained"]["head"]
         assert each["diverged"].startswith("DivergedError: diverged in epoch 3, training, step 1 of 3: the loss is nan")
 
 

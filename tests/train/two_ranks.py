@@ -63,8 +63,8 @@ def train_in_two(name: str, steps: int, ranks: Ranks, folder: Path, **named: Any
     raise AssertionError("it was not interrupted")
 
 
-def diverge_in_the_last_epoch(ranks: Ranks, folder: Path) -> tuple[list[int], str]:
-    """Epochs that are heard of where the losses of the third one are no numbers, and the fault."""
+def diverge_in_the_last_epoch(ranks: Ranks, folder: Path) -> tuple[list[int], str, list[dict[str, float]]]:
+    """Epochs that are heard of where the losses of the third one are no numbers, the fault, all once it is mended."""
     heard: list[int] = []
     train_an_epoch = fit_module._train
 
@@ -86,7 +86,7 @@ def diverge_in_the_last_epoch(ranks: Ranks, folder: Path) -> tuple[list[int], st
 
     told = fault(hear)
     fit_module._train = train_an_epoch
-    return heard, told
+    return heard, told, train("head", ranks=ranks, checkpoints=folder, recorded_epochs=0)
 
 
 def leave_features(ranks: Ranks, folder: Path) -> str:
@@ -136,7 +136,8 @@ def explore(ranks: Ranks, folder: Path) -> dict[str, Any]:
 
     found["waited"] = train("head", ranks=ranks, checkpoints=folder / "waited", save_every_s=math.inf)
     found["waited and interrupted"] = train_in_two("head", 5, ranks, folder / "left", save_every_s=math.inf)
-    found["waited and diverged"], found["diverged"] = diverge_in_the_last_epoch(ranks, folder / "diverged")
+    after = diverge_in_the_last_epoch(ranks, folder / "diverged")
+    found["waited and diverged"], found["diverged"], found["mended"] = after
     found["features left"] = leave_features(ranks, folder / "features")
 
     if rank == 0:
