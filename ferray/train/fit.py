@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ferray.data.store import Store
-from ferray.errors import DivergedError, FencedError
+from ferray.errors import DivergedError
 from ferray.model.classifier import FreePart, build_free, trunk_tensors
 from ferray.model.head import draw_dropout_mask
 from ferray.model.randomness import Purpose, make_seed
@@ -148,8 +148,6 @@ def _train_on(
             trained = _train(run, epoch, partial, watch)
             if isinstance(trained, _Trained):
                 result = _make_result(run, epoch, trained, _validate(run, epoch), started=started)
-        except FencedError:
-            raise
         except Exception as error:
             if run.ranks.world == 1 or isinstance(error, DivergedError):  # else the other ranks may be elsewhere
                 yield keeper.waiting  # no checkpoint: the tensors at hand are of a later step, of which nobody knows
