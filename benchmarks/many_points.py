@@ -29,8 +29,9 @@ from ferray import space as spaces
 from ferray.recipe import Recipe
 from ferray.records import METRIC_FIELDS, EpochResult, Run, TrialRecord
 from ferray.search.cluster import start_dispatcher
-from ferray.search.decide import Decisions, Suggestion
+from ferray.search.decide import Decisions
 from ferray.search.dispatch import Hello, Job
+from ferray.search.extend import Suggestion
 from ferray.search.mend import Reasons
 from ferray.search.prefix import Prefixes
 from ferray.search.tuner import tune_until_done

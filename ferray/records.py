@@ -299,6 +299,10 @@ class Run:
         """The search's journal."""
         return Journal(self.folder / "journal.jsonl")
 
+    def finals_journal(self) -> Journal:
+        """Of the trials of the finals that have ended, or had failed and are run again."""
+        return Journal(self.folder / "finals.jsonl")
+
 
 def trials_frame(records: Iterable[TrialRecord]) -> "pandas.DataFrame":
     """One row a trial: number, id, state, every setting, the best epoch's results (`best_*`), seconds, reason."""

@@ -4,7 +4,8 @@ import random
 from typing import Any
 
 from ferray.records import State
-from ferray.search.decide import Decisions, Suggestion
+from ferray.search.decide import Decisions
+from ferray.search.extend import Suggestion
 
 EPOCHS = 9
 """Of trials that do not say."""

@@ -217,8 +217,7 @@ def start_dispatcher(name: str, *, decides: bool, session: int = 1, max_failures
     """The dispatcher as a Ray actor on the head node, without a share of its CPUs."""
     import ray
 
-    from ferray.search.dispatch import Dispatcher
-    from ferray.search.tuner import NAMESPACE
+    from ferray.search.dispatch import NAMESPACE, Dispatcher
 
     resources = {"node:__internal_head__": 1e-4}
     options = ray.remote(Dispatcher).options(

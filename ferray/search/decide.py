@@ -25,22 +25,20 @@ from ray.tune.search import Searcher
 from ferray.errors import RecordError
 from ferray.journal import Journal
 from ferray.records import State
-from ferray.search.extend import Identify, Known, draw, inside, known_trials, last_extension, next_new
+from ferray.search.extend import (
+    Identify,
+    Known,
+    Suggestion,
+    draw,
+    inside,
+    known_trials,
+    last_extension,
+    next_new,
+)
 from ferray.space import Space
 
 MOST_SCORE = 1e100
 """Beyond any loss that training goes on from."""
-
-
-@dataclass(frozen=True)
-class Suggestion:
-    """A point that was asked for."""
-
-    number: int
-    trial_id: str
-    point: dict[str, Any]
-    after: int = 0
-    """Epochs that searcher and scheduler have already heard of."""
 
 
 class Decisions:

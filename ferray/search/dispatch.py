@@ -27,6 +27,9 @@ from ferray.errors import FerrayError
 from ferray.recipe import Recipe
 from ferray.records import EpochResult, State
 
+NAMESPACE = "ferray"
+"""Of Ray's actor names."""
+
 TAKE_WAIT_S = 10.0
 """How long `take` waits for a trial before it answers None; the ranks of a group meet at least this often."""
 

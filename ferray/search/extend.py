@@ -34,6 +34,17 @@ MAX_TEXT = 200_000
 """Characters of a space in a journal; a larger one is no sweep file."""
 
 
+@dataclass(frozen=True)
+class Suggestion:
+    """A point that was asked for."""
+
+    number: int
+    trial_id: str
+    point: dict[str, Any]
+    after: int = 0
+    """Epochs that searcher and scheduler have already heard of."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Known:
     """A trial that the search has asked for."""

@@ -15,11 +15,9 @@ from typing import Literal
 
 from ferray import recipe as recipes
 from ferray.errors import SearchError
-from ferray.journal import Journal
 from ferray.recipe import Recipe
 from ferray.records import FINISHED, Point, Run, State, TrialRecord, points
-from ferray.search.decide import Suggestion
-from ferray.search.extend import Identify, ended_trials
+from ferray.search.extend import Identify, Suggestion, ended_trials
 from ferray.search.plan import Plan
 
 
@@ -75,7 +73,7 @@ def lacking(plan: Plan, identify: Identify) -> list[Recipe]:
     on_record = {record.trial_id for record in records}
     ended |= {
         event["trial_id"]
-        for event in ended_trials(journal(plan.run).read())
+        for event in ended_trials(plan.run.finals_journal().read())
         if event["state"] == "failed" or event["trial_id"] in on_record
     }
 
@@ -97,11 +95,6 @@ def finalists(plan: Plan, records: Sequence[TrialRecord]) -> list[Point]:
     return points(proper, wanted=plan.space.folds)[: plan.finalists]
 
 
-def journal(run: Run) -> Journal:
-    """Of the trials of the finals that have ended."""
-    return Journal(run.folder / "finals.jsonl")
-
-
 class Finals:
     """The trials of the finals, as the tuner asks for them; nothing is stopped early.
 
@@ -113,7 +106,7 @@ class Finals:
     """
 
     def __init__(self, wanted: Sequence[Recipe], run: Run, *, identify: Identify, first_number: int) -> None:
-        self._journal = journal(run)
+        self._journal = run.finals_journal()
         self._journal.repair()
         self._left: list[Suggestion] = []
         numbers = {event["trial_id"]: event["number"] for event in self._journal.read()}

@@ -16,9 +16,7 @@ from typing import Any, Literal
 
 from ferray.errors import CheckpointError, FerrayError, RecordError, SearchError
 from ferray.records import FINISHED, EpochResult, Run, State, TrialRecord
-from ferray.search import finals
-from ferray.search.decide import Suggestion
-from ferray.search.extend import ended_trials, known_trials
+from ferray.search.extend import Suggestion, ended_trials, known_trials
 from ferray.space import Space
 
 log = logging.getLogger(__name__)
@@ -107,7 +105,7 @@ def retry(run: Run) -> Iterator[str]:
         run: The search's folder, which nobody else writes.
     """
     num_failed = 0
-    for journal in (run.journal(), finals.journal(run)):
+    for journal in (run.journal(), run.finals_journal()):
         for event in ended_trials(journal.read()):
             if event["state"] != "failed":
                 continue
@@ -186,7 +184,7 @@ class Mending:
 
 def _ended(run: Run) -> list[Mapping[str, Any]]:
     """Of the search and its finals."""
-    return ended_trials([*run.journal().read_whole(), *finals.journal(run).read_whole()])
+    return ended_trials([*run.journal().read_whole(), *run.finals_journal().read_whole()])
 
 
 def _rename(file: Path, why: str) -> None:

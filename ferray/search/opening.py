@@ -14,7 +14,7 @@ from ferray import storage
 from ferray.data.store import Store
 from ferray.errors import SearchError
 from ferray.model.weights import Weights
-from ferray.search import finals, mend
+from ferray.search import mend
 from ferray.search.plan import Plan, taken
 from ferray.search.recall import CHANGEABLE
 
@@ -88,7 +88,7 @@ def _resume(plan: Plan, store: Store, prints: dict[str, str], say: Callable[[str
         if recorded != now:
             where, problem = f"--resume {plan.run.name}", f"the {what} are not those of the search"
             raise SearchError(where, problem, "Start a search of another name")
-    for journal in (plan.run.journal(), finals.journal(plan.run)):
+    for journal in (plan.run.journal(), plan.run.finals_journal()):
         journal.repair()
     mend.set_aside(plan.run)
     if plan.retry:

@@ -26,9 +26,9 @@ from ferray.records import FINISHED, Run, State, TrialRecord
 from ferray.search import cluster as clusters
 from ferray.search import finals, mend
 from ferray.search.cluster import Cluster
-from ferray.search.decide import Decisions, Suggestion
+from ferray.search.decide import Decisions
 from ferray.search.dispatch import Job
-from ferray.search.extend import ended_trials, said, to_recipe
+from ferray.search.extend import Suggestion, ended_trials, said, to_recipe
 from ferray.search.live import LiveView
 from ferray.search.opening import open_search
 from ferray.search.plan import DEMO_COMMAND, Plan
@@ -241,7 +241,7 @@ def _record_hellos(plan: Plan, search: dict[str, Any], team: Team) -> None:
 
 def _settle_states(run: Run) -> list[TrialRecord]:
     """All records, now that nobody writes them: the journal's word on a trial's end holds, the rest was interrupted."""
-    events = [*run.journal().read(), *finals.journal(run).read()]
+    events = [*run.journal().read(), *run.finals_journal().read()]
     ended = {event["trial_id"]: event for event in ended_trials(events)}
     records = []
     for record in run.read_trials():

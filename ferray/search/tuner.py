@@ -27,14 +27,12 @@ from ray.tune.search import Searcher
 
 from ferray.errors import FerrayError
 from ferray.records import EpochResult, State, TrialRecord
-from ferray.search.decide import Suggestion
-from ferray.search.dispatch import ENDED, Job, Outcome
+from ferray.search.dispatch import ENDED, NAMESPACE, Job, Outcome
+from ferray.search.extend import Suggestion
 
 log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
-
-NAMESPACE = "ferray"
 
 ROUND = 2000
 """Points of one run of Tune, which keeps every trial for its whole run, 36 kB each, and looks through them at times."""

@@ -19,8 +19,8 @@ from ferray.errors import RecipeError
 from ferray.recipe import NO_WEIGHTS, Recipe, make_recipe
 from ferray.records import METRIC_FIELDS, EpochResult, Run, TrialRecord
 from ferray.search.__main__ import main
-from ferray.search.decide import Decisions, Suggestion
-from ferray.search.extend import identity
+from ferray.search.decide import Decisions
+from ferray.search.extend import Suggestion, identity
 from ferray.search.prefix import Prefixes
 from ferray.space import points, read_space
 from ferray.storage import Lease

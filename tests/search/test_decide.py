@@ -13,7 +13,8 @@ from search_plays import play
 
 from ferray.errors import RecordError
 from ferray.journal import Journal
-from ferray.search.decide import Decisions, Suggestion
+from ferray.search.decide import Decisions
+from ferray.search.extend import Suggestion
 from ferray.space import Space, num_points, read_space
 
 SPACES = {

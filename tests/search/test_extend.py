@@ -14,8 +14,8 @@ from search_plays import play
 from ferray import recipe as recipes
 from ferray.errors import FerrayError
 from ferray.journal import Journal
-from ferray.search.decide import Decisions, Suggestion
-from ferray.search.extend import Note, ended_trials, inside, known_trials, to_recipe
+from ferray.search.decide import Decisions
+from ferray.search.extend import Note, Suggestion, ended_trials, inside, known_trials, to_recipe
 from ferray.space import Space, num_points, points, read_space
 
 METRIC = "metric: {name: val_accuracy, goal: maximize}\n"

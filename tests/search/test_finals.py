@@ -11,7 +11,7 @@ from ferray.errors import SearchError
 from ferray.recipe import Recipe, make_recipe
 from ferray.records import METRIC_FIELDS, EpochResult, Point, State, TrialRecord, trials_frame
 from ferray.search.__main__ import _parser
-from ferray.search.finals import Finals, journal, lacking, standing
+from ferray.search.finals import Finals, lacking, standing
 from ferray.search.mend import retry, set_aside
 from ferray.search.plan import Plan, make_plan
 from ferray.search.select import _by_point
@@ -125,7 +125,7 @@ def test_a_final_trial_that_failed_is_not_wanted_again(tmp_path: Path) -> None:
     finals.end(3, "failed", 0, None)
     assert finals.suggest() == "none left"
     assert lacking(plan, identify) == []
-    assert [event["state"] for event in journal(plan.run).read()] == ["failed"]
+    assert [event["state"] for event in plan.run.finals_journal().read()] == ["failed"]
 
 
 def test_a_search_without_an_epoch_has_no_winner_and_says_why(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_failed_trial_of_the_finals_is_wanted_again_after_a_retry_and_once(tmp
     ends(plan, wanted, "done")
     assert lacking(plan, identify) == []
     assert [line.split(";")[0] for line in retry(plan.run)] == ["no trial has failed"]
-    assert [event["event"] for event in journal(plan.run).read()] == ["end", "retry", "end"]
+    assert [event["event"] for event in plan.run.finals_journal().read()] == ["end", "retry", "end"]
 
 
 def test_a_trial_of_the_finals_whose_record_is_lost_is_wanted_again_under_its_number(tmp_path: Path) -> None:
