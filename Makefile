@@ -36,7 +36,7 @@ test-all: $(STAMP) ## every test
 	$(BIN)/python -m pytest -m "" $(ARGS)
 
 fuzz: $(STAMP) ## a million hostile files for every reader; ARGS="--scale 0.01" for fewer
-	PYTHONPATH=tests:. $(BIN)/python tests/faults/fuzz.py $(ARGS)
+	PYTHONPATH=tests:. $(BIN)/python tests/hostile/fuzz.py $(ARGS)
 
 check: $(STAMP) ## all that is not a test: format, lint, types, layers
 	$(BIN)/ruff format --check .

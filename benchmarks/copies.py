@@ -25,9 +25,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.data import copies
-from ferray.data.photographs import read_photograph
-from ferray.data.sketch import sketch_all
+from ferray.data.copies import find as copies
+from ferray.data.copies.sketch import sketch_all
+from ferray.data.prepare.photographs import read_photograph
 
 SIZE_PX = 96
 EVERY = 50

@@ -26,8 +26,8 @@ from ladder_rungs.measure import usable_cpus
 from ladder_rungs.prepare import SEED, VIEWS, prepare
 from ladder_rungs.training import Job, write_job
 
-from ferray.data.demo import demo_store
-from ferray.storage import cache_dir
+from ferray.data.demo.photographs import demo_store
+from ferray.files.storage import cache_dir
 
 BENCHMARKS = Path(__file__).resolve().parent
 MARK = "FREE_TRUNK"

@@ -24,15 +24,15 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file
 from scipy import stats
 
-from ferray.data.demo import demo_store
-from ferray.data.store import Store, open_store
+from ferray.data.demo.photographs import demo_store
+from ferray.data.store.reader import Store, open_store
+from ferray.files.storage import cache_dir
+from ferray.metrics.scores import confusion_by_group
 from ferray.model.classifier import build_free, build_frozen, trunk_tensors
 from ferray.model.weights import Weights, load_weights
 from ferray.recipe import Recipe
-from ferray.report.scores import confusion_by_group
-from ferray.storage import cache_dir
-from ferray.train.checkpoint import BEST, copy_tensors
-from ferray.train.features import make_view, open_or_compute
+from ferray.train.checkpoints.checkpoint import BEST, copy_tensors
+from ferray.train.features.view import make_view, open_or_compute
 from ferray.train.fit import fit
 
 EXPW = {

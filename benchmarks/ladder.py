@@ -35,8 +35,8 @@ from ladder_rungs.measure import Usage, run_measured, usable_cpus
 from ladder_rungs.prepare import MODES, SEED, VIEWS, Work, prepare
 from ladder_rungs.training import Job, write_job
 
-from ferray.data.demo import demo_store
-from ferray.storage import cache_dir
+from ferray.data.demo.photographs import demo_store
+from ferray.files.storage import cache_dir
 from ferray.train.settle import device_name
 
 Commands = list[list[str]]

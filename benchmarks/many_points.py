@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ferray.search.cluster import connect, set_environment
+from ferray.search.fleet.cluster import connect, set_environment
 
 set_environment(None)
 
@@ -27,14 +27,14 @@ import ray
 from ferray import recipe as recipes
 from ferray import space as spaces
 from ferray.recipe import Recipe
-from ferray.records import METRIC_FIELDS, EpochResult, Run, TrialRecord
-from ferray.search.cluster import start_dispatcher
-from ferray.search.decide import Decisions
-from ferray.search.dispatch import Hello, Job
-from ferray.search.extend import Suggestion
-from ferray.search.mend import Reasons
-from ferray.search.prefix import Prefixes
-from ferray.search.tuner import tune_until_done
+from ferray.records.run import METRIC_FIELDS, EpochResult, Run, TrialRecord
+from ferray.search.fleet.cluster import start_dispatcher
+from ferray.search.fleet.dispatcher import Hello, Job
+from ferray.search.history.points import Suggestion
+from ferray.search.history.repair import Reasons
+from ferray.search.history.shared_epochs import Prefixes
+from ferray.search.tune.decisions import Decisions
+from ferray.search.tune.loop import tune_until_done
 
 ROW = EpochResult(epoch=1, **dict.fromkeys(METRIC_FIELDS, 0.5))
 

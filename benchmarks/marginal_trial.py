@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 import pandas
 
-from ferray.data.store import Store, StoreWriter, open_store
+from ferray.data.store.reader import Store, StoreWriter, open_store
 from ferray.model.weights import load_weights
 from ferray.recipe import Recipe
-from ferray.search.workers import SAVE_EVERY_S
+from ferray.search.fleet.worker import SAVE_EVERY_S
 from ferray.train.fit import fit
 
 NUM_FACES = {"train": 256, "validation": 64, "test": 64}

@@ -24,17 +24,17 @@ from ladder_rungs.prepare import spread
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from ferray.data.demo import demo_store
-from ferray.data.split import split_groups
-from ferray.data.store import open_store
+from ferray.data.demo.photographs import demo_store
+from ferray.data.prepare.split import split_groups
+from ferray.data.store.reader import open_store
+from ferray.files.storage import cache_dir
+from ferray.metrics import confusion as confusions
 from ferray.model.classifier import build_frozen, trunk_tensors
 from ferray.model.head import Head, draw_dropout_mask
 from ferray.model.randomness import Purpose, make_generator
 from ferray.model.weights import load_weights
 from ferray.recipe import Recipe
-from ferray.storage import cache_dir
-from ferray.train import metrics
-from ferray.train.features import make_view, open_or_compute
+from ferray.train.features.view import make_view, open_or_compute
 from ferray.train.settle import settle
 
 Examples = NDArray[np.int64]
@@ -249,13 +249,13 @@ def top_1(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> floa
 def score(probabilities: NDArray[np.float32], labels: NDArray[np.int64], pool: Pool) -> Sequence[float]:
     """Of the test part: the same answers under five names."""
     num_classes = probabilities.shape[1]
-    confusion = metrics.make_confusion(labels, probabilities.argmax(axis=1), num_classes=num_classes)
-    accuracy = metrics.accuracy(confusion)
+    confusion = confusions.make_confusion(labels, probabilities.argmax(axis=1), num_classes=num_classes)
+    accuracy = confusions.accuracy(confusion)
     targets = np.eye(num_classes, dtype=bool)[labels]
     rarest = int(np.bincount(pool.labels, minlength=num_classes).argmin())
     return [
         accuracy,
-        metrics.balanced_accuracy(confusion),
+        confusions.balanced_accuracy(confusion),
         1 - 2 * (1 - accuracy) / num_classes,  # mean over classes of (TP + TN) / N
         float(((probabilities > 0.5) == targets).mean()),  # Keras' BinaryAccuracy on one-hot targets
         float(confusion[rarest, rarest] / max(1, confusion[rarest].sum())),

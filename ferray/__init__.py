@@ -9,10 +9,10 @@ from typing import Any
 _NAMES = {
     "FerrayError": "ferray.errors",
     "Recipe": "ferray.recipe",
-    "Run": "ferray.records",
-    "Store": "ferray.data.store",
+    "Run": "ferray.records.run",
+    "Store": "ferray.data.store.reader",
     "fit": "ferray.train.fit",
-    "open_store": "ferray.data.store",
+    "open_store": "ferray.data.store.reader",
 }
 
 __all__ = list(_NAMES)

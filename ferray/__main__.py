@@ -4,7 +4,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from ferray.command import run_command
+from ferray.commands.common import run_command
 
 COMMANDS = {
     "search": "find the best settings of a space; the best checkpoint and its one test score remain",
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     if words and words[0] in COMMANDS:
-        command = importlib.import_module(f"ferray.{words[0]}.__main__")
+        command = importlib.import_module(f"ferray.commands.{words[0]}")
         return int(command.main(words[1:]))
     lines = [f"  {name:8} {what}" for name, what in COMMANDS.items()]
     text = "\n".join(["usage: ferray COMMAND ...", "", *lines, "", "Each has --help, with examples to copy."])

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["data_fixtures"]
+pytest_plugins = ["fixtures.data"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

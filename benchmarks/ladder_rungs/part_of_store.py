@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.data.store import Store, StoreWriter, open_store
+from ferray.data.store.reader import Store, StoreWriter, open_store
 
 
 def copy_part(store: Store, folder: Path, rows: Sequence[int] | NDArray[np.int64], *, note: str) -> Store:

@@ -16,7 +16,7 @@ from ladder_rungs.part_of_store import copy_part
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from ferray.data.store import Store, open_store
+from ferray.data.store.reader import Store, open_store
 from ferray.model.weights import first_tensors, load_weights
 from ferray.train.settle import measure_precision
 

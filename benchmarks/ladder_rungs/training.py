@@ -105,7 +105,7 @@ class Data:
 @lru_cache(maxsize=1)
 def load_data(folder: str) -> Data:
     """The faces of a store in memory, read once a process."""
-    from ferray.data.store import open_store
+    from ferray.data.store.reader import open_store
 
     store = open_store(Path(folder))
     rows: dict[Split, slice] = {"train": store.rows("train"), "validation": store.rows("validation")}

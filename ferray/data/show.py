@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray import storage
-from ferray.data.manifest import SPLITS
-from ferray.data.store import Store
+from ferray.data.store.manifest import SPLITS
+from ferray.data.store.reader import Store
 from ferray.errors import DataError, StorageError
+from ferray.files import storage
 
 PER_SPLIT = 6
 """Faces of a class shown from each split."""

@@ -1,7 +1,7 @@
 """The whole model in two parts: the frozen one, from the picture up, and the free one, which is trained.
 
 Where the whole trunk is frozen the free part is the head alone, and the frozen part's output can be kept: see
-`ferray.train.features`. Where nothing is frozen the frozen part only normalizes the pictures.
+`ferray.train.features.view`. Where nothing is frozen the frozen part only normalizes the pictures.
 
 Shapes: B faces, S pixels along a side, C colors, D channels, H and W places, U units, K classes.
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ferray.data.manifest import SPLITS, Manifest
+from ferray.data.store.manifest import SPLITS, Manifest
+from ferray.metrics.names import NAMES
 from ferray.recipe import Recipe, to_values
-from ferray.records import EpochResult
+from ferray.records.run import EpochResult
 from ferray.report.axes import in_words, value_text
-from ferray.report.names import NAMES
 from ferray.report.slices import worst_in_words
 
 
@@ -37,8 +37,8 @@ def model_card(
         recipe: That the model was trained with.
         class_names: In the order of the model's answers.
         manifest: Of the store that it was trained on.
-        metrics: From `ferray.report.finish.read_test_split`, or `Scores.to_json`, which leaves out the sections on
-            probabilities and slices; None where there is no test split.
+        metrics: From `ferray.report.test_split.read_once.read_test_split`, or `Scores.to_json`, which leaves out the
+            sections on probabilities and slices; None where there is no test split.
         num_trials: Trials that the model was chosen from.
         validation: The epoch that it was chosen for.
         verdict: How sure it is that it is the best, a sentence each.

@@ -12,7 +12,7 @@ from ferray.report.figure import BEST_COLORS, written
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ferray.report.calibration import Calibration, Quality
+    from ferray.metrics.calibration import Calibration, Quality
 
 
 def confusion(matrix: NDArray[np.int64], class_names: Sequence[str], file: Path, *, title: str) -> None:

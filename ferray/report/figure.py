@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ferray import storage
+from ferray.files import storage
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

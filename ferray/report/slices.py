@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.data.store import Store
+from ferray.data.store.reader import Store
 from ferray.errors import DataError
+from ferray.metrics.bootstrap import COVERAGE, RESAMPLES, Interval, draw_totals, percentiles, sum_by_group
+from ferray.metrics.predictions import PREDICTIONS, face_ids, read_predictions
 from ferray.report.axes import in_words, value_text
-from ferray.report.bootstrap import COVERAGE, RESAMPLES, Interval, draw_totals, percentiles, sum_by_group
-from ferray.report.predictions import PREDICTIONS, face_ids, read_predictions
-from ferray.report.words import MERGED
+from ferray.report.expw_words import MERGED
 
 if TYPE_CHECKING:
     import pandas

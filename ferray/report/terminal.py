@@ -4,11 +4,11 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ferray.data.faults.finding import Finding
-from ferray.report.audit import Audit
+from ferray.audit.finding import Finding
+from ferray.audit.score.audit import Audit
+from ferray.audit.score.claims import Claim, Published
+from ferray.metrics.names import NAMES
 from ferray.report.axes import in_words
-from ferray.report.claims import Claim, Published
-from ferray.report.names import NAMES
 from ferray.report.slices import Slice, worst_in_words, worst_slice
 
 WIDTH = 100

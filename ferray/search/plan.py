@@ -17,9 +17,9 @@ from typing import Any, Literal, cast
 
 from ferray import space as spaces
 from ferray.errors import RecordError, SearchError, StorageError
-from ferray.records import Run
-from ferray.search.extend import News, draw, next_new, said, short
-from ferray.search.recall import MAX_LISTED, MORE, Past, applied, extension, recall
+from ferray.records.run import Run
+from ferray.search.history.points import News, draw, next_new, said, short
+from ferray.search.history.resume import MAX_LISTED, MORE, Past, applied, extension, recall
 from ferray.space import Space
 
 DEMO_COMMAND = "python -m ferray.search --space grid --data DIR"

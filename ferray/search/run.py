@@ -16,31 +16,32 @@ from pathlib import Path
 from typing import Any
 
 from ferray import recipe as recipes
-from ferray import storage
-from ferray.data.demo import demo_store
-from ferray.data.store import Store, open_store
-from ferray.data.verify import verify_store
+from ferray.data.demo.photographs import demo_store
+from ferray.data.store.reader import Store, open_store
+from ferray.data.store.verify import verify_store
+from ferray.files import storage
 from ferray.model.weights import Weights, load_weights
 from ferray.recipe import Recipe
-from ferray.records import FINISHED, Run, State, TrialRecord
-from ferray.search import cluster as clusters
-from ferray.search import finals, mend
-from ferray.search.cluster import Cluster
-from ferray.search.decide import Decisions
-from ferray.search.dispatch import Job
-from ferray.search.extend import Suggestion, ended_trials, said, to_recipe
+from ferray.records.run import FINISHED, Run, State, TrialRecord
+from ferray.search.fleet import cluster as clusters
+from ferray.search.fleet.cluster import Cluster
+from ferray.search.fleet.dispatcher import Job
+from ferray.search.fleet.launch import GRACE_S, Team, assemble
+from ferray.search.history import repair
+from ferray.search.history.points import Suggestion, ended_trials, said, to_recipe
+from ferray.search.history.resume import MORE
+from ferray.search.history.shared_epochs import Prefixes
 from ferray.search.live import LiveView
-from ferray.search.opening import open_search
+from ferray.search.open import open_search
+from ferray.search.outcome import finals
+from ferray.search.outcome.export import select_best, short_path, write_tables
+from ferray.search.outcome.significance import Verdict, judge
+from ferray.search.outcome.summary import summary
 from ferray.search.plan import DEMO_COMMAND, Plan
-from ferray.search.prefix import Prefixes
-from ferray.search.recall import MORE
-from ferray.search.select import select_best, short_path, write_tables
-from ferray.search.summary import summary
-from ferray.search.team import GRACE_S, Team, assemble
-from ferray.search.tuner import Decider, tune_until_done
-from ferray.search.verdict import Verdict, judge
+from ferray.search.tune.decisions import Decisions
+from ferray.search.tune.loop import Decider, tune_until_done
 from ferray.tracking.wandb import Tracker, choose_mode
-from ferray.train.sealed import DamagedError
+from ferray.train.checkpoints.checked_safetensors import DamagedError
 from ferray.train.settle import settle
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ def run(plan: Plan, cluster: Cluster | None) -> int:
             search["verdict"] = None if verdict is None else verdict.to_json()
             best = select_best(plan.run, records, standing, store, weights, search, verdict=verdict, again=plan.again)
         except DamagedError as error:
-            raise mend.lose(plan.run, error) from error
+            raise repair.lose(plan.run, error) from error
         test = {f"test_{name}": value for name, value in (best.metrics or {}).items() if isinstance(value, float)}
         tracker.search_ended(best=best.record, files=[*files, plan.run.best_dir], summary=test)
         print(summary(plan, store, records, standing, best, verdict, sentence))
@@ -95,7 +96,7 @@ def _train_what_is_missing(
 ) -> bool:
     """Everything that needs a cluster; False if it was interrupted."""
     identify = _identify(plan, search, store, weights)
-    wounds = mend.wounds(plan.run, plan.space, seed=plan.seed)
+    wounds = repair.wounds(plan.run, plan.space, seed=plan.seed)
     is_known = "precision" in search and not wounds
     if is_known and not _decisions(plan, identify).more() and not finals.lacking(plan, identify):
         _say(f"every point is on record; nothing to train. {MORE}")
@@ -129,12 +130,12 @@ def _train_what_is_missing(
                     # One more waits for the next free group, unless that costs a searcher knowledge.
                     concurrent=team.share.num_groups + (plan.space.method != "bayes"),
                     stop=stop,
-                    observers=[live, tracker, prefixes, mend.Reasons(plan.run)],
+                    observers=[live, tracker, prefixes, repair.Reasons(plan.run)],
                     scratch=scratch / name,
                 )
 
             if wounds:
-                tune(mend.Mending(wounds), "mending")
+                tune(repair.Mending(wounds), "mending")
             tune(decisions, "search")
             while not stop.is_set() and (wanted := finals.lacking(plan, identify)):
                 number = 1 + max(record.number for record in plan.run.read_trials())

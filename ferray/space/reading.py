@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from ferray import untrusted
 from ferray.errors import SpaceError, StorageError
+from ferray.files import untrusted
 from ferray.recipe import METRICS, Recipe
 from ferray.space.definition import Hyperband, Method, Metric, Space
 from ferray.space.nodes import Node, describe, read_yaml, to_node

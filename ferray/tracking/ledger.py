@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ferray.errors import TrackingError
-from ferray.journal import Journal
+from ferray.files.journal import Journal
 from ferray.tracking.offline import read_segment, segment_files
 
 

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ferray import recipe as recipes
-from ferray.records import FINISHED, METRIC_FIELDS, EpochResult, Run, State, TrialRecord, trials_frame
+from ferray.records.run import FINISHED, METRIC_FIELDS, EpochResult, Run, State, TrialRecord, trials_frame
 from ferray.tracking.ledger import Ledger
 from ferray.tracking.mode import Mode, has_key
 

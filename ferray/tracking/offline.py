@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ferray import untrusted
 from ferray.errors import StorageError, TrackingError
+from ferray.files import untrusted
 
 HEADER_BYTES = 7
 BLOCK_BYTES = 32768

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ferray.records import EpochResult, Run, TrialRecord
+from ferray.records.run import EpochResult, Run, TrialRecord
 from ferray.tracking.mirror import EXIT_S, FLUSH_S, Mirror
 from ferray.tracking.mode import Mode, choose_mode
 
@@ -33,7 +33,7 @@ DATA_DIR = "WANDB_DATA_DIR"
 
 
 class Tracker:
-    """Mirrors a search to W&B; a context manager, and an observer of `ferray.search.tuner`.
+    """Mirrors a search to W&B; a context manager, and an observer of `ferray.search.tune.loop`.
 
     Nothing is imported or started before the first trial, so Ray's processes, started in between, see nothing of it.
     Trials that are still open at the end of the block end as interrupted.

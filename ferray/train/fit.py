@@ -21,26 +21,20 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ferray.data.store import Store
+from ferray.data.store.reader import Store
 from ferray.errors import DivergedError
+from ferray.files.storage import Lease
+from ferray.metrics import confusion as confusions
 from ferray.model.classifier import FreePart, build_free, trunk_tensors
 from ferray.model.head import draw_dropout_mask
 from ferray.model.randomness import Purpose, make_seed
 from ferray.model.weights import Weights
 from ferray.recipe import Recipe, trial_id
-from ferray.records import METRIC_FIELDS, EpochResult
-from ferray.storage import Lease
-from ferray.train import metrics
-from ferray.train.checkpoint import (
-    NOT_BEGUN,
-    Partial,
-    State,
-    find_last,
-    put_back,
-)
+from ferray.records.run import METRIC_FIELDS, EpochResult
+from ferray.train.checkpoints.checkpoint import NOT_BEGUN, Partial, State, find_last, put_back
+from ferray.train.checkpoints.writer import Epochs, Keeper
+from ferray.train.features.inputs import Inputs, Rows, open_inputs, order_batches, send
 from ferray.train.folds import divide
-from ferray.train.inputs import Inputs, Rows, open_inputs, order_batches, send
-from ferray.train.keeper import Epochs, Keeper
 from ferray.train.losses import TrainingLoss, build_training_loss, cross_entropy_sum
 from ferray.train.mixup import cut_batches
 from ferray.train.optim import build_optimizer, set_learning_rate
@@ -250,13 +244,13 @@ def _make_result(run: _Run, epoch: int, trained: _Trained, validated: Sums, *, s
     result = EpochResult(
         epoch=epoch,
         train_loss=trained.sums.loss,
-        train_accuracy=metrics.accuracy(trained.sums.confusion),
-        train_balanced_accuracy=metrics.balanced_accuracy(trained.sums.confusion),
-        train_macro_f1=metrics.macro_f1(trained.sums.confusion),
+        train_accuracy=confusions.accuracy(trained.sums.confusion),
+        train_balanced_accuracy=confusions.balanced_accuracy(trained.sums.confusion),
+        train_macro_f1=confusions.macro_f1(trained.sums.confusion),
         val_loss=validated.loss,
-        val_accuracy=metrics.accuracy(validated.confusion),
-        val_balanced_accuracy=metrics.balanced_accuracy(validated.confusion),
-        val_macro_f1=metrics.macro_f1(validated.confusion),
+        val_accuracy=confusions.accuracy(validated.confusion),
+        val_balanced_accuracy=confusions.balanced_accuracy(validated.confusion),
+        val_macro_f1=confusions.macro_f1(validated.confusion),
         learning_rate=trained.learning_rate,
         images_per_s=len(run.train_labels) / trained.seconds,
         seconds=time.perf_counter() - started,

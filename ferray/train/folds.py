@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.data.store import Store
+from ferray.data.store.reader import Store
 from ferray.errors import DataError
 from ferray.recipe import Recipe
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ferray.model.randomness import Purpose, make_seed
 from ferray.recipe import Recipe
-from ferray.train.inputs import Rows, send
+from ferray.train.features.inputs import Rows, send
 from ferray.train.losses import TrainingLoss
 from ferray.train.ranks import Ranks
 
@@ -73,7 +73,7 @@ def cut_batches(batches: Sequence[Rows], *, recipe: Recipe, epoch: int, ranks: R
     same law, and the scores seen while training are those of the face that prevails.
 
     Args:
-        batches: Of all ranks together, from `ferray.train.inputs.order_batches`.
+        batches: Of all ranks together, from `ferray.train.features.inputs.order_batches`.
         recipe: Its alpha and seed.
         epoch: Counted from 1.
         ranks: This process's place.

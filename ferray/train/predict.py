@@ -14,14 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ferray.data.store import Store
+from ferray.data.store.reader import Store
 from ferray.model.classifier import build_free, trunk_tensors
 from ferray.model.weights import Weights
 from ferray.recipe import Recipe
-from ferray.train.checkpoint import copy_tensors, read_best
+from ferray.train.checkpoints.checkpoint import copy_tensors, read_best
+from ferray.train.features.inputs import open_inputs
 from ferray.train.fit import VALIDATION_BATCH
 from ferray.train.folds import divide
-from ferray.train.inputs import open_inputs
 
 
 @dataclass(frozen=True)

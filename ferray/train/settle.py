@@ -16,9 +16,9 @@ from typing import Literal
 import torch
 from torch import nn
 
-from ferray import storage
-from ferray.data.store import Store
+from ferray.data.store.reader import Store
 from ferray.errors import FerrayError
+from ferray.files import storage
 from ferray.recipe import Recipe, make_recipe, to_values
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ferray.train import metrics
-from ferray.train.inputs import Rows
+from ferray.metrics import confusion as confusions
+from ferray.train.features.inputs import Rows
 from ferray.train.ranks import Ranks
 
 
@@ -62,7 +62,7 @@ class Tally:
             labels: Of the whole part.
         """
         predictions = torch.cat(self._predictions).cpu().numpy()
-        own = metrics.make_confusion(labels[np.concatenate(self._rows)], predictions, num_classes=self._num_classes)
+        own = confusions.make_confusion(labels[np.concatenate(self._rows)], predictions, num_classes=self._num_classes)
         both = torch.cat([self._loss_sums, torch.from_numpy(own.reshape(-1)).to(self._loss_sums)])
         self._ranks.all_reduce_sum(both)
         losses, counts = np.split(both.cpu().numpy(), [len(self._loss_sums)])

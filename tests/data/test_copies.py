@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.fft import dctn
 
-from ferray.data import copies
-from ferray.data.copies import Copies, find_copies, find_copies_of_faces, join
-from ferray.data.sketch import Sketches, sketch, sketch_all
+from ferray.data.copies import find as copies
+from ferray.data.copies.find import Copies, find_copies, find_copies_of_faces, join
+from ferray.data.copies.sketch import Sketches, sketch, sketch_all
 
 Picture = NDArray[np.uint8]
 NUM = 24

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ferray.data import demo
-from ferray.data.cartoon import EXPRESSIONS, Person, Pose, draw_expression, draw_face, draw_person
+from ferray.data.demo import photographs as demo
+from ferray.data.demo.cartoon import EXPRESSIONS, Person, Pose, draw_expression, draw_face, draw_person
 from ferray.data.sources.expw import read_expw
 from ferray.data.sources.rows import CLASS_NAMES
-from ferray.data.store import open_store
+from ferray.data.store.reader import open_store
 from ferray.errors import DataError, StorageError
 
 NUM_PHOTOGRAPHS = 40

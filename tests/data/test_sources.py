@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from expw_fixtures import ExpW, format_line
+from fixtures.expw import ExpW, format_line
 
 from ferray.data.sources.expw import read_expw
 from ferray.data.sources.folders import ALIASES, read_folders

@@ -12,14 +12,14 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pandas
 import pytest
-from data_fixtures import write_tiny_store
+from fixtures.data import write_tiny_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ferray import storage
-from ferray.data.store import Store, StoreWriter, open_store
-from ferray.data.verify import verify_store
+from ferray.data.store.reader import Store, StoreWriter, open_store
+from ferray.data.store.verify import verify_store
 from ferray.errors import DataError, StorageError
+from ferray.files import storage
 
 
 @pytest.fixture

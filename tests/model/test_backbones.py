@@ -5,8 +5,8 @@ from typing import get_args
 import pytest
 import torch
 import torchvision
+from fixtures.train import small_weights
 from torch import nn
-from train_fixtures import small_weights
 
 from ferray.model.backbones import BACKBONES, FROZEN_BLOCKS, build_trunk_layers
 from ferray.model.weights import Weights, first_tensors

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from train_fixtures import small_recipe, small_weights
+from fixtures.train import small_recipe, small_weights
 
 from ferray.errors import WeightsError
 from ferray.model.backbones import BACKBONES

@@ -45,7 +45,7 @@ def test_another_number_is_another_fingerprint(state: dict[str, torch.Tensor], t
 
 
 def test_batch_norms_count_of_steps_is_left_unread(small_rows: None, tmp_path: Path) -> None:
-    from train_fixtures import small_weights
+    from fixtures.train import small_weights
 
     weights = small_weights("vgg16_bn")
     torch.save(dict(weights.tensors) | {"features.1.num_batches_tracked": torch.tensor(9)}, tmp_path / "bn.pt")

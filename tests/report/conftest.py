@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from train_fixtures import small_backbone, small_recipe
+from fixtures.train import small_backbone, small_recipe
 
-from ferray.data.store import Store
+from ferray.data.store.reader import Store
 from ferray.model.backbones import BACKBONES
 from ferray.model.weights import load_weights
-from ferray.train.export import export_best
+from ferray.train.checkpoints.export import export_best
 from ferray.train.fit import fit
 
 

@@ -5,14 +5,14 @@ from typing import Any
 import numpy as np
 import pandas
 import pytest
-from report_fixtures import draw_answers, make_epoch
+from fixtures.report import draw_answers, make_epoch
 
-from ferray.data.manifest import SPLITS
-from ferray.data.store import Store
+from ferray.data.store.manifest import SPLITS
+from ferray.data.store.reader import Store
+from ferray.metrics.calibration import calibrate
+from ferray.metrics.scores import score
 from ferray.recipe import Recipe
-from ferray.report.calibration import calibrate
 from ferray.report.card import model_card
-from ferray.report.scores import score
 from ferray.report.slices import score_slices, worst_slice
 
 

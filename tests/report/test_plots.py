@@ -8,14 +8,14 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from fixtures.report import draw_answers, make_trial
 from matplotlib.figure import Figure
-from report_fixtures import draw_answers, make_trial
 
 from ferray.errors import StorageError
-from ferray.records import TrialRecord, epochs_frame, rank, trials_frame
+from ferray.metrics.calibration import calibrate
+from ferray.records.run import TrialRecord, epochs_frame, rank, trials_frame
 from ferray.report import diagrams, figure, plots
 from ferray.report.axes import describe, in_words, pick_axes, value_text
-from ferray.report.calibration import calibrate
 
 
 def make_trials(**values: Sequence[Any]) -> list[TrialRecord]:

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pandas
 import pytest
-from process_fixtures import MARK, environment, new_mark, workers
-from search_fixtures import Searches, finish, kill, numbers, table, wait_for_line
+from fixtures.process import MARK, environment, new_mark, workers
+from fixtures.search import Searches, finish, kill, numbers, table, wait_for_line
 
-from ferray.data.store import Store
-from ferray.records import Run
-from ferray.search.groups import KEEP_MEMORY
+from ferray.data.store.reader import Store
+from ferray.records.run import Run
+from ferray.search.fleet.groups import KEEP_MEMORY
 from ferray.tracking.offline import read_offline_runs
 
 GRID = """\

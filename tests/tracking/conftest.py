@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from tracking_fixtures import KEY
+from fixtures.tracking import KEY
 
-from ferray.records import Run
+from ferray.records.run import Run
 
 
 @pytest.fixture(autouse=True)

@@ -16,11 +16,11 @@ import matplotlib.image
 import numpy as np
 import pytest
 import wandb
-from tracking_fixtures import KEY, drain, make_record, make_row
+from fixtures.tracking import KEY, drain, make_record, make_row
 from wandb.cli.cli import cli
 
 from ferray import recipe as recipes
-from ferray.records import METRIC_FIELDS, Run, State, TrialRecord
+from ferray.records.run import METRIC_FIELDS, Run, State, TrialRecord
 from ferray.tracking import mirror
 from ferray.tracking.offline import OfflineRun, read_offline_runs
 from ferray.tracking.wandb import Tracker
@@ -166,8 +166,8 @@ def test_neither_command_line_nor_output_is_in_any_file_and_no_service_in_the_en
     story = """
         import os, sys
         from pathlib import Path
-        from tracking_fixtures import drain, make_record, make_row
-        from ferray.records import Run
+        from fixtures.tracking import drain, make_record, make_row
+        from ferray.records.run import Run
         from ferray.tracking.wandb import Tracker
         with Tracker(Run(Path(sys.argv[1])), mode="offline", search_id="a", config={}) as tracker:
             tracker.trial_started(make_record("a"))
@@ -269,8 +269,8 @@ def test_a_killed_wandb_core_costs_no_epoch_and_no_exception(run: Run) -> None:
     story = """
         import logging, os, signal, sys
         from pathlib import Path
-        from tracking_fixtures import drain, live_core, make_record, make_row
-        from ferray.records import Run
+        from fixtures.tracking import drain, live_core, make_record, make_row
+        from ferray.records.run import Run
         from ferray.tracking.wandb import Tracker
         logging.basicConfig(filename=sys.argv[2], level=logging.WARNING, format="%(name)s")
         with Tracker(Run(Path(sys.argv[1])), mode="offline", search_id="5ea7c4", config={}) as tracker:
@@ -301,8 +301,8 @@ def test_a_wandb_core_killed_while_it_ends_a_run_costs_no_epoch(run: Run) -> Non
     story = """
         import os, signal, sys, traceback
         from pathlib import Path
-        from tracking_fixtures import drain, live_core, make_record, make_row
-        from ferray.records import Run
+        from fixtures.tracking import drain, live_core, make_record, make_row
+        from ferray.records.run import Run
         from ferray.tracking.wandb import Tracker
         with Tracker(Run(Path(sys.argv[1])), mode="offline", search_id="5ea7c4", config={}) as tracker:
             tracker.trial_started(make_record("a"))
@@ -327,8 +327,8 @@ def test_a_killed_driver_costs_no_epoch_and_doubles_none(run: Run) -> None:
     story = """
         import os, signal, sys
         from pathlib import Path
-        from tracking_fixtures import drain, make_record, make_row
-        from ferray.records import Run
+        from fixtures.tracking import drain, make_record, make_row
+        from ferray.records.run import Run
         from ferray.tracking.wandb import Tracker
         with Tracker(Run(Path(sys.argv[1])), mode="offline", search_id="5ea7c4", config={}) as tracker:
             tracker.trial_started(make_record("a"))
@@ -462,8 +462,8 @@ def test_disabled_or_before_the_first_trial_wandb_is_not_even_imported(run: Run)
     story = """
         import sys
         from pathlib import Path
-        from tracking_fixtures import make_record, make_row
-        from ferray.records import Run
+        from fixtures.tracking import make_record, make_row
+        from ferray.records.run import Run
         from ferray.tracking.wandb import Tracker, choose_mode
         run = Run(Path(sys.argv[1]))
         choose_mode("offline")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tracking_fixtures import KEY
+from fixtures.tracking import KEY
 
 from ferray.tracking import mode
 from ferray.tracking.mode import choose_mode, has_key

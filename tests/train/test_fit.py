@@ -9,14 +9,14 @@ from typing import Any, get_args
 
 import pytest
 import torch
+from fixtures.train import SmallStore, same_tensors, small_recipe, small_weights
 from safetensors.torch import load_file
-from train_fixtures import SmallStore, same_tensors, small_recipe, small_weights
 
 from ferray.errors import CheckpointError, TrainError, WeightsError
 from ferray.model.weights import Weights, load_weights
 from ferray.recipe import FIELD_NAMES, NO_WEIGHTS, ClassBalance, Metric, Recipe, trial_id
-from ferray.records import EpochResult
-from ferray.train.checkpoint import adopt, best_epoch
+from ferray.records.run import EpochResult
+from ferray.train.checkpoints.checkpoint import adopt, best_epoch
 from ferray.train.fit import fit
 from ferray.train.folds import divide
 

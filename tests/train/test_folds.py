@@ -4,11 +4,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from fixtures.train import SmallStore, small_recipe
 from hypothesis import given
 from hypothesis import strategies as st
-from train_fixtures import SmallStore, small_recipe
 
-from ferray.data.store import Store
+from ferray.data.store.reader import Store
 from ferray.errors import DataError
 from ferray.train.folds import LEARNING, divide, fold_of_rows, span_rows
 

@@ -15,21 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.train import SmallStore, same_tensors, small_recipe
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
-from train_fixtures import SmallStore, same_tensors, small_recipe
 
-from ferray.data.store import Store
+from ferray.data.store.reader import Store
 from ferray.model.weights import Weights
 from ferray.recipe import Recipe
-from ferray.records import EpochResult
-from ferray.train import features, viewcache
+from ferray.records.run import EpochResult
 from ferray.train import fit as fit_module
-from ferray.train.checkpoint import find_last
+from ferray.train.checkpoints.checked_safetensors import read_sealed
+from ferray.train.checkpoints.checkpoint import find_last
+from ferray.train.features import cache as viewcache
+from ferray.train.features import view as features
 from ferray.train.fit import Interrupted, fit
 from ferray.train.ranks import ALONE
-from ferray.train.sealed import read_sealed
 
 RECIPES = {
     "a head by adam": small_recipe(learning_rate=0.01),

@@ -8,9 +8,9 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 import torch
+from fixtures.train import small_recipe
 from hypothesis import given
 from hypothesis import strategies as st
-from train_fixtures import small_recipe
 
 from ferray.errors import DataError
 from ferray.recipe import ClassBalance

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from fixtures.train import small_recipe
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from train_fixtures import small_recipe
 
 from ferray.train.losses import TrainingLoss
 from ferray.train.mixup import Portion, cut_batches

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 import torch
+from fixtures.train import small_recipe
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.optim import SGD, Adam, AdamW
-from train_fixtures import small_recipe
 
 from ferray.model.classifier import build_free, trunk_tensors
 from ferray.model.weights import Weights

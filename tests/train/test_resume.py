@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 import torch
+from fixtures.train import SmallStore, same_tensors, small_recipe
 from safetensors.torch import load_file, save_file
-from train_fixtures import SmallStore, same_tensors, small_recipe
 
-from ferray import storage
 from ferray.errors import CheckpointError, FencedError, TrainError
+from ferray.files import storage
+from ferray.files.storage import Lease
 from ferray.model.weights import Weights
 from ferray.recipe import trial_id
-from ferray.records import EpochResult
-from ferray.storage import Lease
-from ferray.train.checkpoint import adopt, best_epoch
+from ferray.records.run import EpochResult
+from ferray.train.checkpoints.checked_safetensors import read_sealed, write_sealed
+from ferray.train.checkpoints.checkpoint import adopt, best_epoch
 from ferray.train.fit import fit
-from ferray.train.sealed import read_sealed, write_sealed
 
 RECIPE = small_recipe(monitor="val_loss", learning_rate=0.01)
 LAST, BEST, PREVIOUS = "last.safetensors", "best.safetensors", "last.safetensors.previous"
@@ -260,7 +260,7 @@ def test_a_validation_loss_that_is_not_finite_is_a_run_that_diverged(
 def test_a_score_that_is_not_finite_is_a_run_that_diverged(
     store: SmallStore, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ferray.train.metrics.macro_f1", lambda _: float("nan"))
+    monkeypatch.setattr("ferray.metrics.confusion.macro_f1", lambda _: float("nan"))
 
     with pytest.raises(TrainError, match=r"^diverged in epoch 1, scores: train_macro_f1 is nan"):
         train(store, weights, tmp_path)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from train_fixtures import SmallStore
+from fixtures.train import SmallStore
 
 from ferray.errors import RecipeError
 from ferray.recipe import Recipe

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from train_fixtures import SmallStore, small_backbone, small_recipe, small_weights
+from fixtures.train import SmallStore, small_backbone, small_recipe, small_weights
 
 from ferray.errors import FerrayError, TrainError
+from ferray.files.storage import Lease
 from ferray.model.backbones import BACKBONES
-from ferray.storage import Lease
 from ferray.train import fit as fit_module
 from ferray.train.fit import Interrupted, fit
 from ferray.train.ranks import Ranks, joined

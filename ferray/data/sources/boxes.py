@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from itertools import permutations
 from pathlib import Path
 
-from ferray import untrusted
 from ferray.data.sources.rows import INTEGER, MAX_LIST_BYTES, Box
+from ferray.files import untrusted
 
 Order = tuple[str, str, str, str]
 

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from ferray import untrusted
 from ferray.data.sources.boxes import EXPW_ORDER, Order, to_box
 from ferray.data.sources.rows import CLASS_NAMES, INTEGER, MAX_LIST_BYTES, Face, Fault, Source
 from ferray.errors import DataError, StorageError
+from ferray.files import untrusted
 
 FIELDS = ("name", "face id", "top", "left", "right", "bottom", "confidence", "label")
 

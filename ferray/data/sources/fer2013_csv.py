@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray import untrusted
 from ferray.data.sources.folders import SPLIT_ALIASES
 from ferray.data.sources.rows import CLASS_NAMES, Fault
 from ferray.errors import DataError, StorageError
+from ferray.files import untrusted
 
 SIDE_PX = 48
 MAX_BYTES = 2**31

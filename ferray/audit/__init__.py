@@ -1,0 +1,1 @@
+"""What may be wrong with a data set, and with a score. Begin at `dataset.check` and `score.audit`."""

@@ -1,0 +1,1 @@
+"""Is a data set fit to be scored on? Begin at `check`."""

@@ -1,0 +1,1 @@
+"""Somebody's score, recomputed and examined. Begin at `audit`."""

@@ -1,0 +1,203 @@
+"""`python -m ferray.data`: make a store of faces, check a data set for faults, draw demo faces, look at a store."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ferray.commands.common import make_parser, run_command
+from ferray.data.prepare.options import DEFAULT_MARGIN, DEFAULT_SIZE_PX, parse_shares
+from ferray.errors import DataError
+
+if TYPE_CHECKING:
+    from ferray.data.store.reader import Store
+
+EXAMPLES = """\
+  python -m ferray.data prepare expw --images expw/origin --labels expw/label.lst --out data/expw
+  python -m ferray.data prepare folders --images fer2013 --size 64 --out data/fer2013
+  python -m ferray.data check fer2013                           # copies, leaks, label noise, faults
+  python -m ferray.data demo --out data/demo-photographs        # drawn by code, in ExpW's layout
+  python -m ferray.data show data/expw                          # counts, and a contact sheet beside the store
+"""
+
+EXPW_EXAMPLES = """\
+  python -m ferray.data prepare expw --images expw/origin --labels expw/label.lst --out data/expw
+  python -m ferray.data prepare expw ... --num-faces 36000 --out data/expw-36000      # a sample, classes in proportion
+  python -m ferray.data prepare expw ... --split 0/0/100 --out data/expw-test         # a pure test store
+  python -m ferray.data prepare expw ... --drop-conflicts --out data/expw-agreed      # without copies labeled unlike
+"""
+
+FOLDERS_EXAMPLES = """\
+  python -m ferray.data prepare folders --images fer2013 --size 64 --out data/fer2013      # train, validation, test
+  python -m ferray.data prepare folders --images raf-db --split 90/10/0 --out data/raf-db  # validation out of train
+  python -m ferray.data prepare folders --images ck+ --split 70/10/20 --out data/ck        # one tree of classes
+  python -m ferray.data prepare folders --images fer2013 --drop-leaks --out data/fer2013   # train without test's copies
+"""
+
+CHECK_EXAMPLES = """\
+  python -m ferray.data check data/expw                         # a store
+  python -m ferray.data check fer2013                           # folders: train, validation, test by class
+  python -m ferray.data check fer2013.csv                       # FER2013's own file
+  python -m ferray.data check expw                              # ExpW's own layout: origin/ and label.lst
+  python -m ferray.data check --images expw/origin --labels expw/label.lst
+  python -m ferray.data check fer2013 --strict --json > check.json     # for a script: exit code 1 at a fault
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, prepare or show; see `--help`."""
+    arguments = _parse(argv)
+    return run_command(lambda: int(arguments.run(arguments)))
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = make_parser("python -m ferray.data", "Make, check and look at stores of faces.", EXAMPLES)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    prepare = commands.add_parser("prepare", help="make a store of faces from photographs", allow_abbrev=False)
+    sources = prepare.add_subparsers(required=True, metavar="SOURCE")
+    raw = argparse.RawDescriptionHelpFormatter
+
+    expw = sources.add_parser(
+        "expw", help="ExpW's own layout: origin/ and label.lst", description="Crop the faces that a label file names.",
+        epilog="examples:\n" + EXPW_EXAMPLES, formatter_class=raw, allow_abbrev=False,
+    )  # fmt: skip
+    expw.add_argument("--images", type=Path, required=True, metavar="DIR", help="the photographs, ExpW's `origin`")
+    expw.add_argument("--labels", type=Path, required=True, metavar="FILE", help="the list of faces, `label.lst`")
+    _add_common(expw, split="shares of train/validation/test by photograph (default 70/10/20)")
+    margin = f"added to each side of a box, as a fraction of its side (default {DEFAULT_MARGIN:g})"
+    expw.add_argument("--margin", type=float, default=DEFAULT_MARGIN, metavar="X", help=margin)
+    expw.set_defaults(run=_prepare_expw)
+
+    folders = sources.add_parser(
+        "folders", help="folders by class, split or still to be split",
+        description="Take photographs whole, one face each; the folder's name says the class.",
+        epilog="examples:\n" + FOLDERS_EXAMPLES, formatter_class=raw, allow_abbrev=False,
+    )  # fmt: skip
+    folders.add_argument("--images", type=Path, required=True, metavar="DIR", help="the top of the tree")
+    _add_common(folders, split="for a tree without a split of its own (default 70/10/20); a tree's own split is kept")
+    clean = "leave out of train, then of validation, the copies of faces in a later split: cleans a split of others"
+    folders.add_argument("--drop-leaks", action="store_true", help=clean)
+    folders.set_defaults(run=_prepare_folders)
+
+    check = commands.add_parser(
+        "check", help="look for copies, leaks, label noise and faults of a data set",
+        description="Say whether scores on a data set can be trusted: what was seen, why it matters, what to do.",
+        epilog="examples:\n" + CHECK_EXAMPLES, formatter_class=raw, allow_abbrev=False,
+    )  # fmt: skip
+    check.add_argument(
+        "path", type=Path, nargs="?", metavar="PATH", help="a store, folders, ExpW's folder, or a CSV file"
+    )
+    check.add_argument("--images", type=Path, metavar="DIR", help="ExpW's photographs, instead of PATH")
+    check.add_argument("--labels", type=Path, metavar="FILE", help="ExpW's list of faces, instead of PATH")
+    check.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    check.add_argument("--strict", action="store_true", help="exit with 1 where there is a fault")
+    check.set_defaults(run=_check)
+
+    demo = commands.add_parser("demo", help="draw demo faces in ExpW's own layout", allow_abbrev=False)
+    demo.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder: origin/ and label.lst")
+    demo.set_defaults(run=_demo)
+
+    show = commands.add_parser("show", help="count a store's faces and draw a contact sheet", allow_abbrev=False)
+    show.add_argument("store", type=Path, metavar="DIR", help="a store")
+    show.add_argument("--out", type=Path, metavar="PNG", help="the contact sheet (default: DIR.png, beside the store)")
+    show.set_defaults(run=_show)
+    return parser.parse_args(argv)
+
+
+def _add_common(parser: argparse.ArgumentParser, *, split: str) -> None:
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the store; must not exist")
+    parser.add_argument(
+        "--size", type=int, default=DEFAULT_SIZE_PX, metavar="PX", help=f"side of a face (default {DEFAULT_SIZE_PX})"
+    )
+    parser.add_argument(
+        "--num-faces", type=int, metavar="N", help="draw N faces, classes in their own proportion (default: all)"
+    )
+    parser.add_argument("--split", metavar="A/B/C", help=split)
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the sample and the split (default 0)")
+    parser.add_argument(
+        "--on-bad", choices=("skip", "fail"), default="skip",
+        help="leave out and list what cannot be used, or fail at the first (default skip)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--copies", choices=("find", "skip"), default="find",
+        help="find copies of photographs and keep them in one split, or skip the search (default find)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--drop-conflicts", action="store_true", help="leave out every face whose copies have unlike labels"
+    )
+
+
+def _prepare_expw(arguments: argparse.Namespace) -> int:
+    split = parse_shares(arguments.split or "70/10/20")
+    there = arguments.out.exists()
+    from ferray.data.prepare.run import prepare_expw
+
+    store = prepare_expw(
+        arguments.images, arguments.labels, arguments.out, size_px=arguments.size, margin=arguments.margin,
+        num_faces=arguments.num_faces, split=split, seed=arguments.seed, on_bad=arguments.on_bad,
+        copies=arguments.copies, drop_conflicts=arguments.drop_conflicts,
+    )  # fmt: skip
+    return _tell(store, arguments.out, there=there)
+
+
+def _prepare_folders(arguments: argparse.Namespace) -> int:
+    split = None if arguments.split is None else parse_shares(arguments.split)
+    there = arguments.out.exists()
+    from ferray.data.prepare.run import prepare_folders
+
+    store = prepare_folders(
+        arguments.images, arguments.out, size_px=arguments.size, num_faces=arguments.num_faces, split=split,
+        seed=arguments.seed, on_bad=arguments.on_bad, copies=arguments.copies,
+        drop_conflicts=arguments.drop_conflicts, drop_leaks=arguments.drop_leaks,
+    )  # fmt: skip
+    return _tell(store, arguments.out, there=there)
+
+
+def _tell(store: "Store", out: Path, *, there: bool) -> int:
+    from ferray.data.prepare.run import skipped_file
+    from ferray.data.show import format_counts
+
+    if there and any(out.iterdir()):
+        print(f"{out} is the same store already: same photographs, same settings; nothing was done")
+    print(format_counts(store))
+    if store.manifest.skipped:
+        print(f"Left out are listed in {skipped_file(out)}")
+    train, validation = (any(store.manifest.counts[split].values()) for split in ("train", "validation"))
+    if train and not validation:
+        print("It has no validation faces, which a search needs; --split 90/10/0 takes some out of train")
+    print(f"Search on it: python -m ferray.search --space grid --data {out}")
+    return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    paths = [arguments.images, arguments.labels]
+    if (arguments.path is None) == (None in paths) or (arguments.path is not None and any(paths)):
+        raise DataError("check", "names no data set, or two", "Give a PATH, or both --images DIR and --labels FILE")
+    from ferray.audit.dataset.check import check, format_report
+
+    report = check(arguments.path, images=arguments.images, labels=arguments.labels)
+    print(json.dumps(report.to_json(), indent=2) if arguments.json else format_report(report))
+    return 1 if arguments.strict and report.has_fault else 0
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from ferray.data.demo.photographs import draw_demo
+
+    draw_demo(arguments.out)
+    out = arguments.out
+    print(f"{out}: demo faces drawn by code; an accuracy on them means nothing for real faces")
+    print(f"Prepare them: python -m ferray.data prepare expw --images {out}/origin --labels {out}/label.lst --out DIR")
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from ferray.data.show import format_counts, write_contact_sheet
+    from ferray.data.store.reader import open_store
+
+    store = open_store(arguments.store)
+    print(format_counts(store))
+    out = arguments.out or store.folder.with_name(f"{store.folder.name}.png")
+    write_contact_sheet(store, out)
+    print(f"Contact sheet: {out}")
+    return 0

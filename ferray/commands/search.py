@@ -1,0 +1,134 @@
+"""`python -m ferray.search`: find the best settings of a space."""
+
+import argparse
+import importlib
+import threading
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+from ferray.commands.common import make_parser, run_command
+
+EXAMPLES = """\
+  python -m ferray.search --space grid                          # demo faces drawn by code, no download
+  python -m ferray.search --space grid --data data/expw         # real faces: python -m ferray.data prepare --help
+  python -m ferray.search --space asha --data data/expw --set epochs=20 --concurrent-trials 2
+  python -m ferray.search --space my.yaml --data data/expw --weights vgg16.safetensors --name first
+  python -m ferray.search --resume first                        # after Ctrl-C or a crash
+  python -m ferray.search --resume first --space bigger.yaml    # also search what is new there; --dry-run lists it
+  python -m ferray.search --resume first --set dropout=[0,0.5]  # the same with values instead of a file
+  python -m ferray.search --resume first --retry                # run failed trials again
+  python -m ferray.search --space grid --data data/expw --folds 5 --replicates 3    # means over folds and seeds
+  python -m ferray.search --space grid --dry-run                # list the points, train nothing
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, plan, and unless it is a dry run, search."""
+    options = _parser().parse_args(argv)
+    return run_command(lambda: _search(options))
+
+
+def _search(options: argparse.Namespace) -> int:
+    from ferray.search.plan import describe, make_plan
+
+    plan = make_plan(options)
+    if options.dry_run:
+        print("\n".join(describe(plan)))
+        return 0
+    from ferray.search.fleet.cluster import connect, set_environment
+
+    set_environment(plan.address)
+    threading.Thread(target=importlib.import_module, args=("torch",), name="import", daemon=True).start()
+    with nullcontext() if plan.resume else connect(plan.address) as cluster:  # while torch is read in the thread
+        from ferray.search.run import run
+
+        return run(plan, cluster)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = make_parser(
+        "python -m ferray.search",
+        "Search training settings: Ray Tune decides, Ray Train trains; the best checkpoint and one test score remain.",
+        EXAMPLES,
+    )
+    add = parser.add_argument
+    add(
+        "--space",
+        metavar="NAME|FILE",
+        help="search space: a W&B sweep file, or the name of a shipped one (default: grid)",
+    )
+    add("--data", metavar="DIR", help="store of faces made by ferray.data prepare (default: demo faces)")
+    add("--out", metavar="DIR", default="runs", help="parent folder of all searches (default: runs)")
+    add("--name", help="name of the search and of its folder (default: space and time)")
+    add(
+        "--resume",
+        metavar="NAME",
+        help="go on with a search, or extend it: with --space or --set only what is new is run",
+    )
+    add("--retry", action="store_true", help="with --resume: run failed trials again, once")
+    add("--set", metavar="KEY=VALUE", action="append", help="fix a setting, or give a list: epochs=5, dropout=[0,0.5]")
+    add(
+        "--weights",
+        metavar="FILE",
+        help="pretrained trunk: file, 'imagenet' (default) or 'none' (default with demo faces)",
+    )
+    add("--workers-per-trial", metavar="N", type=_positive, help="workers that train one trial together (default: 1)")
+    add("--gpus-per-worker", metavar="X", type=_share, help="GPUs of a worker, also 0.5 (default: 1 if there are any)")
+    add(
+        "--concurrent-trials",
+        metavar="N",
+        type=_positive,
+        help="trials at a time (default: what the GPUs hold; on CPUs one a core, 8 at most, if the trunk is frozen)",
+    )
+    add("--max-failures", metavar="N", type=_count, help="worker deaths that a trial may have a part in (default: 2)")
+    add("--folds", metavar="K", type=_folds, help="cross-validation: K trials a point, ranked by their mean")
+    add("--keep", choices=("refit", "best-fold"), help="the best model, with folds: refit (default) trains once more")
+    add("--replicates", metavar="R", type=_positive, help="train the best points with R seeds; the best mean wins")
+    add("--finalists", metavar="N", type=_positive, help="how many of the best points that are (default: 3)")
+    add("--again", action="store_true", help="read the test split once more if a resumed search keeps another model")
+    add("--shuffle-labels", action="store_true", help="train on labels dealt at random: scores must fall to chance")
+    add("--max-trials", metavar="N", type=_positive, help="points at most")
+    add("--seed", metavar="N", type=_seed, help="of the trials, and of the points drawn (default: 0)")
+    add(
+        "--wandb",
+        choices=("online", "offline", "disabled"),
+        help="default: online with a key and a network, else offline",
+    )
+    add("--address", help="join a running Ray cluster, 'auto' or HOST:PORT (default: start one on loopback)")
+    add("--dry-run", action="store_true", help="list the points and the work, train nothing")
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is not 0 or more")
+    return value
+
+
+def _folds(text: str) -> int:
+    value = int(text)
+    if not 2 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"{text} is not in 2 .. 100")
+    return value
+
+
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**31:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0 .. 2147483647")
+    return value
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 64:
+        raise argparse.ArgumentTypeError(f"{text} is not in 0 .. 64")
+    return value

@@ -1,0 +1,212 @@
+"""`python -m ferray.train`: one recipe on one store, without a search and without Ray.
+
+Alone it trains in this process; under `torchrun` all ranks train one model together. Ctrl-C and SIGTERM end it after
+the step at hand, and the same command goes on with the next one.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from ferray.commands.common import make_parser, run_command
+from ferray.errors import RecipeError, StorageError
+from ferray.files import untrusted
+from ferray.recipe import Recipe, check_value, make_recipe
+from ferray.space import parse_settings
+from ferray.space.nodes import read_yaml
+
+if TYPE_CHECKING:
+    from ferray.records.run import EpochResult
+    from ferray.train.ranks import Ranks
+
+EXAMPLES = """\
+  python -m ferray.train --recipe recipe.yaml --data data/expw --out runs/alone
+  python -m ferray.train --recipe recipe.yaml --data data/expw --set learning_rate=1e-4 --set freeze=blocks1-4
+  torchrun --nproc-per-node 2 -m ferray.train --recipe recipe.yaml --data data/expw    # two ranks, one model
+"""
+
+MAX_RECIPE_BYTES = 1_000_000
+
+ECHO_S = 1.0
+"""A signal that follows another sooner is its echo: `torchrun` hands on what its processes have had already."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Parse, train, print one line an epoch; see `--help`."""
+    arguments = _parse(argv)
+    return run_command(lambda: _train(arguments))
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = make_parser("python -m ferray.train", "Train one recipe and print one line an epoch.", EXAMPLES)
+    parser.add_argument(
+        "--recipe", type=Path, required=True, metavar="FILE", help="settings, YAML or JSON; see ferray.recipe"
+    )
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="a store, as ferray.data writes it")
+    parser.add_argument(
+        "--weights", default="imagenet", metavar="W", help="imagenet (default), none, or a file of weights"
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="keep checkpoints here, go on from them if run again, and leave the best model in DIR/best",
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="replace a setting of the recipe"
+    )
+    parser.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N; default: a GPU where there is one")
+    return parser.parse_args(argv)
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    recipe = read_recipe_file(arguments.recipe, settings=arguments.set)  # before torch: a wrong setting is told at once
+    from ferray.data.store.reader import open_store
+
+    store = open_store(arguments.data)
+
+    from ferray.files.storage import cache_dir
+    from ferray.model.weights import load_weights
+    from ferray.train.checkpoints.export import export_best
+    from ferray.train.fit import Interrupted, fit
+    from ferray.train.settle import measure_precision, settle
+
+    cache = cache_dir()
+    device = _choose_device(arguments.device)
+    with _joined(device) as ranks:
+        weights = load_weights("none" if recipe.weights == "none" else arguments.weights, recipe.backbone)
+        precision = ranks.from_first(
+            measure_precision(device, cache=cache) if recipe.precision == "auto" else recipe.precision
+        )
+        recipe = settle(recipe, store, precision=precision)
+        try:
+            with _interruptible(tell=ranks.is_first) as is_interrupted:
+                for result in fit(
+                    recipe,
+                    store,
+                    weights,
+                    checkpoints=arguments.out,
+                    ranks=ranks,
+                    device=device,
+                    cache=cache,
+                    recorded_epochs=0,
+                    is_interrupted=is_interrupted,
+                ):
+                    if ranks.is_first:
+                        print(describe(result, recipe), flush=True)
+        except Interrupted as interruption:
+            if ranks.is_first:
+                way_out = "nothing is kept: give --out DIR" if arguments.out is None else "run it again to go on there"
+                print(f"interrupted in {interruption}; {way_out}", file=sys.stderr)
+            return 130
+        if arguments.out is not None and ranks.is_first:
+            best = arguments.out / "best"
+            epoch = export_best(best, checkpoints=arguments.out, recipe=recipe, store=store, weights=weights)
+            print(f"best epoch by {recipe.monitor}: {epoch}, in {best}")
+    return 0
+
+
+@contextmanager
+def _interruptible(*, tell: bool) -> Iterator[Callable[[], bool]]:
+    """Note Ctrl-C and SIGTERM instead of dying of them; a second one ends the process at once.
+
+    Args:
+        tell: Whether to say so.
+
+    Yields:
+        Whether there was one.
+    """
+    noted: list[float] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if noted and time.monotonic() - noted[0] > ECHO_S:
+            raise KeyboardInterrupt
+        if tell and not noted:
+            print("ends after this step; once more to end at once", file=sys.stderr)
+        noted.append(time.monotonic())
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: bool(noted)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def read_recipe_file(file: Path, *, settings: Sequence[str] = ()) -> Recipe:
+    """The recipe of a YAML or JSON file, with some settings replaced.
+
+    Args:
+        file: One mapping of setting to value.
+        settings: `KEY=VALUE`, the value written as in YAML.
+
+    Raises:
+        RecipeError: The file cannot be read, or a setting is unknown or out of bounds.
+        SpaceError: Not YAML, or an option that is not of that form.
+    """
+    way_out = "Give a YAML or JSON file of settings"
+    try:
+        text = untrusted.read_bytes(file, most_bytes=MAX_RECIPE_BYTES).decode("utf-8-sig")
+    except StorageError as error:
+        raise RecipeError(str(file), error.args[1], way_out) from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(str(file), f"cannot be read: {error}", way_out) from error
+    if not text.strip():
+        raise RecipeError(str(file), "the file is empty", "Write one `setting: value` a line")
+    values = {
+        name: check_value(name, node.plain(), where=node.where)
+        for name, node in read_yaml(text, file=str(file)).mapping().items()
+    }
+    for name, value in parse_settings(settings).items():
+        values[name] = check_value(name, value, where=f"--set {name}={value}")
+    return make_recipe(values, where=str(file))
+
+
+def describe(result: "EpochResult", recipe: Recipe) -> str:
+    """One line: what an epoch came to."""
+    return (
+        f"epoch {result.epoch:3d} of {recipe.epochs}"
+        f"  train loss {result.train_loss:.4f} accuracy {result.train_accuracy:.3f}"
+        f"  validation loss {result.val_loss:.4f} accuracy {result.val_accuracy:.3f}"
+        f" balanced {result.val_balanced_accuracy:.3f} macro F1 {result.val_macro_f1:.3f}"
+        f"  rate {result.learning_rate:.2g}  {result.images_per_s:.0f} faces/s"
+    )
+
+
+def _choose_device(asked: str | None) -> str:
+    """The device asked for, or this rank's own GPU, or the CPU."""
+    import torch
+
+    if asked is not None:
+        try:
+            device = torch.device(asked)
+        except RuntimeError as error:
+            raise RecipeError(f"--device {asked}", "no such device", "Name cpu, cuda, or cuda:1 and so on") from error
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            have = torch.cuda.device_count()
+            raise RecipeError(f"--device {asked}", f"there are {have} GPUs here", "Name one of them, or cpu")
+        return asked
+    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+
+
+@contextmanager
+def _joined(device: str) -> Iterator["Ranks"]:
+    """This process's place among those that `torchrun` started; alone where it did not."""
+    import torch
+
+    from ferray.train.ranks import ALONE, joined
+
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield ALONE
+        return
+    if device.startswith("cuda"):
+        torch.cuda.set_device(device)
+    with joined("nccl" if device.startswith("cuda") else "gloo") as ranks:
+        yield ranks

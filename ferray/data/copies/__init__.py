@@ -1,0 +1,1 @@
+"""Copies among pictures. Begin at `find`."""

@@ -1,0 +1,1 @@
+"""Demo faces, drawn by code. Begin at `photographs`."""

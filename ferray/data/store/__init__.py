@@ -1,0 +1,1 @@
+"""What a store is on disk, and how it is opened and written. Begin at `reader`."""

@@ -1,0 +1,107 @@
+"""A store's `manifest.json`: what it is and how it was made. Begin at `read_manifest`."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from ferray.errors import DataError, StorageError
+from ferray.files import untrusted
+
+FORMAT_VERSION = 1
+SPLITS = ("train", "validation", "test")
+MAKE_ONE = "Make a store: python -m ferray.data prepare --help"
+MAX_BYTES = 16 * 2**20
+
+
+@dataclass(
+    frozen=True,
+    kw_only=True,
+    config=ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False),
+)
+class Manifest:
+    """What a store is and how it was made.
+
+    Raises:
+        ValueError: Fields that disagree.
+    """
+
+    version: int
+    """Of the store's format."""
+    dataset: str
+    """`expw`, `folders` or `demo`."""
+    class_names: Annotated[tuple[Annotated[str, Field(max_length=100)], ...], Field(min_length=1, max_length=1000)]
+    """In the order of the labels."""
+    size_px: Annotated[int, Field(ge=8, le=1024)]
+    """Side of a face."""
+    margin: Annotated[float, Field(ge=0, le=2)]
+    """Added to each side of a box, as a fraction of its side."""
+    num_faces: Annotated[int, Field(ge=1)]
+    """Rows."""
+    counts: dict[str, dict[str, Annotated[int, Field(ge=0)]]]
+    """Split to class to faces."""
+    split: tuple[float, float, float] | None
+    """Shares of train, validation and test; None where the split was given."""
+    seed: int
+    """Of the sample and of the split."""
+    source_fingerprint: str
+    """SHA-256 over the sources: names, bytes, labels."""
+    fingerprint: str
+    """SHA-256 over what a training run sees: faces, labels, splits, class names."""
+    notes: tuple[str, ...]
+    """What was done to the faces, in words."""
+    skipped: dict[str, int]
+    """Reason to number of rows of the source that were left out."""
+    sample: int | None = None
+    """Faces asked for by `--num-faces`; None where all were taken."""
+    copies: Literal["find", "skip"] = "skip"
+    """Whether copies were looked for and joined into groups."""
+    dropped: tuple[Literal["conflicts", "leaks"], ...] = ()
+    """Which copies were left out."""
+
+    def __post_init__(self) -> None:
+        names = self.class_names
+        if len(set(names)) < len(names) or not all(name.isprintable() for name in names):
+            raise ValueError("class_names has a name twice, or characters that do not print")
+        if set(self.counts) != set(SPLITS) or any(set(each) != set(names) for each in self.counts.values()):
+            raise ValueError("counts disagree with the splits or class_names")
+
+    @property
+    def splits(self) -> list[str]:
+        """The split of each row."""
+        return [split for split in SPLITS for _ in range(sum(self.counts[split].values()))]
+
+
+_MANIFEST = TypeAdapter(Manifest)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the store in a folder.
+
+    Raises:
+        DataError: It is missing, of another version, or no manifest.
+    """
+    file = folder / "manifest.json"
+    if not os.path.isfile(file):  # unlike Path.is_file, no error for a name that is too long
+        raise DataError(str(folder), "not a store of faces: it has no manifest.json", MAKE_ONE)
+    try:
+        values = json.loads(untrusted.read_bytes(file, most_bytes=MAX_BYTES, inside=folder))
+        if isinstance(values, dict) and values.get("version") != FORMAT_VERSION:
+            what = f"a store of format {values.get('version')!r}, not {FORMAT_VERSION}"
+            raise DataError(str(file), what, "Prepare it again with this version")
+        return _MANIFEST.validate_python(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        place = ".".join(str(part) for part in fault["loc"]) or "manifest"
+        raise DataError(str(file), f"{place}: {fault['msg']}", MAKE_ONE) from error
+    except (StorageError, ValueError, RecursionError) as error:
+        raise DataError(str(folder), f"a broken store: manifest.json: {error}", MAKE_ONE) from error
+
+
+def to_values(manifest: Manifest) -> dict[str, Any]:
+    """As JSON values."""
+    values: dict[str, Any] = _MANIFEST.dump_python(manifest, mode="json")
+    return values

@@ -1,0 +1,1 @@
+"""Scores of tables of answers, with intervals; NumPy alone. Begin at `scores.score`."""

@@ -1,0 +1,1 @@
+"""What a search has on record, and how it goes on or grows. Begin at `resume`."""

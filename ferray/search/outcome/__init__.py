@@ -1,0 +1,1 @@
+"""What comes of a search: finals, winner, tables, model. Begin at `finals`."""

@@ -1,0 +1,186 @@
+"""How sure the winner of a search is: face by face against the next point, and how much of its score is luck.
+
+Both need the answers that trials gave for the faces they were validated with; a head's come from cached features.
+
+Begin at `judge`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferray.data.store.reader import Store
+from ferray.metrics.compare import Comparison, Luck, compare_paired, luck_of_the_search
+from ferray.metrics.scores import score
+from ferray.model.weights import Weights
+from ferray.records.run import Point, Run, TrialRecord
+from ferray.search.outcome.finals import Standing
+from ferray.train.predict import predict_validation
+
+SCORED = {"val_accuracy": "accuracy", "val_balanced_accuracy": "balanced_accuracy", "val_macro_f1": "macro_f1"}
+"""Metrics that have an interval, and its name in `ferray.metrics.scores`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What the winner's score is worth before anything is tested."""
+
+    winner: int
+    """Number of its first trial."""
+    trials: int
+    """Of the winner: its folds and seeds."""
+    mean: float
+    """Of their scores."""
+    spread: float | None
+    """Standard deviation of their scores; None for one."""
+    runner_up: int | None
+    """That of the next point; None where there is none."""
+    comparison: Comparison | None
+    """Of their validation accuracies, paired by seed and by face; None without a runner-up of equal trials."""
+    luck: Luck | None
+    """None for a metric without an interval, or where a trial of the winner failed."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        values = asdict(self)
+        if self.comparison is not None:
+            values["comparison"]["verdict"] = self.comparison.verdict
+        if self.luck is not None:
+            values["luck"]["luck"] = self.luck.luck
+        return values
+
+    def lines(self, metric: str) -> list[str]:
+        """In words."""
+        said = []
+        if self.spread is not None:
+            said.append(
+                f"trial {self.winner}'s point has the best mean, {metric} {self.mean:.4f} +- {self.spread:.4f}"
+                f" over {self.trials} trials"
+            )
+        if self.comparison is not None:
+            low, high = self.comparison.interval
+            ahead = f"{self.comparison.difference:+.4f} [{low:+.4f}, {high:+.4f}]"
+            said.append(
+                f"trial {self.winner} is ahead of trial {self.runner_up} in validation accuracy by {ahead}, face by"
+                f" face over {_count(self.comparison.seeds, 'seed')}: {self.comparison.verdict}"
+            )
+        if self.luck is not None:
+            low, high = self.luck.interval
+            said.append(
+                f"{metric} {self.luck.best:.4f} is the best of many; without the luck of the search"
+                f" {self.luck.corrected:.4f} [{low:.4f}, {high:.4f}]"
+            )
+        return said
+
+
+def judge(
+    run: Run, standing: Standing, store: Store, weights: Mapping[str, Weights], *, metric: str, cache: Path
+) -> Verdict:
+    """Compare the winner with the next point, and correct its score for having been chosen.
+
+    Args:
+        run: The search's folder.
+        standing: Its points.
+        store: That it was made on.
+        weights: By backbone.
+        metric: The space's.
+        cache: Folder of the node.
+
+    Raises:
+        CheckpointError: A trial's best checkpoint is gone, broken, or not of its record's best epoch.
+    """
+    reader = _Reader(run, store, weights, cache)
+    winner = standing.winner
+    equals = [point for point in standing.points if is_whole(point) and len(point.records) == len(winner.records)]
+    runner_up = equals[1] if len(equals) > 1 else None
+    comparison, correlation = None, 0.0
+    if runner_up is not None and is_whole(winner):
+        ours, theirs = reader.correct(winner), reader.correct(runner_up)
+        comparison = compare_paired(ours, theirs, reader.groups)
+        correlation = _correlation(ours[0], theirs[0])
+    luck = None
+    if metric in SCORED and is_whole(winner):
+        error = reader.standard_error(winner, SCORED[metric])
+        luck = luck_of_the_search([point.mean for point in equals], error, correlation=correlation)
+    return Verdict(
+        winner=winner.number,
+        trials=len(winner.records),
+        mean=winner.mean,
+        spread=winner.spread,
+        runner_up=None if runner_up is None or comparison is None else runner_up.number,
+        comparison=comparison,
+        luck=luck,
+    )
+
+
+def is_whole(point: Point) -> bool:
+    """Whether no trial is missing, as a failed fold would be, so that each seed has answers for the same faces."""
+    seeds = {record.recipe.seed for record in point.records}
+    return len(point.records) == len(seeds) * (point.recipe.folds or 1)
+
+
+class _Reader:
+    """The answers of the best epochs of whole points."""
+
+    def __init__(self, run: Run, store: Store, weights: Mapping[str, Weights], cache: Path) -> None:
+        self._run, self._store, self._weights, self._cache = run, store, weights, cache
+        self._groups = np.asarray(store.table["group"].to_numpy(), dtype=np.int64)
+        self._rows: NDArray[np.int64] = np.empty(0, dtype=np.int64)
+
+    @property
+    def groups(self) -> NDArray[np.int64]:
+        """Photographs of the faces last asked for."""
+        return self._groups[self._rows]
+
+    def correct(self, point: Point) -> NDArray[np.bool_]:
+        """Whether the point's trials were right, shape (seeds, faces); the faces of all folds, by row."""
+        seeds = sorted({record.recipe.seed for record in point.records})
+        answers = [self._answers([one for one in point.records if one.recipe.seed == seed]) for seed in seeds]
+        return np.stack([probabilities.argmax(axis=1) == self._store.labels[self._rows] for probabilities in answers])
+
+    def standard_error(self, point: Point, name: str) -> float:
+        """Of a score of one seed's trials, by the choice of photographs."""
+        seed = point.recipe.seed
+        probabilities = self._answers([record for record in point.records if record.recipe.seed == seed])
+        scores = score(
+            np.asarray(self._store.labels[self._rows]),
+            probabilities,
+            self.groups,
+            class_names=self._store.class_names,
+            train_counts=None,
+        )
+        low, high = scores.intervals[name]
+        return max((high - low) / (2 * 1.96), 1e-6)
+
+    def _answers(self, records: Sequence[TrialRecord]) -> NDArray[np.float32]:
+        """Probabilities of trials that validated with different faces, by row."""
+        parts = [
+            predict_validation(
+                record.recipe,
+                self._store,
+                self._weights[record.recipe.backbone],
+                checkpoints=self._run.trial_dir(record.trial_id),
+                cache=self._cache,
+                recorded=None if (best := record.best()) is None else best.epoch,
+            )
+            for record in records
+        ]
+        rows = np.concatenate([part.rows for part in parts])
+        order = np.argsort(rows)
+        self._rows = rows[order]
+        return np.concatenate([part.probabilities for part in parts])[order]
+
+
+def _correlation(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """Of two trials' hits, which is that of their scores' errors; 0 where one is always right or always wrong."""
+    if one.std() == 0 or other.std() == 0:
+        return 0.0
+    return float(np.clip(np.corrcoef(one, other)[0, 1], 0.0, 0.99))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

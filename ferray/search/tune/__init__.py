@@ -1,0 +1,1 @@
+"""Which point comes next and which trial stops. Begin at `decisions`."""

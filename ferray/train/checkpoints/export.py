@@ -1,0 +1,183 @@
+"""The whole model of a run's best epoch: a folder that needs none of ferray's other files.
+
+    BEST/model.safetensors     trunk and head, float32
+    BEST/recipe.json, classes.json, preprocessing.json
+
+Begin at `export_best` and `load_model`.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ferray.data.store.reader import Store
+from ferray.errors import CheckpointError, FerrayError
+from ferray.files import storage
+from ferray.model.backbones import BACKBONES
+from ferray.model.classifier import Classifier, build_classifier, trunk_tensors
+from ferray.model.weights import Weights
+from ferray.recipe import Recipe, make_recipe, to_values, trial_id
+from ferray.train.checkpoints.checked_safetensors import read_sealed, write_sealed
+from ferray.train.checkpoints.checkpoint import copy_tensors, read_best
+from ferray.train.features.pictures import RESIZE_FILTER, resize
+from ferray.train.features.view import MICRO_BATCH
+
+WAY_OUT = "Give the folder `best` of a finished search, or let the search write it again"
+
+
+def export_best(
+    folder: Path,
+    *,
+    checkpoints: Path,
+    recipe: Recipe,
+    store: Store,
+    weights: Weights,
+    recorded: int | None = None,
+) -> int:
+    """Write a whole model, that of a run's best epoch, for use without ferray's other files.
+
+    Args:
+        folder: Where to; files that it does not write are left alone.
+        checkpoints: The run's folder, with `best.safetensors`.
+        recipe: Of the run, settled.
+        store: That the run was trained on.
+        weights: That it started from.
+        recorded: The best epoch by the run's record; None where there is no record.
+
+    Returns:
+        The epoch.
+
+    Raises:
+        CheckpointError: There is no best checkpoint, or it is damaged, or of another run or epoch.
+    """
+    epoch, best = read_best(checkpoints, recipe=recipe, store=store, weights=weights, recorded=recorded)
+    preprocessing = _make_preprocessing(recipe, margin=store.manifest.margin)
+    identity = trial_id(recipe, data_fingerprint=store.fingerprint, weights_fingerprint=weights.fingerprint)
+    storage.write_json(folder / "recipe.json", to_values(recipe))
+    storage.write_json(folder / "classes.json", list(store.class_names))
+    storage.write_json(folder / "preprocessing.json", dataclasses.asdict(preprocessing))
+    tensors = trunk_tensors(recipe, weights) | best
+    write_sealed(folder / "model.safetensors", tensors, {"trial_id": identity, "epoch": epoch})
+    return epoch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """What a face must go through before the model, which normalizes it itself."""
+
+    size_px: int
+    color_order: str
+    resize: str
+    """Filter, in words; see `ferray.train.features.pictures.resize`."""
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    """Of the model's own normalization, of colors in [0, 1]."""
+    margin: float
+    """Added around a face's box on each side before it is cut out, as a fraction of the box."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A model ready for use, from the folder that `export_best` wrote."""
+
+    classifier: Classifier
+    recipe: Recipe
+    class_names: tuple[str, ...]
+    preprocessing: Preprocessing
+    device: torch.device
+
+
+def load_model(folder: Path, *, device: str = "cpu") -> LoadedModel:
+    """The model in a folder that `export_best` wrote.
+
+    Raises:
+        CheckpointError: A file is missing, damaged, or does not fit the others.
+    """
+    try:
+        recipe = make_recipe(storage.read_json(folder / "recipe.json"), where=str(folder / "recipe.json"))
+        class_names = _read_classes(folder / "classes.json")
+        preprocessing = _read_preprocessing(folder / "preprocessing.json", recipe)
+        _, tensors = read_sealed(folder / "model.safetensors")
+        trunk = {name: tensors[name] for name in BACKBONES[recipe.backbone].tensor_shapes()}
+        classifier = build_classifier(recipe, trunk, num_classes=len(class_names))
+        copy_tensors(classifier.free, tensors)
+    except CheckpointError as error:
+        raise CheckpointError(error.args[0], error.args[1], WAY_OUT) from error
+    except (
+        OSError,
+        FerrayError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        AssertionError,
+        RuntimeError,
+    ) as error:
+        what = f"not a model that ferray exported: {type(error).__name__}: {error}"
+        raise CheckpointError(str(folder), what, WAY_OUT) from error
+    place = torch.device(device)
+    return LoadedModel(
+        classifier=classifier.to(place).eval(),
+        recipe=recipe,
+        class_names=class_names,
+        preprocessing=preprocessing,
+        device=place,
+    )
+
+
+def predict_probabilities(model: LoadedModel, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """What the model makes of faces; they go through it in micro-batches.
+
+    Args:
+        model: From `load_model`.
+        faces: Square RGB pictures cut out like those of the store, of any size, shape (faces, size, size, 3); a
+            memory-mapped array is read piece by piece.
+
+    Returns:
+        Probabilities, shape (faces, classes); every row sums to 1.
+    """
+    parts = [np.empty((0, len(model.class_names)), dtype=np.float32)]
+    for begin in range(0, len(faces), MICRO_BATCH):
+        pictures = resize(np.array(faces[begin : begin + MICRO_BATCH]), model.preprocessing.size_px)
+        logits_BK: Tensor = model.classifier(torch.from_numpy(pictures).to(model.device))
+        parts.append(logits_BK.softmax(dim=1).cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _make_preprocessing(recipe: Recipe, *, margin: float) -> Preprocessing:
+    assert recipe.image_size is not None, "settled"
+    backbone = BACKBONES[recipe.backbone]
+    return Preprocessing(
+        size_px=recipe.image_size,
+        color_order="RGB",
+        resize=RESIZE_FILTER,
+        mean=backbone.mean,
+        std=backbone.std,
+        margin=margin,
+    )
+
+
+def _read_preprocessing(file: Path, recipe: Recipe) -> Preprocessing:
+    """All but the margin follows from the recipe, and must be so."""
+    values = storage.read_json(file)
+    margin = values["margin"]
+    if not isinstance(margin, int | float) or not 0 <= margin <= 2:
+        raise ValueError(f"{file.name}: margin {margin!r}")
+    made = _make_preprocessing(recipe, margin=margin)
+    if values | {"mean": tuple(values["mean"]), "std": tuple(values["std"])} != dataclasses.asdict(made):
+        raise ValueError(f"{file.name} does not fit recipe.json")
+    return made
+
+
+def _read_classes(file: Path) -> tuple[str, ...]:
+    names = storage.read_json(file)
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{file.name} is not a list of names")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{file.name} has a name twice")
+    return tuple(names)

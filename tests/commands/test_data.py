@@ -1,0 +1,156 @@
+"""`python -m ferray.data`: what it prints, what it leaves, how it ends."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from fixtures.expw import WORDS, ExpW
+
+from ferray.commands.data import main
+from ferray.data.prepare.options import DEFAULT_MARGIN, DEFAULT_SIZE_PX
+from ferray.data.show import FACE_PX, draw_contact_sheet, format_counts, write_contact_sheet
+from ferray.data.store.reader import Store, open_store
+from ferray.errors import DataError
+
+
+def prepare(expw: ExpW, *options: str) -> int:
+    paths = ["--images", str(expw.images), "--labels", str(expw.labels), "--out", str(expw.folder.parent / "store")]
+    return main(["prepare", "expw", *paths, "--size", "16", *options])
+
+
+def test_prepare_expw_prints_the_counts_and_what_to_do_next(expw: ExpW, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare(expw) == 0
+
+    printed = capsys.readouterr()
+    assert "94 faces of 16 px from expw" in printed.out
+    assert "python -m ferray.search --space grid --data" in printed.out
+    assert "nothing was done" not in printed.out
+    assert "cropping" in printed.err
+    assert open_store(expw.folder.parent / "store").manifest.margin == DEFAULT_MARGIN
+
+
+def test_prepare_again_says_that_nothing_was_done(expw: ExpW, capsys: pytest.CaptureFixture[str]) -> None:
+    prepare(expw)
+    capsys.readouterr()
+
+    assert prepare(expw) == 0
+    assert "same store already" in capsys.readouterr().out
+    assert prepare(expw, "--seed", "3") == 2
+    assert "holds another store: seed 0, not 3" in capsys.readouterr().err
+
+
+def test_what_was_left_out_is_counted_and_its_list_named(expw: ExpW, capsys: pytest.CaptureFixture[str]) -> None:
+    expw.add_lines(b"happy_man_0.jpg 9 1 1 9 9 1.0 9", b"gone.jpg 0 1 1 9 9 1.0 3")
+
+    assert prepare(expw) == 0
+    printed = capsys.readouterr().out
+    assert "left out: 1 missing photograph" in printed
+    assert "left out: 1 unknown label" in printed
+    assert "store.skipped.csv" in printed
+    assert (expw.folder.parent / "store.skipped.csv").is_file()
+
+
+def test_on_bad_fail_exits_with_2_and_names_file_and_line(expw: ExpW, capsys: pytest.CaptureFixture[str]) -> None:
+    expw.add_lines(b"happy_man_0.jpg 9 1 1 9 9 1.0 9")
+
+    assert prepare(expw, "--on-bad", "fail") == 2
+    assert f"error: {expw.labels}:95: label is 9" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("split", ["0/0/100", "70/10/20"])
+def test_the_split_is_written_as_percent(expw: ExpW, split: str) -> None:
+    assert prepare(expw, "--split", split) == 0
+
+    shares = open_store(expw.folder.parent / "store").manifest.split
+    assert "/".join(f"{share * 100:.0f}" for share in shares or ()) == split
+
+
+def test_the_options_about_copies_reach_the_store(expw: ExpW, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare(expw, "--copies", "skip", "--drop-conflicts") == 2
+    assert "needs the copies" in capsys.readouterr().err
+    assert prepare(expw, "--copies", "skip") == 0
+    assert open_store(expw.folder.parent / "store").manifest.copies == "skip"
+
+
+def test_a_wrong_split_exits_with_2(expw: ExpW, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare(expw, "--split", "70/30") == 2
+    assert "70/10/20" in capsys.readouterr().err
+
+
+def test_folders_without_validation_say_how_to_get_one(
+    make_tree: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_tree({f"{split}/{word}": 2 for split in ("train", "test") for word in WORDS})
+
+    assert main(["prepare", "folders", "--images", str(root), "--size", "16", "--out", str(root.parent / "store")]) == 0
+    assert "--split 90/10/0" in capsys.readouterr().out
+
+
+def test_the_demo_is_drawn_in_expws_layout_and_can_be_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from ferray.data.demo import photographs as demo
+
+    drawn = ExpW(tmp_path / "drawn")
+    monkeypatch.setattr(demo, "draw_demo", lambda folder: drawn.folder.rename(folder))
+
+    assert main(["demo", "--out", str(tmp_path / "demo")]) == 0
+    assert "means nothing for real faces" in capsys.readouterr().out
+    assert (tmp_path / "demo" / "label.lst").is_file()
+
+
+def test_show_prints_counts_and_draws_a_sheet(
+    tiny_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["show", str(tiny_store.folder), "--out", str(tmp_path / "sheet.png")]) == 0
+
+    assert "happy                  6           3           3          12" in capsys.readouterr().out
+    sheet = cv2.imread(str(tmp_path / "sheet.png"))
+    assert np.array_equal(sheet[..., ::-1], draw_contact_sheet(tiny_store))
+
+
+def test_show_of_what_is_no_store_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", str(tmp_path)]) == 2
+    assert "prepare --help" in capsys.readouterr().err
+
+
+def test_a_sheet_has_a_row_of_faces_for_each_class(tiny_store: Store) -> None:
+    sheet = draw_contact_sheet(tiny_store)
+
+    first = cv2.resize(np.asarray(tiny_store.faces[0]), (FACE_PX, FACE_PX), interpolation=cv2.INTER_LINEAR)
+    assert sheet.shape[0] >= 7 * FACE_PX
+    assert np.array_equal(sheet[60 : 60 + FACE_PX, 150 : 150 + FACE_PX], first)
+
+
+def test_a_sheet_is_only_written_as_png(tiny_store: Store, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"\.png"):
+        write_contact_sheet(tiny_store, tmp_path / "sheet.jpg")
+
+
+def test_counts_add_up(tiny_store: Store) -> None:
+    assert "all                   42          21          21          84" in format_counts(tiny_store)
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["prepare", "--help"], ["prepare", "expw", "--help"], ["show", "--help"], ["check", "--help"]]
+)
+def test_help_loads_no_heavy_library(words: list[str]) -> None:
+    asked = [sys.executable, "-X", "importtime", "-m", "ferray.data", *words]
+    done = subprocess.run(asked, capture_output=True, text=True, check=True, timeout=60)
+    loaded = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
+
+    assert not loaded & {"torch", "ray", "wandb", "albumentations", "pandas", "pyarrow", "cv2", "numpy", "rich"}
+
+
+def test_help_tells_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["prepare", "expw", "--help"])
+
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"(default {DEFAULT_SIZE_PX})" in printed
+    assert f"(default {DEFAULT_MARGIN:g})" in printed
+    assert "--num-faces 36000" in printed

@@ -1,0 +1,159 @@
+"""Trains a small run, killed at every write step of its checkpoints in turn; started by test_checkpoint_kills.py.
+
+    checkpoint_kills.py FOLDER     leaves FOLDER/whole, the undisturbed run, FOLDER/N, killed at step N and run again,
+                                   and FOLDER/killed.json: what each N was killed at
+
+Every run is a process of its own, forked from this one, which has torch loaded and has trained nothing: a fork of a
+process that has would hang.
+"""
+
+import dataclasses
+import itertools
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from fixtures.train import SmallStore, small_backbone, small_recipe, small_weights
+
+from ferray.model.backbones import BACKBONES
+from ferray.train import fit as fit_module
+from ferray.train.fit import Interrupted, fit
+
+RECIPE = small_recipe(freeze="blocks1-4", monitor="val_loss", learning_rate=0.01, mixup_alpha=0.4)
+INTERRUPTED_AFTER = 4
+"""Steps: in the middle of the second of three epochs."""
+
+
+class Death:
+    """Kills this process at one of its write steps.
+
+    Args:
+        at: Which, counted from 0.
+        folder: Only what is written there counts.
+        note: File for the name of the step.
+    """
+
+    def __init__(self, at: int, folder: Path, note: Path) -> None:
+        self._at, self._folder, self._note = at, str(folder), note
+        self._passed = 0
+
+    def comes_for(self, step: str) -> bool:
+        self._passed += 1
+        if self._passed != self._at + 1:
+            return False
+        self._note.write_text(step)
+        return True
+
+    def strike(self, step: str) -> None:
+        if self.comes_for(step):
+            die()
+
+    def wait_at_every_step(self) -> None:
+        """Stand in the way of every call that `ferray.files.storage` writes with."""
+        for name in ("replace", "link", "unlink"):
+            setattr(os, name, self._around(name, getattr(os, name)))
+        make, sync = tempfile.NamedTemporaryFile, os.fsync
+
+        def named(*given: Any, **more: Any) -> Any:
+            if str(more.get("dir", "")).startswith(self._folder):
+                self.strike(f"before {more['prefix']} is there")
+            return make(*given, **more)
+
+        def fsync(descriptor: int) -> None:
+            name = os.readlink(f"/proc/self/fd/{descriptor}")
+            if name.startswith(self._folder):
+                if self.comes_for(f"{Path(name).name[:10]} half written"):
+                    os.truncate(descriptor, os.fstat(descriptor).st_size // 2)
+                    die()
+                self.strike(f"{Path(name).name[:10]} written")
+            sync(descriptor)
+
+        tempfile.NamedTemporaryFile, os.fsync = named, fsync  # type: ignore[assignment, misc]
+
+    def _around(self, name: str, act: Callable[..., Any]) -> Callable[..., Any]:
+        def acted(path: Any, *given: Any, **more: Any) -> Any:
+            if not os.fspath(path).startswith(self._folder) or not os.path.lexists(path):
+                return act(path, *given, **more)
+            told = " ".join([name, *(Path(one).name[:25] for one in (path, *given))])
+            self.strike(f"before {told}")
+            done = act(path, *given, **more)
+            self.strike(f"after {told}")
+            return done
+
+        return acted
+
+
+def die() -> NoReturn:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("alive")
+
+
+def in_a_process(act: Callable[[], None]) -> int:
+    """What `os.waitpid` says of an act: 0, or 9 where it was killed."""
+    child = os.fork()
+    if child == 0:
+        try:
+            act()
+        except BaseException as error:  # noqa: BLE001 -- whatever it is, it must end here
+            print(repr(error), file=sys.stderr)
+            os._exit(1)
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
+
+
+def train(folder: Path, *, interrupted: bool = False) -> None:
+    """Train as far as it goes; write down the epochs."""
+    asked = itertools.count()
+
+    def is_interrupted() -> bool:
+        return interrupted and next(asked) >= INTERRUPTED_AFTER
+
+    rows = fit(
+        RECIPE,
+        SmallStore(),  # type: ignore[arg-type]
+        small_weights(),
+        checkpoints=folder,
+        cache=None,
+        recorded_epochs=0,
+        is_interrupted=is_interrupted,
+    )
+    try:
+        found = [dataclasses.asdict(dataclasses.replace(row, images_per_s=0.0, seconds=0.0)) for row in rows]
+    except Interrupted:
+        rows = fit(RECIPE, SmallStore(), small_weights(), checkpoints=folder, cache=None, recorded_epochs=0)  # type: ignore[arg-type]
+        found = [dataclasses.asdict(dataclasses.replace(row, images_per_s=0.0, seconds=0.0)) for row in rows]
+    folder.with_suffix(".json").write_text(json.dumps(found))
+
+
+def main(folder: Path) -> int:
+    """Kill one run after the other, each a step later, until one gets through."""
+    torch.set_num_threads(1)
+    fit_module.ASK_EVERY_S = 0.0
+    BACKBONES["vgg16"] = small_backbone()
+    assert in_a_process(lambda: train(folder / "whole")) == 0
+    killed = []
+    for at in itertools.count():
+        place, note = folder / str(at), folder / "note"
+
+        def doomed(at: int = at, place: Path = place, note: Path = note) -> None:
+            Death(at, place, note).wait_at_every_step()
+            train(place, interrupted=True)
+
+        status = in_a_process(doomed)
+        if status == 0:
+            break
+        assert status == signal.SIGKILL, status
+        killed.append(note.read_text())
+        assert in_a_process(lambda place=place: train(place)) == 0  # type: ignore[misc]
+    (folder / "killed.json").write_text(json.dumps(killed))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

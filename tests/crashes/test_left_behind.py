@@ -1,0 +1,244 @@
+"""What a search leaves behind: its folder, and nothing else, however it ended."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from fixtures.process import MARK, new_mark, processes, wait_until
+from fixtures.search import Searches, finish, threads_of, wait_for_line
+
+from ferray.commands.train import main as train
+from ferray.data.store.reader import Store
+from ferray.records.run import Run
+
+pytestmark = pytest.mark.timeout(900)  # a search takes 25 s, and 200 on a machine that is busy
+
+GRID = """\
+method: grid
+metric: {name: val_accuracy, goal: maximize}
+parameters:
+  learning_rate: {values: [0.01, 0.001, 0.0001]}
+  epochs: {value: 20}
+  batch_size: {value: 16}
+"""
+
+ASHA = """\
+method: random
+metric: {name: val_loss, goal: minimize}
+run_cap: 8
+early_terminate: {type: hyperband, min_iter: 1, eta: 3}
+parameters:
+  learning_rate: {distribution: log_uniform_values, min: 0.00001, max: 0.1}
+  epochs: {value: 9}
+  batch_size: {value: 16}
+"""
+
+LATE_S = 15.0
+"""How long processes may take to end after the search has; none was left when this was measured."""
+
+ORPHANED_S = 120.0
+"""How long they may take where the driver was killed and could tell nobody."""
+
+OTHERS = {f"torchinductor_{os.environ.get('USER', 'root')}"}
+"""What libraries keep among temporary files for all their runs: a folder of torch's, which is empty."""
+
+KNOWN_LINES = (
+    r"demo faces, drawn by code: accuracy on them means nothing for real ones\. Real data: .*",
+    r"search grid: 3 points of .*grid\.yaml",
+    r"42 training, 21 validation, 21 sealed test faces",
+    r"\d/3: trial \d done \(learning_rate [\d.e-]+\): val_accuracy [01]\.\d{4} in epoch \d+ of 20, [\d.]+ s",
+    r"\d/3 trials, \d+ epochs, .* spent.*",  # where the machine is so busy that nothing ended for half a minute
+    r"\S+ \S+ WARNING ferray\.search\.team: no worker group is up yet: .*",  # the same
+)
+"""All that a search that meets no trouble may write to a log."""
+
+
+@dataclass
+class Place:
+    """What a search may touch, and what was there before."""
+
+    searches: Searches
+    temporary: Path
+    """The folder for temporary files, of Ray, W&B and ferray alike."""
+    mark: str
+    shared_memory: set[str]
+    """What nobody used any more."""
+
+    def check_nothing_is_left(self, *, within_s: float = LATE_S) -> None:
+        """No process (so no port that one listened on), no shared memory, no temporary file, and no half file."""
+        wait_until(lambda: not processes(self.mark), within_s=within_s)
+        wait_until(lambda: not (abandoned() - self.shared_memory), within_s=LATE_S)
+        assert set(os.listdir(self.temporary)) - OTHERS == set()
+        for run in (self.searches.folder / "runs").iterdir():
+            assert [str(path) for path in run.rglob("*") if _is_scrap(path.relative_to(run))] == []
+
+
+def abandoned() -> set[str]:
+    """Shared memory that no living process has: what others on this machine work with is theirs."""
+    names = set(os.listdir("/dev/shm"))
+    for maps in Path("/proc").glob("[0-9]*/maps"):
+        try:
+            names -= set(re.findall(r"/dev/shm/(\S+)", maps.read_text())) if names else set()
+        except OSError:
+            continue  # it has ended meanwhile
+    return names
+
+
+def _is_scrap(path: Path) -> bool:
+    """Whether somebody had begun to write it, or it is Ray's; what W&B keeps for its `sync` is W&B's."""
+    return path.parts[0] != "wandb" and (path.name.endswith((".partial", ".tmp")) or path.name.startswith(".ray-"))
+
+
+def make_place(folder: Path, store: Store, patch: pytest.MonkeyPatch) -> Iterator[Place]:
+    temporary = Path(tempfile.mkdtemp(prefix="f", dir="/tmp"))  # short: Ray's sockets lie in it
+    mark = new_mark()
+    patch.setenv("TMPDIR", str(temporary))
+    patch.setenv(MARK, mark)
+    try:
+        yield Place(Searches(folder, store), temporary, mark, abandoned())
+    finally:
+        shutil.rmtree(temporary)
+
+
+@pytest.fixture
+def place(tmp_path: Path, tiny_store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    yield from make_place(tmp_path, tiny_store, monkeypatch)
+
+
+@dataclass
+class Ended:
+    """A search that nothing happened to."""
+
+    place: Place
+    run: Run
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory, tiny_store: Store) -> Iterator[Ended]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FERRAY_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+        patch.setenv("WANDB_MODE", "offline")
+        for place in make_place(tmp_path_factory.mktemp("ended"), tiny_store, patch):
+            out, err = finish(place.searches.start(GRID, "grid"))
+            yield Ended(place, Run(place.searches.folder / "runs" / "grid"), out, err)
+
+
+def test_a_search_leaves_its_folder_and_nothing_else(ended: Ended) -> None:
+    ended.place.check_nothing_is_left()
+
+
+def test_a_search_without_trouble_says_only_lines_of_its_own(ended: Ended) -> None:
+    lines = ended.err.splitlines()
+    strange = [line for line in lines if not any(re.fullmatch(known, line) for known in KNOWN_LINES)]
+    assert strange == [], "\n".join(strange)
+    assert len([line for line in lines if ": trial " in line]) == 3
+    assert not re.search(r"\bray\b|raylet|^wandb:", ended.out, re.IGNORECASE | re.MULTILINE)
+
+
+DEATH = """\
+from ferray.search.fleet.cluster import connect, set_environment
+set_environment(None)
+import os, signal, threading, time
+import ray
+from ray._private import worker
+
+printed, tell = threading.Event(), worker.print_to_stdstream
+
+def told(*what, **how):
+    tell(*what, **how)
+    printed.set()
+
+worker.print_to_stdstream = told  # what Ray says of a death comes by a thread of its own
+
+class Mortal:
+    def pid(self):
+        return os.getpid()
+    def wait(self):
+        time.sleep(1000)
+
+with connect(None):
+    mortal = ray.remote(num_cpus=0)(Mortal).remote()
+    pid, waiting = ray.get(mortal.pid.remote()), mortal.wait.remote()
+    os.kill(pid, signal.SIGKILL)
+    print("told" if printed.wait(60) else "not told")
+"""
+
+
+def test_of_a_worker_that_dies_ray_says_nothing_on_the_terminal() -> None:
+    """What becomes of its trial is in the search's own line."""
+    done = subprocess.run([sys.executable, "-c", DEATH], capture_output=True, text=True, timeout=200, check=False)
+    assert (done.stdout, done.stderr) == ("told\n", "")
+
+
+def test_no_file_of_a_search_names_the_folder_that_it_lies_in(ended: Ended) -> None:
+    files = [path for path in ended.run.folder.rglob("*") if path.is_file() and "wandb" not in path.parts]
+    assert len(files) > 20
+    assert [path.name for path in files if str(ended.run.folder).encode() in path.read_bytes()] == []
+
+
+def test_the_best_trial_trained_alone_with_as_many_threads_is_the_same_model_bit_by_bit(
+    ended: Ended, tmp_path: Path
+) -> None:
+    best, store = ended.run.best_dir, ended.place.searches.store.folder
+    asked = ["--recipe", str(best / "recipe.json"), "--data", str(store), "--weights", "none", "--device", "cpu"]
+    with threads_of(ended.run.read_trials()[0]):
+        assert train([*asked, "--out", str(tmp_path / "alone")]) == 0
+    for name in ("model.safetensors", "recipe.json", "classes.json", "preprocessing.json"):
+        assert (tmp_path / "alone" / "best" / name).read_bytes() == (best / name).read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "space, options, code",
+    [
+        (ASHA, (), 0),
+        (GRID, ("--max-trials", "2"), 0),
+        (GRID, ("--workers-per-trial", "64"), 2),
+    ],
+    ids=["with trials that were stopped", "limited", "refused when the cluster was up"],
+)
+def test_however_a_search_ends_nothing_is_left(space: str, options: tuple[str, ...], code: int, place: Place) -> None:
+    finish(place.searches.start(space, "some", *options), code=code)
+    place.check_nothing_is_left()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "told to end"])
+def test_an_interrupted_search_leaves_only_what_it_goes_on_from(number: int, place: Place) -> None:
+    process = place.searches.start(GRID, "grid")
+    wait_for_line(process, r"^1/3")
+    process.send_signal(number)
+    finish(process, code=130)
+    place.check_nothing_is_left()
+
+
+@pytest.mark.slow
+def test_after_the_driver_was_killed_its_processes_end_by_themselves_and_another_place_is_as_good(
+    place: Place,
+) -> None:
+    process = place.searches.start(GRID, "grid")
+    wait_for_line(process, r"^1/3")
+    os.kill(process.pid, signal.SIGKILL)  # the driver alone: its children are not told
+    began = time.monotonic()
+    wait_until(lambda: not processes(place.mark), within_s=ORPHANED_S)
+    print(f"the last process ended {time.monotonic() - began:.0f} s after the driver")
+    process.communicate()
+    for left in set(os.listdir(place.temporary)) - OTHERS:  # what the killed one had no chance to remove
+        assert re.fullmatch(r"ferray-\w+|tmp\w+wandb-(artifacts|media)", left)
+        shutil.rmtree(place.temporary / left)
+    runs = place.searches.folder / "runs"
+    (runs / "grid").rename(runs / "moved")
+    place.searches.resume("moved")
+    place.check_nothing_is_left()
+    assert [record.state for record in Run(runs / "moved").read_trials()] == ["done"] * 3

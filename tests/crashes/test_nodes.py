@@ -1,0 +1,102 @@
+"""Nodes that die, or say that they will: several raylets of a real cluster, on loopback."""
+
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures.process import wait_until
+from fixtures.search import LONG_EPOCHS, LONG_GRID, Searches, finish, numbers
+
+from ferray.data.store.reader import Store
+from ferray.records.run import Run
+
+pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.filterwarnings("ignore")]
+
+FREE = """\
+method: grid
+metric: {name: val_accuracy, goal: maximize}
+parameters:
+  learning_rate: {values: [0.001, 0.0001]}
+  freeze: {value: none}
+  epochs: {value: 2}
+  batch_size: {value: 1}
+"""
+
+TOKEN = secrets.token_hex(32)
+"""Of every cluster here: a process reads it once."""
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A head without CPUs and two nodes with one each."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    from ray.cluster_utils import Cluster
+
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    made.nodes = [made.add_node(num_cpus=1) for _ in range(2)]
+    try:
+        yield made
+    finally:
+        made.shutdown()
+
+
+@pytest.fixture
+def searches(tmp_path: Path, tiny_store: Store) -> Searches:
+    return Searches(tmp_path, tiny_store)
+
+
+def is_in_the_middle(run: Run, epochs: int) -> bool:
+    """Whether two trials are under way."""
+    return sum(0 < len(record.epochs) < epochs for record in run.read_trials()) >= 2
+
+
+def test_trials_of_a_dead_node_go_on_elsewhere_and_a_new_node_is_used(cluster: Any, searches: Searches) -> None:
+    alone = searches.run(LONG_GRID, "alone", "--wandb", "disabled", "--address", cluster.address)
+    process = searches.start(LONG_GRID, "grid", "--wandb", "disabled", "--address", cluster.address)
+    run = Run(searches.folder / "runs" / "grid")
+    wait_until(lambda: is_in_the_middle(run, LONG_EPOCHS))
+    cluster.remove_node(cluster.nodes[0], allow_graceful=False)
+    cluster.add_node(num_cpus=1)
+    finish(process)
+    assert [record.state for record in run.read_trials()] == ["done"] * 6
+    assert [numbers(record) for record in run.read_trials()] == [numbers(record) for record in alone.read_trials()]
+
+
+def test_a_node_that_is_about_to_go_gives_its_trial_back_in_the_middle_of_an_epoch(
+    cluster: Any, searches: Searches
+) -> None:
+    options = ("--wandb", "disabled", "--address", cluster.address, "--concurrent-trials", "2", "--max-failures", "0")
+    process = searches.start(FREE, "grid", *options)
+    run = Run(searches.folder / "runs" / "grid")
+    wait_until(lambda: len(list((run.folder / "trials").glob("*/lease.json"))) == 2)
+    drain(cluster, cluster.nodes[0].node_id)
+    began = time.monotonic()
+    wait_until(lambda: any((folder / "last.safetensors").exists() for folder in (run.folder / "trials").iterdir()))
+    print(f"a checkpoint {time.monotonic() - began:.1f} s after the notice")
+    wait_until(lambda: max(lease(folder) for folder in (run.folder / "trials").iterdir()) > 2)
+    cluster.remove_node(cluster.nodes[0], allow_graceful=False)
+    finish(process)
+    assert [record.state for record in run.read_trials()] == ["done"] * 2
+    assert [[row.epoch for row in record.epochs] for record in run.read_trials()] == [[1, 2]] * 2
+
+
+def lease(folder: Path) -> int:
+    """How often trials had been taken when this one was, last."""
+    file = folder / "lease.json"
+    return int(file.read_text().rpartition(",")[2].strip("] \n")) if file.exists() else 0
+
+
+def drain(cluster: Any, node_id: str) -> None:
+    """What a cloud's notice of preemption becomes in Ray."""
+    ray = Path(sys.executable).parent / "ray"
+    asked = ["drain-node", "--address", cluster.address, "--node-id", node_id, "--deadline-remaining-seconds", "120"]
+    reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
+    subprocess.run([ray, *asked, *reason], check=True, capture_output=True, env=os.environ.copy(), timeout=100)

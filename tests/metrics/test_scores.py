@@ -1,0 +1,205 @@
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
+
+from ferray.metrics.scores import Scores, score, score_answers
+
+CLASSES = ("angry", "happy", "sad", "neutral")
+
+
+def make_answers(num_faces: int, *, skill: float = 0.5, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Labels of uneven classes, and probabilities that are right more often than not."""
+    generator = np.random.default_rng(seed)
+    labels = generator.choice(len(CLASSES), size=num_faces, p=[0.1, 0.2, 0.2, 0.5])
+    raw = generator.random((num_faces, len(CLASSES)))
+    raw[np.arange(num_faces), labels] += skill
+    return labels, raw / raw.sum(axis=1, keepdims=True)
+
+
+def score_faces(
+    labels: NDArray[np.int64], probabilities: NDArray[np.float64], groups: NDArray[np.int64] | None = None
+) -> Scores:
+    groups = np.arange(len(labels)) if groups is None else groups
+    return score(labels, probabilities, groups, class_names=CLASSES, train_counts=(1, 9, 2, 3))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 60), st.integers(0, 1000))
+def test_scores_are_those_of_scikit_learn(num_faces: int, seed: int) -> None:
+    labels, probabilities = make_answers(num_faces, seed=seed)
+    answers, every = probabilities.argmax(axis=1), list(range(len(CLASSES)))
+    scores = score(labels, probabilities, labels, class_names=CLASSES, train_counts=None, resamples=10)
+
+    assert scores.accuracy == pytest.approx(accuracy_score(labels, answers))
+    recalls = [np.mean(answers[labels == label] == label) for label in np.unique(labels)]
+    assert scores.balanced_accuracy == pytest.approx(np.mean(recalls))
+    if len(set(labels)) > 1 and set(answers) <= set(labels):  # scikit-learn warns otherwise
+        assert scores.balanced_accuracy == pytest.approx(balanced_accuracy_score(labels, answers))
+    expected = f1_score(labels, answers, labels=every, average="macro", zero_division=0)
+    assert scores.macro_f1 == pytest.approx(expected)
+    of_classes = [accuracy_score(labels == label, answers == label) for label in every]
+    assert scores.one_vs_rest_accuracy == pytest.approx(np.mean(of_classes))
+    one_hot, sure = np.eye(len(CLASSES))[labels], probabilities > 0.5  # as Keras' BinaryAccuracy counts
+    assert scores.binary_accuracy == pytest.approx(accuracy_score(one_hot.ravel(), sure.ravel()))
+    assert (scores.confusion == confusion_matrix(labels, answers, labels=every)).all()
+    assert scores.n == num_faces
+
+
+def test_intervals_are_those_of_a_slow_bootstrap_of_whole_groups() -> None:
+    labels, probabilities = make_answers(300)
+    groups = np.random.default_rng(1).integers(0, 90, 300)
+    scores = score(labels, probabilities, groups, class_names=CLASSES, train_counts=None, resamples=4000)
+
+    answers, generator = probabilities.argmax(axis=1), np.random.default_rng(2)
+    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    drawn = []
+    for _ in range(1500):
+        rows = np.concatenate([members[place] for place in generator.integers(0, len(members), len(members))])
+        some, said = labels[rows], answers[rows]
+        recalls, f1s, cells = [], [], []
+        for label in range(len(CLASSES)):
+            right = np.sum((some == label) & (said == label))
+            recalls.append(right / np.sum(some == label))
+            f1s.append(2 * right / max(1, np.sum(some == label) + np.sum(said == label)))
+            cells.append(np.mean((some == label) == (said == label)))
+        sure = np.mean((probabilities[rows] > 0.5) == np.eye(len(CLASSES))[some])
+        drawn.append((np.mean(some == said), np.mean(recalls), np.mean(f1s), np.mean(cells), sure, *recalls))
+
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    intervals = [*scores.intervals.values(), *scores.recall_intervals]
+    assert list(scores.intervals) == list(scores.values)
+    for place, interval in enumerate(intervals):
+        wide = 0.008 if place < 5 else 0.02
+        assert interval == pytest.approx((low[place], high[place]), abs=wide)
+
+
+def test_copies_of_a_face_in_its_group_do_not_narrow_the_interval() -> None:
+    labels, probabilities = make_answers(200)
+    once = score_faces(labels, probabilities)
+    copies = np.repeat(labels, 5), np.repeat(probabilities, 5, axis=0)
+    by_group = score_faces(*copies, groups=np.repeat(np.arange(200), 5))
+    by_face = score_faces(*copies)
+
+    def width(scores: Scores) -> float:
+        low, high = scores.intervals["accuracy"]
+        return high - low
+
+    assert by_group.intervals["accuracy"] == once.intervals["accuracy"]
+    assert width(by_group) == pytest.approx(width(by_face) * 5**0.5, rel=0.1)
+
+
+def test_a_normal_interval_is_near_where_faces_stand_alone() -> None:
+    labels, probabilities = make_answers(2000)
+    scores = score_faces(labels, probabilities)
+    reach = 1.96 * (scores.accuracy * (1 - scores.accuracy) / 2000) ** 0.5
+
+    assert scores.intervals["accuracy"] == pytest.approx((scores.accuracy - reach, scores.accuracy + reach), abs=0.003)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.permutations(range(40)))
+def test_the_order_of_faces_changes_nothing(order: list[int]) -> None:
+    labels, probabilities = make_answers(40)
+    groups = np.arange(40) // 2
+
+    assert (
+        score_faces(labels[order], probabilities[order], groups[order]).to_json()
+        == score_faces(labels, probabilities, groups).to_json()
+    )
+
+
+def test_one_group_alone_gives_the_score_itself_also_without_some_class() -> None:
+    labels, answers = np.array([1, 1, 2, 3, 3]), np.array([1, 2, 2, 3, 2])
+    scores = score_faces(labels, np.eye(4)[answers], groups=np.zeros(5, dtype=np.int64))
+
+    for name, interval in scores.intervals.items():
+        assert interval == pytest.approx((getattr(scores, name),) * 2)
+
+
+def test_many_groups_are_drawn_in_pieces_with_the_same_law(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels, probabilities = make_answers(400)
+    groups = np.arange(400) // 4
+    whole = score_faces(labels, probabilities, groups)
+    monkeypatch.setattr("ferray.metrics.bootstrap._CELLS_AT_ONCE", 1000)
+    pieces = score_faces(labels, probabilities, groups)
+
+    assert pieces.intervals == whole.intervals
+
+
+def test_guesses_that_see_no_face_stand_beside_the_score() -> None:
+    labels, probabilities = make_answers(500)
+    scores = score_faces(labels, probabilities)
+
+    baselines = scores.to_json()["baselines"]
+    assert baselines["majority"] == np.mean(labels == 1)  # the training faces are mostly of class 1
+    assert baselines["constant_guess"] == np.mean(labels == 3)  # these faces are mostly of class 3
+    assert baselines["chance"] == 0.25
+
+
+def test_guesses_have_every_score_that_a_model_which_guesses_so_has() -> None:
+    labels, _ = make_answers(400)
+    constant = np.eye(4)[np.full(400, 3)]
+    guesses = score_faces(labels, constant).guesses
+
+    assert guesses["constant_guess"] == pytest.approx(score_faces(labels, constant).values)
+    random = np.random.default_rng(3).integers(0, 4, 400_000)  # the answer drawn, the probabilities all 1/4
+    many = np.repeat(labels, 1000)
+    drawn = score_answers(
+        many, random, np.zeros(400_000, dtype=np.int64), cells=None, class_names=CLASSES, train_counts=None, resamples=2
+    )
+    chance = dict(guesses["chance"] or {})
+    assert chance.pop("binary_accuracy") == score_faces(labels, np.full((400, 4), 0.25)).binary_accuracy == 0.75
+    assert chance == pytest.approx({name: getattr(drawn, name) for name in chance}, abs=0.004)
+
+
+def test_hard_answers_have_no_binary_accuracy() -> None:
+    labels, probabilities = make_answers(100)
+    answers = probabilities.argmax(axis=1)
+    scores = score_answers(labels, answers, labels, cells=None, class_names=CLASSES, train_counts=None)
+
+    assert scores.binary_accuracy is None
+    assert "binary_accuracy" not in scores.intervals
+    assert scores.recalls == score_faces(labels, probabilities).recalls
+    assert len(scores.recall_intervals) == 4
+
+
+def test_a_class_without_faces_has_no_recall_and_no_interval() -> None:
+    scores = score_faces(np.array([0, 1, 1]), np.eye(4)[[0, 1, 2]])
+
+    assert scores.recalls == (1.0, 0.5, None, None)
+    assert scores.recall_intervals[2:] == (None, None)
+
+
+@pytest.mark.parametrize("train_counts", [None, (0, 0, 0, 0)])
+def test_without_training_faces_there_is_no_majority(train_counts: tuple[int, ...] | None) -> None:
+    labels, probabilities = make_answers(20)
+    scores = score(labels, probabilities, labels, class_names=CLASSES, train_counts=train_counts)
+
+    assert scores.guesses["majority"] is None
+    assert scores.to_json()["baselines"]["majority"] is None
+
+
+def test_the_json_value_holds_all_and_survives_json() -> None:
+    labels, probabilities = make_answers(50)
+    scores = score_faces(labels, probabilities)
+    value = json.loads(json.dumps(scores.to_json(), allow_nan=False))
+
+    assert value == scores.to_json()
+    assert value["interval"] == value["intervals"]["accuracy"] == list(scores.intervals["accuracy"])
+    assert value["baselines"].keys() == {"majority", "constant_guess", "chance"}
+    assert (value["n"], value["groups"], value["resamples"], value["seed"]) == (50, 50, 2000, 0)
+    assert value["class_names"] == list(CLASSES)
+    assert np.sum(value["confusion"]) == 50
+
+
+def test_shapes_that_disagree_are_refused() -> None:
+    labels, probabilities = make_answers(5)
+    with pytest.raises(ValueError, match="do not belong together"):
+        score(labels, probabilities[:, :3], labels, class_names=CLASSES, train_counts=None)
+    with pytest.raises(ValueError, match="do not belong together"):
+        score(labels[:0], probabilities[:0], labels[:0], class_names=CLASSES, train_counts=None)

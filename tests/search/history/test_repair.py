@@ -1,0 +1,156 @@
+"""What a resumed search puts right before it goes on."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ferray import recipe as recipes
+from ferray.recipe import Recipe
+from ferray.records.run import METRIC_FIELDS, EpochResult, Run, State, TrialRecord
+from ferray.search.history.repair import Mending, Reasons, failures, lose, retry, set_aside, wounds
+from ferray.search.run import _settle_states
+from ferray.space import Space, read_space
+from ferray.train.checkpoints.checked_safetensors import DamagedError
+
+RECIPE = Recipe(image_size=32, precision="float32", epochs=3)
+SPACE = "method: bayes\nmetric: {name: val_accuracy, goal: maximize}\nparameters: {dropout: {values: [0.0, 0.4]}}\n"
+IDS = ("aaaaaaaaaaa0", "aaaaaaaaaaa1", "aaaaaaaaaaa2", "aaaaaaaaaaa3")
+ROWS = tuple(EpochResult(epoch=epoch, **dict.fromkeys(METRIC_FIELDS, 0.5)) for epoch in (1, 2, 3))
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Space:
+    (tmp_path / "space.yaml").write_text(SPACE)
+    return read_space(tmp_path / "space.yaml")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Four trials: done, stopped after two epochs, failed after one, and one that has begun."""
+    run = Run(tmp_path / "one")
+    put(run, 0, "done", 3)
+    put(run, 1, "stopped", 2)
+    put(run, 2, "failed", 1, reason="the loss is nan")
+    put(run, 3, "running", 1)
+    return run
+
+
+def put(run: Run, number: int, state: State, num_epochs: int, *, reason: str = "") -> None:
+    trial_id = IDS[number]
+    record = TrialRecord(
+        trial_id=trial_id, number=number, recipe=RECIPE, state=state, reason=reason, epochs=ROWS[:num_epochs]
+    )
+    run.write_trial(record)
+    event: dict[str, Any] = {"event": "suggest", "number": number, "trial_id": trial_id, "point": {"dropout": 0.4}}
+    run.journal().append(event)
+    if state != "running":
+        end = {"event": "end", "number": number, "trial_id": trial_id, "state": state, "epoch": num_epochs}
+        run.journal().append({**end, "score": 0.5 if state != "failed" else None})
+
+
+def record_file(run: Run, number: int) -> Path:
+    return run.trial_dir(IDS[number]) / "record.json"
+
+
+def damage(file: Path) -> None:
+    file.write_text(file.read_text().replace("0.5", "0.6", 1))
+
+
+def test_a_search_whose_records_are_whole_is_left_as_it_is(run: Run, space: Space) -> None:
+    before = {file: file.read_bytes() for file in run.folder.rglob("*") if file.is_file()}
+    set_aside(run)
+    assert wounds(run, space, seed=0) == []
+    assert {file: file.read_bytes() for file in run.folder.rglob("*") if file.is_file()} == before
+
+
+def test_broken_and_short_records_are_kept_under_another_name_and_named(
+    run: Run, space: Space, caplog: pytest.LogCaptureFixture
+) -> None:
+    damage(record_file(run, 0))
+    short = run.read_trial(IDS[1])
+    assert short is not None
+    run.write_trial(dataclasses.replace(short, epochs=short.epochs[:1]))
+    damage(record_file(run, 3))
+    kept = [record_file(run, number).read_bytes() for number in (0, 1, 3)]
+    set_aside(run)
+    assert [record_file(run, number).exists() for number in range(4)] == [False, False, True, False]
+    assert [record_file(run, number).with_name("record.json.broken").read_bytes() for number in (0, 1, 3)] == kept
+    for number in (0, 1, 3):
+        assert f"{IDS[number]}/record.json: " in caplog.text
+    assert "it has 1 epochs, the journal 2" in caplog.text
+
+    found = wounds(run, space, seed=0)  # the one that has begun goes on by itself
+    assert [(wound.suggestion.number, wound.state, wound.epoch) for wound in found] == [
+        (0, "done", 3),
+        (1, "stopped", 2),
+    ]
+    assert "trial 1 (aaaaaaaaaaa1) has no record; it is trained again up to epoch 2" in caplog.text
+
+
+def test_a_trial_whose_best_checkpoint_shows_damage_at_the_end_is_trained_again(run: Run, space: Space) -> None:
+    best = run.trial_dir(IDS[0]) / "best.safetensors"
+    error = lose(run, DamagedError(str(best), "damaged: its checksum is not that of its content", "Remove the file"))
+    assert str(error).startswith(f"{best}: damaged")
+    assert "--resume one" in str(error)
+    (wound,) = wounds(run, space, seed=0)
+    assert (wound.suggestion.number, wound.epoch) == (0, 3)
+
+
+@pytest.mark.parametrize("state, left", [("failed", "failed"), ("running", "interrupted")])
+def test_a_trial_that_was_not_made_good_is_not_done(state: State, left: State, run: Run) -> None:
+    whole = run.read_trial(IDS[0])
+    assert whole is not None
+    run.write_trial(dataclasses.replace(whole, state=state, epochs=whole.epochs[:1]))
+    assert next(one.state for one in _settle_states(run) if one.trial_id == IDS[0]) == left
+
+
+def test_a_lost_trial_is_trained_again_with_all_the_settings_that_it_had(run: Run, space: Space) -> None:
+    record_file(run, 0).unlink()
+    (wound,) = wounds(run, space, seed=7)
+    assert wound.suggestion.point == recipes.to_values(Recipe(dropout=0.4, seed=7))
+
+
+def test_a_trial_that_is_made_good_stops_where_it_did_and_nothing_is_written_of_it(
+    run: Run, space: Space, caplog: pytest.LogCaptureFixture
+) -> None:
+    record_file(run, 0).unlink()
+    record_file(run, 1).unlink()
+    journal = run.journal().read()
+    mending = Mending(wounds(run, space, seed=0))
+    asked = [mending.suggest() for _ in range(3)]
+    assert asked[2] == "none left"
+    assert [mending.hear(0, epoch, 0.5) for epoch in (1, 2, 3)] == [False] * 3
+    assert [mending.hear(1, epoch, 0.5) for epoch in (1, 2)] == [False, True]
+    caplog.clear()
+    mending.end(0, "done", 3, 0.5)
+    assert caplog.text == ""
+    mending.end(1, "stopped", 2, 0.4)
+    assert "trial 1 came to 0.4 after 2 epochs (stopped) this time, to 0.5 after 2 (stopped) on record" in caplog.text
+    assert run.journal().read() == journal
+
+
+def test_a_failed_trial_is_named_with_its_reason_and_opened_once(run: Run) -> None:
+    assert failures(run) == ["2 (aaaaaaaaaaa2)"]
+    (line,) = retry(run)
+    assert line == "trial 2 (aaaaaaaaaaa2) is run again; it failed after 1 epochs: the loss is nan"
+    record = run.read_trial(IDS[2])
+    assert record is not None
+    assert (record.state, record.reason, len(record.epochs)) == ("queued", "", 1)
+    assert run.journal().read()[-1]["reason"] == "the loss is nan"
+    assert failures(run) == []
+    assert list(retry(run)) == ["no trial has failed; there is nothing to run again"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_trial_whose_worker_died_has_the_reason_on_record(known: bool, run: Run) -> None:
+    record = run.read_trial(IDS[3])
+    assert record is not None
+    if not known:
+        record_file(run, 3).unlink()
+    Reasons(run).trial_ended(dataclasses.replace(record, state="failed", reason="its worker group died"))
+    after = run.read_trial(IDS[3])
+    assert after == dataclasses.replace(record, state="failed", reason="its worker group died")
+    Reasons(run).trial_ended(dataclasses.replace(record, state="failed", reason="another"))
+    assert run.read_trial(IDS[3]) == after

@@ -1,0 +1,189 @@
+"""What a search decides, with Ray Tune's own searchers and schedulers but without its loop and without training."""
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fixtures.plays import play
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ferray.errors import RecordError
+from ferray.files.journal import Journal
+from ferray.search.history.points import Suggestion
+from ferray.search.tune.decisions import Decisions
+from ferray.space import Space, num_points, read_space
+
+SPACES = {
+    "grid": "method: grid\nparameters: {dropout: {values: [0.0, 0.2, 0.4]}, batch_size: {values: [8, 16]}}\n",
+    "random": "method: random\nrun_cap: 8\nparameters: {dropout: {min: 0.0, max: 0.9}}\n",
+    "asha": "method: random\nrun_cap: 12\nearly_terminate: {type: hyperband, min_iter: 1, eta: 3}\n"
+    "parameters: {dropout: {min: 0.0, max: 0.9}, epochs: {value: 9}}\n",
+    "bayes": "method: bayes\nrun_cap: 14\n"
+    "parameters: {learning_rate: {distribution: log_uniform_values, min: 0.0001, max: 0.1}, "
+    "batch_size: {distribution: q_uniform, min: 8, max: 64, q: 8}, optimizer: {values: [adam, sgd]}}\n",
+    "bayes with halving": "method: bayes\nrun_cap: 14\n"
+    "early_terminate: {type: hyperband, min_iter: 1, eta: 3}\n"
+    "parameters: {learning_rate: {distribution: log_uniform_values, min: 0.0001, max: 0.1}, epochs: {value: 9}}\n",
+    "grid with folds": "method: grid\nparameters: {dropout: {values: [0.0, 0.4]}, folds: {value: 3}}\n",
+    "bayes with folds": "method: bayes\nrun_cap: 5\nparameters: {dropout: {min: 0.0, max: 0.9}, folds: {value: 3}}\n",
+}
+
+
+def make_space(kind: str, folder: Path) -> Space:
+    file = folder / f"{kind.replace(' ', '-')}.yaml"
+    file.write_text("metric: {name: val_accuracy, goal: maximize}\n" + SPACES[kind])
+    return read_space(file)
+
+
+def decide(space: Space, journal: Path, **values: Any) -> Decisions:
+    return Decisions(
+        space, Journal(journal), identify=identity(space), seed=3, max_trials=None, folds=space.folds, **values
+    )
+
+
+def identity(space: Space) -> Callable[[dict[str, Any]], str]:
+    """Names a point, its first fold where it does not say which."""
+    return repr if space.folds == 1 else lambda point: repr({**point, "fold": point.get("fold", 0)})
+
+
+def num_trials(space: Space) -> int:
+    return (num_points(space) or 0) * space.folds
+
+
+def rewrite(file: Path, change: Callable[[bytes], bytes]) -> None:
+    """Write a journal with other content, and with the checksums that belong to it."""
+    lines = [line.rpartition(b',"checksum"')[0] + b"}" for line in file.read_bytes().splitlines()]
+    file.unlink()
+    for line in change(b"\n".join(lines)).splitlines():
+        Journal(file).append(json.loads(line))
+
+
+@pytest.mark.parametrize("kind", SPACES)
+def test_every_point_is_asked_for_once_and_ends_once(kind: str, tmp_path: Path) -> None:
+    space = make_space(kind, tmp_path)
+    decisions = decide(space, tmp_path / "journal.jsonl")
+    play(decisions, random.Random(0))
+    events = Journal(tmp_path / "journal.jsonl").read()
+    asked = [event["number"] for event in events if event["event"] == "suggest"]
+    ended = sorted(event["number"] for event in events if event["event"] == "end")
+    assert asked == list(range(num_trials(space)))
+    assert ended == asked
+    assert not decide(space, tmp_path / "journal.jsonl").more()
+
+
+@pytest.mark.parametrize("kind", SPACES)
+def test_a_replay_of_a_finished_search_repeats_every_decision_and_writes_nothing(kind: str, tmp_path: Path) -> None:
+    space, file = make_space(kind, tmp_path), tmp_path / "journal.jsonl"
+    play(decide(space, file), random.Random(1))
+    before = file.read_bytes()
+    again = decide(space, file)
+    assert again.suggest() == "none left"
+    assert file.read_bytes() == before
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(kind=st.sampled_from(sorted(SPACES)), steps=st.integers(0, 60), seed=st.integers(0, 99), torn=st.booleans())
+def test_a_search_cut_off_anywhere_goes_on_with_what_it_knew(
+    kind: str, steps: int, seed: int, torn: bool, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    folder = tmp_path_factory.mktemp("cut")
+    space, file = make_space(kind, folder), folder / "journal.jsonl"
+    play(decide(space, file), random.Random(seed), steps=steps)
+    written = file.read_bytes() if file.exists() else b""
+    if torn and written:
+        file.write_bytes(written[:-3])  # the last line did not reach the disk whole
+        written = written[: written[:-1].rfind(b"\n") + 1]
+    play(decide(space, file), random.Random(seed + 1))
+    assert file.read_bytes().startswith(written)
+    events = Journal(file).read()
+    results = [(event["number"], event["epoch"]) for event in events if event["event"] == "result"]
+    assert len(results) == len(set(results))  # no epoch was told twice
+    assert sorted(event["number"] for event in events if event["event"] == "end") == list(range(num_trials(space)))
+
+
+@pytest.mark.parametrize("kind", ["grid with folds", "bayes with folds"])
+def test_each_point_is_tried_on_every_fold_and_its_trials_differ_in_nothing_else(kind: str, tmp_path: Path) -> None:
+    space, file = make_space(kind, tmp_path), tmp_path / "journal.jsonl"
+    play(decide(space, file), random.Random(0))
+    tried: dict[float, list[int]] = {}
+    for event in Journal(file).read():
+        if event["event"] == "suggest":
+            tried.setdefault(event["point"]["dropout"], []).append(event["point"]["fold"])
+    assert len(tried) == num_points(space)
+    assert all(folds == [0, 1, 2] for folds in tried.values())
+
+
+def test_a_searcher_hears_the_mean_over_the_folds_and_of_a_failed_fold_only_that(tmp_path: Path) -> None:
+    space, file = make_space("bayes with folds", tmp_path), tmp_path / "journal.jsonl"
+    decisions = decide(space, file)
+    for number in range(6):
+        assert isinstance(decisions.suggest(), Suggestion)
+        decisions.end(number, "failed" if number == 4 else "done", 1, None if number == 4 else 0.1 * number)
+    first, second = decisions._searcher._ot_study.trials[:2]  # type: ignore[union-attr]
+    assert first.values == [pytest.approx(0.1)]
+    assert (second.values, second.state.name) == (None, "FAIL")
+
+
+def test_successive_halving_stops_most_trials_early(tmp_path: Path) -> None:
+    play(decide(make_space("asha", tmp_path), tmp_path / "journal.jsonl"), random.Random(0))
+    states = [event["state"] for event in Journal(tmp_path / "journal.jsonl").read() if event["event"] == "end"]
+    assert states.count("stopped") > len(states) / 2
+    assert "done" in states
+
+
+def test_a_trial_whose_stop_was_recorded_but_not_its_end_is_ended_on_replay(tmp_path: Path) -> None:
+    space, file = make_space("asha", tmp_path), tmp_path / "journal.jsonl"
+    play(decide(space, file), random.Random(0))
+    lines = file.read_bytes().splitlines(keepends=True)
+    cut = next(place for place, line in enumerate(lines) if b'"stop":true' in line) + 1
+    file.write_bytes(b"".join(lines[:cut]))
+    number = Journal(file).read()[-1]["number"]
+    decide(space, file)
+    last = Journal(file).read()[-1]
+    assert (last["event"], last["number"], last["state"]) == ("end", number, "stopped")
+
+
+@pytest.mark.parametrize("change", [lambda line: line.replace(b'"stop":false', b'"stop":true', 1)])
+def test_a_decision_that_is_not_reproduced_is_refused_with_its_line(
+    change: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    space, file = make_space("asha", tmp_path), tmp_path / "journal.jsonl"
+    play(decide(space, file), random.Random(0))
+    rewrite(file, change)
+    with pytest.raises(RecordError, match=r"journal.jsonl:\d+.*stop=True here, but decides stop=False"):
+        decide(space, file)
+
+
+def test_a_point_that_optuna_would_not_suggest_is_refused(tmp_path: Path) -> None:
+    space, file = make_space("bayes", tmp_path), tmp_path / "journal.jsonl"
+    play(decide(space, file), random.Random(0), steps=20)
+    rewrite(file, lambda text: text.replace(b'"optimizer":"adam"', b'"optimizer":"sgd"', 1))
+    with pytest.raises(RecordError, match=r"journal.jsonl:\d+"):
+        decide(space, file)
+
+
+def test_a_random_space_of_few_points_ends_when_they_are_used_up(tmp_path: Path) -> None:
+    file = tmp_path / "few.yaml"
+    file.write_text(
+        "method: random\nmetric: {name: val_loss, goal: minimize}\nparameters: {batch_size: {values: [8, 16, 32]}}\n"
+    )
+    decisions = decide(read_space(file), tmp_path / "journal.jsonl")
+    asked = []
+    while not isinstance(suggestion := decisions.suggest(), str):
+        asked.append(suggestion.point["batch_size"])
+    assert sorted(asked) == [8, 16, 32]
+
+
+def test_a_limit_on_trials_holds_across_runs(tmp_path: Path) -> None:
+    space, file = make_space("random", tmp_path), tmp_path / "journal.jsonl"
+
+    def limited() -> Decisions:
+        return Decisions(space, Journal(file), identify=repr, seed=3, max_trials=4)
+
+    play(limited(), random.Random(0), steps=5)
+    play(limited(), random.Random(1))
+    assert len([event for event in Journal(file).read() if event["event"] == "suggest"]) == 4

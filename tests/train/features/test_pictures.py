@@ -1,0 +1,64 @@
+"""Pictures: brought to size, and made ahead without losing their order."""
+
+import threading
+
+import numpy as np
+import pytest
+from fixtures.train import SmallStore, small_recipe
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ferray.train.features.pictures import make_ahead, read_pictures, resize
+
+
+def test_a_flat_picture_keeps_its_color_at_every_size() -> None:
+    face = np.full((2, 32, 32, 3), (10, 120, 250), dtype=np.uint8)
+    for size_px in (16, 32, 47, 96):
+        resized = resize(face, size_px)
+        assert resized.shape == (2, size_px, size_px, 3)
+        assert (resized == face[0, 0, 0]).all()
+
+
+def test_a_picture_is_averaged_over_areas_on_its_way_down() -> None:
+    chess = np.indices((8, 8)).sum(axis=0)[None, :, :, None] % 2 * np.full(3, 200)
+
+    assert (resize(chess.astype(np.uint8), 4) == 100).all()
+
+
+def test_rows_are_read_in_the_order_asked_for() -> None:
+    store = SmallStore()
+    pictures = read_pictures(store, np.array([5, 0, 30]), recipe=small_recipe(augmentation="strong"), epoch=None)
+
+    np.testing.assert_array_equal(pictures, store.faces[[5, 0, 30]])
+
+
+def test_a_face_is_altered_by_its_row_in_the_store_not_by_its_place_in_the_batch() -> None:
+    store = SmallStore()
+    recipe = small_recipe(augmentation="strong")
+    some = read_pictures(store, np.array([5, 0, 30]), recipe=recipe, epoch=1)
+    others = read_pictures(store, np.array([30, 7]), recipe=recipe, epoch=1)
+
+    np.testing.assert_array_equal(some[2], others[0])
+
+
+@given(st.lists(st.integers(), max_size=12))
+def test_things_made_ahead_come_in_order(items: list[int]) -> None:
+    assert list(make_ahead(items, lambda item: 2 * item)) == [2 * item for item in items]
+
+
+def test_no_more_than_a_few_are_made_ahead() -> None:
+    made: list[int] = []
+    makers = make_ahead(range(20), lambda item: made.append(item) or item)
+    next(makers)
+    makers.close()
+
+    assert len(made) <= 4
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("pictures")]
+
+
+def test_a_fault_in_a_thread_reaches_the_caller() -> None:
+    def fail(item: int) -> int:
+        raise OSError(f"item {item}")
+
+    with pytest.raises(OSError, match="item 0"):
+        list(make_ahead([0, 1], fail))
