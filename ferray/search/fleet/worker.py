@@ -101,7 +101,7 @@ def _open_data(task: Task) -> Store:
         FerrayError: The store cannot be opened.
     """
     run = Run(task.run_dir)
-    if not run.exists() or run.read_search()["id"] != task.search_id:
+    if not run.exists() or run.read_search().id != task.search_id:
         raise SearchError(
             str(task.run_dir),
             "not the folder of this search: this node has a disk of its own, and checkpoints there would die with it",

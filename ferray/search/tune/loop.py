@@ -26,7 +26,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from ferray.errors import FerrayError
-from ferray.records.run import ENDED, EpochResult, State, TrialRecord
+from ferray.records.events import EndState
+from ferray.records.run import ENDED, EpochResult, TrialRecord
 from ferray.search.fleet.dispatcher import NAMESPACE, Job, Outcome
 from ferray.search.history.points import Suggestion
 
@@ -79,7 +80,7 @@ class Decider(Protocol):
     def hear(self, number: int, epoch: int, score: float) -> bool:
         """A trial has come to an epoch; True if it is to stop."""
 
-    def end(self, number: int, state: State, epoch: int, score: float | None) -> None:
+    def end(self, number: int, state: EndState, epoch: int, score: float | None) -> None:
         """A trial has ended."""
 
 
@@ -268,10 +269,10 @@ class _Desk:
             self.stop.set()
             return
         record = self._add_rows(result)
-        state: State = result["state"] if result["state"] in ENDED else "stopped"  # Tune calls that done, too
+        state: EndState = result["state"] if result["state"] in ENDED else "stopped"  # Tune calls that done, too
         record = dataclasses.replace(record, state=state, reason=result["reason"])
         self._records.pop(number)
-        self.decisions.end(number, record.state, len(record.epochs), record.score())
+        self.decisions.end(number, state, len(record.epochs), record.score())
         self._dispatcher.close_trial.remote(record.trial_id)
         for observer in self._observers:
             observer.trial_ended(record)
