@@ -230,6 +230,15 @@ def _cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
 
 
+def test_selected_sketches_keep_everything_that_the_search_reads() -> None:
+    pictures = [draw(seed, 90 + seed, 70 + seed) for seed in range(4)] + [np.full((50, 50, 3), 9, dtype=np.uint8)]
+
+    selected, wanted = sketch(pictures).select(np.array([4, 1, 3])), sketch([pictures[at] for at in (4, 1, 3)])
+
+    for name, values in vars(wanted).items():
+        assert np.array_equal(getattr(selected, name), values), name
+
+
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("first", [0, 1])
 def test_the_correlation_of_a_moved_picture_is_the_best_of_all_moves(first: int, mirrored: bool) -> None:

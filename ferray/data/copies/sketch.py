@@ -128,6 +128,7 @@ class Sketches:
         """The sketches at some places, in their order."""
         selected = Sketches(len(places), digest_of=self.digest_of)
         selected.even, selected.odd, selected.flat = self.even[places], self.odd[places], self.flat[places]
+        selected.short_side_px = self.short_side_px[places]
         selected.digests = [self.digests[place] for place in places.tolist()]
         return selected
 
