@@ -145,7 +145,7 @@ def test_boxes_that_are_not_squares_in_any_order_are_refused(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("header", ["emotion,pixels,Usage", "emotion, Usage, pixels"])
-def test_both_forms_of_fer2013s_file_are_read_alike(tmp_path: Path, header: str) -> None:
+def test_both_forms_of_fer2013s_file_are_read(tmp_path: Path, header: str) -> None:
     rows = clean_rows(35)
 
     table = read_fer2013_csv(write_csv(tmp_path / "faces.csv", rows, header=header))

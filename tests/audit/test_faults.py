@@ -170,11 +170,11 @@ def test_frames_of_one_person_in_two_splits_are_found(tmp_path: Path) -> None:
     assert "S00" in finding.examples[0]
 
 
-def test_numbered_pictures_of_unlike_people_are_no_series(clean_tree: ScannedDataset) -> None:
+def test_numbered_pictures_of_different_people_are_not_a_series(clean_tree: ScannedDataset) -> None:
     assert not severe(rename(clean_tree, lambda row, word, file: f"face_{row:05}.png"))
 
 
-def test_a_word_that_tells_the_label_is_found(clean_tree: ScannedDataset) -> None:
+def test_a_word_that_predicts_the_label_is_found(clean_tree: ScannedDataset) -> None:
     places = dict(zip(CLASS_NAMES, ("studio", "street", "film", "party", "news", "forum", "passport"), strict=True))
 
     finding = severe(rename(clean_tree, lambda row, word, file: f"{places[word]}_{file}"))["label-in-file-name"]
@@ -183,7 +183,7 @@ def test_a_word_that_tells_the_label_is_found(clean_tree: ScannedDataset) -> Non
     assert any(place in example for place in places.values() for example in finding.examples)
 
 
-def test_the_class_own_word_in_a_name_is_a_note(clean_tree: ScannedDataset) -> None:
+def test_the_name_of_the_class_in_a_file_name_is_a_note(clean_tree: ScannedDataset) -> None:
     report = rename(clean_tree, lambda row, word, file: f"{word}_{file}")
 
     assert [(finding.id, finding.severity) for finding in report.findings] == [("label-in-file-name", "note")]
@@ -273,7 +273,7 @@ def test_constant_and_broken_pictures_are_found(tmp_path: Path) -> None:
     assert rows[20].name in findings["unusable-rows"].examples[0]
 
 
-def test_a_split_whose_classes_are_distributed_otherwise_is_found(tmp_path: Path) -> None:
+def test_a_split_whose_classes_are_distributed_differently_is_found(tmp_path: Path) -> None:
     rows = [
         row for at, row in enumerate(clean_rows(280)) if (row.label in (3, 6)) == (row.split == "test") or not at % 4
     ]
@@ -293,7 +293,7 @@ def test_faces_in_a_csv_file_are_checked_like_others(tmp_path: Path) -> None:
     assert leaking.num_faces == len(rows)
 
 
-def test_copies_with_unlike_labels_are_found(tmp_path: Path) -> None:
+def test_copies_with_different_labels_are_found(tmp_path: Path) -> None:
     rows = [replace(row, split="") for row in clean_rows()]
     rows += [replace(row, label=(row.label + 1) % 7) for row in copies_of(rows[:6], "", altered)]
 

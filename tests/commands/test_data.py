@@ -34,7 +34,7 @@ def test_prepare_expw_prints_the_counts_and_what_to_do_next(expw: ExpW, capsys: 
     assert open_store(expw.folder.parent / "store").manifest.margin == DEFAULT_MARGIN
 
 
-def test_prepare_again_says_that_nothing_was_done(expw: ExpW, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prepare_again_prints_that_nothing_was_done(expw: ExpW, capsys: pytest.CaptureFixture[str]) -> None:
     prepare(expw)
     capsys.readouterr()
 
@@ -114,7 +114,7 @@ def test_show_prints_counts_and_draws_a_sheet(
     assert np.array_equal(sheet[..., ::-1], draw_contact_sheet(tiny_store))
 
 
-def test_show_of_what_is_no_store_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_of_what_is_not_a_store_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", str(tmp_path)]) == 2
     assert "prepare --help" in capsys.readouterr().err
 

@@ -259,7 +259,7 @@ def test_the_correlation_of_a_moved_picture_is_the_best_of_all_moves(first: int,
     assert mirrored or best > 0.6 > correlate(sketches, mirrored=False)[0, 1]
 
 
-def test_candidates_are_all_pairs_above_the_least_correlation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_candidates_are_all_pairs_above_the_smallest_correlation(monkeypatch: pytest.MonkeyPatch) -> None:
     faces = [draw_face(seed) for seed in range(60)]
     sketches = sketch(faces)
     monkeypatch.setattr(candidates, "MIN_SHIFTED_CORRELATION", -1.0)

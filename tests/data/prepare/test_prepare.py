@@ -48,7 +48,7 @@ def test_every_face_is_in_the_store_with_its_label_box_and_pixels(expw: ExpW) ->
         assert store.labels[row] == facts["label"]
 
 
-def test_the_table_has_every_column_worth_slicing_by(expw: ExpW) -> None:
+def test_the_table_has_every_column_that_slices_use(expw: ExpW) -> None:
     cv2.imwrite(str(expw.images / "sad_man_0.jpg"), np.repeat(draw(0)[..., :1], 3, axis=2))
 
     facts = make(expw).table.set_index(["source", "face_id"]).loc[("sad_man_0.jpg", 0)]
@@ -164,7 +164,7 @@ def test_a_store_of_other_photographs_or_labels_is_refused(expw: ExpW) -> None:
         make(expw)
 
 
-def test_a_folder_that_is_no_store_is_refused(expw: ExpW) -> None:
+def test_a_folder_that_is_not_a_store_is_refused(expw: ExpW) -> None:
     out = expw.folder.parent / "store"
     out.mkdir()
     (out / "thesis.tex").write_text("x")
@@ -283,7 +283,7 @@ def test_a_store_with_faces_left_out_is_the_same_store_for_a_second_run_but_not_
         make(expw, on_bad="fail")
 
 
-def test_without_faults_there_is_no_list_and_an_old_one_goes(expw: ExpW) -> None:
+def test_without_faults_there_is_no_list_and_an_old_one_is_removed(expw: ExpW) -> None:
     skipped_file(expw.folder.parent / "store").write_text("old")
 
     assert not skipped_file(make(expw).folder).exists()
@@ -310,7 +310,7 @@ def test_a_class_emptied_by_bad_photographs_is_an_error_and_leaves_no_store(tmp_
     assert not (tmp_path / "store").exists()
 
 
-def test_nothing_usable_says_why(expw: ExpW) -> None:
+def test_the_error_for_nothing_usable_lists_the_reasons(expw: ExpW) -> None:
     for file in expw.images.iterdir():
         file.unlink()
 
@@ -402,7 +402,7 @@ def test_a_preparation_killed_leaves_nothing_readable_and_the_next_run_is_whole(
     assert not (expw.folder.parent / ".store.part").exists()
 
 
-def test_opencvs_threads_are_as_they_were(expw: ExpW) -> None:
+def test_the_number_of_opencvs_threads_is_restored(expw: ExpW) -> None:
     before = cv2.getNumThreads()
     cv2.setNumThreads(2)
     try:

@@ -95,7 +95,7 @@ def test_with_copies_too_the_same_input_and_seed_make_the_same_bytes(copied: Exp
 
 
 @pytest.mark.parametrize("found_by", ["faces", "photographs"])
-def test_of_two_faces_in_a_copied_photograph_each_is_its_own_twin(
+def test_of_two_faces_in_a_copied_photograph_each_matches_its_own_copy(
     expw: ExpW, monkeypatch: pytest.MonkeyPatch, found_by: str
 ) -> None:
     if found_by == "photographs":

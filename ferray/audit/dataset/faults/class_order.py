@@ -15,7 +15,7 @@ from ferray.audit.dataset.faults.thumbnail_classifier import (
 from ferray.audit.dataset.scan.dataset import ScannedDataset
 from ferray.audit.finding import Finding, listed
 
-MIN_FACES = 30
+MIN_SPLIT_FACES = 30
 """The class order of smaller splits is not checked."""
 
 
@@ -54,7 +54,7 @@ def find_mixed_order(dataset: ScannedDataset) -> list[Finding]:
     features = hog_features(dataset, learned)
     findings = []
     for split, all_rows in dataset.parts.items():
-        if split == "train" or len(all_rows) < MIN_FACES:
+        if split == "train" or len(all_rows) < MIN_SPLIT_FACES:
             continue
         rows = limit_rows(all_rows)
         predictions = predict_labels(features, dataset.labels[learned], hog_features(dataset, rows), num_classes)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ferray.audit.dataset.faults.names import halves_by_name, name_words, predict_by_words
 from ferray.audit.dataset.faults.thumbnail_classifier import (
-    MAX_ROWS,
+    MAX_CLASSIFIER_ROWS,
     MIN_STANDARD_ERRORS,
     hog_features,
     predict_labels,
@@ -20,7 +20,7 @@ from ferray.audit.dataset.faults.thumbnail_classifier import (
 from ferray.audit.dataset.scan.dataset import ScannedDataset
 from ferray.audit.finding import NUM_EXAMPLES, Finding, share
 
-MIN_ROWS = 30
+MIN_LISTED_ROWS = 30
 """Shifted labels are not looked for in fewer rows."""
 
 _SHIFTS = (-1, 0, 1)
@@ -64,7 +64,7 @@ def find_shifted_labels(dataset: ScannedDataset) -> list[Finding]:
 
     Source of the sum over the three ways: Stouffer et al., "The American Soldier", 1949.
     """
-    if not dataset.is_listed or dataset.num_faces < MIN_ROWS:
+    if not dataset.is_listed or dataset.num_faces < MIN_LISTED_ROWS:
         return []
     is_right_by_way = {
         "copies with equal labels": _equal_labels_of_copies(dataset),
@@ -133,7 +133,7 @@ def _predicted_by_thumbnails(dataset: ScannedDataset) -> dict[int, NDArray[np.bo
 
     The two halves consist of blocks of rows, so that few neighbors are in different halves.
     """
-    rows = np.arange(min(dataset.num_faces, 2 * MAX_ROWS))
+    rows = np.arange(min(dataset.num_faces, 2 * MAX_CLASSIFIER_ROWS))
     halves = (rows // 50) % 2
     features = hog_features(dataset, rows)
     is_right = {}

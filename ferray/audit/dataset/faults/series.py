@@ -13,7 +13,7 @@ from ferray.audit.dataset.scan.dataset import ScannedDataset
 
 MAX_NUMBER_GAP = 5
 """Largest difference of the numbers of two successive frames of a series: a sample may have left frames out."""
-MIN_CORRELATION = 0.9
+MIN_FRAME_CORRELATION = 0.9
 """Smallest correlation of the thumbnails of two successive frames ..."""
 CHANCE_QUANTILE = 0.995
 """... which must also exceed that of this part of random pairs: aligned faces of any two people correlate."""
@@ -37,7 +37,7 @@ def find_series(dataset: ScannedDataset) -> NDArray[np.int64]:
     runs = {prefix: sorted(run) for prefix, run in runs.items() if len(run) >= MIN_FRAMES and prefix}
     if not runs:
         return series
-    minimum = max(MIN_CORRELATION, _chance_correlation(dataset))
+    minimum = max(MIN_FRAME_CORRELATION, _chance_correlation(dataset))
     for run in runs.values():
         rows = np.asarray([row for _, row in run], dtype=np.int64)
         numbers = np.asarray([number for number, _ in run])
@@ -62,6 +62,6 @@ def _chance_correlation(dataset: ScannedDataset, num_pairs: int = 4_000) -> floa
     other = prefixes[first] != prefixes[second] if len(set(prefixes.tolist())) > 1 else first != second
     first, second = first[other], second[other]
     if not len(first):
-        return MIN_CORRELATION
+        return MIN_FRAME_CORRELATION
     one, two = dataset.normalized_thumbnails(first), dataset.normalized_thumbnails(second)
     return float(np.quantile(np.einsum("nd,nd->n", one, two), CHANCE_QUANTILE))

@@ -15,7 +15,7 @@ from ferray.audit.dataset.scan.dataset import ScannedDataset
 from ferray.audit.dataset.scan.pictures import THUMBNAIL_PX
 from ferray.data.sampling import evenly_spaced
 
-MAX_ROWS = 6_000
+MAX_CLASSIFIER_ROWS = 6_000
 """Most rows that are learned from, and most that are predicted: more would not change a finding."""
 RIDGE = 10.0
 """Added to the diagonal, for standardized features."""
@@ -80,8 +80,8 @@ def _histograms(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def limit_rows(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """At most `MAX_ROWS` of the rows, at even distances."""
-    return evenly_spaced(rows, MAX_ROWS)
+    """At most `MAX_CLASSIFIER_ROWS` of the rows, at even distances."""
+    return evenly_spaced(rows, MAX_CLASSIFIER_ROWS)
 
 
 def standard_errors(more: int, fewer: int) -> float:
