@@ -25,9 +25,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ferray.data.copies import candidates
 from ferray.data.copies import find as copies
-from ferray.data.copies.sketch import sketch_all
+from ferray.data.copies.sketch import Sketches, sketch_all
 from ferray.data.prepare.photographs import read_photograph
+from ferray.data.threads import Threads
 
 SIZE_PX = 96
 EVERY = 50
@@ -100,7 +102,14 @@ def search_drawn(num: int) -> None:
         with ProcessPoolExecutor() as pool:  # others than this one, whose memory is measured
             list(pool.map(draw_faces, [file] * num, range(0, num, CHUNK)))
         mapped = np.load(file, mmap_mode="r")
-        found = measure(f"{num:,} drawn faces of {SIZE_PX} px", lambda: copies.find_copies_of_faces(mapped))
+
+        def load(place: int) -> Face:
+            return np.asarray(mapped[place])
+
+        def search() -> copies.Copies:
+            return copies.find_copies(sketch_all(num, load, Threads()), load, kind="faces", threads=Threads())
+
+        found = measure(f"{num:,} drawn faces of {SIZE_PX} px", search)
     originals = num - num_copies
     groups = found.groups
     for at, name in enumerate(names):
@@ -138,13 +147,19 @@ def search_folder(folder: Path) -> None:
     def load(place: int) -> Face:
         return read_photograph(folder.resolve(), files[place], upright=True).pixels
 
-    sketches = measure(f"{len(files):,} pictures of {folder.name} sketched", lambda: sketch_all(len(files), load))
-    found = measure("searched", lambda: copies.find_copies(sketches, load, kind="photographs"))
-    least, shifted = copies.LEAST_SKETCH, copies.LEAST_SHIFTED
-    copies.LEAST_SKETCH, copies.LEAST_SHIFTED = dict.fromkeys(least, GENEROUS[0]), GENEROUS[1]
+    def find(sketches: Sketches) -> copies.Copies:
+        return copies.find_copies(sketches, load, kind="photographs", threads=Threads())
+
+    sketches = measure(
+        f"{len(files):,} pictures of {folder.name} sketched", lambda: sketch_all(len(files), load, Threads())
+    )
+    found = measure("searched", lambda: find(sketches))
+    least, shifted = dict(candidates.MIN_CORRELATION), candidates.MIN_SHIFTED_CORRELATION
+    candidates.MIN_CORRELATION.update(dict.fromkeys(least, GENEROUS[0]))
+    candidates.MIN_SHIFTED_CORRELATION = GENEROUS[1]
     more = measure(
         f"sketches correlate by {GENEROUS[0]} and, moved, by {GENEROUS[1]}, not {least} and {shifted}",
-        lambda: copies.find_copies(sketches, load, kind="photographs"),
+        lambda: find(sketches),
     )
     all_pairs = {(pair.first, pair.second) for pair in more.pairs}
     joined = sum(found.groups[first] == found.groups[second] for first, second in all_pairs)

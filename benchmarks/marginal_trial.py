@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 import pandas
 
-from ferray.data.store.reader import Store, StoreWriter, open_store
+from ferray.data.store.reader import Store, open_store
+from ferray.data.store.writer import Provenance, StoreWriter
 from ferray.model.weights import load_weights
 from ferray.recipe import Recipe
 from ferray.search.fleet.worker import SAVE_EVERY_S
@@ -55,14 +56,8 @@ def write_store(folder: Path) -> Store:
             writer.put(row, generator.integers(0, 256, (32, 32, 3), dtype=np.uint8))
         writer.finish(
             table.assign(group=range(len(table)), source="noise"),
-            class_names=CLASSES,
-            dataset="folders",
-            margin=0.0,
-            split=None,
-            seed=0,
-            source_fingerprint="noise",
-            notes=(),
-            skipped={},
+            CLASSES,
+            Provenance(dataset="folders", source_fingerprint="noise"),
         )
     return open_store(folder)
 

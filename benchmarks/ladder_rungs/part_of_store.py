@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.data.store.reader import Store, StoreWriter, open_store
+from ferray.data.store.reader import Store, open_store
+from ferray.data.store.writer import Provenance, StoreWriter
 
 
 def copy_part(store: Store, folder: Path, rows: Sequence[int] | NDArray[np.int64], *, note: str) -> Store:
@@ -23,13 +24,12 @@ def copy_part(store: Store, folder: Path, rows: Sequence[int] | NDArray[np.int64
             writer.put(place, np.asarray(store.faces[row]))
         writer.finish(
             store.table.iloc[rows].reset_index(drop=True),
-            class_names=store.class_names,
-            dataset=store.manifest.dataset,
-            margin=store.manifest.margin,
-            split=None,
-            seed=0,
-            source_fingerprint=store.fingerprint,
-            notes=(*store.manifest.notes, note),
-            skipped={},
+            store.class_names,
+            Provenance(
+                dataset=store.manifest.dataset,
+                margin=store.manifest.margin,
+                source_fingerprint=store.fingerprint,
+                notes=(*store.manifest.notes, note),
+            ),
         )
     return open_store(folder)

@@ -1,35 +1,36 @@
 """A finding: what was seen in a data set, why it matters, what to do about it. Begin at `Finding`."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 Severity = Literal["fault", "warning", "note"]
-"""`fault`: a score on this data would be wrong; `warning`: it may be, a person must look; `note`: worth knowing."""
+"""`fault`: a score on this data would be wrong. `warning`: it may be wrong, and a person must look. `note`: useful to
+know."""
 
 SEVERITIES: tuple[Severity, ...] = ("fault", "warning", "note")
-"""The gravest first."""
+"""The most severe first."""
 
 NUM_EXAMPLES = 3
-"""Named in a finding; more would not be read."""
+"""Number of examples in a finding."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that was found, in words that need no knowledge of this program."""
+    """One observation, in words that need no knowledge of this program."""
 
     id: str
-    """Short and stable: scripts and lists of exceptions may name it."""
+    """Short and stable: scripts and lists of exceptions may use it."""
     severity: Severity
-    """How grave it is."""
+    """How severe it is."""
     seen: str
     """What was seen, with figures."""
     matters: str
-    """Why that matters."""
+    """Why it matters."""
     advice: str
     """What to do."""
     num: int = 0
-    """How many faces, pairs or rows it is about; 0 where that is no number of things."""
+    """Number of faces, pairs or rows that it concerns; 0 where it is not about a number of things."""
     examples: tuple[str, ...] = ()
     """A few of them, by name."""
 
@@ -47,3 +48,14 @@ def percent(fraction: float) -> str:
 def listed(names: Sequence[str], last: str = "and") -> str:
     """`a, b and c`."""
     return f" {last} ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def by_severity(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The findings with the most severe first, otherwise in the same order."""
+    return tuple(sorted(findings, key=lambda finding: SEVERITIES.index(finding.severity)))
+
+
+def count_severities(findings: Sequence[Finding]) -> str:
+    """`2 faults, 1 note`; empty for no findings."""
+    counts = [(sum(finding.severity == severity for finding in findings), severity) for severity in SEVERITIES]
+    return ", ".join(f"{num} {severity}{'s' * (num > 1)}" for num, severity in counts if num)

@@ -1,4 +1,4 @@
-"""`python -m ferray.data`: make a store of faces, check a data set for faults, draw demo faces, look at a store."""
+"""`python -m ferray.data`: make a store of faces, check a data set for faults, draw demo faces, show a store."""
 
 import argparse
 import json
@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ferray.commands.common import make_parser, run_command
-from ferray.data.prepare.options import DEFAULT_MARGIN, DEFAULT_SIZE_PX, parse_shares
+from ferray.data.prepare.options import DEFAULT_MARGIN, DEFAULT_SIZE_PX, PrepareOptions, parse_shares
+from ferray.data.threads import Threads
 from ferray.errors import DataError
 
 if TYPE_CHECKING:
-    from ferray.data.store.reader import Store
+    from ferray.data.sources.rows import Source
 
 EXAMPLES = """\
   python -m ferray.data prepare expw --images expw/origin --labels expw/label.lst --out data/expw
@@ -24,8 +25,8 @@ EXAMPLES = """\
 EXPW_EXAMPLES = """\
   python -m ferray.data prepare expw --images expw/origin --labels expw/label.lst --out data/expw
   python -m ferray.data prepare expw ... --num-faces 36000 --out data/expw-36000      # a sample, classes in proportion
-  python -m ferray.data prepare expw ... --split 0/0/100 --out data/expw-test         # a pure test store
-  python -m ferray.data prepare expw ... --drop-conflicts --out data/expw-agreed      # without copies labeled unlike
+  python -m ferray.data prepare expw ... --split 0/0/100 --out data/expw-test         # test faces only
+  python -m ferray.data prepare expw ... --drop-conflicts --out data/expw-agreed      # without copies that disagree
 """
 
 FOLDERS_EXAMPLES = """\
@@ -46,13 +47,13 @@ CHECK_EXAMPLES = """\
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, prepare or show; see `--help`."""
+    """Parse the arguments and run the subcommand; see `--help`."""
     arguments = _parse(argv)
     return run_command(lambda: int(arguments.run(arguments)))
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = make_parser("python -m ferray.data", "Make, check and look at stores of faces.", EXAMPLES)
+    parser = make_parser("python -m ferray.data", "Make, check and show stores of faces.", EXAMPLES)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     prepare = commands.add_parser("prepare", help="make a store of faces from photographs", allow_abbrev=False)
     sources = prepare.add_subparsers(required=True, metavar="SOURCE")
@@ -67,22 +68,22 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     _add_common(expw, split="shares of train/validation/test by photograph (default 70/10/20)")
     margin = f"added to each side of a box, as a fraction of its side (default {DEFAULT_MARGIN:g})"
     expw.add_argument("--margin", type=float, default=DEFAULT_MARGIN, metavar="X", help=margin)
-    expw.set_defaults(run=_prepare_expw)
+    expw.set_defaults(run=_prepare_expw, drop_leaks=False)
 
     folders = sources.add_parser(
-        "folders", help="folders by class, split or still to be split",
-        description="Take photographs whole, one face each; the folder's name says the class.",
+        "folders", help="folders by class, with or without a split",
+        description="Take whole photographs, one face each; the name of the folder is the class.",
         epilog="examples:\n" + FOLDERS_EXAMPLES, formatter_class=raw, allow_abbrev=False,
     )  # fmt: skip
     folders.add_argument("--images", type=Path, required=True, metavar="DIR", help="the top of the tree")
     _add_common(folders, split="for a tree without a split of its own (default 70/10/20); a tree's own split is kept")
-    clean = "leave out of train, then of validation, the copies of faces in a later split: cleans a split of others"
+    clean = "leave out of train, then of validation, the copies of faces in a later split: cleans a given split"
     folders.add_argument("--drop-leaks", action="store_true", help=clean)
-    folders.set_defaults(run=_prepare_folders)
+    folders.set_defaults(run=_prepare_folders, margin=0.0)
 
     check = commands.add_parser(
-        "check", help="look for copies, leaks, label noise and faults of a data set",
-        description="Say whether scores on a data set can be trusted: what was seen, why it matters, what to do.",
+        "check", help="find copies, leaks, label noise and faults of a data set",
+        description="Report whether scores on a data set can be trusted: what was seen, why it matters, what to do.",
         epilog="examples:\n" + CHECK_EXAMPLES, formatter_class=raw, allow_abbrev=False,
     )  # fmt: skip
     check.add_argument(
@@ -91,7 +92,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     check.add_argument("--images", type=Path, metavar="DIR", help="ExpW's photographs, instead of PATH")
     check.add_argument("--labels", type=Path, metavar="FILE", help="ExpW's list of faces, instead of PATH")
     check.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    check.add_argument("--strict", action="store_true", help="exit with 1 where there is a fault")
+    check.add_argument("--strict", action="store_true", help="exit with 1 if there is a fault")
     check.set_defaults(run=_check)
 
     demo = commands.add_parser("demo", help="draw demo faces in ExpW's own layout", allow_abbrev=False)
@@ -114,69 +115,85 @@ def _add_common(parser: argparse.ArgumentParser, *, split: str) -> None:
         "--num-faces", type=int, metavar="N", help="draw N faces, classes in their own proportion (default: all)"
     )
     parser.add_argument("--split", metavar="A/B/C", help=split)
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the sample and the split (default 0)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the sample and the split (default 0)")
     parser.add_argument(
         "--on-bad", choices=("skip", "fail"), default="skip",
-        help="leave out and list what cannot be used, or fail at the first (default skip)",
+        help="leave out and list what cannot be used, or fail at the first fault (default skip)",
     )  # fmt: skip
     parser.add_argument(
         "--copies", choices=("find", "skip"), default="find",
         help="find copies of photographs and keep them in one split, or skip the search (default find)",
     )  # fmt: skip
     parser.add_argument(
-        "--drop-conflicts", action="store_true", help="leave out every face whose copies have unlike labels"
+        "--drop-conflicts", action="store_true", help="leave out every face whose copies have different labels"
+    )
+
+
+def _read_options(arguments: argparse.Namespace) -> PrepareOptions:
+    """The options of `prepare`, checked."""
+    return PrepareOptions(
+        size_px=arguments.size,
+        margin=arguments.margin,
+        num_faces=arguments.num_faces,
+        split=None if arguments.split is None else parse_shares(arguments.split),
+        seed=arguments.seed,
+        on_bad=arguments.on_bad,
+        copies=arguments.copies,
+        drop_conflicts=arguments.drop_conflicts,
+        drop_leaks=arguments.drop_leaks,
+        threads=Threads(show_progress=True),
     )
 
 
 def _prepare_expw(arguments: argparse.Namespace) -> int:
-    split = parse_shares(arguments.split or "70/10/20")
-    there = arguments.out.exists()
-    from ferray.data.prepare.run import prepare_expw
+    options = _read_options(arguments)
+    from ferray.data.sources.expw import read_expw
 
-    store = prepare_expw(
-        arguments.images, arguments.labels, arguments.out, size_px=arguments.size, margin=arguments.margin,
-        num_faces=arguments.num_faces, split=split, seed=arguments.seed, on_bad=arguments.on_bad,
-        copies=arguments.copies, drop_conflicts=arguments.drop_conflicts,
-    )  # fmt: skip
-    return _tell(store, arguments.out, there=there)
+    return _prepare(read_expw(arguments.images, arguments.labels), arguments.out, options)
 
 
 def _prepare_folders(arguments: argparse.Namespace) -> int:
-    split = None if arguments.split is None else parse_shares(arguments.split)
-    there = arguments.out.exists()
-    from ferray.data.prepare.run import prepare_folders
+    options = _read_options(arguments)
+    from ferray.data.sources.folders import read_folders
 
-    store = prepare_folders(
-        arguments.images, arguments.out, size_px=arguments.size, num_faces=arguments.num_faces, split=split,
-        seed=arguments.seed, on_bad=arguments.on_bad, copies=arguments.copies,
-        drop_conflicts=arguments.drop_conflicts, drop_leaks=arguments.drop_leaks,
-    )  # fmt: skip
-    return _tell(store, arguments.out, there=there)
+    return _prepare(read_folders(arguments.images), arguments.out, options)
 
 
-def _tell(store: "Store", out: Path, *, there: bool) -> int:
-    from ferray.data.prepare.run import skipped_file
-    from ferray.data.show import format_counts
+def _prepare(source: "Source", out: Path, options: PrepareOptions) -> int:
+    """Prepare a store and print what it holds."""
+    from ferray.data.prepare.run import prepare, skipped_file
+    from ferray.data.store.summary import format_counts
 
-    if there and any(out.iterdir()):
+    existed = out.exists()
+    store = prepare(source, out, options)
+    if existed and any(out.iterdir()):
         print(f"{out} is the same store already: same photographs, same settings; nothing was done")
     print(format_counts(store))
     if store.manifest.skipped:
-        print(f"Left out are listed in {skipped_file(out)}")
-    train, validation = (any(store.manifest.counts[split].values()) for split in ("train", "validation"))
-    if train and not validation:
+        print(f"What was left out is listed in {skipped_file(out)}")
+    sizes = store.manifest.split_sizes
+    if sizes["train"] and not sizes["validation"]:
         print("It has no validation faces, which a search needs; --split 90/10/0 takes some out of train")
     print(f"Search on it: python -m ferray.search --space grid --data {out}")
     return 0
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    paths = [arguments.images, arguments.labels]
-    if (arguments.path is None) == (None in paths) or (arguments.path is not None and any(paths)):
+    has_path = arguments.path is not None
+    has_files = [arguments.images is not None, arguments.labels is not None]
+    if has_path == all(has_files) or (has_path and any(has_files)):
         raise DataError("check", "names no data set, or two", "Give a PATH, or both --images DIR and --labels FILE")
-    from ferray.audit.dataset.check import check, format_report
+    from ferray.audit.dataset.check import check_dataset
+    from ferray.audit.dataset.report_text import format_report
+    from ferray.audit.dataset.scan.photographs import scan_expw
+    from ferray.audit.dataset.scan.read import scan_dataset
 
-    report = check(arguments.path, images=arguments.images, labels=arguments.labels)
+    threads = Threads(show_progress=True)
+    if has_path:
+        dataset = scan_dataset(arguments.path, threads)
+    else:
+        dataset = scan_expw(arguments.images, arguments.labels, threads)
+    report = check_dataset(dataset)
     print(json.dumps(report.to_json(), indent=2) if arguments.json else format_report(report))
     return 1 if arguments.strict and report.has_fault else 0
 
@@ -184,16 +201,17 @@ def _check(arguments: argparse.Namespace) -> int:
 def _demo(arguments: argparse.Namespace) -> int:
     from ferray.data.demo.photographs import draw_demo
 
-    draw_demo(arguments.out)
     out = arguments.out
+    draw_demo(out)
     print(f"{out}: demo faces drawn by code; an accuracy on them means nothing for real faces")
     print(f"Prepare them: python -m ferray.data prepare expw --images {out}/origin --labels {out}/label.lst --out DIR")
     return 0
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    from ferray.data.show import format_counts, write_contact_sheet
+    from ferray.data.store.contact_sheet import write_contact_sheet
     from ferray.data.store.reader import open_store
+    from ferray.data.store.summary import format_counts
 
     store = open_store(arguments.store)
     print(format_counts(store))

@@ -1,4 +1,4 @@
-"""`check`: what it reads, what it says, how it ends."""
+"""`check`: what it reads, its report, its exit codes."""
 
 import json
 from dataclasses import replace
@@ -8,16 +8,27 @@ import numpy as np
 import pytest
 from fixtures.expw import WORDS
 from fixtures.planted import altered, clean_rows, copies_of, draw_list, write_csv, write_list, write_tree
+from fixtures.prepare import small
 
-from ferray.audit.dataset.check import WIDTH, Report, check, format_report
-from ferray.audit.dataset.faults.labels import find_mixed_order, find_shift
-from ferray.audit.dataset.faults.reading import read_evidence
+from ferray.audit.dataset.check import DatasetReport, check_dataset
+from ferray.audit.dataset.faults.class_order import find_mixed_order
+from ferray.audit.dataset.faults.labels import find_shifted_labels
+from ferray.audit.dataset.report_text import REPORT_WIDTH, format_report
+from ferray.audit.dataset.scan.photographs import scan_expw
+from ferray.audit.dataset.scan.read import scan_dataset
 from ferray.commands.data import main
-from ferray.data.prepare.run import prepare_expw, prepare_folders
-from ferray.data.sources.boxes import EXPW_ORDER, KNOWN_ORDERS, find_box_order, to_box
+from ferray.data.prepare.run import prepare
+from ferray.data.sources.boxes import EXPW_ORDER, KNOWN_ORDERS, infer_box_order, to_box
+from ferray.data.sources.expw import read_expw
 from ferray.data.sources.fer2013_csv import read_fer2013_csv
+from ferray.data.sources.folders import read_folders
 from ferray.data.sources.rows import Box
+from ferray.data.threads import Threads
 from ferray.errors import DataError
+
+
+def check(path: Path) -> DatasetReport:
+    return check_dataset(scan_dataset(path, Threads()))
 
 
 @pytest.fixture(scope="module")
@@ -28,16 +39,16 @@ def leaking_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def leaking_report(leaking_tree: Path) -> Report:
-    return check(leaking_tree, progress=False)
+def leaking_report(leaking_tree: Path) -> DatasetReport:
+    return check(leaking_tree)
 
 
 def test_a_store_that_ferray_split_is_clean_though_its_photographs_have_copies(tmp_path: Path) -> None:
     rows = [replace(row, split="") for row in clean_rows()]
     rows += copies_of(rows[::4], "", altered)
-    store = prepare_folders(write_tree(tmp_path / "tree", rows), tmp_path / "store", size_px=64, progress=False)
+    store = prepare(read_folders(write_tree(tmp_path / "tree", rows)), tmp_path / "store", small(size_px=64))
 
-    report = check(store.folder, progress=False)
+    report = check(store.folder)
 
     assert report.copies.num_groups > 30
     assert all(leak.num == 0 for leak in report.leaks)
@@ -45,9 +56,9 @@ def test_a_store_that_ferray_split_is_clean_though_its_photographs_have_copies(t
 
 
 def test_a_store_with_a_given_split_shows_its_leaks(leaking_tree: Path, tmp_path: Path) -> None:
-    store = prepare_folders(leaking_tree, tmp_path / "store", size_px=64, progress=False)
+    store = prepare(read_folders(leaking_tree), tmp_path / "store", small(size_px=64))
 
-    report = check(store.folder, progress=False)
+    report = check(store.folder)
 
     (leak,) = [leak for leak in report.leaks if (leak.earlier, leak.later) == ("train", "test")]
     assert 8 <= leak.num <= 9
@@ -56,27 +67,26 @@ def test_a_store_with_a_given_split_shows_its_leaks(leaking_tree: Path, tmp_path
 
 def test_a_list_and_its_store_are_the_same_faces(tmp_path: Path) -> None:
     folder = write_list(tmp_path / "drawn", *draw_list(70))
-    store = prepare_expw(folder / "origin", folder / "label.lst", tmp_path / "store", size_px=64, progress=False)
+    store = prepare(read_expw(folder / "origin", folder / "label.lst"), tmp_path / "store", small(size_px=64))
 
-    by_path, by_options = check(folder, progress=False), check(
-        None, images=folder / "origin", labels=folder / "label.lst", progress=False
-    )  # fmt: skip
-    of_store = check(store.folder, progress=False)
+    by_path = check(folder)
+    by_files = check_dataset(scan_expw(folder / "origin", folder / "label.lst", Threads()))
+    of_store = check(store.folder)
 
-    assert by_path == by_options
+    assert by_path == by_files
     assert by_path.num_faces == of_store.num_faces == store.manifest.num_faces
     assert by_path.num_photographs == of_store.num_photographs == 70
 
 
-def test_the_text_is_narrow_and_the_json_says_the_same(leaking_report: Report) -> None:
+def test_the_text_is_narrow_and_the_json_has_the_same_content(leaking_report: DatasetReport) -> None:
     text = format_report(leaking_report)
-    told = json.loads(json.dumps(leaking_report.to_json()))
+    values = json.loads(json.dumps(leaking_report.to_json()))
 
-    assert max(map(len, text.splitlines()[1:])) <= WIDTH
+    assert max(map(len, text.splitlines()[1:])) <= REPORT_WIDTH
     assert "FAULT   copies-across-splits" in text
-    assert [finding["id"] for finding in told["findings"]] == ["copies-across-splits"]
-    assert told["counts"]["test"]["happy"] > 0
-    assert {"seen", "matters", "advice", "severity", "examples"} <= set(told["findings"][0])
+    assert [finding["id"] for finding in values["findings"]] == ["copies-across-splits"]
+    assert values["counts"]["test"]["happy"] > 0
+    assert {"seen", "matters", "advice", "severity", "examples"} <= set(values["findings"][0])
 
 
 def test_strict_exits_with_1_at_a_fault(leaking_tree: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,14 +110,14 @@ def test_a_wrong_use_exits_with_2_and_says_what_to_name(words: list[str], capsys
     assert "error: " in capsys.readouterr().err
 
 
-def test_every_finding_says_what_why_and_what_to_do(leaking_report: Report) -> None:
+def test_every_finding_says_what_why_and_what_to_do(leaking_report: DatasetReport) -> None:
     for finding in leaking_report.findings:
         assert all(len(text) > 40 for text in (finding.seen, finding.matters, finding.advice))
         assert finding.examples
 
 
 @pytest.mark.parametrize("order", KNOWN_ORDERS)
-def test_the_order_of_box_columns_is_told_by_the_boxes(order: tuple[str, str, str, str]) -> None:
+def test_the_order_of_box_columns_is_inferred_from_the_boxes(order: tuple[str, str, str, str]) -> None:
     random = np.random.default_rng(0)
     sides = random.integers(40, 90, 50)
     boxes = [Box(5, 100 + at, 100 + at + int(side), 5 + int(side)) for at, side in enumerate(sides)]
@@ -118,7 +128,7 @@ def test_the_order_of_box_columns_is_told_by_the_boxes(order: tuple[str, str, st
     ]  # fmt: skip
     columns = [("wide.jpg", [value[name] for name in order]) for value in values]
 
-    found = find_box_order(columns, {"wide.jpg": (100, 260)})
+    found = infer_box_order(columns, {"wide.jpg": (100, 260)})
 
     assert found is not None
     read = [to_box(corners, found) for _, corners in columns]
@@ -126,16 +136,16 @@ def test_the_order_of_box_columns_is_told_by_the_boxes(order: tuple[str, str, st
     assert read == boxes or (found == EXPW_ORDER and all(box.right - box.left == box.bottom - box.top for box in own))
 
 
-def test_boxes_that_are_no_squares_in_any_order_are_refused(tmp_path: Path) -> None:
+def test_boxes_that_are_not_squares_in_any_order_are_refused(tmp_path: Path) -> None:
     lines, photographs = draw_list(70)
     oblong = [replace(line, box=(*line.box[:3], line.box[3] + 30 + at % 7)) for at, line in enumerate(lines)]
 
-    with pytest.raises(DataError, match="no squares in any order"):
-        check(write_list(tmp_path / "expw", oblong, photographs), progress=False)
+    with pytest.raises(DataError, match="not squares in any order"):
+        check(write_list(tmp_path / "expw", oblong, photographs))
 
 
 @pytest.mark.parametrize("header", ["emotion,pixels,Usage", "emotion, Usage, pixels"])
-def test_both_forms_of_fer2013s_file_are_read_alike(tmp_path: Path, header: str) -> None:
+def test_both_forms_of_fer2013s_file_are_read(tmp_path: Path, header: str) -> None:
     rows = clean_rows(35)
 
     table = read_fer2013_csv(write_csv(tmp_path / "faces.csv", rows, header=header))
@@ -167,13 +177,13 @@ def test_a_csv_file_of_something_else_is_refused(tmp_path: Path, text: str) -> N
     (tmp_path / "other.csv").write_text(text)
 
     with pytest.raises(DataError, match=r"emotion and pixels|emotion, pixels|no usable line"):
-        check(tmp_path / "other.csv", progress=False)
+        check(tmp_path / "other.csv")
 
 
 @pytest.mark.slow
 def test_fer2013s_official_split_leaks_and_expws_list_is_no_fault(shared_dir: Path) -> None:
-    fer2013 = check(shared_dir / "fer2013", progress=False)
-    expw = check(shared_dir / "expw", progress=False)
+    fer2013 = check(shared_dir / "fer2013")
+    expw = check(shared_dir / "expw")
 
     assert {"copies-across-splits"} <= {finding.id for finding in fer2013.findings if finding.severity == "fault"}
     assert fer2013.ceiling is not None
@@ -184,17 +194,17 @@ def test_fer2013s_official_split_leaks_and_expws_list_is_no_fault(shared_dir: Pa
 
 @pytest.mark.slow
 def test_labels_of_a_real_list_shifted_by_one_row_are_found_though_faces_are_learned_badly(shared_dir: Path) -> None:
-    expw = read_evidence(shared_dir / "expw", progress=False)
+    expw = scan_dataset(shared_dir / "expw", Threads())
 
     for shift in (-1, 1):
-        findings = {finding.id for finding in find_shift(replace(expw, labels=np.roll(expw.labels, shift)))}
+        findings = {finding.id for finding in find_shifted_labels(replace(expw, labels=np.roll(expw.labels, shift)))}
         assert findings == {"labels-shifted-by-one-row"}
-    assert not find_shift(expw)
+    assert not find_shifted_labels(expw)
 
 
 @pytest.mark.slow
 def test_class_names_of_a_real_test_split_read_by_the_alphabet_are_found(shared_dir: Path) -> None:
-    fer2013 = read_evidence(shared_dir / "fer2013", progress=False)
+    fer2013 = scan_dataset(shared_dir / "fer2013", Threads())
     by_alphabet = np.asarray([0, 1, 2, 3, 5, 6, 4])
     labels = np.where(fer2013.splits == 2, by_alphabet[fer2013.labels], fer2013.labels)
 

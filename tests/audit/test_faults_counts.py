@@ -1,4 +1,4 @@
-"""Faults that are told by counts and names alone: evidence without pictures."""
+"""Faults that counts and names alone show: data sets without pictures."""
 
 from dataclasses import replace
 
@@ -7,28 +7,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ferray.audit.dataset.faults.balance import find_unlike_shares
+from ferray.audit.dataset.faults.balance import find_differing_shares
+from ferray.audit.dataset.faults.class_order import fit_class_order
 from ferray.audit.dataset.faults.counts import find_cut_classes, find_foreign_count, find_known_order, find_too_many
-from ferray.audit.dataset.faults.evidence import Evidence, Form
 from ferray.audit.dataset.faults.files import find_overwritten_siblings
-from ferray.audit.dataset.faults.labels import read_order
-from ferray.audit.dataset.faults.learned import predict
-from ferray.audit.dataset.faults.names import folds, read_labels
-from ferray.audit.dataset.known_sets import KNOWN
+from ferray.audit.dataset.faults.names import halves_by_name, predict_by_words
+from ferray.audit.dataset.faults.thumbnail_classifier import predict_labels
+from ferray.audit.dataset.known_sets import KNOWN_SETS
+from ferray.audit.dataset.scan.dataset import Form, ScannedDataset
 from ferray.data.copies.find import Copies
 from ferray.data.sources.rows import CLASS_NAMES
 
-FER2013 = next(known for known in KNOWN if known.name == "FER2013")
-EXPW = next(known for known in KNOWN if known.name == "ExpW")
+FER2013 = next(known for known in KNOWN_SETS if known.name == "FER2013")
+EXPW = next(known for known in KNOWN_SETS if known.name == "ExpW")
 
 
-def evidence_of(
+def dataset_of(
     counts: tuple[int, ...], *, splits: np.ndarray | None = None, form: Form = "folders", place: str = "/somewhere"
-) -> Evidence:
+) -> ScannedDataset:
     labels = np.repeat(np.arange(7), counts).astype(np.int64)
     num = len(labels)
     none = Copies(groups=np.arange(num), pairs=(), borderline=(), num_compared=0, capped=(), flat=())
-    return Evidence(
+    return ScannedDataset(
         form=form,
         place=place,
         dataset="",
@@ -37,7 +37,7 @@ def evidence_of(
         splits=np.full(num, -1) if splits is None else splits,
         names=tuple(f"{row}.png" for row in range(num)),
         face_ids=np.zeros(num, dtype=np.int64),
-        thumbs=np.broadcast_to(np.uint8(0), (num, 32, 32)),
+        thumbnails=np.broadcast_to(np.uint8(0), (num, 32, 32)),
         contrast=np.full(num, 50, dtype=np.float32),
         digests=tuple(row.to_bytes(4, "big") for row in range(num)),
         copies=none,
@@ -60,7 +60,7 @@ def evidence_of(
     ],
 )
 def test_known_counts_add_up_to_the_published_sizes(name: str, part: str, total: int) -> None:
-    known = next(known for known in KNOWN if known.name == name)
+    known = next(known for known in KNOWN_SETS if known.name == name)
 
     assert sum(known.counts()[part]) == total
 
@@ -70,16 +70,16 @@ def test_known_counts_on_the_wrong_classes_are_found() -> None:
     as_printed = (angry, 416, 626, 594, 879, 55, 528)  # the slip of a published table
     assert sorted(as_printed) == sorted(FER2013.parts["PrivateTest"])
 
-    (finding,) = find_known_order(evidence_of(as_printed))
+    (finding,) = find_known_order(dataset_of(as_printed))
 
     assert finding.id == "class-order-against-known-counts"
     assert finding.severity == "fault"
     assert "disgust 416 instead of 55" in finding.seen
-    assert not find_known_order(evidence_of((angry, disgust, fear, happy, sad, surprise, neutral)))
+    assert not find_known_order(dataset_of((angry, disgust, fear, happy, sad, surprise, neutral)))
 
 
 def test_another_sets_number_of_rows_under_a_sets_name_is_a_fault() -> None:
-    (finding,) = find_foreign_count(evidence_of(FER2013.counts()["whole"], place="/data/expw"))
+    (finding,) = find_foreign_count(dataset_of(FER2013.counts()["whole"], place="/data/expw"))
 
     assert finding.severity == "fault"
     assert "said to be ExpW" in finding.seen
@@ -87,31 +87,31 @@ def test_another_sets_number_of_rows_under_a_sets_name_is_a_fault() -> None:
 
 
 def test_a_known_number_of_rows_without_a_claim_is_a_note() -> None:
-    (finding,) = find_foreign_count(evidence_of(FER2013.counts()["whole"]))
+    (finding,) = find_foreign_count(dataset_of(FER2013.counts()["whole"]))
 
     assert finding.severity == "note"
 
 
 def test_expws_number_of_photographs_instead_of_faces_is_a_fault() -> None:
-    (finding,) = find_foreign_count(evidence_of((68_090, 1, 1, 1, 1, 1, 1), place="/data/expw", form="expw"))
+    (finding,) = find_foreign_count(dataset_of((68_090, 1, 1, 1, 1, 1, 1), place="/data/expw", form="expw"))
 
     assert "photographs, not faces" in finding.seen
     assert finding.severity == "fault"
 
 
 def test_36000_rows_of_expw_are_a_warning_unless_they_were_asked_for() -> None:
-    evidence = evidence_of((5_142, 5_143, 5_143, 5_143, 5_143, 5_143, 5_143), place="/data/expw", form="expw")
+    dataset = dataset_of((5_142, 5_143, 5_143, 5_143, 5_143, 5_143, 5_143), place="/data/expw", form="expw")
 
-    (finding,) = find_foreign_count(evidence)
+    (finding,) = find_foreign_count(dataset)
 
     assert finding.severity == "warning"
-    assert not find_foreign_count(replace(evidence, sample=36_000))
+    assert not find_foreign_count(replace(dataset, sample=36_000))
 
 
-def test_a_balanced_expw_of_36000_faces_is_known_to_hold_copies() -> None:
-    evidence = evidence_of((5_142, 5_143, 5_143, 5_143, 5_143, 5_143, 5_143), form="expw")
+def test_a_balanced_expw_of_36000_faces_must_hold_copies() -> None:
+    dataset = dataset_of((5_142, 5_143, 5_143, 5_143, 5_143, 5_143, 5_143), form="expw")
 
-    (finding,) = find_too_many(evidence)
+    (finding,) = find_too_many(dataset)
 
     assert "fear 5,143 instead of 1,088" in finding.seen
     assert finding.severity == "fault"
@@ -123,23 +123,23 @@ def test_a_balanced_expw_of_36000_faces_is_known_to_hold_copies() -> None:
 def test_only_a_part_that_was_not_drawn_at_random_has_other_class_shares(seed: int) -> None:
     counts = np.random.default_rng(seed).multivariate_hypergeometric(EXPW.parts["whole"], 500)
 
-    assert not find_cut_classes(evidence_of(tuple(counts.tolist()), form="expw"))
-    assert find_cut_classes(evidence_of((80, 80, 80, 80, 80, 80, 80), form="expw"))
+    assert not find_cut_classes(dataset_of(tuple(counts.tolist()), form="expw"))
+    assert find_cut_classes(dataset_of((80, 80, 80, 80, 80, 80, 80), form="expw"))
 
 
-@pytest.mark.parametrize("known", KNOWN, ids=lambda known: known.name)
+@pytest.mark.parametrize("known", KNOWN_SETS, ids=lambda known: known.name)
 def test_a_set_of_its_own_size_is_no_finding(known: object) -> None:
     assert isinstance(known, type(EXPW))
     for counts in (known.counts().get("whole"), *known.parts.values()):
         if counts is not None and sum(counts) < 100_000:
-            evidence = evidence_of(counts, place=f"/data/{known.aliases[0]}")
-            assert not [*find_foreign_count(evidence), *find_too_many(evidence), *find_known_order(evidence)]
+            dataset = dataset_of(counts, place=f"/data/{known.aliases[0]}")
+            assert not [*find_foreign_count(dataset), *find_too_many(dataset), *find_known_order(dataset)]
 
 
 def test_siblings_with_the_same_pixels_are_found_in_a_store() -> None:
-    clean = evidence_of((4, 4, 4, 4, 4, 4, 4), form="store")
-    names = tuple(f"photograph_{row // 2}.jpg" for row in range(clean.num))
-    siblings = replace(clean, names=names, face_ids=np.arange(clean.num) % 2)
+    clean = dataset_of((4, 4, 4, 4, 4, 4, 4), form="store")
+    names = tuple(f"photograph_{row // 2}.jpg" for row in range(clean.num_faces))
+    siblings = replace(clean, names=names, face_ids=np.arange(clean.num_faces) % 2)
 
     assert not find_overwritten_siblings(siblings)
 
@@ -149,19 +149,19 @@ def test_siblings_with_the_same_pixels_are_found_in_a_store() -> None:
 
 @settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), num=st.integers(30, 3_000))
-def test_splits_drawn_by_chance_are_not_called_unlike(seed: int, num: int) -> None:
+def test_random_splits_are_not_reported_as_different(seed: int, num: int) -> None:
     random = np.random.default_rng(seed)
     counts = random.multinomial(num, [0.04, 0.044, 0.012, 0.333, 0.115, 0.077, 0.379])
     splits = random.choice(3, size=num, p=[0.7, 0.1, 0.2])
 
-    assert not find_unlike_shares(evidence_of(tuple(int(n) for n in counts), splits=splits))
+    assert not find_differing_shares(dataset_of(tuple(int(n) for n in counts), splits=splits))
 
 
-def test_a_balanced_test_split_of_an_unbalanced_set_is_called_unlike() -> None:
+def test_a_balanced_test_split_of_an_unbalanced_set_is_reported_as_different() -> None:
     counts = (400, 440, 120, 3_300, 1_150, 770, 3_800)
     splits = np.concatenate([np.repeat([0, 2], [n - 60, 60]) for n in counts])
 
-    (finding,) = find_unlike_shares(evidence_of(counts, splits=splits))
+    (finding,) = find_differing_shares(dataset_of(counts, splits=splits))
 
     assert "test" in finding.seen
     assert finding.severity == "warning"
@@ -169,28 +169,28 @@ def test_a_balanced_test_split_of_an_unbalanced_set_is_called_unlike() -> None:
 
 @settings(max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_words_without_a_meaning_tell_no_label(seed: int) -> None:
+def test_words_without_a_meaning_predict_no_label(seed: int) -> None:
     random = np.random.default_rng(seed)
     labels = random.integers(7, size=400)
     words = [frozenset({f"word{random.integers(30)}", f"place{random.integers(10)}"}) for _ in labels]
 
-    right, guess = read_labels(words, labels, random.integers(2, size=400))
+    right, guess = predict_by_words(words, labels, random.integers(2, size=400))
 
     assert right.mean() - guess < 0.1
 
 
-def test_a_word_seen_on_one_side_only_tells_nothing() -> None:
+def test_a_word_seen_in_one_half_only_predicts_nothing() -> None:
     labels = np.arange(400) % 7
     words = [frozenset({f"only{row}"}) for row in range(400)]
 
-    right, guess = read_labels(words, labels, np.arange(400) // 200)
+    right, guess = predict_by_words(words, labels, np.arange(400) // 200)
 
     assert right.mean() <= guess + 0.01
 
 
 def test_one_photograph_is_in_one_half() -> None:
-    evidence = evidence_of((9, 9, 9, 9, 9, 9, 9))
-    halves = folds(replace(evidence, names=("a.jpg",) * 9 + tuple(f"{row}.jpg" for row in range(54))))
+    dataset = dataset_of((9, 9, 9, 9, 9, 9, 9))
+    halves = halves_by_name(replace(dataset, names=("a.jpg",) * 9 + tuple(f"{row}.jpg" for row in range(54))))
 
     assert len(set(halves[:9].tolist())) == 1
     assert set(halves.tolist()) == {0, 1}
@@ -209,23 +209,23 @@ def test_the_small_classifier_agrees_with_scikit_learn() -> None:
     inputs = np.concatenate([scaler.transform(features), ones], axis=1)
     reference = Ridge(alpha=10.0, fit_intercept=False).fit(inputs, np.eye(3)[labels], sample_weight=weights)
 
-    assert (predict(features, labels, features, 3) == reference.predict(inputs).argmax(axis=1)).mean() > 0.99
+    assert (predict_labels(features, labels, features, 3) == reference.predict(inputs).argmax(axis=1)).mean() > 0.99
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_answers_that_say_nothing_are_no_other_order_of_classes(seed: int) -> None:
+def test_random_predictions_have_no_other_order_of_classes(seed: int) -> None:
     generator = np.random.default_rng(seed)
     shares = generator.dirichlet(np.ones(7))
     labels, answers = generator.choice(7, 5000, p=shares), generator.choice(7, 5000, p=generator.dirichlet(np.ones(7)))
-    assert not read_order(labels, answers, 7).is_mixed
+    assert not fit_class_order(labels, answers, 7).is_mixed
 
 
-@pytest.mark.parametrize("told", [0.05, 0.5])
-def test_answers_in_another_order_are_read_in_it(told: float) -> None:
+@pytest.mark.parametrize("share", [0.05, 0.5])
+def test_predictions_in_another_order_are_found(share: float) -> None:
     generator = np.random.default_rng(0)
     order = np.array([0, 2, 1, 3, 5, 4, 6])
     labels = generator.integers(0, 7, 5000)
-    answers = np.where(generator.random(5000) < told, order[labels], generator.integers(0, 7, 5000))
-    read = read_order(labels, answers, 7)
+    answers = np.where(generator.random(5000) < share, order[labels], generator.integers(0, 7, 5000))
+    read = fit_class_order(labels, answers, 7)
     assert read.is_mixed
-    assert told < 0.5 or read.order.tolist() == order.tolist()
+    assert share < 0.5 or read.order.tolist() == order.tolist()

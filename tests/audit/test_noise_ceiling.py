@@ -1,4 +1,4 @@
-"""The noise ceiling: its figures are those of counting pairs one by one, and its intervals hold what they should."""
+"""The noise ceiling: its figures equal those of counting pairs one by one, and its intervals have their coverage."""
 
 from collections import Counter
 
@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 
-from ferray.audit.dataset.noise_ceiling import Ceiling, measure_ceiling
+from ferray.audit.dataset.noise_ceiling import NoiseCeiling, measure_noise_ceiling
 
 FACES = st.lists(st.tuples(st.integers(0, 8), st.integers(0, 4)), min_size=2, max_size=40)
 
 
-def measure(groups: list[int], labels: list[int]) -> Ceiling | None:
-    return measure_ceiling(np.array(groups), np.array(labels))
+def measure(groups: list[int], labels: list[int]) -> NoiseCeiling | None:
+    return measure_noise_ceiling(np.array(groups), np.array(labels))
 
 
 @given(FACES)
@@ -63,17 +63,17 @@ def label_twice(num: int, noise: float, seed: int) -> tuple[NDArray[np.int64], N
 
 
 def test_the_best_possible_accuracy_lies_between_the_agreement_and_its_root() -> None:
-    found = measure_ceiling(*label_twice(5_000, 0.4, seed=0))
+    found = measure_noise_ceiling(*label_twice(5_000, 0.4, seed=0))
 
     assert found is not None
     best_possible = 0.6 + 0.4 / 7  # always the truth
     assert found.agreement.value < best_possible < found.upper_bound.value
 
 
-def test_intervals_hold_the_true_agreement_about_as_often_as_they_say() -> None:
+def test_intervals_hold_the_true_agreement_about_as_often_as_they_should() -> None:
     true = (0.7 + 0.3 / 7) ** 2 + 6 * (0.3 / 7) ** 2
 
-    found = [measure_ceiling(*label_twice(80, 0.3, seed)) for seed in range(60)]
+    found = [measure_noise_ceiling(*label_twice(80, 0.3, seed)) for seed in range(60)]
 
     held = sum(one is not None and one.agreement.low <= true <= one.agreement.high for one in found)
     assert held >= 51  # 57 expected
@@ -83,21 +83,24 @@ def test_faces_without_copies_count_for_nothing() -> None:
     groups, labels = label_twice(50, 0.5, seed=1)
     more = np.concatenate([groups, np.arange(1000, 1100)]), np.concatenate([labels, np.arange(100) % 7])
 
-    assert measure_ceiling(*more) == measure_ceiling(groups, labels)
-    assert measure_ceiling(np.arange(5), np.zeros(5, dtype=np.int64)) is None
+    assert measure_noise_ceiling(*more) == measure_noise_ceiling(groups, labels)
+    assert measure_noise_ceiling(np.arange(5), np.zeros(5, dtype=np.int64)) is None
 
 
-def test_the_names_of_groups_do_not_matter_and_a_second_call_says_the_same() -> None:
+def test_the_names_of_groups_do_not_matter_and_a_second_call_is_equal() -> None:
     groups, labels = label_twice(50, 0.5, seed=1)
 
-    assert measure_ceiling(groups * 17 + 3, labels) == measure_ceiling(groups, labels)
+    assert measure_noise_ceiling(groups * 17 + 3, labels) == measure_noise_ceiling(groups, labels)
 
 
-def test_it_says_that_few_groups_are_a_hint_and_that_a_cut_class_spoils_it() -> None:
-    few, many = measure_ceiling(*label_twice(8, 0.3, seed=2)), measure_ceiling(*label_twice(80, 0.3, seed=2))
+def test_the_text_warns_of_few_groups_and_of_classes_that_were_cut() -> None:
+    few, many = (
+        measure_noise_ceiling(*label_twice(8, 0.3, seed=2)),
+        measure_noise_ceiling(*label_twice(80, 0.3, seed=2)),
+    )
 
     assert "Only 8 groups" in str(few)
     assert "Only" not in str(many)
-    assert "no class was cut short" in str(many)
+    assert "If a class was cut" in str(many)
     assert measure([0, 0, 1, 1], [3, 3, 3, 3]) is not None
     assert "undefined: one label only" in str(measure([0, 0, 1, 1], [3, 3, 3, 3]))

@@ -1,4 +1,4 @@
-"""`python -m ferray.data`: what it prints, what it leaves, how it ends."""
+"""`python -m ferray.data`: its output, its files, its exit codes."""
 
 import subprocess
 import sys
@@ -12,8 +12,9 @@ from fixtures.expw import WORDS, ExpW
 
 from ferray.commands.data import main
 from ferray.data.prepare.options import DEFAULT_MARGIN, DEFAULT_SIZE_PX
-from ferray.data.show import FACE_PX, draw_contact_sheet, format_counts, write_contact_sheet
+from ferray.data.store.contact_sheet import SHEET_FACE_PX, draw_contact_sheet, write_contact_sheet
 from ferray.data.store.reader import Store, open_store
+from ferray.data.store.summary import format_counts
 from ferray.errors import DataError
 
 
@@ -33,7 +34,7 @@ def test_prepare_expw_prints_the_counts_and_what_to_do_next(expw: ExpW, capsys: 
     assert open_store(expw.folder.parent / "store").manifest.margin == DEFAULT_MARGIN
 
 
-def test_prepare_again_says_that_nothing_was_done(expw: ExpW, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prepare_again_prints_that_nothing_was_done(expw: ExpW, capsys: pytest.CaptureFixture[str]) -> None:
     prepare(expw)
     capsys.readouterr()
 
@@ -113,7 +114,7 @@ def test_show_prints_counts_and_draws_a_sheet(
     assert np.array_equal(sheet[..., ::-1], draw_contact_sheet(tiny_store))
 
 
-def test_show_of_what_is_no_store_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_of_what_is_not_a_store_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", str(tmp_path)]) == 2
     assert "prepare --help" in capsys.readouterr().err
 
@@ -121,9 +122,9 @@ def test_show_of_what_is_no_store_exits_with_2(tmp_path: Path, capsys: pytest.Ca
 def test_a_sheet_has_a_row_of_faces_for_each_class(tiny_store: Store) -> None:
     sheet = draw_contact_sheet(tiny_store)
 
-    first = cv2.resize(np.asarray(tiny_store.faces[0]), (FACE_PX, FACE_PX), interpolation=cv2.INTER_LINEAR)
-    assert sheet.shape[0] >= 7 * FACE_PX
-    assert np.array_equal(sheet[60 : 60 + FACE_PX, 150 : 150 + FACE_PX], first)
+    first = cv2.resize(np.asarray(tiny_store.faces[0]), (SHEET_FACE_PX, SHEET_FACE_PX), interpolation=cv2.INTER_LINEAR)
+    assert sheet.shape[0] >= 7 * SHEET_FACE_PX
+    assert np.array_equal(sheet[60 : 60 + SHEET_FACE_PX, 150 : 150 + SHEET_FACE_PX], first)
 
 
 def test_a_sheet_is_only_written_as_png(tiny_store: Store, tmp_path: Path) -> None:
@@ -146,7 +147,7 @@ def test_help_loads_no_heavy_library(words: list[str]) -> None:
     assert not loaded & {"torch", "ray", "wandb", "albumentations", "pandas", "pyarrow", "cv2", "numpy", "rich"}
 
 
-def test_help_tells_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_states_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["prepare", "expw", "--help"])
 

@@ -10,16 +10,19 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.fft import dctn
 
+from ferray.data.copies import candidates
 from ferray.data.copies import find as copies
-from ferray.data.copies.find import Copies, find_copies, find_copies_of_faces, join
-from ferray.data.copies.sketch import Sketches, sketch, sketch_all
+from ferray.data.copies.candidates import Candidate, find_candidates
+from ferray.data.copies.find import Copies, find_copies, join_places
+from ferray.data.copies.sketch import Sketches, make_sketch, sketch_all
+from ferray.data.threads import Threads
 
 Picture = NDArray[np.uint8]
 NUM = 24
 
 
 def draw(seed: int, width: int = 300, height: int = 220) -> Picture:
-    """Shapes before a smooth ground: points to hold on to, and no two alike."""
+    """Shapes on a smooth background: with points to match, and different for each seed."""
     generator = np.random.default_rng(seed)
     small = generator.integers(60, 200, (7, 9, 3), dtype=np.uint8)
     picture = cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -35,7 +38,7 @@ def draw(seed: int, width: int = 300, height: int = 220) -> Picture:
 
 
 def draw_face(seed: int) -> Picture:
-    """What all faces share, and what each has of its own; 48x48, gray."""
+    """A face, 48x48, gray: a structure common to all faces, and one of its own."""
     generator = np.random.default_rng(seed)
     own = cv2.resize(generator.normal(0, 1, (14, 14)).astype(np.float32), (48, 48), interpolation=cv2.INTER_CUBIC)
     y, x = np.mgrid[-1:1:48j, -1:1:48j]
@@ -67,9 +70,13 @@ ALTER: dict[str, Callable[[Picture], Picture]] = {
 }
 
 
-def find(pictures: Sequence[Picture], kind: str = "photographs", **options: int) -> Copies:
-    sketches = sketch_all(len(pictures), lambda place: pictures[place])
-    return find_copies(sketches, lambda place: pictures[place], kind=kind, **options)  # type: ignore[arg-type]
+def sketch(pictures: Sequence[Picture]) -> Sketches:
+    return sketch_all(len(pictures), lambda place: pictures[place], Threads())
+
+
+def find(pictures: Sequence[Picture], kind: str = "photographs", num_threads: int | None = None) -> Copies:
+    threads = Threads(num=num_threads)
+    return find_copies(sketch(pictures), lambda place: pictures[place], kind=kind, threads=threads)  # type: ignore[arg-type]
 
 
 def correlate(sketches: Sketches, mirrored: bool) -> NDArray[np.float32]:
@@ -106,7 +113,7 @@ def test_an_altered_copy_of_a_small_face_is_found_and_nothing_else(name: str) ->
 
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("kind", ["photographs", "faces"])
-def test_a_pair_tells_where_a_place_of_the_first_lies_in_the_second(kind: str, mirrored: bool) -> None:
+def test_a_pair_maps_places_of_the_first_to_places_of_the_second(kind: str, mirrored: bool) -> None:
     first = draw(0, 320, 300)
     second = scale(first[10:, 20:][:, :: -1 if mirrored else 1], 0.5)
 
@@ -132,29 +139,29 @@ def test_equal_pixels_are_one_group_whatever_they_show(caplog: pytest.LogCapture
     assert found.num_compared == 0
 
 
-def test_equal_files_are_told_from_equal_pixels() -> None:
+def test_equal_files_are_distinguished_from_equal_pixels() -> None:
     picture = draw(0)
     sketches = Sketches(3, digest_of="bytes")
     for place, digest in enumerate((b"one file", b"one file", b"another file")):
-        sketches.put(place, sketch(picture, digest=digest))
+        sketches.put(place, make_sketch(picture, digest=digest))
 
-    found = find_copies(sketches, lambda place: picture, kind="photographs")
+    found = find_copies(sketches, lambda place: picture, kind="photographs", threads=Threads())
 
     assert [(pair.first, pair.second, pair.kind) for pair in found.pairs] == [(0, 1, "bytes"), (0, 2, "pixels")]
 
 
-def test_a_place_that_was_never_filled_is_nobodys_copy() -> None:
+def test_a_place_that_was_never_filled_has_no_copy() -> None:
     sketches = Sketches(3, digest_of="bytes")
-    sketches.put(1, sketch(draw(1)))
+    sketches.put(1, make_sketch(draw(1)))
 
-    found = find_copies(sketches, lambda place: draw(1), kind="photographs")
+    found = find_copies(sketches, lambda place: draw(1), kind="photographs", threads=Threads())
 
     assert found.groups.tolist() == [0, 1, 2]
 
 
 def test_what_is_nearly_a_copy_is_listed_and_not_joined(monkeypatch: pytest.MonkeyPatch) -> None:
     faces = [draw_face(0), draw_face(1), compress(draw_face(0), 40)]
-    monkeypatch.setattr(copies, "FACE_STEPS", (copies._Step("crop", 0, 1.1),))
+    monkeypatch.setattr(copies, "FACE_THRESHOLDS", (copies._Threshold("crop", 0, 1.1),))
 
     found = find(faces, "faces")
 
@@ -162,20 +169,22 @@ def test_what_is_nearly_a_copy_is_listed_and_not_joined(monkeypatch: pytest.Monk
     assert [(pair.first, pair.second) for pair in found.borderline] == [(0, 2)]
 
 
-def test_a_pair_that_is_named_is_compared_though_its_sketches_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_further_pair_is_compared_though_its_sketches_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     pictures = [draw(0), draw(1), draw(0)[:150, 60:].copy()]
     assert find(pictures).pairs == ()
-    sketches = sketch_all(3, lambda place: pictures[place])
+    also = [Candidate(2, 0, False), Candidate(1, 1, True)]
 
-    found = find_copies(sketches, lambda place: pictures[place], kind="photographs", also=[(2, 0, False), (1, 1, True)])
+    found = find_copies(
+        sketch(pictures), lambda place: pictures[place], kind="photographs", also=also, threads=Threads()
+    )
 
     assert [(pair.first, pair.second, pair.kind) for pair in found.pairs] == [(0, 2, "photograph")]
 
 
-def test_a_picture_with_too_many_candidates_is_told_and_its_group_stays_whole(
+def test_a_picture_with_too_many_candidates_is_reported_and_its_group_stays_whole(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(copies, "MOST_CANDIDATES", 3)
+    monkeypatch.setattr(candidates, "MAX_CANDIDATES", 3)
     faces = [compress(draw_face(0), quality) for quality in range(30, 50)]
 
     found = find(faces, "faces")
@@ -183,35 +192,27 @@ def test_a_picture_with_too_many_candidates_is_told_and_its_group_stays_whole(
     assert len(set(found.groups.tolist())) == 1
     assert found.capped[:3] == (0, 1, 2)
     assert found.num_compared < 60
-    assert "look like more than 3 others" in caplog.text
+    assert "resemble more than 3 others" in caplog.text
 
 
 def test_the_result_does_not_depend_on_threads_or_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     faces = [draw_face(seed) for seed in range(NUM)]
     faces += [compress(face, 40) for face in faces[:9]]
-    one = find(faces, "faces", workers=1)
-    monkeypatch.setattr(copies, "_TILE", 100)
+    one = find(faces, "faces", num_threads=1)
+    monkeypatch.setattr(candidates, "_TILE", 100)
 
-    other = find(faces, "faces", workers=4)
+    other = find(faces, "faces", num_threads=4)
 
     assert (one.pairs, one.groups.tolist()) == (other.pairs, other.groups.tolist())
     assert len(one.pairs) == 9
 
 
-def test_the_faces_of_a_store_are_searched_as_they_lie() -> None:
-    faces = np.stack([draw_face(seed) for seed in range(NUM)] + [draw_face(3)[:, ::-1]])
-
-    found = find_copies_of_faces(faces)
-
-    assert [(pair.first, pair.second, pair.mirrored) for pair in found.pairs] == [(3, NUM, True)]
-
-
-# What it rests on
+# The parts
 
 
 def test_sketches_correlate_as_pictures_filtered_in_frequency_do() -> None:
     pictures = [draw(seed, 90, 70) for seed in range(8)]
-    sketches = sketch_all(8, lambda place: pictures[place])
+    sketches = sketch(pictures)
 
     def filtered(picture: Picture) -> NDArray[np.float64]:
         small = cv2.cvtColor(cv2.resize(picture, (32, 32), interpolation=cv2.INTER_AREA), cv2.COLOR_BGR2GRAY)
@@ -229,6 +230,15 @@ def _cosine(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     return float(one @ other / np.linalg.norm(one) / np.linalg.norm(other))
 
 
+def test_selected_sketches_keep_everything_that_the_search_reads() -> None:
+    pictures = [draw(seed, 90 + seed, 70 + seed) for seed in range(4)] + [np.full((50, 50, 3), 9, dtype=np.uint8)]
+
+    selected, wanted = sketch(pictures).select(np.array([4, 1, 3])), sketch([pictures[at] for at in (4, 1, 3)])
+
+    for name, values in vars(wanted).items():
+        assert np.array_equal(getattr(selected, name), values), name
+
+
 @pytest.mark.parametrize("mirrored", [False, True])
 @pytest.mark.parametrize("first", [0, 1])
 def test_the_correlation_of_a_moved_picture_is_the_best_of_all_moves(first: int, mirrored: bool) -> None:
@@ -237,9 +247,9 @@ def test_the_correlation_of_a_moved_picture_is_the_best_of_all_moves(first: int,
         whole[7:, :-9],
         whole[:-7, 9:],
     ]  # one shows more at the left and below, the other at the right and above
-    sketches = sketch_all(2, lambda place: np.ascontiguousarray(pictures[place]))
+    sketches = sketch([np.ascontiguousarray(picture) for picture in pictures])
     places = np.array([first]), np.array([1 - first]), np.array([mirrored])
-    one, other = sketches._draw(np.array([first, 1 - first]))
+    one, other = sketches._reconstruct(np.array([first, 1 - first]))
     other = other[:, ::-1] if mirrored else other
 
     moves = [np.roll(other, (down, across), (0, 1)) for down in range(-4, 5) for across in range(-4, 5)]
@@ -249,11 +259,11 @@ def test_the_correlation_of_a_moved_picture_is_the_best_of_all_moves(first: int,
     assert mirrored or best > 0.6 > correlate(sketches, mirrored=False)[0, 1]
 
 
-def test_candidates_are_all_pairs_above_the_least_correlation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_candidates_are_all_pairs_above_the_smallest_correlation(monkeypatch: pytest.MonkeyPatch) -> None:
     faces = [draw_face(seed) for seed in range(60)]
-    sketches = sketch_all(60, lambda place: faces[place])
-    monkeypatch.setattr(copies, "LEAST_SHIFTED", -1.0)
-    monkeypatch.setattr(copies, "_TILE", 500)
+    sketches = sketch(faces)
+    monkeypatch.setattr(candidates, "MIN_SHIFTED_CORRELATION", -1.0)
+    monkeypatch.setattr(candidates, "_TILE", 500)
 
     plain = correlate(sketches, mirrored=False)
     turned = correlate(sketches, mirrored=True)
@@ -265,11 +275,11 @@ def test_candidates_are_all_pairs_above_the_least_correlation(monkeypatch: pytes
     strongest = sorted(alike, key=lambda pair: -alike[pair])
     least = (alike[strongest[199]] + alike[strongest[200]]) / 2
 
-    found, capped = copies._find_candidates(sketches, np.arange(60), np.full(60, least), progress=False)
+    found = find_candidates(sketches, np.arange(60), np.full(60, least), show_progress=False)
 
-    assert {tuple(candidate) for candidate in found} == set(strongest[:200])
-    assert len(found) == 200
-    assert not capped
+    assert {tuple(candidate) for candidate in found.pairs} == set(strongest[:200])
+    assert len(found.pairs) == 200
+    assert not found.capped
 
 
 @given(st.integers(1, 12), st.data())
@@ -278,7 +288,7 @@ def test_groups_are_what_can_be_reached_through_pairs(num: int, data: st.DataObj
     ends = st.tuples(st.integers(0, num - 1), st.integers(0, num - 1))
     pairs = data.draw(st.lists(ends, max_size=15))
 
-    groups = join(num, pairs)
+    groups = join_places(num, pairs)
 
     reach = np.eye(num, dtype=bool)
     for one, other in pairs:

@@ -126,7 +126,7 @@ def test_drawing_leaves_an_existing_folder_alone(tmp_path: Path) -> None:
 def test_drawing_that_fails_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     draw = demo.draw_photograph
 
-    def draw_two(number: int, *, seed: int) -> demo.Photograph:
+    def draw_two(number: int, *, seed: int) -> demo.DemoPhotograph:
         if number == 2:
             raise OSError(28, "No space left on device")
         return draw(number, seed=seed)

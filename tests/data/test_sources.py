@@ -1,4 +1,4 @@
-"""What a source's labels and folders say, and each bad line by file, line and reason."""
+"""How labels and folders are read; each bad line is reported with file, line and reason."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 from fixtures.expw import ExpW, format_line
 
 from ferray.data.sources.expw import read_expw
-from ferray.data.sources.folders import ALIASES, read_folders
+from ferray.data.sources.folders import CLASS_ALIASES, read_folders
 from ferray.data.sources.rows import CLASS_NAMES, Box
 from ferray.errors import DataError
 
@@ -76,7 +76,7 @@ BAD_LINES = [
 
 
 @pytest.mark.parametrize("line, reason, what", BAD_LINES, ids=[f"{number}" for number in range(len(BAD_LINES))])
-def test_a_bad_line_is_told_with_file_line_and_reason(one: ExpW, line: bytes, reason: str, what: str) -> None:
+def test_a_bad_line_is_reported_with_file_line_and_reason(one: ExpW, line: bytes, reason: str, what: str) -> None:
     one.add_lines(line)
 
     source = read_expw(one.images, one.labels)
@@ -99,7 +99,7 @@ def test_of_two_equal_rows_for_one_face_the_first_is_kept(one: ExpW) -> None:
     assert "also in line 1, with the same box and label" in fault.what
 
 
-def test_of_two_unlike_rows_for_one_face_none_is_kept(one: ExpW) -> None:
+def test_of_two_different_rows_for_one_face_none_is_kept(one: ExpW) -> None:
     one.add_lines(format_line("frightened_by_the_movie_man_0.jpg", label=3))
 
     source = read_expw(one.images, one.labels)
@@ -120,7 +120,7 @@ def test_columns_in_another_order_are_refused_whatever_becomes_of_bad_rows(one: 
 
 
 @pytest.mark.parametrize("missing", ["origin", "label.lst"])
-def test_a_missing_folder_or_list_says_what_is_looked_for(tmp_path: Path, missing: str) -> None:
+def test_the_error_for_a_missing_folder_or_list_names_it(tmp_path: Path, missing: str) -> None:
     (tmp_path / "origin").mkdir()
     (tmp_path / "label.lst").write_text("")
 
@@ -131,19 +131,19 @@ def test_a_missing_folder_or_list_says_what_is_looked_for(tmp_path: Path, missin
         )
 
 
-def test_a_folder_for_a_list_is_told(tmp_path: Path) -> None:
+def test_a_folder_in_place_of_a_list_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="directory"):
         read_expw(tmp_path, tmp_path)
 
 
 def test_every_alias_means_one_class_and_the_order_is_expws() -> None:
-    every = [alias for aliases in ALIASES.values() for alias in aliases]
+    every = [alias for aliases in CLASS_ALIASES.values() for alias in aliases]
 
-    assert tuple(ALIASES) == CLASS_NAMES == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+    assert tuple(CLASS_ALIASES) == CLASS_NAMES == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
     assert len(every) == len(set(every))
 
 
-def test_a_folders_name_says_the_class_whatever_its_case_and_place(make_tree: Callable[..., Path]) -> None:
+def test_the_name_of_a_folder_is_the_class_in_any_case_and_place(make_tree: Callable[..., Path]) -> None:
     root = make_tree({"Anger": 1, "SADNESS": 1, "natural": 1, "Surprised": 1, "joy": 1, "fearful": 1, "disgusting": 1})
 
     labels = {face.source.split("/")[0]: CLASS_NAMES[face.label] for face in read_folders(root).faces}
@@ -155,19 +155,19 @@ def test_a_folders_name_says_the_class_whatever_its_case_and_place(make_tree: Ca
 
 
 def test_an_unknown_class_lists_the_known(make_tree: Callable[..., Path]) -> None:
-    with pytest.raises(DataError, match="'contempt' is no known class") as caught:
+    with pytest.raises(DataError, match="'contempt' is not a known class") as caught:
         read_folders(make_tree({"angry": 1, "contempt": 1}))
 
     assert "sad: sad, sadness" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["0", "7", "class_3"])
-def test_a_number_is_no_class_name(make_tree: Callable[..., Path], name: str) -> None:
-    with pytest.raises(DataError, match="no known class"):
+def test_a_number_is_not_a_class_name(make_tree: Callable[..., Path], name: str) -> None:
+    with pytest.raises(DataError, match="not a known class"):
         read_folders(make_tree({name: 1}))
 
 
-def test_the_given_split_is_kept_under_its_many_names(make_tree: Callable[..., Path]) -> None:
+def test_a_given_split_is_kept_under_its_many_names(make_tree: Callable[..., Path]) -> None:
     root = make_tree({"Training/happy": 2, "PublicTest/happy": 1, "PrivateTest/sad": 1})
 
     assert [(face.source, face.split) for face in read_folders(root).faces] == [
@@ -176,12 +176,12 @@ def test_the_given_split_is_kept_under_its_many_names(make_tree: Callable[..., P
     ]  # fmt: skip
 
 
-def test_a_class_beside_a_split_is_told(make_tree: Callable[..., Path]) -> None:
-    with pytest.raises(DataError, match="no split, though a folder beside it is one"):
+def test_a_class_beside_a_split_is_reported(make_tree: Callable[..., Path]) -> None:
+    with pytest.raises(DataError, match="not a split, though a folder beside it is one"):
         read_folders(make_tree({"train/happy": 1, "happy": 1}))
 
 
-def test_clutter_is_passed_over_and_folders_within_a_class_are_read(make_tree: Callable[..., Path]) -> None:
+def test_clutter_is_ignored_and_folders_within_a_class_are_read(make_tree: Callable[..., Path]) -> None:
     root = make_tree({"happy/more": 1, "happy": 1, "__MACOSX/happy": 1, ".cache": 1})
     for name in ("README.md", "happy/.DS_Store", "happy/._0.png", "happy/Thumbs.db"):
         (root / name).write_text("x")
@@ -189,14 +189,14 @@ def test_clutter_is_passed_over_and_folders_within_a_class_are_read(make_tree: C
     assert sorted(face.source for face in read_folders(root).faces) == ["happy/0.png", "happy/more/0.png"]
 
 
-def test_a_linked_folder_is_not_passed_over_in_silence(make_tree: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_linked_folder_is_not_ignored_silently(make_tree: Callable[..., Path], tmp_path: Path) -> None:
     root = make_tree({"happy": 1})
     (root / "happy" / "linked").symlink_to(tmp_path)
 
-    assert "happy/linked" in [face.source for face in read_folders(root).faces]  # reading it will say what it is
+    assert "happy/linked" in [face.source for face in read_folders(root).faces]  # the error comes when it is read
 
 
-def test_a_file_name_that_is_not_utf8_is_told(make_tree: Callable[..., Path]) -> None:
+def test_a_file_name_that_is_not_utf8_is_reported(make_tree: Callable[..., Path]) -> None:
     root = make_tree({"happy": 1})
     (root / "happy" / "\udcff.png").write_bytes(b"x")
 
@@ -206,7 +206,7 @@ def test_a_file_name_that_is_not_utf8_is_told(make_tree: Callable[..., Path]) ->
     assert source.faults[0].source == "happy/\\xff.png"
 
 
-def test_a_folder_without_folders_or_that_is_not_there_says_what_is_needed(tmp_path: Path) -> None:
+def test_the_error_for_an_empty_or_missing_folder_says_what_is_needed(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="train, validation, test, angry"):
         read_folders(tmp_path)
     with pytest.raises(DataError, match="no such folder"):

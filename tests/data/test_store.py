@@ -16,8 +16,9 @@ from fixtures.data import write_tiny_store
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ferray.data.store.reader import Store, StoreWriter, open_store
+from ferray.data.store.reader import Store, open_store
 from ferray.data.store.verify import verify_store
+from ferray.data.store.writer import Provenance, StoreWriter
 from ferray.errors import DataError, StorageError
 from ferray.files import storage
 
@@ -48,14 +49,14 @@ def test_an_unknown_split_lists_the_known(tiny_store: Store) -> None:
         tiny_store.rows("val")
 
 
-def test_an_empty_split_says_which_there_are(tmp_path: Path) -> None:
+def test_the_error_for_an_empty_split_lists_the_others(tmp_path: Path) -> None:
     store = write_tiny_store(tmp_path / "test-only", per_class=(0, 0, 2))
 
     with pytest.raises(DataError, match="has no train faces\n  It has test"):
         store.rows("train")
 
 
-def test_the_same_faces_have_the_same_fingerprint_and_one_other_pixel_another(tmp_path: Path) -> None:
+def test_the_same_faces_have_the_same_fingerprint_and_other_faces_another(tmp_path: Path) -> None:
     first, second = (write_tiny_store(tmp_path / name) for name in ("first", "second"))
     other = write_tiny_store(tmp_path / "third", per_class=(6, 3, 4))
 
@@ -63,7 +64,7 @@ def test_the_same_faces_have_the_same_fingerprint_and_one_other_pixel_another(tm
 
 
 @pytest.mark.parametrize(
-    "values, told",
+    "values, message",
     [
         ({"version": 99}, "format 99"),
         ({"version": None}, "format None"),
@@ -76,15 +77,15 @@ def test_the_same_faces_have_the_same_fingerprint_and_one_other_pixel_another(tm
         ({"split": [1, 0]}, "split"),
     ],
 )
-def test_a_manifest_that_does_not_fit_is_told(copy: Path, values: dict[str, object], told: str) -> None:
+def test_a_manifest_that_does_not_fit_is_refused(copy: Path, values: dict[str, object], message: str) -> None:
     edit(copy, **values)
 
-    with pytest.raises(DataError, match=told):
+    with pytest.raises(DataError, match=message):
         open_store(copy)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"version": 1}'])
-def test_a_manifest_that_is_none_is_told(copy: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_manifest_is_refused(copy: Path, content: bytes) -> None:
     (copy / "manifest.json").write_bytes(content)
 
     with pytest.raises(DataError, match="copy"):
@@ -93,7 +94,7 @@ def test_a_manifest_that_is_none_is_told(copy: Path, content: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["faces.npy", "labels.npy"])
 @pytest.mark.parametrize("left", [0, 5, 100, 0.5, 0.999])
-def test_a_truncated_array_is_told(copy: Path, name: str, left: float) -> None:
+def test_a_truncated_array_is_refused(copy: Path, name: str, left: float) -> None:
     size = (copy / name).stat().st_size
     os.truncate(copy / name, int(left if left >= 1 else size * left))
 
@@ -102,7 +103,7 @@ def test_a_truncated_array_is_told(copy: Path, name: str, left: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["faces.npy", "labels.npy", "manifest.json"])
-def test_a_missing_file_is_told(copy: Path, name: str) -> None:
+def test_a_missing_file_is_reported(copy: Path, name: str) -> None:
     (copy / name).unlink()
 
     with pytest.raises(DataError, match="copy"):
@@ -116,14 +117,14 @@ def test_an_array_that_would_run_code_is_refused(copy: Path) -> None:
         open_store(copy)
 
 
-def test_labels_beyond_the_classes_are_told(copy: Path) -> None:
+def test_labels_beyond_the_classes_are_refused(copy: Path) -> None:
     np.save(copy / "labels.npy", np.full(84, 7, dtype=np.int64))
 
     with pytest.raises(DataError, match="disagree"):
         open_store(copy)
 
 
-def test_a_table_cut_off_missing_or_of_other_length_is_told_when_it_is_read(copy: Path) -> None:
+def test_a_table_cut_off_missing_or_of_other_length_is_refused_when_it_is_read(copy: Path) -> None:
     pandas.read_parquet(copy / "table.parquet").head(10).to_parquet(copy / "table.parquet")
     with pytest.raises(DataError, match="10 rows, but there are 84 faces"):
         _ = open_store(copy).table
@@ -138,7 +139,7 @@ def test_a_table_cut_off_missing_or_of_other_length_is_told_when_it_is_read(copy
 
 
 @pytest.mark.parametrize("name", ["missing", "file"])
-def test_what_is_no_store_says_how_to_make_one(tmp_path: Path, name: str) -> None:
+def test_the_error_for_what_is_not_a_store_says_how_to_make_one(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("x")
 
     with pytest.raises(DataError, match=r"python -m ferray\.data prepare"):
@@ -149,9 +150,7 @@ class Stop(Exception):  # noqa: N818
     pass
 
 
-def facts() -> dict[str, object]:
-    unknown = {"dataset": "demo", "margin": 0.0, "split": None, "seed": 0, "source_fingerprint": ""}
-    return {**unknown, "notes": (), "skipped": {}}
+PROVENANCE = Provenance(dataset="demo", source_fingerprint="")
 
 
 def table(num: int) -> pandas.DataFrame:
@@ -165,7 +164,7 @@ def face(value: int) -> np.ndarray:
 def write_one(folder: Path) -> None:
     with StoreWriter(folder, num_faces=1, size_px=8) as writer:
         writer.put(0, face(1))
-        writer.finish(table(1), class_names=["happy"], **facts())
+        writer.finish(table(1), ["happy"], PROVENANCE)
 
 
 def test_a_store_left_half_written_is_never_read_as_whole(tmp_path: Path) -> None:
@@ -182,7 +181,7 @@ def test_a_store_left_half_written_is_never_read_as_whole(tmp_path: Path) -> Non
         open_store(tmp_path / "store")
 
 
-def test_the_rest_of_a_killed_run_is_no_store_and_the_next_run_clears_it(tmp_path: Path) -> None:
+def test_what_a_killed_run_leaves_is_not_a_store_and_the_next_run_removes_it(tmp_path: Path) -> None:
     rest = tmp_path / ".store.part"
     rest.mkdir()
     (rest / "faces.npy").write_bytes(b"half")
@@ -198,12 +197,12 @@ def test_the_rest_of_a_killed_run_is_no_store_and_the_next_run_clears_it(tmp_pat
     ]  # fmt: skip
 
 
-def test_rows_left_out_close_up(tmp_path: Path) -> None:
+def test_rows_left_out_leave_no_gaps(tmp_path: Path) -> None:
     with StoreWriter(tmp_path / "store", num_faces=1000, size_px=8) as writer:
         for row in range(0, 1000, 3):
             writer.put(row, face(row % 251))
         writer.arrange(list(range(0, 1000, 3)))
-        writer.finish(table(334), class_names=["happy"], **facts())
+        writer.finish(table(334), ["happy"], PROVENANCE)
 
     store = open_store(tmp_path / "store")
     assert store.faces[:, 0, 0, 0].tolist() == [row % 251 for row in range(0, 1000, 3)]
@@ -212,7 +211,7 @@ def test_rows_left_out_close_up(tmp_path: Path) -> None:
 
 @given(st.permutations(range(12)), st.integers(1, 12))
 @settings(max_examples=12, deadline=None)
-def test_faces_are_put_in_any_order_in_place(order: list[int], num: int) -> None:
+def test_faces_can_be_rearranged_in_place(order: list[int], num: int) -> None:
     with TemporaryDirectory() as folder, StoreWriter(Path(folder) / "store", num_faces=12, size_px=8) as writer:
         for row in range(12):
             writer.put(row, face(row))
@@ -220,7 +219,7 @@ def test_faces_are_put_in_any_order_in_place(order: list[int], num: int) -> None
         writer.arrange(order[:num])
 
         assert [int(writer.get(row)[0, 0, 0]) for row in range(num)] == order[:num]
-        writer.finish(table(num), class_names=["happy"], **facts())
+        writer.finish(table(num), ["happy"], PROVENANCE)
         store = open_store(Path(folder) / "store")
         assert store.faces[:, 7, 7, 2].tolist() == order[:num]
         assert store.table["sha256"].tolist() == [
@@ -228,7 +227,7 @@ def test_faces_are_put_in_any_order_in_place(order: list[int], num: int) -> None
         ]
 
 
-def test_faces_put_from_several_threads_end_in_their_rows(tmp_path: Path) -> None:
+def test_faces_written_from_several_threads_are_in_their_rows(tmp_path: Path) -> None:
     with StoreWriter(tmp_path / "store", num_faces=200, size_px=8) as writer:
         threads = [
             threading.Thread(target=lambda first=first: [writer.put(row, face(row)) for row in range(first, 200, 4)])
@@ -238,7 +237,7 @@ def test_faces_put_from_several_threads_end_in_their_rows(tmp_path: Path) -> Non
             thread.start()
         for thread in threads:
             thread.join()
-        writer.finish(table(200), class_names=["happy"], **facts())
+        writer.finish(table(200), ["happy"], PROVENANCE)
 
     assert open_store(tmp_path / "store").faces[:, 3, 3, 1].tolist() == list(range(200))
 
@@ -270,7 +269,9 @@ def test_two_runs_never_write_the_same_store(tmp_path: Path) -> None:
         pass
 
 
-def test_a_disk_without_room_is_told_before_the_work_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_room_is_reported_before_the_work_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=2**30)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
 
@@ -317,7 +318,7 @@ def test_a_flipped_bit_of_a_face_is_found_and_the_face_named(copy: Path) -> None
         verify_store(open_store(copy))
 
 
-def test_labels_that_changed_places_are_found(copy: Path) -> None:
+def test_labels_that_were_exchanged_are_found(copy: Path) -> None:
     labels = np.load(copy / "labels.npy")
     labels[[0, 41]] = labels[[41, 0]]
     np.save(copy / "labels.npy", labels)

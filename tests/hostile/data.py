@@ -18,16 +18,16 @@ from hostile.edits import Edits, edit_json, edit_text, pick
 from pyarrow import parquet
 
 from ferray import space as spaces
-from ferray.audit.dataset.faults.reading import read_list
+from ferray.audit.dataset.scan.photographs import read_expw_list
 from ferray.audit.score.audit import audit
 from ferray.data.prepare.photographs import BadPhotographError, crop_face, read_file, read_photograph
-from ferray.data.show import format_counts
 from ferray.data.sources.expw import read_expw
 from ferray.data.sources.fer2013_csv import read_fer2013_csv
 from ferray.data.sources.folders import read_folders
 from ferray.data.sources.rows import CLASS_NAMES, Box, Source
 from ferray.data.store.manifest import SPLITS
 from ferray.data.store.reader import open_store
+from ferray.data.store.summary import format_counts
 from ferray.errors import DataError, SpaceError
 from ferray.metrics.predictions import read_confusion, read_predictions
 from ferray.recipe import Recipe, read_recipe, to_json, trial_id
@@ -78,7 +78,7 @@ def label_list(folder: Path) -> Parser:
     seeds = (b"\n".join(lines[:4]) + b"\n", b"\n".join(lines) + b"\n", b"\xef\xbb\xbf" + b"\r\n".join(lines[:3]))
 
     def read() -> None:
-        source, _ = read_list(images, file)
+        source, _ = read_expw_list(images, file)
         check_names(source)
         check_names(read_expw(images, file))
 

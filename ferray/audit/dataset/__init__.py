@@ -1,1 +1,1 @@
-"""Is a data set fit to be scored on? Begin at `check`."""
+"""Can scores on a data set be trusted? Begin at `check`."""

@@ -1,50 +1,56 @@
-"""Sizes of public sets of facial expressions: a set that claims to be one of them can be counted against it.
+"""Sizes of public sets of facial expressions, with which a data set that claims to be one of them is compared.
 
-Begin at `KNOWN`. The classes are ferray's seven; AffectNet's contempt is left out, as in its use with seven classes.
+Begin at `KNOWN_SETS`. The classes are ferray's seven; AffectNet's contempt is left out, as in its use with seven
+classes.
 
-Sources: for ExpW and RAF-DB the counts that public loaders print of the sets' own label lists; for FER2013 its CSV
-file's column `Usage`; for AffectNet its annotation lists. Each line adds up to the set's published size.
+Sources: for ExpW and RAF-DB, the counts that public loaders print of the sets' own label lists; for FER2013, the column
+`Usage` of its CSV file; for AffectNet, its annotation lists. Each line adds up to the published size.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-Counts = tuple[int, ...]
-"""Faces a class, in the order of `CLASS_NAMES`: angry, disgust, fear, happy, sad, surprise, neutral."""
+ClassCounts = tuple[int, ...]
+"""Faces per class, in the order of `CLASS_NAMES`: angry, disgust, fear, happy, sad, surprise, neutral."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class KnownSet:
-    """A public data set, counted."""
+    """The size of a public data set."""
 
     name: str
-    """As its authors write it."""
+    """Its name, as its authors write it."""
     aliases: tuple[str, ...]
-    """What folders of it are called, lowercase, without `-`, `_` and spaces."""
-    parts: Mapping[str, Counts]
-    """Its own splits, or the whole where it has none."""
+    """Usual names of its folder, lowercase, without `-`, `_` and spaces."""
+    parts: Mapping[str, ClassCounts]
+    """Number of faces of its own splits, or of the whole set where it has none."""
     other_totals: Mapping[str, int]
-    """Other numbers of rows that are typical of it, and what they count."""
+    """What else is counted in this set, and the number."""
 
-    def counts(self) -> dict[str, Counts]:
-        """Each part, each union of two, and the whole, by name."""
+    def counts(self) -> dict[str, ClassCounts]:
+        """Number of faces of each part, of each union of two parts, and of the whole, by name."""
         parts = dict(self.parts)
         names = list(parts)
         unions = [(a, b) for place, a in enumerate(names) for b in names[place + 1 :]] if len(names) > 2 else []
         for a, b in unions:
             parts[f"{a} and {b}"] = tuple(x + y for x, y in zip(self.parts[a], self.parts[b], strict=True))
         if len(names) > 1:
-            parts["whole"] = tuple(sum(column) for column in zip(*self.parts.values(), strict=True))
+            parts["whole"] = self.whole
         return parts
 
+    @property
+    def whole(self) -> ClassCounts:
+        """Number of faces of each class in the whole set."""
+        return tuple(sum(column) for column in zip(*self.parts.values(), strict=True))
+
     def totals(self) -> dict[int, str]:
-        """Number of rows to what has so many."""
+        """What has a number of rows, by that number."""
         return {sum(counts): name for name, counts in self.counts().items()} | {
             total: name for name, total in self.other_totals.items()
         }
 
 
-KNOWN = (
+KNOWN_SETS = (
     KnownSet(
         name="ExpW",
         aliases=("expw", "expressioninthewild"),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ferray.audit.dataset.known_sets import KNOWN
+from ferray.audit.dataset.known_sets import KNOWN_SETS
 from ferray.audit.finding import SEVERITIES, Finding
 from ferray.audit.score.claims import PUBLISHED, Claim, Published, read_claim
 from ferray.audit.score.findings import claims as of_claims
@@ -140,10 +140,12 @@ def known_counts(name: str) -> dict[str, int]:
     Raises:
         DataError: It is not known.
     """
-    for known in KNOWN:
+    for known in KNOWN_SETS:
         if name.lower().replace("-", "") in known.aliases:
-            return dict(zip(CLASS_NAMES, list(known.counts().values())[-1], strict=True))
-    raise DataError(f"--source-counts {name}", "no known set", f"Known: {', '.join(known.name for known in KNOWN)}")
+            return dict(zip(CLASS_NAMES, known.whole, strict=True))
+    raise DataError(
+        f"--source-counts {name}", "no known set", f"Known: {', '.join(known.name for known in KNOWN_SETS)}"
+    )
 
 
 def _score(part: Predictions) -> Scores:

@@ -1,9 +1,9 @@
-"""Cartoon faces: a person, an expression and a pose become anti-aliased polygons on a canvas.
+"""Cartoon faces: a person, an expression and a pose are drawn as anti-aliased polygons on a canvas.
 
-Lengths are in heads: the middle of the face is (0, 0), the chin lies at y = 1, the temples at x = ±0.8, x to the
-picture's right, y down. A face of 90 pixels, drawn four times as large and averaged down, takes 4 ms.
+Lengths and coordinates are as in `ferray.data.demo.shapes`. A face of 90 pixels, drawn four times as large and averaged
+down, takes 4 ms.
 
-Begin at `draw_face`; `EXPRESSIONS` says what tells a happy face from a sad one.
+Begin at `draw_face`; `EXPRESSIONS` has the differences between a happy and a sad face.
 """
 
 from dataclasses import astuple, dataclass, replace
@@ -41,7 +41,7 @@ STYLES = ("bald", "short", "side", "curly", "bob", "long", "bun", "cap")
 
 @dataclass(frozen=True)
 class Expression:
-    """What the muscles of a face do."""
+    """The positions of brows, eyes and mouth."""
 
     brow_inner: float = 0.0
     """Rise of the brows' inner ends."""
@@ -52,17 +52,17 @@ class Expression:
     squint: float = 0.0
     """Rise of the lower lids and cheeks, up to 1."""
     mouth_corners: float = 0.0
-    """Rise of the corners above the mouth's middle."""
+    """Rise of the corners above the middle of the mouth."""
     mouth_open: float = 0.0
     """Gap between the lips."""
     mouth_width: float = 1.0
-    """1 at rest."""
+    """Width of the mouth, 1 at rest."""
     teeth: float = 0.0
-    """How much of the gap they fill, up to 1."""
+    """Part of the gap that the teeth fill, up to 1."""
     lip_raise: float = 0.0
     """Rise of the upper lip, more on one side, up to 1."""
     tongue: float = 0.0
-    """How far it hangs out."""
+    """Length of the tongue below the lip."""
     nose_wrinkle: float = 0.0
     """Depth of the folds across the nose, up to 1."""
 
@@ -76,15 +76,15 @@ EXPRESSIONS: dict[str, Expression] = {
     "surprise": Expression(0.19, 0.20, 1.60, 0.00, 0.00, 0.60, 0.62, 0.0, 0.0, 0.0, 0.0),
     "neutral": Expression(),
 }
-"""Every expression at full strength; the names are ExpW's classes in ExpW's order."""
+"""Every expression at full strength; the names are the classes, in the order of the labels."""
 
 _SPREAD = Expression(0.025, 0.025, 0.09, 0.06, 0.035, 0.03, 0.07, 0.12, 0.08, 0.03, 0.08)
-"""Standard deviations of what one face differs from another by."""
+"""Standard deviations of the differences between faces of one expression."""
 
 
 @dataclass(frozen=True)
 class Person:
-    """What stays when the expression changes."""
+    """The parts of a face that do not change with the expression."""
 
     skin: Color
     hair: Color
@@ -106,7 +106,7 @@ class Person:
 
 
 def draw_person(random: np.random.Generator) -> Person:
-    """Anyone."""
+    """Draw the features of a person at random."""
     tone = float(random.uniform(0, len(SKINS) - 1))
     skin = mix(SKINS[int(tone)], SKINS[int(tone) + 1], tone % 1)
     dark_skin = tone > 4
@@ -126,12 +126,12 @@ def draw_person(random: np.random.Generator) -> Person:
 
 
 def draw_expression(name: str, random: np.random.Generator, *, intensity: float) -> Expression:
-    """An expression as one face shows it.
+    """One face's variation of an expression.
 
     Args:
-        name: In `EXPRESSIONS`.
-        random: Makes no two faces alike.
-        intensity: 0 is neutral, 1 as named.
+        name: A name in `EXPRESSIONS`.
+        random: Draws the differences between faces.
+        intensity: 0 is neutral, 1 is the expression at full strength.
     """
     rest, full = np.array(astuple(EXPRESSIONS["neutral"])), np.array(astuple(EXPRESSIONS[name]))
     values = rest + intensity * (full - rest) + random.normal(0, np.array(astuple(_SPREAD)))

@@ -1,10 +1,10 @@
-"""Demo faces: a thousand photographs drawn by code in ExpW's own layout, so that a search needs no download.
+"""Demo faces: a thousand photographs drawn by code in ExpW's layout, so that a search needs no download.
 
     origin/happy_cartoon_17.jpg   a photograph of one face or two, 75 to 95 pixels each
     label.lst                     name face_id top left right bottom confidence label
 
-People, poses, light, noise, what hides a face and what stands behind it vary; expressions are weak or strong, and one
-label in twelve is wrong. Accuracy on these faces says nothing about real ones. One core draws them in 15 seconds.
+People, poses, light, noise, occlusion and background vary; expressions are weak or strong, and one label in twelve is
+wrong. Accuracy on these faces says nothing about accuracy on real ones. One core draws them in 15 seconds.
 
 Begin at `demo_store`; `draw_demo` writes the photographs, `ferray.data.demo.cartoon` draws the faces.
 """
@@ -21,40 +21,43 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.data.demo.cartoon import EXPRESSIONS, Person, draw_expression, draw_face, draw_person
+from ferray.data.demo.cartoon import Person, draw_expression, draw_face, draw_person
 from ferray.data.demo.shapes import Pose, mix, oval, pick_color, shade
-from ferray.data.prepare.run import prepare_expw
+from ferray.data.prepare.options import PrepareOptions
+from ferray.data.prepare.run import prepare
+from ferray.data.sources.expw import read_expw
+from ferray.data.sources.rows import CLASS_NAMES
 from ferray.data.store.reader import open_store
-from ferray.errors import DataError, StorageError
+from ferray.data.store.writer import as_storage_error
+from ferray.errors import DataError
 from ferray.files import storage
 
 log = logging.getLogger(__name__)
 
 VERSION = 2
-"""Raised by every change of what is drawn or prepared: a store of another version is not used."""
+"""Raised by every change of the drawings or of their preparation: a store of another version is not used."""
 
 NUM_PHOTOGRAPHS = 1050
 SIZE_PX = 64
 MARGIN = 0.05
-CLASS_NAMES = tuple(EXPRESSIONS)
 
 TWO_FACES = 0.12
 """Share of photographs with two faces."""
 WRONG_LABEL = 0.08
-"""Share of faces whose label is another class than the one drawn."""
+"""Share of faces whose label is not the class that was drawn."""
 INTENSITY = (0.55, 1.15)
 """Range of the strength of an expression; 0 would be neutral, 1 is the expression as named."""
-HIDDEN = 0.2
+OCCLUDED = 0.2
 """Share of faces behind a hand or a bar."""
-FINER = 3
-"""A photograph is drawn this many times as large as it is written."""
+OVERSAMPLING = 3
+"""A photograph is drawn this many times as large as it is saved."""
 
 
 def demo_store(cache: Path) -> Path:
-    """The folder of the prepared demo faces, made once.
+    """Draw and prepare the demo faces, once, and return the folder of their store.
 
     Args:
-        cache: The node's folder.
+        cache: The node's cache folder.
 
     Raises:
         StorageError: The cache cannot be written.
@@ -69,18 +72,11 @@ def demo_store(cache: Path) -> Path:
                 shutil.rmtree(folder)
         with _temporary_folder(cache, "demo-photographs") as photographs:
             log.info("demo faces: drawing %d photographs", NUM_PHOTOGRAPHS)
-            draw_demo(photographs / "demo", num_photographs=NUM_PHOTOGRAPHS)
-            prepare_expw(
-                photographs / "demo" / "origin",
-                photographs / "demo" / "label.lst",
-                folder,
-                size_px=SIZE_PX,
-                margin=MARGIN,
-                on_bad="fail",
-                copies="skip",  # each face is drawn anew; drawings of one kind look alike
-                dataset="demo",
-                progress=False,
-            )
+            demo = photographs / "demo"
+            draw_demo(demo, num_photographs=NUM_PHOTOGRAPHS)
+            # Copies are not looked for: each face is drawn anew, but drawings resemble each other.
+            options = PrepareOptions(size_px=SIZE_PX, margin=MARGIN, on_bad="fail", copies="skip")
+            prepare(read_expw(demo / "origin", demo / "label.lst", dataset="demo"), folder, options)
     return folder.resolve()
 
 
@@ -89,8 +85,8 @@ def draw_demo(folder: Path, *, num_photographs: int = NUM_PHOTOGRAPHS, seed: int
 
     Args:
         folder: Must not exist.
-        num_photographs: A smaller number draws the first ones of a larger.
-        seed: Same seed, same bytes.
+        num_photographs: A smaller number draws the first photographs of a larger one.
+        seed: The same seed draws the same bytes.
 
     Raises:
         DataError: The folder exists.
@@ -110,12 +106,11 @@ def draw_demo(folder: Path, *, num_photographs: int = NUM_PHOTOGRAPHS, seed: int
             temporary.chmod(0o755)
             temporary.rename(folder)
         except OSError as error:
-            what = f"cannot be written: {error.strerror or error}"
-            raise StorageError(str(folder), what, "Free space or name another folder") from error
+            raise as_storage_error(folder, error) from error
 
 
 @dataclass(frozen=True)
-class Photograph:
+class DemoPhotograph:
     """One drawn photograph."""
 
     name: str
@@ -124,8 +119,8 @@ class Photograph:
     """Its faces, as `label.lst` has them."""
 
 
-def draw_photograph(number: int, *, seed: int) -> Photograph:
-    """A pure function of the photograph's number and the seed."""
+def draw_photograph(number: int, *, seed: int) -> DemoPhotograph:
+    """Draw one photograph, a pure function of its number and the seed."""
     random = np.random.default_rng([seed, number])
     num_faces = 2 if random.random() < TWO_FACES else 1
     drawn = [number % len(CLASS_NAMES), int(random.integers(len(CLASS_NAMES)))][:num_faces]
@@ -138,35 +133,37 @@ def draw_photograph(number: int, *, seed: int) -> Photograph:
         person = draw_person(random)
         expression = draw_expression(CLASS_NAMES[label], random, intensity=float(random.uniform(*INTENSITY)))
         draw_face(canvas, person, expression, pose)
-        if random.random() < HIDDEN:
-            _hide(canvas, person, pose, random)
+        if random.random() < OCCLUDED:
+            _occlude(canvas, person, pose, random)
         box = _box(pose, height, width, random)
         given = int(random.integers(len(CLASS_NAMES) - 1)) if random.random() < WRONG_LABEL else None
         label = label if given is None else given + (given >= label)
         lines.append(f"{name} {face_id} {box} {random.uniform(20, 100):.4f} {label}")
     drawing = np.asarray(cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA), dtype=np.uint8)
-    return Photograph(name, _take(drawing, random), tuple(lines))
+    return DemoPhotograph(name, _photograph(drawing, random), tuple(lines))
 
 
 def _draw_pose(face_id: int, num_faces: int, height: int, width: int, random: np.random.Generator) -> Pose:
-    """A head in its own part of the picture."""
+    """A head in its own part of the photograph."""
     middle = np.array([width * (face_id + 0.5) / num_faces, height * 0.5])
-    x, y = FINER * (middle + random.normal(0, 4, 2).clip(-8, 8))
+    x, y = OVERSAMPLING * (middle + random.normal(0, 4, 2).clip(-8, 8))
     roll, yaw, pitch = random.normal(0, (0.09, 0.22, 0.10)).clip(-0.5, 0.5)
-    return Pose((float(x), float(y)), FINER * float(random.uniform(40, 48)), float(roll), float(yaw), float(pitch))
+    return Pose(
+        (float(x), float(y)), OVERSAMPLING * float(random.uniform(40, 48)), float(roll), float(yaw), float(pitch)
+    )
 
 
 def _box(pose: Pose, height: int, width: int, random: np.random.Generator) -> str:
-    """Top, left, right and bottom of a square around the face, as a detector would give it, not quite right."""
-    side = round(1.95 * pose.scale / FINER * float(random.normal(1, 0.03)))
-    x, y = pose.place(np.array([[0.0, 0.1]]))[0] / FINER + random.normal(0, 1.5, 2)
+    """Top, left, right and bottom of a square around the face, as inexact as a detector's."""
+    side = round(1.95 * pose.scale / OVERSAMPLING * float(random.normal(1, 0.03)))
+    x, y = pose.place(np.array([[0.0, 0.1]]))[0] / OVERSAMPLING + random.normal(0, 1.5, 2)
     left = min(max(0, round(float(x) - side / 2)), width - side)
     top = min(max(0, round(float(y) - side / 2)), height - side)
     return f"{top} {left} {left + side} {top + side}"
 
 
 def _draw_background(height: int, width: int, random: np.random.Generator) -> NDArray[np.uint8]:
-    """A wall with things on it, often out of focus, enlarged to be drawn on."""
+    """A wall with shapes on it, often out of focus, at the size of the drawing."""
     rows = np.linspace(0, 1, height)[:, None, None]
     canvas = (1 - rows) * np.array(pick_color(random)) + rows * np.array(pick_color(random))
     canvas = np.tile(canvas.astype(np.uint8), (1, width, 1))
@@ -183,11 +180,11 @@ def _draw_background(height: int, width: int, random: np.random.Generator) -> ND
             cv2.line(canvas, (x - dx, y - dy), (x + dx, y + dy), color, 2 + size // 5, cv2.LINE_AA)
     if random.random() < 0.7:
         cv2.GaussianBlur(canvas, (0, 0), float(random.uniform(1, 4)), dst=canvas)
-    return np.asarray(cv2.resize(canvas, None, fx=FINER, fy=FINER), dtype=np.uint8)
+    return np.asarray(cv2.resize(canvas, None, fx=OVERSAMPLING, fy=OVERSAMPLING), dtype=np.uint8)
 
 
-def _hide(canvas: NDArray[np.uint8], person: Person, pose: Pose, random: np.random.Generator) -> None:
-    """Put a hand or a bar before a part of the face."""
+def _occlude(canvas: NDArray[np.uint8], person: Person, pose: Pose, random: np.random.Generator) -> None:
+    """Draw a hand or a bar in front of a part of the face."""
     side, scale = float(random.choice([-1, 1])), pose.scale
     if random.random() < 0.5:
         begin = pose.place(np.array([[side * random.uniform(0.5, 1.1), -1.6]]))[0]
@@ -213,8 +210,8 @@ def _pixel(point: NDArray[np.float64]) -> tuple[int, int]:
     return round(float(point[0])), round(float(point[1]))
 
 
-def _take(drawing: NDArray[np.uint8], random: np.random.Generator) -> bytes:
-    """Photograph a drawing: light from one side, exposure for the middle, a lens, a sensor, JPEG."""
+def _photograph(drawing: NDArray[np.uint8], random: np.random.Generator) -> bytes:
+    """Turn a drawing into a photograph: light from one side, exposure, blur, noise, JPEG."""
     height, width = drawing.shape[:2]
     angle, slope = random.uniform(0, 2 * np.pi), random.uniform(0, 0.3)
     across = np.cos(angle) * np.linspace(-1, 1, width)[None, :] + np.sin(angle) * np.linspace(-1, 1, height)[:, None]
@@ -235,13 +232,12 @@ def _take(drawing: NDArray[np.uint8], random: np.random.Generator) -> bytes:
 
 @contextmanager
 def _temporary_folder(parent: Path, name: str) -> Iterator[Path]:
-    """A folder that is gone after the block, unless it has been given another name."""
+    """A folder that is removed after the block, unless it has been renamed."""
     try:
         parent.mkdir(parents=True, exist_ok=True)
         folder = Path(tempfile.mkdtemp(dir=parent, prefix=f".{name}."))
     except OSError as error:
-        what = f"cannot be written: {error.strerror or error}"
-        raise StorageError(str(parent), what, "Free space or name another folder") from error
+        raise as_storage_error(parent, error) from error
     try:
         yield folder
     finally:

@@ -1,6 +1,7 @@
-"""Shapes on a round head: lengths in heads, turned with the head, drawn with smooth edges.
+"""Shapes on a round head: they are turned with the head and drawn anti-aliased.
 
-The middle of a face is (0, 0), its chin lies at y = 1, its temples at x = ±0.8; x grows to the picture's right, y down.
+The unit of length, the head unit, is the distance from the middle of a face to its chin. The middle is (0, 0), the chin
+lies at y = 1, the temples at x = ±0.8; x grows to the picture's right, y down.
 
 Begin at `Pen`.
 """
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Points = NDArray[np.float64]
-"""Shape (points, 2), in heads."""
+"""Shape (points, 2), in head units."""
 Color = tuple[float, float, float]
 """Red, green and blue, 0 to 255."""
 
@@ -21,21 +22,21 @@ _SHIFT = 4  # binary digits of a pixel's fraction that OpenCV is given
 
 @dataclass(frozen=True)
 class Pose:
-    """Where a head is in the picture and where it looks."""
+    """Where a head is in the picture, and in which direction it is turned."""
 
     center: tuple[float, float]
-    """Pixels."""
+    """In pixels."""
     scale: float
-    """Pixels per head."""
+    """Pixels per head unit."""
     roll: float
-    """Turn in the picture's plane, in radians, clockwise."""
+    """Rotation in the plane of the picture, in radians, clockwise."""
     yaw: float
-    """Turn to the picture's right, in radians."""
+    """Rotation to the picture's right, in radians."""
     pitch: float
-    """Turn down, in radians."""
+    """Rotation downwards, in radians."""
 
     def place(self, points: Points) -> Points:
-        """Points on the face's rounded front, in pixels."""
+        """Map points on the rounded front of the face to pixels."""
         x, y = points[:, 0], points[:, 1]
         depth = 0.6 * np.sqrt(np.maximum(0, 1 - (x / 0.85) ** 2 - (y / 1.15) ** 2))
         turned = np.stack([x * np.cos(self.yaw) + depth * np.sin(self.yaw), y + depth * np.sin(self.pitch)], axis=1)
@@ -45,7 +46,7 @@ class Pose:
 
 
 class Pen:
-    """Draws shapes given in heads."""
+    """Draws shapes given in head units."""
 
     def __init__(self, canvas: NDArray[np.uint8], pose: Pose) -> None:
         self._canvas = canvas
@@ -72,7 +73,7 @@ def mix(one: Color, other: Color, share: float) -> Color:
 
 
 def shade(color: Color, factor: float) -> Color:
-    """A darker (below 1) color."""
+    """A darker color for a factor below 1."""
     return mix((0, 0, 0), color, factor)
 
 
@@ -83,18 +84,18 @@ def pick_color(random: np.random.Generator) -> Color:
 
 
 def oval(x: float, y: float, width: float, height: float) -> Points:
-    """An ellipse by its middle and its half axes."""
+    """An ellipse around (x, y); `width` and `height` are its half axes."""
     turn = np.linspace(0, 2 * np.pi, 32, endpoint=False)
     return np.stack([x + width * np.cos(turn), y + height * np.sin(turn)], axis=1)
 
 
 def path(*points: tuple[float, float]) -> Points:
-    """Corners, in order."""
+    """The given corners as an array."""
     return np.array(points, dtype=np.float64)
 
 
 def rounded(*points: tuple[float, float]) -> Points:
-    """A path whose ends stay and whose corners are cut three times, Chaikin's way."""
+    """A path whose inner corners are cut three times, by Chaikin's algorithm."""
     corners = path(*points)
     for _ in range(3):
         near, far = 0.75 * corners[:-1] + 0.25 * corners[1:], 0.25 * corners[:-1] + 0.75 * corners[1:]
@@ -110,6 +111,6 @@ def curve(begin: tuple[float, float], control: tuple[float, float], end: tuple[f
 
 
 def band(upper: Points, lower: Points, begin: float, end: float) -> Points:
-    """The part of the area between two curves from one share of the way down to another."""
+    """A horizontal band of the area between two curves; `begin` and `end` are fractions of the way down."""
     top, bottom = upper + begin * (lower - upper), upper + end * (lower - upper)
     return np.concatenate([top, bottom[::-1]])

@@ -1,70 +1,73 @@
-"""One pass over the photographs: read, distrust, decode, crop, sketch.
+"""One pass over the photographs: read, check, decode, crop, sketch.
 
-Each photograph is read once, on all cores (OpenCV decodes outside the interpreter's lock), and each face goes straight
-to its row of the store; memory holds one photograph a core, and the sketches by which copies are found later. Begin at
-`crop_all`.
+Each photograph is read once, on all cores, and each of its faces is written to its row of the store. Memory holds one
+photograph per core, and the sketches by which copies are found later. Begin at `crop_all`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TypeVar
 
-from ferray.data.copies.sketch import Sketch, Sketches, progress_bar, sketch, threads
-from ferray.data.prepare.options import Options
+from ferray.data.copies.sketch import Sketch, Sketches, make_sketch
+from ferray.data.prepare.options import PrepareOptions
 from ferray.data.prepare.photographs import BadPhotographError, crop_face, is_gray, read_photograph
 from ferray.data.sources.rows import Box, Face, Fault, Source
-from ferray.data.store.reader import StoreWriter
+from ferray.data.store.writer import StoreWriter
 from ferray.errors import DataError
-
-_BATCH = 16  # photographs handed to a thread at once: small enough to stop soon, large enough to cost nothing
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
-    """What only the photograph tells of a face."""
+class FaceCrop:
+    """How one face was cropped from its photograph."""
 
     box: Box
-    width: int
-    height: int
-    gray: bool
-    filled: bool
+    photo_width_px: int
+    photo_height_px: int
+    is_gray: bool
+    is_filled: bool
+    """Whether a part of the crop lies outside the photograph and was filled from its edge."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cropped:
-    """What became of all photographs."""
+class CropResult:
+    """What was made of all photographs."""
 
-    sights: dict[int, Sight]
-    """Row to what was seen; the rows of faces that cannot be used are missing."""
+    crops: dict[int, FaceCrop]
+    """By row; the rows of faces that cannot be used are missing."""
     digests: dict[str, str]
-    """Photograph to the SHA-256 of its bytes, or to why it cannot be read."""
+    """Photograph to the SHA-256 of its bytes, or to the reason why it cannot be read."""
     faults: list[Fault]
-    """What cannot be used."""
-    photographs: Sketches
+    """The faces that cannot be used."""
+    photograph_sketches: Sketches
     """In the order of `digests`; empty places where copies are not looked for."""
-    faces: Sketches
-    """By row; of faces that are cut out of photographs, empty places elsewhere."""
+    face_sketches: Sketches
+    """By row, of faces that have a box; empty places elsewhere."""
+
+    @property
+    def photographs(self) -> list[str]:
+        """The names of all photographs."""
+        return list(self.digests)
 
 
-@dataclass(frozen=True, slots=True)
-class _Photograph:
-    """What became of one photograph."""
+@dataclass(frozen=True, kw_only=True)
+class _PhotographCrops:
+    """What was made of one photograph."""
 
     digest: str
-    sights: dict[int, Sight]
+    crops: dict[int, FaceCrop]
     faults: list[Fault]
     sketch: Sketch | None = None
+    face_sketches: dict[int, Sketch]
 
 
-def crop_all(source: Source, faces: Sequence[Face], writer: StoreWriter, options: Options) -> Cropped:
+def crop_all(source: Source, faces: Sequence[Face], writer: StoreWriter, options: PrepareOptions) -> CropResult:
     """Read every photograph once and write its faces.
 
     Args:
         source: Where the photographs are.
-        faces: One a row of the store.
-        writer: Of the store.
-        options: Size, margin, and whether sketches are wanted.
+        faces: One per row of the store.
+        writer: Writes the store.
+        options: Size, margin, and whether copies will be looked for.
 
     Raises:
         DataError: The first fault, where `on_bad` is `fail`.
@@ -73,71 +76,60 @@ def crop_all(source: Source, faces: Sequence[Face], writer: StoreWriter, options
     for row, face in enumerate(faces):
         by_photograph.setdefault(face.source, []).append((row, face))
     names = list(by_photograph)
-    cropped = Cropped(
-        sights={}, digests={}, faults=[],
-        photographs=Sketches(len(names), digest_of="bytes"), faces=Sketches(len(faces), digest_of="pixels"),
+    result = CropResult(
+        crops={}, digests={}, faults=[],
+        photograph_sketches=Sketches(len(names), digest_of="bytes"),
+        face_sketches=Sketches(len(faces), digest_of="pixels"),
     )  # fmt: skip
 
-    def crop(name: str) -> _Photograph:
-        return crop_photograph(source, name, by_photograph[name], writer, options, cropped.faces)
+    def crop(name: str) -> _PhotographCrops:
+        return crop_photograph(source, name, by_photograph[name], writer, options)
 
-    for place, (name, one) in enumerate(zip(names, on_all_cores(crop, names, options, "cropping"), strict=True)):
-        cropped.digests[name] = one.digest
-        cropped.sights.update(one.sights)
-        cropped.faults.extend(one.faults)
-        if one.sketch is not None:
-            cropped.photographs.put(place, one.sketch)
-        if cropped.faults and options.on_bad == "fail":
-            raise as_error(cropped.faults[0], 1)
-    return cropped
+    with closing(options.threads.map(crop, names, title="cropping", unit="photographs")) as cropped:
+        for place, (name, one) in enumerate(zip(names, cropped, strict=True)):
+            result.digests[name] = one.digest
+            result.crops.update(one.crops)
+            result.faults.extend(one.faults)
+            if one.sketch is not None:
+                result.photograph_sketches.put(place, one.sketch)
+            for row, sketch in one.face_sketches.items():
+                result.face_sketches.put(row, sketch)
+            if result.faults and options.on_bad == "fail":
+                raise fault_error(result.faults[:1])
+    return result
 
 
 def crop_photograph(
-    source: Source,
-    name: str,
-    faces: Sequence[tuple[int, Face]],
-    writer: StoreWriter,
-    options: Options,
-    sketches: Sketches,
-) -> _Photograph:
-    """Write the faces of one photograph, and sketch it and them."""
+    source: Source, name: str, faces: Sequence[tuple[int, Face]], writer: StoreWriter, options: PrepareOptions
+) -> _PhotographCrops:
+    """Write the faces of one photograph, given with their rows, and sketch it and them."""
     try:
         photograph = read_photograph(source.root, name, upright=source.upright)
     except BadPhotographError as error:
-        faults = [Fault(error.reason, face.place, error.what, name, face.face_id) for _, face in faces]
-        return _Photograph(error.digest.hex() or error.reason, {}, faults)
-    sights, faults = {}, []
+        faults = [error.as_fault(face) for _, face in faces]
+        return _PhotographCrops(digest=error.digest.hex() or error.reason, crops={}, faults=faults, face_sketches={})
+    crops: dict[int, FaceCrop] = {}
+    sketches: dict[int, Sketch] = {}
+    faults = []
     height, width = photograph.pixels.shape[:2]
     for row, face in faces:
         box = face.box or Box(0, 0, width, height)
         try:
-            pixels, filled = crop_face(photograph.pixels, box, size_px=options.size_px, margin=options.margin)
+            pixels, is_filled = crop_face(photograph.pixels, box, size_px=options.size_px, margin=options.margin)
         except BadPhotographError as error:
             faults.append(Fault(error.reason, face.place, f"{name} {error.what}", name, face.face_id))
             continue
         digest = writer.put(row, pixels)
-        sights[row] = Sight(box, width, height, is_gray(pixels), filled)
+        crops[row] = FaceCrop(box, width, height, is_gray(pixels), is_filled)
         if options.copies == "find" and face.box is not None:
-            sketches.put(row, sketch(pixels, digest=digest))
-    whole = sketch(photograph.pixels, digest=photograph.digest) if options.copies == "find" else None
-    return _Photograph(photograph.digest.hex(), sights, faults, whole)
+            sketches[row] = make_sketch(pixels, digest=digest)
+    whole = make_sketch(photograph.pixels, digest=photograph.digest) if options.copies == "find" else None
+    return _PhotographCrops(
+        digest=photograph.digest.hex(), crops=crops, faults=faults, sketch=whole, face_sketches=sketches
+    )
 
 
-def on_all_cores(
-    work: Callable[[str], _Result], names: Sequence[str], options: Options, what: str
-) -> Iterator[_Result]:
-    """The results of a function of each photograph, in order; when the reader stops, so does the work."""
-    batches = [names[begin : begin + _BATCH] for begin in range(0, len(names), _BATCH)]
-    with (
-        threads(options.workers) as pool,
-        progress_bar(what, len(names), "photographs", shown=options.progress) as advance,
-    ):
-        for results in pool.map(lambda batch: [work(name) for name in batch], batches):
-            advance(len(results))
-            yield from results
-
-
-def as_error(fault: Fault, num: int) -> DataError:
-    """A fault as an error that ends the preparation."""
-    more = f" (and {num - 1} more)" if num > 1 else ""
-    return DataError(fault.place, f"{fault.what}{more}", "Mend it, or leave out what cannot be used: --on-bad skip")
+def fault_error(faults: Sequence[Fault]) -> DataError:
+    """The error that ends a preparation at its first fault."""
+    first, more = faults[0], f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return DataError(first.place, f"{first.what}{more}", "Repair it, or leave out what cannot be used: --on-bad skip")

@@ -1,8 +1,8 @@
-"""Which faces of a data set belong together: those of one photograph and of its copies.
+"""Which faces of a data set belong together: the faces of one photograph and of its copies.
 
-Copies are looked for among the photographs and, where faces are cut out of them, among the faces: a face finds the copy
-that is framed so differently that the whole photographs do not look alike. What two photographs' faces do not settle
-is settled by the photographs. Begin at `group_faces`.
+Copies are looked for among the photographs and, where faces are cropped from them, among the faces. Faces show that two
+photographs are copies even if they are framed so differently that the whole photographs do not correlate. Pairs of
+faces that are nearly copies are decided by comparing their photographs. Begin at `group_faces`.
 """
 
 from collections import Counter
@@ -12,104 +12,101 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.data.copies.find import Pair, Warp, find_copies, join
-from ferray.data.prepare.cropping import Cropped
-from ferray.data.prepare.options import Options
-from ferray.data.prepare.photographs import read_photograph
+from ferray.data.copies.candidates import Candidate
+from ferray.data.copies.find import CopyPair, Warp, find_copies, join_places
+from ferray.data.prepare.cropping import CropResult
+from ferray.data.prepare.options import PrepareOptions
+from ferray.data.prepare.photographs import photograph_loader
 from ferray.data.sources.rows import CLASS_NAMES, Box, Face, Fault, Source
-from ferray.data.store.manifest import SPLITS
-from ferray.data.store.reader import StoreWriter
+from ferray.data.store.manifest import split_place
+from ferray.data.store.writer import StoreWriter
 
-SAME_FACE = 0.3
-"""Least overlap (intersection over union) of two boxes that are of one face, one brought onto the other's photograph. A
-detector frames a face anew in each copy, by up to a fifth of its side elsewhere; two faces of one photograph hardly
-touch."""
+MIN_BOX_OVERLAP = 0.3
+"""Smallest overlap (intersection over union) of two boxes of the same face, after one is mapped onto the other's
+photograph. A detector frames a face anew in each copy, shifted by up to a fifth of its side; two faces of one
+photograph hardly overlap."""
 
 CONFLICT = "copies with unlike labels"
 LEAK = "copy of a face in a later split"
 DROP_REASONS = (CONFLICT, LEAK)
-"""Why faces were left out that are not bad in themselves."""
+"""Reasons for which faces are left out on request; the other reasons are faults."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Groups:
-    """What belongs together, by row."""
+class CopyGroups:
+    """Which rows belong together."""
 
     group: NDArray[np.int64]
-    """Rows whose photographs are one or copies of each other: the smallest row, shape (faces,)."""
+    """Rows of one photograph and its copies share a group: the smallest row in it, shape (faces,)."""
     same_face: NDArray[np.int64]
-    """Rows that are one face in copies of a photograph: the smallest row, shape (faces,)."""
+    """Rows of one face in copies of a photograph share a number: the smallest row among them, shape (faces,)."""
     num_copies: NDArray[np.int64]
-    """Other photographs in the group, shape (faces,)."""
-    pairs: dict[str, int]
-    """Kind to the number of pairs; empty where copies were not looked for."""
+    """Number of other photographs in the group, shape (faces,)."""
+    num_pairs: dict[str, int]
+    """Number of pairs by kind; empty where copies were not looked for."""
 
 
 def group_faces(
-    source: Source, faces: Sequence[Face], cropped: Cropped, writer: StoreWriter, options: Options
-) -> Groups:
-    """Join the faces of photographs that are copies; with `copies` skipped, those of one photograph only.
+    source: Source, faces: Sequence[Face], cropped: CropResult, writer: StoreWriter, options: PrepareOptions
+) -> CopyGroups:
+    """Join the faces of photographs that are copies; without looking for copies, the faces of one photograph.
 
     Args:
         source: Where the photographs are; candidates are read again.
-        faces: One a row.
-        cropped: With the sketches.
-        writer: Of the store, whose faces are written.
+        faces: One per row.
+        cropped: The crops and sketches of all photographs.
+        writer: Writes the store, and holds the pixels of its faces.
         options: Whether copies are looked for.
     """
-    names = list(cropped.digests)
+    names = cropped.photographs
     place_of = {name: place for place, name in enumerate(names)}
     photograph = np.array([place_of[face.source] for face in faces], dtype=np.int64)
-    by_photographs, by_faces = _find(source, names, photograph, cropped, writer, options)
-    alike = [pair for pair in by_faces if photograph[pair.first] != photograph[pair.second]]
-    joined = [(pair.first, pair.second) for pair in by_photographs]
-    joined += [(int(photograph[pair.first]), int(photograph[pair.second])) for pair in alike]
-    group_of = join(len(names), joined)
+    photograph_pairs, face_pairs = _find_pairs(source, photograph, cropped, writer, options)
+    face_pairs = [pair for pair in face_pairs if photograph[pair.first] != photograph[pair.second]]
+    joined = [pair.places for pair in photograph_pairs]
+    joined += [(int(photograph[pair.first]), int(photograph[pair.second])) for pair in face_pairs]
+    group_of = join_places(len(names), joined)
     first_row = np.full(len(names), len(faces), dtype=np.int64)
     np.minimum.at(first_row, group_of[photograph], np.arange(len(faces)))
-    twins = [(pair.first, pair.second) for pair in alike]
-    twins += _match_faces(by_photographs, faces, photograph, cropped)
-    return Groups(
+    same_faces = [pair.places for pair in face_pairs] + _match_faces(photograph_pairs, faces, photograph, cropped)
+    return CopyGroups(
         group=first_row[group_of[photograph]],
-        same_face=join(len(faces), twins),
+        same_face=join_places(len(faces), same_faces),
         num_copies=np.bincount(group_of, minlength=len(names))[group_of[photograph]] - 1,
-        pairs=dict(Counter(pair.kind for pair in (*by_photographs, *alike))),
+        num_pairs=dict(Counter(pair.kind for pair in (*photograph_pairs, *face_pairs))),
     )
 
 
-def _find(
+def _find_pairs(
     source: Source,
-    names: Sequence[str],
     photograph: NDArray[np.int64],
-    cropped: Cropped,
+    cropped: CropResult,
     writer: StoreWriter,
-    options: Options,
-) -> tuple[Sequence[Pair], Sequence[Pair]]:
-    """Pairs of photographs and pairs of faces."""
+    options: PrepareOptions,
+) -> tuple[Sequence[CopyPair], Sequence[CopyPair]]:
+    """Pairs of photographs, and pairs of faces."""
     if options.copies == "skip":
         return (), ()
-    among_faces = find_copies(
-        cropped.faces, writer.get, kind="faces", workers=options.workers, progress=options.progress
-    )  # fmt: skip
-    doubtful = [
-        (int(photograph[pair.first]), int(photograph[pair.second]), pair.mirrored) for pair in among_faces.borderline
+    faces = find_copies(cropped.face_sketches, writer.get, kind="faces", threads=options.threads)
+    undecided = [
+        Candidate(int(photograph[pair.first]), int(photograph[pair.second]), pair.mirrored) for pair in faces.borderline
     ]
-
-    def load(place: int) -> NDArray[np.uint8]:
-        return read_photograph(source.root, names[place], upright=source.upright).pixels
-
-    among_photographs = find_copies(
-        cropped.photographs, load, kind="photographs", also=doubtful, workers=options.workers, progress=options.progress
-    )  # fmt: skip
-    return among_photographs.pairs, among_faces.pairs
+    photographs = find_copies(
+        cropped.photograph_sketches,
+        photograph_loader(source, cropped.photographs),
+        kind="photographs",
+        also=undecided,
+        threads=options.threads,
+    )
+    return photographs.pairs, faces.pairs
 
 
 def _match_faces(
-    pairs: Sequence[Pair], faces: Sequence[Face], photograph: NDArray[np.int64], cropped: Cropped
+    pairs: Sequence[CopyPair], faces: Sequence[Face], photograph: NDArray[np.int64], cropped: CropResult
 ) -> list[tuple[int, int]]:
-    """Rows that are one face in two photographs that are copies."""
+    """Pairs of rows that are the same face in two photographs that are copies."""
     rows_of: dict[int, list[int]] = {}
-    for row in sorted(cropped.sights):
+    for row in sorted(cropped.crops):
         rows_of.setdefault(int(photograph[row]), []).append(row)
     matched = []
     for pair in pairs:
@@ -120,9 +117,9 @@ def _match_faces(
             matched.append((rows[0], others[0]))
             continue
         overlap = np.array(
-            [[_overlap(cropped.sights[a].box, cropped.sights[b].box, pair.warp) for b in others] for a in rows]
+            [[_overlap(cropped.crops[a].box, cropped.crops[b].box, pair.warp) for b in others] for a in rows]
         )
-        while overlap.max() >= SAME_FACE:
+        while overlap.max() >= MIN_BOX_OVERLAP:
             at, other = np.unravel_index(overlap.argmax(), overlap.shape)
             matched.append((rows[at], others[other]))
             overlap[at, :] = overlap[:, other] = 0
@@ -130,7 +127,7 @@ def _match_faces(
 
 
 def _overlap(box: Box, other: Box, warp: Warp) -> float:
-    """Intersection over union of two boxes, the first brought onto the second's photograph."""
+    """Intersection over union of two boxes, the first mapped onto the second's photograph."""
     (a, b, c), (d, e, f) = warp
     x, y = (box.left + box.right) / 2, (box.top + box.bottom) / 2
     x, y = a * x + b * y + c, d * x + e * y + f
@@ -141,8 +138,8 @@ def _overlap(box: Box, other: Box, warp: Warp) -> float:
     return float(shared / (4 * half**2 + (other.right - other.left) * (other.bottom - other.top) - shared))
 
 
-def find_conflicts(faces: Sequence[Face], groups: Groups, rows: Sequence[int]) -> dict[int, Fault]:
-    """Rows of copies of one face that have unlike labels, all of each, with what is to be said of them."""
+def find_conflicting_rows(faces: Sequence[Face], groups: CopyGroups, rows: Sequence[int]) -> dict[int, Fault]:
+    """All rows of a face whose copies have different labels, each with the reason for leaving it out."""
     members: dict[int, list[int]] = {}
     for row in rows:
         members.setdefault(int(groups.same_face[row]), []).append(row)
@@ -156,21 +153,17 @@ def find_conflicts(faces: Sequence[Face], groups: Groups, rows: Sequence[int]) -
     return found
 
 
-def find_leaks(faces: Sequence[Face], groups: Groups, rows: Sequence[int]) -> dict[int, Fault]:
-    """Rows whose group has faces in a later split (validation is later than train, test than both)."""
-    last: dict[int, int] = {}
+def find_leaking_rows(faces: Sequence[Face], groups: CopyGroups, rows: Sequence[int]) -> dict[int, Fault]:
+    """Rows whose group has faces in a later split, each with the reason for leaving it out."""
+    last: dict[int, Face] = {}
     for row in rows:
-        group = int(groups.group[row])
-        if group not in last or _order(faces[row]) > _order(faces[last[group]]):
-            last[group] = row
+        face, group = faces[row], int(groups.group[row])
+        if group not in last or split_place(face.split) > split_place(last[group].split):
+            last[group] = face
     found = {}
     for row in rows:
-        face, other = faces[row], faces[last[int(groups.group[row])]]
-        if _order(face) < _order(other):
+        face, other = faces[row], last[int(groups.group[row])]
+        if split_place(face.split) < split_place(other.split):
             what = f"{face.source} is a copy of {other.source}, a {other.split} face"
             found[row] = Fault(LEAK, face.place, what, face.source, face.face_id)
     return found
-
-
-def _order(face: Face) -> int:
-    return SPLITS.index(face.split or "")

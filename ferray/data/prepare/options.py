@@ -1,12 +1,13 @@
-"""What decides the bytes of a store beside its photographs, checked where it is made. Begin at `Options`."""
+"""The settings of a store, checked where they are made. Begin at `PrepareOptions`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from ferray.data.threads import Threads
 from ferray.errors import DataError
 
 Shares = tuple[float, float, float]
-"""Of train, validation and test; they add up to 1."""
+"""Shares of train, validation and test; they add up to 1."""
 
 OnBad = Literal["skip", "fail"]
 """Leave out what cannot be used and count it, or fail at the first."""
@@ -14,43 +15,44 @@ OnBad = Literal["skip", "fail"]
 OnCopies = Literal["find", "skip"]
 """Look for copies of photographs and keep each group of them in one split, or do not look."""
 
+Dropped = Literal["conflicts", "leaks"]
+"""Copies whose labels disagree; copies of faces in a later split."""
+
 DEFAULT_SPLIT: Shares = (0.7, 0.1, 0.2)
 DEFAULT_SIZE_PX = 224
 DEFAULT_MARGIN = 0.1
-"""ExpW's boxes cut through chins and foreheads. A tenth on each side shows the whole face; then one crop in ten
-overruns its photograph, with 0.2 one in five, with 0.3 two in five."""
+"""ExpW's boxes cut through chins and foreheads. A tenth on each side shows the whole face; one crop in ten then
+overruns its photograph. With a margin of 0.2 one in five does, with 0.3 two in five."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """How a store is made.
+class PrepareOptions:
+    """How a store is made from a source.
 
     Raises:
-        DataError: A value that makes no sense.
+        DataError: A value is out of its bounds, or two values contradict each other.
     """
 
     size_px: int = DEFAULT_SIZE_PX
     """Side of a face in the store."""
     margin: float = DEFAULT_MARGIN
-    """Added to each side of a box, as a fraction of its longer side."""
+    """Added to each side of a box, as a fraction of its longer side. A photograph that is taken whole has no margin."""
     num_faces: int | None = None
-    """Draw that many, each class in its own proportion; None takes all."""
-    split: Shares | None = DEFAULT_SPLIT
-    """None keeps the source's own split, or takes the default where it has none."""
+    """Draw that many faces, each class in its own proportion; None takes all."""
+    split: Shares | None = None
+    """Shares of the splits. None keeps the source's own split, or takes `DEFAULT_SPLIT` where it has none."""
     seed: int = 0
-    """Of the sample and of the split."""
+    """Seed of the sample and of the split."""
     on_bad: OnBad = "skip"
-    """What becomes of rows and photographs that cannot be used."""
+    """What to do with rows and photographs that cannot be used."""
     copies: OnCopies = "find"
-    """`--copies`: whether copies of a photograph are looked for."""
+    """Whether to look for copies of photographs."""
     drop_conflicts: bool = False
-    """`--drop-conflicts`: leave out every face of a group of copies whose labels disagree."""
+    """Leave out every face of a group of copies whose labels disagree."""
     drop_leaks: bool = False
-    """`--drop-leaks`: leave out of train, then of validation, the copies of faces in a later split."""
-    progress: bool = True
-    """Show progress on stderr."""
-    workers: int | None = None
-    """Threads; None is one a core. It changes no byte."""
+    """Leave out of train, then of validation, the copies of faces in a later split."""
+    threads: Threads = field(default_factory=Threads)
+    """How the work is spread; no byte of the store depends on it."""
 
     def __post_init__(self) -> None:
         if not 8 <= self.size_px <= 1024:
@@ -64,15 +66,21 @@ class Options:
             raise DataError(f"--on-bad {self.on_bad}", "unknown", "Known: skip, fail")
         if self.copies not in ("find", "skip"):
             raise DataError(f"--copies {self.copies}", "unknown", "Known: find, skip")
-        if self.copies == "skip" and (self.drop_conflicts or self.drop_leaks):
+        if self.copies == "skip" and self.dropped:
             option = "--drop-conflicts" if self.drop_conflicts else "--drop-leaks"
             raise DataError(f"--copies skip {option}", "needs the copies", "Leave --copies skip out")
         if self.split is not None:
             check_shares(self.split)
 
+    @property
+    def dropped(self) -> tuple[Dropped, ...]:
+        """Which copies are left out, as the manifest records it."""
+        is_dropped: dict[Dropped, bool] = {"conflicts": self.drop_conflicts, "leaks": self.drop_leaks}
+        return tuple(name for name in is_dropped if is_dropped[name])
+
 
 def parse_shares(text: str) -> Shares:
-    """`70/10/20` as shares; `0/0/100` is a pure test store.
+    """Parse `70/10/20` into shares; `0/0/100` is a store of test faces only.
 
     Raises:
         DataError: Not three numbers that add up to 100.
@@ -88,7 +96,7 @@ def parse_shares(text: str) -> Shares:
 
 
 def check_shares(shares: Shares) -> None:
-    """Refuse shares that are not three in [0, 1] that add up to 1.
+    """Refuse shares that are not three numbers in [0, 1] with the sum 1.
 
     Raises:
         DataError: They are not.

@@ -1,13 +1,14 @@
-"""One photograph at a time: read it, distrust it, decode it, cut faces out of it.
+"""One photograph: read it, check it, decode it, crop faces from it.
 
-Before a byte is decoded the header's size is checked and the file is followed to its end mark, because decoders fill
-the missing part of a cut-off file with gray and say nothing. Begin at `read_photograph` and `crop_face`.
+Before anything is decoded, the size in the header is checked and the file is followed to its end mark, because decoders
+silently fill the missing part of a cut-off file with gray. Begin at `read_photograph` and `crop_face`.
 """
 
 import hashlib
 import os
 import re
 import stat
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -16,23 +17,23 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.data.sources.rows import Box
+from ferray.data.sources.rows import Box, Face, Fault, Source
 from ferray.files.untrusted import open_at_once
 
 MAX_PIXELS = 64_000_000
-"""192 MB decoded; a larger photograph is refused unseen, whatever its few bytes on disk."""
+"""192 MB decoded; a larger photograph is refused before it is decoded, however few bytes its file has."""
 
 MAX_FILE_BYTES = 256 * 2**20
 
 MAX_SCANS = 100
-"""Passes of a progressive JPEG; cameras and programs write some ten, and each may cost as much as a whole picture."""
+"""Passes of a progressive JPEG; cameras and programs write some ten, and each may take as long as a whole picture."""
 
 MIN_INSIDE = 0.25
-"""Least part of a box that must lie in its photograph; in ExpW 0.8 % of the boxes overrun, all by little."""
+"""Smallest part of a box that must lie in its photograph; in ExpW 0.8 % of the boxes overrun it, all by little."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _MARKER = re.compile(rb"\xff+[^\x00\xff]")
-_SCAN_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # in the coded picture: no stuffed byte, no restart
+_SCAN_END = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")  # a marker in the coded picture that is not a restart
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,7 @@ class BadPhotographError(Exception):
     """A photograph or a box that cannot be used.
 
     Args:
-        reason: A few words, the same for all of a kind.
+        reason: A few words, the same for all faults of a kind.
         what: What is wrong, with the value.
         digest: SHA-256 of the file's bytes, where they could be read.
     """
@@ -57,6 +58,10 @@ class BadPhotographError(Exception):
     def __init__(self, reason: str, what: str, digest: bytes = b"") -> None:
         super().__init__(reason, what, digest)
         self.reason, self.what, self.digest = reason, what, digest
+
+    def as_fault(self, face: Face) -> Fault:
+        """The fault of a face in this photograph."""
+        return Fault(self.reason, face.place, self.what, face.source, face.face_id)
 
 
 def read_photograph(root: Path, source: str, *, upright: bool) -> Photograph:
@@ -85,6 +90,15 @@ def read_photograph(root: Path, source: str, *, upright: bool) -> Photograph:
     return Photograph(np.asarray(pixels, dtype=np.uint8), digest)
 
 
+def photograph_loader(source: Source, names: Sequence[str]) -> Callable[[int], NDArray[np.uint8]]:
+    """A function that reads the pixels of the photograph at a place in a list of names."""
+
+    def load(place: int) -> NDArray[np.uint8]:
+        return read_photograph(source.root, names[place], upright=source.upright).pixels
+
+    return load
+
+
 def read_file(root: Path, source: str) -> bytes:
     """The bytes of a regular file below a folder.
 
@@ -105,7 +119,7 @@ def read_file(root: Path, source: str) -> bytes:
             return file.read(MAX_FILE_BYTES)
     except FileNotFoundError as error:
         raise BadPhotographError("missing photograph", f"there is no photograph {source} in {root}") from error
-    except (OSError, RuntimeError, ValueError) as error:  # a ring of links is a RuntimeError in Python 3.11 and 3.12
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links is a RuntimeError in Python 3.11 and 3.12
         raise BadPhotographError("unreadable photograph", f"{source} cannot be read: {error}") from error
 
 
@@ -128,15 +142,15 @@ def check_whole(content: bytes) -> None:
 def crop_face(
     pixels: NDArray[np.uint8], box: Box | None, *, size_px: int, margin: float
 ) -> tuple[NDArray[np.uint8], bool]:
-    """Cut a square face out of a photograph and bring it to size.
+    """Crop a square face from a photograph and scale it.
 
-    A box that overruns the photograph stays where it is: what lies outside is filled from the edge, so that neither the
-    face's place nor its proportions change. Pixels are averaged on the way down and interpolated (bicubic) on the way
-    up.
+    A box that overruns the photograph keeps its place: what lies outside is filled from the edge, so that neither the
+    face's place nor its proportions change. Pixels are averaged when a face is scaled down, and interpolated (bicubic)
+    when it is scaled up.
 
     Args:
         pixels: BGR, shape (height, width, 3).
-        box: None is the whole photograph, made square by filling.
+        box: None means the whole photograph, made square by filling.
         size_px: Side of the result.
         margin: Added to each side of the box, as a fraction of its longer side.
 
@@ -177,15 +191,14 @@ def _bad(reason: str, what: str) -> NoReturn:
 def _check_inside(box: Box, width: int, height: int) -> None:
     inside_x = min(box.right, width) - max(box.left, 0)
     inside_y = min(box.bottom, height) - max(box.top, 0)
-    shown = f"the box top {box.top}, left {box.left}, right {box.right}, bottom {box.bottom}"
     if inside_x <= 0 or inside_y <= 0:
-        _bad("box outside the photograph", f"{shown} lies outside the photograph of {width}x{height}")
+        _bad("box outside the photograph", f"{box} lies outside the photograph of {width}x{height}")
     if inside_x * inside_y < MIN_INSIDE * (box.right - box.left) * (box.bottom - box.top):
-        _bad("box outside the photograph", f"{shown} lies mostly outside the photograph of {width}x{height}")
+        _bad("box outside the photograph", f"{box} lies mostly outside the photograph of {width}x{height}")
 
 
 def _target(begin: int, end: int, side: int, size_px: int) -> tuple[int, int, int]:
-    """Length, space before and space after of the visible part in the result, along one axis."""
+    """Along one axis of the result: length of the visible part, space before it, space after it."""
     before = min(round(begin * size_px / side), size_px - 1)
     length = max(1, round(end * size_px / side) - before)
     return length, before, size_px - before - length
@@ -200,7 +213,7 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _check_jpeg(content: bytes) -> None:
-    """Marker by marker: segments have a length, the coded picture after a start of scan ends at the next marker."""
+    """Follow the markers: a segment states its length, and the coded picture of a scan ends at the next marker."""
     at, scans = 2, 0
     while found := _MARKER.match(content, at):
         marker, at = content[found.end() - 1], found.end()

@@ -1,1 +1,1 @@
-"""One module a data set: where its files are and how its labels read. What all of them hand over is in `rows`."""
+"""One module per data set or layout, which reads its labels into a `Source` (module `rows`)."""

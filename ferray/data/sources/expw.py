@@ -1,9 +1,9 @@
-"""ExpW's own layout: a folder of photographs and `label.lst`, one line a face.
+"""ExpW's layout: a folder of photographs and `label.lst` with one line per face.
 
     angry_actor_109.jpg 0 14 74 162 102 50.3056 0
 
-is name, face id, top, left, right, bottom, the detector's confidence, label; 91,793 such lines in the whole set, every
-box a square in the original. Begin at `read_expw`; the checks of one line are `_read_line`.
+The columns are name, face id, top, left, right, bottom, the detector's confidence, label. The whole set has 91,793
+lines, and every box is a square. Begin at `read_expw`; `_read_line` checks one line.
 
 Source: Zhang, Luo, Loy and Tang, "From Facial Expression Recognition to Interpersonal Relation Prediction", 2016.
 """
@@ -15,24 +15,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from ferray.data.sources.boxes import EXPW_ORDER, Order, to_box
-from ferray.data.sources.rows import CLASS_NAMES, INTEGER, MAX_LIST_BYTES, Face, Fault, Source
+from ferray.data.sources.boxes import EXPW_ORDER, BoxOrder, to_box
+from ferray.data.sources.rows import CLASS_NAMES, INTEGER, MAX_LIST_BYTES, NUMBERED_CLASSES, Face, Fault, Source
 from ferray.errors import DataError, StorageError
 from ferray.files import untrusted
 
 FIELDS = ("name", "face id", "top", "left", "right", "bottom", "confidence", "label")
+REQUIRED_ORDER = f"The columns must be: {', '.join(FIELDS)}"
 
-_WORDS = re.compile(r"^(.+)_([^_]+)_(\d+)\.jpg$")  # frightened_by_the_movie_12 has underscores in the emotion
+_WORDS = re.compile(r"^(.+)_([^_]+)_(\d+)\.jpg$")  # the emotion may have underscores: frightened_by_the_movie_man_12
 
 
-def read_expw(images: Path, labels: Path, *, dataset: str = "expw", order: Order = EXPW_ORDER) -> Source:
+def read_expw(images: Path, labels: Path, *, dataset: str = "expw", order: BoxOrder = EXPW_ORDER) -> Source:
     """Read the label file and compare it with the folder of photographs; no photograph is opened.
 
     Args:
-        images: Folder of the photographs.
-        labels: The label file; a byte-order mark, Windows line ends and blank lines are tolerated.
-        dataset: `expw`, or `demo` where the photographs were drawn.
-        order: Of the box columns; only a check reads another than ExpW's own.
+        images: The folder of the photographs, ExpW's `origin`.
+        labels: The list of faces, `label.lst`; a byte-order mark, Windows line ends and blank lines are accepted.
+        dataset: `expw`, or `demo` where the photographs were drawn by code.
+        order: The order of the box columns; `ferray data check` also reads other orders than ExpW's own.
 
     Raises:
         DataError: The folder or the file cannot be read, or the columns are in another order.
@@ -74,14 +75,14 @@ def read_expw(images: Path, labels: Path, *, dataset: str = "expw", order: Order
 
 
 class _BadLineError(Exception):
-    """Reason and what is wrong; caught in this file."""
+    """A reason and what is wrong; caught in this file."""
 
 
 def _bad(reason: str, what: str) -> NoReturn:
     raise _BadLineError(reason, what)
 
 
-def _read_line(line: bytes, place: str, order: Order) -> Face | Fault:
+def _read_line(line: bytes, place: str, order: BoxOrder) -> Face | Fault:
     """The face of one line, or what is wrong with it."""
     name, face_id = "", None
     try:
@@ -97,13 +98,11 @@ def _read_line(line: bytes, place: str, order: Order) -> Face | Fault:
         if face_id < 0:
             _bad("not a number", f"face id is {face_id}, below 0")
         if not 0 <= label < len(CLASS_NAMES):
-            known = ", ".join(f"{number} {word}" for number, word in enumerate(CLASS_NAMES))
-            _bad("unknown label", f"label is {label}; known: {known}")
+            _bad("unknown label", f"label is {label}; known: {NUMBERED_CLASSES}")
         confidence = _finite(fields[6])
         box = to_box(corners, order)
         if box.right <= box.left or box.bottom <= box.top:
-            shown = f"top {box.top}, left {box.left}, right {box.right}, bottom {box.bottom}"
-            _bad("box of zero area", f"the box {shown} has no area")
+            _bad("box of zero area", f"{box} has no area")
     except _BadLineError as error:
         reason, what = error.args
         return Fault(reason, place, what, name, face_id)
@@ -144,38 +143,39 @@ def _finite(text: str) -> float:
 
 
 def _is_present(name: str, root: Path, present: set[str]) -> bool:
-    """Whether the photograph is there, asked of the folder's listing where that can tell."""
+    """Whether the photograph exists; the folder's listing answers this for names without a folder."""
     return name in present if "/" not in name else (root / name).exists()
 
 
 def _check_columns(faces: Sequence[Face], faults: Sequence[Fault], labels: Path) -> None:
     """Refuse a list whose boxes are not squares: its columns are in another order, and every crop would be wrong.
 
-    In ExpW each of 5,705 boxes looked at is a square to the pixel; read as left, top, right, bottom, half have no area.
+    Of ExpW's boxes, 5,705 were looked at, and each is an exact square. Read as left, top, right, bottom, half of them
+    have no area.
     """
     flat = sum(fault.reason == "box of zero area" for fault in faults)
     boxes = [face.box for face in faces if face.box is not None]
     odd = sum(abs((box.right - box.left) - (box.bottom - box.top)) > 0.25 * box.side_px for box in boxes)
     if flat + odd >= 20 and 2 * (flat + odd) > len(boxes) + flat:
         what = f"{flat + odd} of {len(boxes) + flat} boxes are not squares, and ExpW's all are"
-        raise DataError(str(labels), what, f"The columns must be: {', '.join(FIELDS)}")
+        raise DataError(str(labels), what, REQUIRED_ORDER)
 
 
 def _leave_out_repeated(faces: Sequence[Face]) -> tuple[list[Face], list[Fault]]:
-    """Two lines for one face: of equal ones the first is kept, of unlike ones none, for nobody knows which is right."""
+    """Of several lines for one face, keep the first if they are equal, and none if they differ."""
     by_key: dict[tuple[str, int], list[Face]] = {}
     for face in faces:
         by_key.setdefault((face.source, face.face_id), []).append(face)
     kept: list[Face] = []
     faults: list[Fault] = []
-    for (name, face_id), twins in by_key.items():
-        first = twins[0]
-        alike = all((twin.box, twin.label) == (first.box, first.label) for twin in twins)
-        kept += [first] if alike else []
-        for twin in twins[1:] if alike else twins:
-            other = first if twin is not first else twins[1]
+    for (name, face_id), repeated in by_key.items():
+        first = repeated[0]
+        are_equal = all((face.box, face.label) == (first.box, first.label) for face in repeated)
+        kept += [first] if are_equal else []
+        for face in repeated[1:] if are_equal else repeated:
+            other = first if face is not first else repeated[1]
             line = other.place.rpartition(":")[2]
-            with_what = "the same box and label" if alike else "another box or label"
+            with_what = "the same box and label" if are_equal else "another box or label"
             what = f"{name} face {face_id} is also in line {line}, with {with_what}"
-            faults.append(Fault("two rows for one face", twin.place, what, name, face_id))
+            faults.append(Fault("two rows for one face", face.place, what, name, face_id))
     return kept, faults

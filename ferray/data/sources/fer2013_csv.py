@@ -1,10 +1,10 @@
-"""FER2013's own file, one line a face.
+"""FER2013's own file, one line per face.
 
     emotion,pixels,Usage
     0,70 80 82 72 ... 106 109 82,Training
 
-is `fer2013.csv`; `icml_face_data.csv` has the columns emotion, Usage, pixels, with spaces before the names. 2,304
-gray levels make a face of 48x48. Begin at `read_fer2013_csv`.
+`fer2013.csv` has these columns; `icml_face_data.csv` has emotion, Usage, pixels, with spaces before the names. A face
+of 48x48 has 2,304 gray levels. Begin at `read_fer2013_csv`.
 
 Source: Goodfellow et al., "Challenges in Representation Learning: A report on three machine learning contests", 2013.
 """
@@ -17,17 +17,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.data.sources.folders import SPLIT_ALIASES
-from ferray.data.sources.rows import CLASS_NAMES, Fault
+from ferray.data.sources.folders import SPLIT_OF_ALIAS
+from ferray.data.sources.rows import CLASS_NAMES, NUMBERED_CLASSES, Fault
 from ferray.errors import DataError, StorageError
 from ferray.files import untrusted
 
-SIDE_PX = 48
-MAX_BYTES = 2**31
-"""Of the file; FER2013's own has 300 MB."""
+FER2013_PX = 48
+"""Side of a face."""
+MAX_CSV_BYTES = 2**31
+"""Largest file that is read; FER2013's own has 300 MB."""
 COLUMNS = ("emotion", "pixels", "usage")
-
-_SPLIT_OF = {alias: split for split, aliases in SPLIT_ALIASES.items() for alias in aliases}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +34,11 @@ class PixelTable:
     """The faces of a CSV file, N of them."""
 
     names: tuple[str, ...]
-    """`row 2` and so on: the line of the file, counted from 1."""
+    """`row 2` and so on: the number of the line, counted from 1."""
     labels: NDArray[np.int64]
-    """Places in `CLASS_NAMES`, which is FER2013's own order, shape (N,)."""
+    """Places in `CLASS_NAMES`, which has FER2013's own order, shape (N,)."""
     splits: tuple[str | None, ...]
-    """Training is train, PublicTest validation, PrivateTest test; None without a column `Usage`."""
+    """Training means train, PublicTest validation, PrivateTest test; None where there is no column `Usage`."""
     pixels: NDArray[np.uint8]
     """Shape (N, 48, 48), gray."""
     faults: Sequence[Fault]
@@ -58,7 +57,7 @@ def read_fer2013_csv(file: Path) -> PixelTable:
     pixels: list[bytes] = []
     faults: list[Fault] = []
     try:
-        with untrusted.open_text(file, most_bytes=MAX_BYTES) as opened:
+        with untrusted.open_text(file, most_bytes=MAX_CSV_BYTES) as opened:
             lines = csv.reader(opened, skipinitialspace=True)
             columns = _columns(file, next(lines, []))
             for fields in lines:
@@ -84,7 +83,7 @@ def read_fer2013_csv(file: Path) -> PixelTable:
         names=tuple(names),
         labels=np.asarray(labels, dtype=np.int64),
         splits=tuple(splits),
-        pixels=np.frombuffer(b"".join(pixels), dtype=np.uint8).reshape(-1, SIDE_PX, SIDE_PX),
+        pixels=np.frombuffer(b"".join(pixels), dtype=np.uint8).reshape(-1, FER2013_PX, FER2013_PX),
         faults=faults,
     )
 
@@ -105,19 +104,18 @@ def _read_line(fields: Sequence[str], columns: dict[str, int], place: str) -> tu
         return Fault("wrong number of fields", place, f"{len(fields)} fields, not {max(columns.values()) + 1}")
     label = fields[columns["emotion"]].strip()
     if label not in {str(number) for number in range(len(CLASS_NAMES))}:
-        known = ", ".join(f"{number} {word}" for number, word in enumerate(CLASS_NAMES))
-        return Fault("unknown label", place, f"label is {label[:20]!r}; known: {known}")
+        return Fault("unknown label", place, f"label is {label[:20]!r}; known: {NUMBERED_CLASSES}")
     split = None
     if "usage" in columns:
         usage = fields[columns["usage"]].strip()
-        if usage.casefold() not in _SPLIT_OF:
+        if usage.casefold() not in SPLIT_OF_ALIAS:
             what = f"Usage is {usage[:20]!r}; known: Training, PublicTest, PrivateTest"
             return Fault("unknown split", place, what)
-        split = _SPLIT_OF[usage.casefold()]
+        split = SPLIT_OF_ALIAS[usage.casefold()]
     try:
         pixels = bytes(map(int, fields[columns["pixels"]].split()))
     except ValueError:
         return Fault("not a number", place, "a gray level is no whole number from 0 to 255")
-    if len(pixels) != SIDE_PX**2:
-        return Fault("wrong number of pixels", place, f"{len(pixels):,} gray levels, not {SIDE_PX**2:,}")
+    if len(pixels) != FER2013_PX**2:
+        return Fault("wrong number of pixels", place, f"{len(pixels):,} gray levels, not {FER2013_PX**2:,}")
     return int(label), split, pixels

@@ -1,9 +1,10 @@
 """Photographs in folders by class: FER2013, RAF-DB, AffectNet and many others after unpacking.
 
-    IMAGES/train/angry/1.jpg        a tree of train, validation and test, whose split is kept
-    IMAGES/angry/1.jpg              or one tree, still to be split
+    IMAGES/train/angry/1.jpg        a tree with train, validation and test, whose split is kept
+    IMAGES/angry/1.jpg              or a tree without a split
 
-A folder's name says its class through `ALIASES`; its place in the alphabet never does. Begin at `read_folders`.
+The name of a folder determines its class, by `CLASS_ALIASES`; its place in the alphabet never does. Begin at
+`read_folders`.
 """
 
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 from ferray.data.sources.rows import CLASS_NAMES, Face, Fault, Source
 from ferray.errors import DataError
 
-ALIASES = {
+CLASS_ALIASES = {
     "angry": ("angry", "anger"),
     "disgust": ("disgust", "disgusted", "disgusting"),
     "fear": ("fear", "fearful", "afraid", "scared"),
@@ -21,7 +22,7 @@ ALIASES = {
     "surprise": ("surprise", "surprised"),
     "neutral": ("neutral", "natural"),
 }
-"""Class to the folder names that mean it, whatever their case."""
+"""Class to the folder names that mean it, in any case."""
 
 SPLIT_ALIASES = {
     "train": ("train", "training"),
@@ -30,14 +31,14 @@ SPLIT_ALIASES = {
 }
 """Split to the folder names that mean it; PublicTest and PrivateTest are FER2013's own."""
 
-_CLASS_OF = {alias: name for name, aliases in ALIASES.items() for alias in aliases}
-_SPLIT_OF = {alias: name for name, aliases in SPLIT_ALIASES.items() for alias in aliases}
+CLASS_OF_ALIAS = {alias: name for name, aliases in CLASS_ALIASES.items() for alias in aliases}
+SPLIT_OF_ALIAS = {alias: name for name, aliases in SPLIT_ALIASES.items() for alias in aliases}
 
 
 def read_folders(images: Path) -> Source:
     """List the photographs below a folder with the classes of their folders; no photograph is opened.
 
-    Hidden files, `Thumbs.db`, `desktop.ini` and `__MACOSX` are passed over.
+    Hidden files, `Thumbs.db`, `desktop.ini` and `__MACOSX` are ignored.
 
     Raises:
         DataError: The folder cannot be read, or a folder in it is neither a split nor a class.
@@ -59,22 +60,24 @@ def _read_tree(images: Path, root: Path) -> Source:
         raise DataError(str(images), "has no folders", f"It needs a folder for each split or each class: {known}")
     faces: list[Face] = []
     faults: list[Fault] = []
-    given = [_SPLIT_OF.get(top.name.casefold()) for top in tops]
+    given = [SPLIT_OF_ALIAS.get(top.name.casefold()) for top in tops]
     for top, split in zip(tops, given, strict=True):
         if split is None and any(given):
-            known = ", ".join(sorted(_SPLIT_OF))
-            raise DataError(str(top), "no split, though a folder beside it is one", f"Move it away; known: {known}")
+            known = ", ".join(sorted(SPLIT_OF_ALIAS))
+            raise DataError(str(top), "not a split, though a folder beside it is one", f"Move it away; known: {known}")
         for folder in [top] if split is None else _folders(top):
             _read_class(folder, root, split, faces, faults)
     return Source(dataset="folders", root=root, faces=faces, faults=faults, upright=True)
 
 
 def _read_class(folder: Path, root: Path, split: str | None, faces: list[Face], faults: list[Fault]) -> None:
-    """Add the photographs of one class's folder and of the folders in it."""
-    name = _CLASS_OF.get(folder.name.casefold())
+    """Add the photographs of one class: those in its folder and in the folders below it."""
+    name = CLASS_OF_ALIAS.get(folder.name.casefold())
     if name is None:
-        known = "; ".join(f"{known}: {', '.join(aliases)}" for known, aliases in ALIASES.items())
-        raise DataError(str(folder), f"{folder.name!r} is no known class", f"Rename it or move it away. Known: {known}")
+        known = "; ".join(f"{known}: {', '.join(aliases)}" for known, aliases in CLASS_ALIASES.items())
+        raise DataError(
+            str(folder), f"{folder.name!r} is not a known class", f"Rename it or move it away. Known: {known}"
+        )
     label = CLASS_NAMES.index(name)
     for parent, folders, files in os.walk(folder, onerror=_raise):
         folders.sort()

@@ -1,21 +1,25 @@
-"""What every source hands over: labelled faces in photographs, and the rows that are no good, each with a reason.
+"""What every source delivers: labeled faces in photographs, and the rows that cannot be used, each with a reason.
 
 Begin at `Source`.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 CLASS_NAMES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-"""The seven, in the order of the labels: ExpW's own numbers 0 to 6."""
+"""The seven classes, in the order of the labels: ExpW's own numbers 0 to 6."""
+
+NUMBERED_CLASSES = ", ".join(f"{number} {name}" for number, name in enumerate(CLASS_NAMES))
+"""The labels and their classes, for messages."""
 
 INTEGER = re.compile(r"-?[0-9]{1,9}", re.ASCII)
-"""A whole number of a list."""
+"""A whole number in a list."""
 
 MAX_LIST_BYTES = 2**28
-"""Of a list of faces; that of ExpW, with 91,793, has 6 MB."""
+"""Of a list of faces; the list of ExpW has 91,793 lines in 6 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,25 +36,28 @@ class Box:
         """The longer side; ExpW's boxes are all square."""
         return max(self.right - self.left, self.bottom - self.top)
 
+    def __str__(self) -> str:
+        return f"the box top {self.top}, left {self.left}, right {self.right}, bottom {self.bottom}"
+
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """One labelled face, not yet looked at."""
+    """One labeled face of a source; its photograph has not been opened."""
 
     source: str
     """The photograph's path below the source's folder, with `/`."""
     face_id: int
-    """Its number within the photograph; with `source` it is the face's key."""
+    """Its number within the photograph; `source` and `face_id` together identify the face."""
     label: int
     """Place in `CLASS_NAMES`."""
     place: str
-    """Where it is written, for messages: `label.lst:14`, or the photograph's own path."""
+    """Where it is listed, for messages: `label.lst:14`, or the photograph's own path."""
     box: Box | None = None
-    """None is the whole photograph."""
+    """None means the whole photograph."""
     split: str | None = None
-    """As the source gives it; None where it is still to be split."""
+    """As the source gives it; None where the source has no split."""
     columns: Mapping[str, str | float] = field(default_factory=dict)
-    """What else the source knows and is worth slicing by."""
+    """Further columns of the source that are useful for slices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +65,7 @@ class Fault:
     """One row or photograph that cannot be used."""
 
     reason: str
-    """A few words, the same for all of a kind: they are counted."""
+    """A few words, the same for all faults of a kind: they are counted."""
     place: str
     """File and line."""
     what: str
@@ -71,17 +78,27 @@ class Fault:
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A data set on disk: its photographs' folder, its faces and its faults."""
+    """A data set on disk: the folder of its photographs, its faces and its faults."""
 
     dataset: str
     """`expw`, `folders` or `demo`."""
     root: Path
     """The folder of the photographs, resolved."""
     faces: Sequence[Face]
-    """Usable as far as the labels and the names tell, in any order, keys unique."""
+    """Faces whose labels and names are usable, in any order, each listed once."""
     faults: Sequence[Fault]
-    """What is not, in the order of the source."""
+    """The rows that are not usable, in the order of the source."""
     upright: bool
-    """Whether the camera's orientation tag is followed; not where boxes count pixels of the stored picture."""
+    """Whether the camera's orientation tag is followed. It is not where boxes count pixels of the stored picture."""
     label_digest: bytes = b""
-    """Of the label file's bytes, where there is one."""
+    """SHA-256 of the label file, where there is one."""
+
+    @property
+    def has_whole_photographs(self) -> bool:
+        """Whether each photograph is one face, without a box."""
+        return all(face.box is None for face in self.faces)
+
+
+def count_by_reason(faults: Iterable[Fault]) -> dict[str, int]:
+    """Number of faults by reason, the most frequent reason first."""
+    return dict(Counter(fault.reason for fault in faults).most_common())

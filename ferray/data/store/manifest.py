@@ -1,4 +1,4 @@
-"""A store's `manifest.json`: what it is and how it was made. Begin at `read_manifest`."""
+"""A store's `manifest.json`: what the store holds and how it was made. Begin at `read_manifest`."""
 
 import json
 import os
@@ -13,8 +13,14 @@ from ferray.files import untrusted
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "validation", "test")
-MAKE_ONE = "Make a store: python -m ferray.data prepare --help"
-MAX_BYTES = 16 * 2**20
+"""In the order of the rows of a store; validation is later than train, test later than both."""
+HOW_TO_MAKE = "Make a store: python -m ferray.data prepare --help"
+MAX_MANIFEST_BYTES = 16 * 2**20
+
+
+def split_place(split: str | None) -> int:
+    """The place of a split in `SPLITS`; -1 for None."""
+    return -1 if split is None else SPLITS.index(split)
 
 
 @dataclass(
@@ -23,14 +29,14 @@ MAX_BYTES = 16 * 2**20
     config=ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False),
 )
 class Manifest:
-    """What a store is and how it was made.
+    """What a store holds and how it was made.
 
     Raises:
         ValueError: Fields that disagree.
     """
 
     version: int
-    """Of the store's format."""
+    """Version of the store's format."""
     dataset: str
     """`expw`, `folders` or `demo`."""
     class_names: Annotated[tuple[Annotated[str, Field(max_length=100)], ...], Field(min_length=1, max_length=1000)]
@@ -40,25 +46,25 @@ class Manifest:
     margin: Annotated[float, Field(ge=0, le=2)]
     """Added to each side of a box, as a fraction of its side."""
     num_faces: Annotated[int, Field(ge=1)]
-    """Rows."""
+    """Number of rows."""
     counts: dict[str, dict[str, Annotated[int, Field(ge=0)]]]
-    """Split to class to faces."""
+    """Number of faces by split and class."""
     split: tuple[float, float, float] | None
-    """Shares of train, validation and test; None where the split was given."""
+    """Shares of train, validation and test; None where the source brought its split."""
     seed: int
-    """Of the sample and of the split."""
+    """Seed of the sample and of the split."""
     source_fingerprint: str
     """SHA-256 over the sources: names, bytes, labels."""
     fingerprint: str
-    """SHA-256 over what a training run sees: faces, labels, splits, class names."""
+    """SHA-256 over everything that a training run reads: faces, labels, splits, class names."""
     notes: tuple[str, ...]
     """What was done to the faces, in words."""
     skipped: dict[str, int]
-    """Reason to number of rows of the source that were left out."""
+    """Number of rows of the source that were left out, by reason."""
     sample: int | None = None
-    """Faces asked for by `--num-faces`; None where all were taken."""
+    """Value of `--num-faces`; None where all faces were taken."""
     copies: Literal["find", "skip"] = "skip"
-    """Whether copies were looked for and joined into groups."""
+    """Whether copies were looked for and grouped."""
     dropped: tuple[Literal["conflicts", "leaks"], ...] = ()
     """Which copies were left out."""
 
@@ -70,25 +76,30 @@ class Manifest:
             raise ValueError("counts disagree with the splits or class_names")
 
     @property
+    def split_sizes(self) -> dict[str, int]:
+        """Number of faces by split, in the order of `SPLITS`."""
+        return {split: sum(self.counts[split].values()) for split in SPLITS}
+
+    @property
     def splits(self) -> list[str]:
         """The split of each row."""
-        return [split for split in SPLITS for _ in range(sum(self.counts[split].values()))]
+        return [split for split, size in self.split_sizes.items() for _ in range(size)]
 
 
 _MANIFEST = TypeAdapter(Manifest)
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of the store in a folder.
+    """Read the manifest of the store in a folder.
 
     Raises:
-        DataError: It is missing, of another version, or no manifest.
+        DataError: It is missing, of another version, or not a manifest.
     """
     file = folder / "manifest.json"
     if not os.path.isfile(file):  # unlike Path.is_file, no error for a name that is too long
-        raise DataError(str(folder), "not a store of faces: it has no manifest.json", MAKE_ONE)
+        raise DataError(str(folder), "not a store of faces: it has no manifest.json", HOW_TO_MAKE)
     try:
-        values = json.loads(untrusted.read_bytes(file, most_bytes=MAX_BYTES, inside=folder))
+        values = json.loads(untrusted.read_bytes(file, most_bytes=MAX_MANIFEST_BYTES, inside=folder))
         if isinstance(values, dict) and values.get("version") != FORMAT_VERSION:
             what = f"a store of format {values.get('version')!r}, not {FORMAT_VERSION}"
             raise DataError(str(file), what, "Prepare it again with this version")
@@ -96,12 +107,12 @@ def read_manifest(folder: Path) -> Manifest:
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(str(part) for part in fault["loc"]) or "manifest"
-        raise DataError(str(file), f"{place}: {fault['msg']}", MAKE_ONE) from error
+        raise DataError(str(file), f"{place}: {fault['msg']}", HOW_TO_MAKE) from error
     except (StorageError, ValueError, RecursionError) as error:
-        raise DataError(str(folder), f"a broken store: manifest.json: {error}", MAKE_ONE) from error
+        raise DataError(str(folder), f"a broken store: manifest.json: {error}", HOW_TO_MAKE) from error
 
 
-def to_values(manifest: Manifest) -> dict[str, Any]:
-    """As JSON values."""
+def manifest_to_json(manifest: Manifest) -> dict[str, Any]:
+    """The manifest as JSON values."""
     values: dict[str, Any] = _MANIFEST.dump_python(manifest, mode="json")
     return values

@@ -120,7 +120,7 @@ def test_a_link_that_leads_out_of_the_folder_is_refused_and_one_within_is_follow
             read_photograph(root, name, upright=False)
 
 
-def test_a_ring_of_links_a_folder_and_a_pipe_are_no_photographs(tmp_path: Path) -> None:
+def test_a_loop_of_links_a_folder_and_a_pipe_are_not_photographs(tmp_path: Path) -> None:
     (tmp_path / "ring.jpg").symlink_to("ring.jpg")
     (tmp_path / "folder.jpg").mkdir()
     os.mkfifo(tmp_path / "pipe.jpg")
@@ -217,6 +217,6 @@ def test_a_box_outside_the_photograph_is_refused(box: Box, what: str) -> None:
         crop_face(ramp(), box, size_px=20, margin=0.1)
 
 
-def test_gray_is_told_from_color() -> None:
+def test_gray_is_distinguished_from_color() -> None:
     assert is_gray(np.full((8, 8, 3), 9, dtype=np.uint8))
     assert not is_gray(ramp(8, 8))

@@ -1,4 +1,4 @@
-"""From photographs to a store: whole, the same every time, and nothing left out in silence."""
+"""From photographs to a store: whole, the same every time, and everything left out is listed."""
 
 import signal
 import subprocess
@@ -11,14 +11,17 @@ import cv2
 import numpy as np
 import pytest
 from fixtures.expw import WORDS, ExpW, draw, encode, format_line
-from fixtures.prepare import content, make, make_folders, read_skipped
+from fixtures.prepare import content, make, make_folders, read_skipped, small
 
 from ferray.data.prepare import cropping
 from ferray.data.prepare.photographs import crop_face
-from ferray.data.prepare.run import prepare_expw, prepare_folders, skipped_file
+from ferray.data.prepare.run import prepare, skipped_file
+from ferray.data.sources.expw import read_expw
+from ferray.data.sources.folders import read_folders
 from ferray.data.sources.rows import Box
 from ferray.data.store.manifest import SPLITS
 from ferray.data.store.reader import open_store
+from ferray.data.threads import Threads
 from ferray.errors import DataError, StorageError
 
 Tree = Callable[..., Path]
@@ -45,7 +48,7 @@ def test_every_face_is_in_the_store_with_its_label_box_and_pixels(expw: ExpW) ->
         assert store.labels[row] == facts["label"]
 
 
-def test_the_table_has_every_column_worth_slicing_by(expw: ExpW) -> None:
+def test_the_table_has_every_column_that_slices_use(expw: ExpW) -> None:
     cv2.imwrite(str(expw.images / "sad_man_0.jpg"), np.repeat(draw(0)[..., :1], 3, axis=2))
 
     facts = make(expw).table.set_index(["source", "face_id"]).loc[("sad_man_0.jpg", 0)]
@@ -101,12 +104,12 @@ def test_the_notes_say_what_was_done_to_the_faces(expw: ExpW) -> None:
 
 
 def test_the_same_input_and_seed_make_the_same_bytes_whatever_the_number_of_threads(expw: ExpW) -> None:
-    first, second = make(expw, "one", workers=1), make(expw, "two", workers=5)
+    first, second = (make(expw, str(num), threads=Threads(num=num)) for num in (1, 5))
 
     assert content(first) == content(second)
 
 
-def test_another_seed_divides_otherwise(expw: ExpW) -> None:
+def test_another_seed_divides_differently(expw: ExpW) -> None:
     assert make(expw, "one").fingerprint != make(expw, "two", seed=1).fingerprint
 
 
@@ -128,7 +131,7 @@ def test_a_second_run_finds_the_store_and_changes_nothing(expw: ExpW) -> None:
 
 
 @pytest.mark.parametrize(
-    "options, told",
+    "options, message",
     [
         ({"size_px": 32}, "size 16, not 32"),
         ({"margin": 0.2}, "margin 0.1, not 0.2"),
@@ -140,13 +143,15 @@ def test_a_second_run_finds_the_store_and_changes_nothing(expw: ExpW) -> None:
         ({"drop_conflicts": True}, "copies left out none, not conflicts"),
     ],
 )
-def test_a_store_made_otherwise_is_refused_and_left_alone(expw: ExpW, options: dict[str, object], told: str) -> None:
+def test_a_store_made_with_other_settings_is_refused_and_kept(
+    expw: ExpW, options: dict[str, object], message: str
+) -> None:
     before = content(make(expw))
 
     with pytest.raises(DataError, match="holds another store") as caught:
         make(expw, **options)
 
-    assert told in str(caught.value)
+    assert message in str(caught.value)
     assert "--out" in str(caught.value)
     assert content(open_store(expw.folder.parent / "store")) == before
 
@@ -159,7 +164,7 @@ def test_a_store_of_other_photographs_or_labels_is_refused(expw: ExpW) -> None:
         make(expw)
 
 
-def test_a_folder_that_is_no_store_is_refused(expw: ExpW) -> None:
+def test_a_folder_that_is_not_a_store_is_refused(expw: ExpW) -> None:
     out = expw.folder.parent / "store"
     out.mkdir()
     (out / "thesis.tex").write_text("x")
@@ -170,7 +175,7 @@ def test_a_folder_that_is_no_store_is_refused(expw: ExpW) -> None:
 
 def test_a_store_among_its_own_photographs_is_refused(make_tree: Tree) -> None:
     with pytest.raises(DataError, match="lies in the folder of the photographs"):
-        prepare_folders(root := make_tree(SEVEN), root / "store", size_px=16, progress=False)
+        prepare(read_folders(root := make_tree(SEVEN)), root / "store", small())
 
 
 # Bad input
@@ -278,7 +283,7 @@ def test_a_store_with_faces_left_out_is_the_same_store_for_a_second_run_but_not_
         make(expw, on_bad="fail")
 
 
-def test_without_faults_there_is_no_list_and_an_old_one_goes(expw: ExpW) -> None:
+def test_without_faults_there_is_no_list_and_an_old_one_is_removed(expw: ExpW) -> None:
     skipped_file(expw.folder.parent / "store").write_text("old")
 
     assert not skipped_file(make(expw).folder).exists()
@@ -288,7 +293,7 @@ def test_without_faults_there_is_no_list_and_an_old_one_goes(expw: ExpW) -> None
 def test_a_class_that_is_empty_in_a_split_asked_for_is_always_an_error(expw: ExpW, on_bad: str) -> None:
     with pytest.raises(DataError, match=r"class \w+ has no face in the validation split, of \d in all"):
         make(expw, num_faces=10, on_bad=on_bad)
-    assert [path.name for path in expw.folder.parent.iterdir()] == ["expw"]  # told before the work begins
+    assert [path.name for path in expw.folder.parent.iterdir()] == ["expw"]  # it is checked before the work begins
     assert make(expw, num_faces=10, split=(0.0, 0.0, 1.0)).manifest.num_faces == 10
 
 
@@ -305,7 +310,7 @@ def test_a_class_emptied_by_bad_photographs_is_an_error_and_leaves_no_store(tmp_
     assert not (tmp_path / "store").exists()
 
 
-def test_nothing_usable_says_why(expw: ExpW) -> None:
+def test_the_error_for_nothing_usable_lists_the_reasons(expw: ExpW) -> None:
     for file in expw.images.iterdir():
         file.unlink()
 
@@ -314,7 +319,7 @@ def test_nothing_usable_says_why(expw: ExpW) -> None:
 
 
 @pytest.mark.parametrize(
-    "options, told",
+    "options, message",
     [
         ({"num_faces": 1000}, "only 94 faces are usable"),
         ({"num_faces": 0}, "below 1"),
@@ -327,8 +332,8 @@ def test_nothing_usable_says_why(expw: ExpW) -> None:
         ({"copies": "skip", "drop_conflicts": True}, "needs the copies"),
     ],
 )
-def test_a_setting_that_makes_no_sense_is_told(expw: ExpW, options: dict[str, object], told: str) -> None:
-    with pytest.raises(DataError, match=told):
+def test_a_setting_out_of_bounds_is_refused(expw: ExpW, options: dict[str, object], message: str) -> None:
+    with pytest.raises(DataError, match=message):
         make(expw, **options)
 
 
@@ -364,8 +369,11 @@ def test_a_preparation_that_ends_in_the_middle_leaves_nothing_readable(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from ferray.data.prepare import cropping, run as prepare
-from ferray.data.store import reader as store
+from ferray.data.prepare import cropping
+from ferray.data.prepare.options import PrepareOptions
+from ferray.data.prepare.run import prepare
+from ferray.data.sources.expw import read_expw
+from ferray.data.store import writer
 if sys.argv[2] == "cropping":
     real = cropping.crop_photograph
     def crop(source, name, *rest):
@@ -374,9 +382,10 @@ if sys.argv[2] == "cropping":
         return real(source, name, *rest)
     cropping.crop_photograph = crop
 else:
-    store.storage.write_json = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+    writer.storage.write_json = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 folder = Path(sys.argv[1])
-prepare.prepare_expw(folder / "origin", folder / "label.lst", folder.parent / "store", size_px=16, progress=False)
+source = read_expw(folder / "origin", folder / "label.lst")
+prepare(source, folder.parent / "store", PrepareOptions(size_px=16))
 """
 
 
@@ -393,7 +402,7 @@ def test_a_preparation_killed_leaves_nothing_readable_and_the_next_run_is_whole(
     assert not (expw.folder.parent / ".store.part").exists()
 
 
-def test_opencvs_threads_are_as_they_were(expw: ExpW) -> None:
+def test_the_number_of_opencvs_threads_is_restored(expw: ExpW) -> None:
     before = cv2.getNumThreads()
     cv2.setNumThreads(2)
     try:
@@ -456,7 +465,7 @@ def test_gray_photographs_become_three_equal_channels_and_the_manifest_says_so(m
     assert "70 of 70 faces upsampled to 48 px (bicubic); median face before: 40 px" in store.manifest.notes
 
 
-def test_a_folders_bad_photographs_are_told_by_their_path(make_tree: Tree) -> None:
+def test_bad_photographs_in_folders_are_listed_by_their_path(make_tree: Tree) -> None:
     root = make_tree(SEVEN)
     (root / "happy" / "notes.txt").write_text("not a picture")
 
@@ -466,7 +475,7 @@ def test_a_folders_bad_photographs_are_told_by_their_path(make_tree: Tree) -> No
     assert (row["reason"], row["place"]) == ("not a JPEG or PNG", str(root / "happy" / "notes.txt"))
 
 
-def test_a_missing_class_is_told(make_tree: Tree) -> None:
+def test_a_missing_class_is_reported(make_tree: Tree) -> None:
     with pytest.raises(DataError, match="class neutral has no face in the train split, of 0 in all"):
         make_folders(make_tree({word: 10 for word in WORDS if word != "neutral"}))
 
@@ -478,10 +487,8 @@ def test_real_expw_rows_become_a_store_with_every_face(shared_dir: Path, tmp_pat
     lines = (shared_dir / "expw" / "label.lst").read_bytes().splitlines()[::12]
     (tmp_path / "label.lst").write_bytes(b"\n".join(lines))
 
-    store = prepare_expw(
-        shared_dir / "expw" / "origin", tmp_path / "label.lst", tmp_path / "store", size_px=32, progress=False,
-        on_bad="fail",
-    )  # fmt: skip
+    source = read_expw(shared_dir / "expw" / "origin", tmp_path / "label.lst")
+    store = prepare(source, tmp_path / "store", small(size_px=32, on_bad="fail"))
 
     table = store.table
     assert store.manifest.num_faces == len(lines)

@@ -1,4 +1,4 @@
-"""Copies in the making of a store: grouped in one split, told where a given split has them, left out where asked."""
+"""Copies in a store: grouped in one split, reported where a given split has them, left out on request."""
 
 import hashlib
 from collections.abc import Callable
@@ -15,15 +15,17 @@ from ferray.data.copies.find import Copies, find_copies
 from ferray.data.copies.sketch import Sketches
 from ferray.data.prepare import grouping
 from ferray.data.store.manifest import SPLITS
+from ferray.data.threads import Threads
 
 Tree = Callable[..., Path]
 
 
 def find_among(
-    wanted: str, sketches: Sketches, load: Callable[[int], np.ndarray], *, kind: str, **options: int
+    wanted: str, sketches: Sketches, load: Callable[[int], np.ndarray], *, kind: str, **options: object
 ) -> Copies:
-    """Copies among photographs, or among faces, only."""
-    return find_copies(sketches if kind == wanted else Sketches(len(sketches), digest_of="bytes"), load, kind=kind)  # type: ignore[arg-type]
+    """Copies among photographs only, or among faces only."""
+    searched = sketches if kind == wanted else Sketches(len(sketches), digest_of="bytes")
+    return find_copies(searched, load, kind=kind, threads=Threads())  # type: ignore[arg-type]
 
 
 def copy_photograph(expw: ExpW, name: str, copy: str, *, quality: int | None = None, cut_px: int = 0) -> None:
@@ -86,14 +88,14 @@ def test_without_copies_the_search_for_them_changes_no_face_and_no_split(expw: E
 
 
 def test_with_copies_too_the_same_input_and_seed_make_the_same_bytes(copied: ExpW) -> None:
-    first, second = make(copied, "one", workers=1), make(copied, "two", workers=5)
+    first, second = (make(copied, str(num), threads=Threads(num=num)) for num in (1, 5))
 
     assert content(first) == content(second)
-    assert make(copied, "one").manifest == first.manifest
+    assert make(copied, "1").manifest == first.manifest
 
 
 @pytest.mark.parametrize("found_by", ["faces", "photographs"])
-def test_of_two_faces_in_a_copied_photograph_each_is_its_own_twin(
+def test_of_two_faces_in_a_copied_photograph_each_matches_its_own_copy(
     expw: ExpW, monkeypatch: pytest.MonkeyPatch, found_by: str
 ) -> None:
     if found_by == "photographs":
@@ -110,7 +112,7 @@ def test_of_two_faces_in_a_copied_photograph_each_is_its_own_twin(
     assert table["same_face"].nunique() == len(table) - 2
 
 
-def test_faces_whose_copies_have_unlike_labels_can_be_left_out(copied: ExpW) -> None:
+def test_faces_whose_copies_have_different_labels_can_be_left_out(copied: ExpW) -> None:
     copy_photograph(copied, "happy_man_1.jpg", "sad_copy_1.jpg", quality=70)
     copy_photograph(copied, "fear_man_3.jpg", "neutral_copy_3.jpg")
 
@@ -140,14 +142,14 @@ def leaking(make_tree: Tree) -> Path:
 LEAKS = ["train/fear/leak.png", "train/happy/leak.png", "train/sad/leak.png", "validation/fear/leak.png"]
 
 
-def test_a_split_that_was_given_is_kept_and_the_copies_across_it_are_told(
+def test_a_split_that_was_given_is_kept_and_the_copies_across_it_are_reported(
     leaking: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = make_folders(leaking)
 
-    told = "3 train faces and 1 validation faces are copies of faces in a later split"
-    assert f"{told}, which was given and is kept" in store.manifest.notes
-    assert told in caplog.text
+    leaks = "3 train faces and 1 validation faces are copies of faces in a later split"
+    assert f"{leaks}, which was given and is kept" in store.manifest.notes
+    assert leaks in caplog.text
     assert f"ferray.data check {store.folder}" in caplog.text
     assert store.manifest.num_faces == 88
     assert set(LEAKS) < set(store.table["source"])

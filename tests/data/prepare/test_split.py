@@ -1,4 +1,4 @@
-"""Samples and splits: no group crosses, every class keeps its share, nothing but seed and names decides."""
+"""Samples and splits: no group crosses a split, every class keeps its share, only seed and names decide."""
 
 from collections import Counter
 
@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ferray.data.prepare.options import Shares, parse_shares
-from ferray.data.prepare.split import sample, split_groups
+from ferray.data.prepare.split import split_groups
+from ferray.data.sampling import draw_sample
 from ferray.errors import DataError
 
 SHARES = st.sampled_from([(0.7, 0.1, 0.2), (0.8, 0.0, 0.2), (0.0, 0.0, 1.0), (1 / 3, 1 / 3, 1 / 3), (0.9, 0.1, 0.0)])
@@ -67,7 +68,7 @@ def test_large_groups_leave_every_class_near_its_share() -> None:
             assert abs(have - share * 100) <= 5
 
 
-def test_another_seed_divides_otherwise_and_the_same_seed_alike() -> None:
+def test_another_seed_divides_differently_and_the_same_seed_equally() -> None:
     names = [f"{number}.jpg" for number in range(100)]
     one, again, two = (split_groups(names, [0] * 100, (0.7, 0.1, 0.2), seed).tolist() for seed in (1, 1, 2))
 
@@ -82,7 +83,7 @@ def test_a_sample_has_as_many_faces_as_asked_for_and_each_class_in_proportion(
 ) -> None:
     num = data.draw(st.integers(1, len(labels)))
 
-    chosen = sample([str(number) for number in range(len(labels))], labels, num, seed=3)
+    chosen = draw_sample([str(number) for number in range(len(labels))], labels, num, seed=3)
 
     assert len(set(chosen)) == num
     drawn = Counter(labels[place] for place in chosen)
@@ -93,7 +94,7 @@ def test_a_sample_has_as_many_faces_as_asked_for_and_each_class_in_proportion(
 def test_a_small_sample_of_one_class_lies_within_a_large_one() -> None:
     names = [str(number) for number in range(100)]
 
-    assert set(sample(names, [0] * 100, 10, seed=0)) < set(sample(names, [0] * 100, 30, seed=0))
+    assert set(draw_sample(names, [0] * 100, 10, seed=0)) < set(draw_sample(names, [0] * 100, 30, seed=0))
 
 
 def test_shares_are_written_as_percent() -> None:

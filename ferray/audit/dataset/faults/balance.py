@@ -1,62 +1,61 @@
-"""Class counts that tell how a set was made: copies that balance it, classes that are missing, splits unlike the rest.
+"""Class counts: rare classes that were copied, classes that are missing, splits with other class shares than the rest.
 
-Unequal classes are no fault. Begin at `find_balancing`, `find_missing_classes`, `find_unlike_shares`.
+Unequal classes are not a fault. Begin at `find_balancing`, `find_missing_classes`, `find_differing_shares`.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.audit.dataset.faults.evidence import Evidence
+from ferray.audit.dataset.scan.dataset import ScannedDataset
 from ferray.audit.finding import NUM_EXAMPLES, Finding, listed, percent
 
-COPIED = 1.25
-"""Rows for each distinct picture of a class from which it was copied on purpose: of public sets that hold copies by
-accident, a part of ExpW has 1.05 and FER2013 less."""
-EVENER = 0.8
-"""And the rows of the largest class divided by those of the smallest must be at most this part of the same ratio of
-distinct pictures: copying made the classes more even."""
-LEAST_COPIES = 10
+MIN_COPYING = 1.25
+"""Rows per distinct picture of a class from which the class was copied on purpose. Among public data sets that hold
+copies by accident, a part of ExpW has 1.05 and FER2013 less."""
+MAX_RATIO_LEFT = 0.8
+"""Copying balances the classes if the size of the largest class, divided by the size of the smallest, is at most this
+part of the same ratio for distinct pictures."""
+MIN_COPIES = 10
 
-LEAST_EFFECT = 0.1
-"""Cramer's V below which unlike class shares are not reported: 0.1 is a small effect by Cohen's convention (Statistical
-Power Analysis for the Behavioral Sciences, 1988)."""
-MOST_LIKELY = 1e-4
-"""And the probability of such a difference by chance must lie below this: clean small sets differ by chance alone."""
+MIN_EFFECT = 0.1
+"""Cramer's V below which a difference of class shares is not reported: 0.1 is a small effect by Cohen's convention
+(Statistical Power Analysis for the Behavioral Sciences, 1988)."""
+MAX_PROBABILITY = 1e-4
+"""The probability of such a difference by chance must lie below this: the splits of a small set differ by chance."""
 
 
-def find_balancing(evidence: Evidence) -> list[Finding]:
+def find_balancing(dataset: ScannedDataset) -> list[Finding]:
     """Rare classes copied until all classes are about equal.
 
-    In the training split alone it is a way of weighing classes (a note); before the split, it puts the same faces on
-    both sides.
+    Copies in the training split alone are a way to weight classes (a note). Copies made before the split put the same
+    faces into several splits.
     """
-    rows = np.arange(evidence.num)
-    counts = evidence.counts(rows)
-    distinct = _distinct(evidence, rows)
+    counts = dataset.count_classes()
+    distinct = _count_distinct(dataset, np.arange(dataset.num_faces))
     present = counts > 0
     if present.sum() < 2:
         return []
     copied = np.divide(counts, distinct, out=np.ones(len(counts)), where=distinct > 0)
     before, after = _ratio(distinct[present]), _ratio(counts[present])
-    names = [evidence.class_names[label] for label in np.flatnonzero(copied >= COPIED)]
-    if not names or after > EVENER * before or int((counts - distinct).sum()) < LEAST_COPIES:
+    names = [dataset.class_names[label] for label in np.flatnonzero(copied >= MIN_COPYING)]
+    if not names or after > MAX_RATIO_LEFT * before or int((counts - distinct).sum()) < MIN_COPIES:
         return []
     most = int(np.argmax(copied))
-    spread = _classes_across(evidence)
-    in_train_only = len(evidence.split_places) > 1 and not spread and _later_splits_are_clean(evidence)
+    spread = _classes_across_splits(dataset)
+    in_train_only = len(dataset.split_places) > 1 and not spread and _are_later_splits_without_copies(dataset)
     matters, advice = _IN_TRAIN if in_train_only else _BEFORE_THE_SPLIT
     return [
         Finding(
             id="classes-balanced-by-copies",
-            severity="note" if in_train_only else "fault" if spread or not evidence.split_places else "warning",
+            severity="note" if in_train_only else "fault" if spread or not dataset.split_places else "warning",
             seen=f"Classes hold {counts[present].min():,} to {counts[present].max():,} faces, but only "
             f"{distinct[present].min():,} to {distinct[present].max():,} different ones. Filled up with copies: "
-            f"{listed(names)}; a {evidence.class_names[most]} face is there {copied[most]:.1f} times on average."
+            f"{listed(names)}; a {dataset.class_names[most]} face is there {copied[most]:.1f} times on average."
             + (f" Copies of {listed(spread)} lie in several splits." if spread else ""),
             matters=matters,
             advice=advice,
             num=int((counts - distinct).sum()),
-            examples=_most_copied(evidence, most),
+            examples=_most_copied(dataset, most),
         )
     ]
 
@@ -71,17 +70,17 @@ _BEFORE_THE_SPLIT = (
     "Go back to the set without copies, split that, and weigh or draw rare classes more often in train alone. Look at "
     "the recall of each class in the report: the rarest should not be the best.",
 )
-"""Why it matters and what to do."""
+"""Why it matters, and the advice."""
 
 
-def find_missing_classes(evidence: Evidence) -> list[Finding]:
-    """Classes without a face, in one split or at all."""
+def find_missing_classes(dataset: ScannedDataset) -> list[Finding]:
+    """Classes without a face, in one split or in the whole data set."""
     findings = []
-    total = evidence.counts(np.arange(evidence.num))
-    parts = {} if list(evidence.parts) == ["whole"] else evidence.parts
+    total = dataset.count_classes()
+    parts = {} if list(dataset.parts) == ["whole"] else dataset.parts
     for split, rows in parts.items():
-        counts = evidence.counts(rows)
-        missing = [name for name, n, all_ in zip(evidence.class_names, counts, total, strict=True) if all_ and not n]
+        counts = dataset.count_classes(rows)
+        missing = [name for name, n, all_ in zip(dataset.class_names, counts, total, strict=True) if all_ and not n]
         if missing:
             has = "has no face" if len(missing) == 1 else "have no face"
             findings.append(
@@ -89,7 +88,7 @@ def find_missing_classes(evidence: Evidence) -> list[Finding]:
                     id="class-missing-in-split",
                     severity="fault",
                     seen=f"{listed(missing)} {has} in {split}, though the set has "
-                    f"{sum(int(total[evidence.class_names.index(name)]) for name in missing):,}.",
+                    f"{sum(int(total[dataset.class_names.index(name)]) for name in missing):,}.",
                     matters="A class that train lacks cannot be learned, and one that test lacks is not measured: "
                     "balanced accuracy and macro-F1 then mean something else than they say.",
                     advice="Check how the split was made (a sorted list cut in two loses whole classes) and split "
@@ -97,7 +96,7 @@ def find_missing_classes(evidence: Evidence) -> list[Finding]:
                     num=len(missing),
                 )
             )
-    absent = [name for name, all_ in zip(evidence.class_names, total, strict=True) if not all_]
+    absent = [name for name, all_ in zip(dataset.class_names, total, strict=True) if not all_]
     if absent:
         findings.append(
             Finding(
@@ -105,7 +104,7 @@ def find_missing_classes(evidence: Evidence) -> list[Finding]:
                 severity="warning",
                 seen=f"The set has no face at all of {listed(absent)}.",
                 matters="Scores over fewer classes are higher and must not be compared with those over all "
-                f"{len(evidence.class_names)}.",
+                f"{len(dataset.class_names)}.",
                 advice="Say the number of classes beside every score, or check that no folder was left behind.",
                 num=len(absent),
             )
@@ -113,30 +112,30 @@ def find_missing_classes(evidence: Evidence) -> list[Finding]:
     return findings
 
 
-def find_unlike_shares(evidence: Evidence) -> list[Finding]:
-    """Splits whose class shares differ from the rest by more than chance and more than a little.
+def find_differing_shares(dataset: ScannedDataset) -> list[Finding]:
+    """Splits whose class shares differ from the rest by more than chance and by more than a small effect.
 
     Source: Pearson's chi-square test of two rows by class; effect size V of Cramer, "Mathematical Methods of
     Statistics", 1946.
     """
-    if len(evidence.split_places) < 2:
+    if len(dataset.split_places) < 2:
         return []
     findings = []
-    for split, rows in evidence.parts.items():
-        inside = evidence.counts(rows)
-        outside = evidence.counts(np.arange(evidence.num)) - inside
+    for split, rows in dataset.parts.items():
+        inside = dataset.count_classes(rows)
+        outside = dataset.count_classes() - inside
         effect, probability = _compare(np.stack([inside, outside]))
-        if split == "train" or effect < LEAST_EFFECT or probability > MOST_LIKELY:
-            continue  # train is most of the rest of the others
+        if split == "train" or effect < MIN_EFFECT or probability > MAX_PROBABILITY:
+            continue  # most of the rest of the other splits is train
         shares = np.stack([inside / inside.sum(), outside / outside.sum()])
         label = int(np.argmax(np.abs(shares[0] - shares[1])))
         findings.append(
             Finding(
                 id="class-shares-differ",
                 severity="warning",
-                seen=f"The classes of {split} are not distributed like the rest: {evidence.class_names[label]} makes "
+                seen=f"The classes of {split} are not distributed like the rest: {dataset.class_names[label]} makes "
                 f"up {percent(shares[0, label])} of {split} and {percent(shares[1, label])} of the other faces "
-                f"(Cramer's V {effect:.2f}; by chance less than once in {1 / MOST_LIKELY:,.0f} times).",
+                f"(Cramer's V {effect:.2f}; by chance less than once in {1 / MAX_PROBABILITY:,.0f} times).",
                 matters="Accuracy depends on how often each class occurs: a model that is right on the frequent "
                 "classes scores otherwise here than on the set as a whole.",
                 advice="If it is meant (a balanced test split), say so and compare balanced accuracy; if not, split "
@@ -147,44 +146,47 @@ def find_unlike_shares(evidence: Evidence) -> list[Finding]:
     return findings
 
 
-def _distinct(evidence: Evidence, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Groups of copies in each class, shape (classes,)."""
-    pairs = np.unique(np.stack([evidence.labels[rows], evidence.groups[rows]], axis=1), axis=0)
-    return np.bincount(pairs[:, 0], minlength=len(evidence.class_names)).astype(np.int64)
+def _count_distinct(dataset: ScannedDataset, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Number of distinct pictures of each class, copies counted as one, shape (classes,)."""
+    pairs = np.unique(np.stack([dataset.labels[rows], dataset.groups[rows]], axis=1), axis=0)
+    return np.bincount(pairs[:, 0], minlength=len(dataset.class_names)).astype(np.int64)
 
 
 def _ratio(counts: NDArray[np.int64]) -> float:
     return float(counts.max() / counts.min())
 
 
-def _classes_across(evidence: Evidence) -> list[str]:
-    """Classes of which a tenth of the groups of copies or more lie in several splits."""
-    if len(evidence.split_places) < 2:
+def _classes_across_splits(dataset: ScannedDataset) -> list[str]:
+    """Classes with at least a tenth of their distinct pictures in several splits."""
+    if len(dataset.split_places) < 2:
         return []
     names = []
-    for label, name in enumerate(evidence.class_names):
-        rows = np.flatnonzero(evidence.labels == label)
+    for label, name in enumerate(dataset.class_names):
+        rows = np.flatnonzero(dataset.labels == label)
         if not len(rows):
             continue
-        spread = np.unique(np.stack([evidence.groups[rows], evidence.splits[rows]], axis=1), axis=0)
+        spread = np.unique(np.stack([dataset.groups[rows], dataset.splits[rows]], axis=1), axis=0)
         num_splits = np.unique(spread[:, 0], return_counts=True)[1]
         if 10 * int((num_splits > 1).sum()) >= len(num_splits):
             names.append(name)
     return names
 
 
-def _later_splits_are_clean(evidence: Evidence) -> bool:
+def _are_later_splits_without_copies(dataset: ScannedDataset) -> bool:
     """Whether no class is copied in validation and test."""
-    later = [rows for split, rows in evidence.parts.items() if split != "train"]
-    return all((evidence.counts(rows) <= COPIED * np.maximum(_distinct(evidence, rows), 1)).all() for rows in later)
+    later = [rows for split, rows in dataset.parts.items() if split != "train"]
+    return all(
+        (dataset.count_classes(rows) <= MIN_COPYING * np.maximum(_count_distinct(dataset, rows), 1)).all()
+        for rows in later
+    )
 
 
-def _most_copied(evidence: Evidence, label: int) -> tuple[str, ...]:
-    """The faces of a class with the most copies."""
-    rows = np.flatnonzero(evidence.labels == label)
-    groups, first, counts = np.unique(evidence.groups[rows], return_index=True, return_counts=True)
+def _most_copied(dataset: ScannedDataset, label: int) -> tuple[str, ...]:
+    """The faces of a class that have the most copies."""
+    rows = np.flatnonzero(dataset.labels == label)
+    groups, first, counts = np.unique(dataset.groups[rows], return_index=True, return_counts=True)
     most = [at for at in np.lexsort((groups, -counts))[:NUM_EXAMPLES].tolist() if counts[at] > 1]
-    return tuple(f"{evidence.describe(int(rows[first[at]]))} is there {counts[at]:,} times" for at in most)
+    return tuple(f"{dataset.describe(int(rows[first[at]]))} is there {counts[at]:,} times" for at in most)
 
 
 def _compare(table: NDArray[np.int64]) -> tuple[float, float]:

@@ -1,60 +1,61 @@
-"""Counts of rows and classes beside those of the public set that the data is said to be.
+"""Numbers of rows and classes, compared with the public data set that the data claims to be.
 
 Begin at any `find_`; `ferray.audit.dataset.known_sets` has the sets.
 """
 
 import numpy as np
 
-from ferray.audit.dataset.faults.evidence import Evidence
-from ferray.audit.dataset.known_sets import KNOWN, Counts, KnownSet
+from ferray.audit.dataset.known_sets import KNOWN_SETS, ClassCounts, KnownSet
+from ferray.audit.dataset.scan.dataset import ScannedDataset
 from ferray.audit.finding import Finding, listed, percent
 
-CLOSE = 0.005
-"""Relative difference of two numbers of rows that are said to be close."""
-LEAST_MOVED = 0.1
-"""Part of the faces that would have to change class to have the set's own shares; of 500 drawn at random, 0.04."""
+MAX_SIZE_DIFFERENCE = 0.005
+"""Largest relative difference of two numbers of rows that are reported as similar."""
+MIN_DIFFERENCE = 0.1
+"""Smallest part of the faces that would have to change class to give the public set's shares, from which the difference
+is reported. For 500 faces drawn at random it is 0.04."""
 
 
-def find_foreign_count(evidence: Evidence) -> list[Finding]:
-    """A number of rows that belongs to another public set than the one that this is said to be."""
-    total = evidence.num + len(evidence.faults)
-    claimed = claimed_set(evidence)
-    for known in KNOWN:
+def find_foreign_count(dataset: ScannedDataset) -> list[Finding]:
+    """A number of rows that is the size of another public set than the claimed one."""
+    total = dataset.num_faces + len(dataset.faults)
+    claimed = claimed_set(dataset)
+    for known in KNOWN_SETS:
         what = known.totals().get(total)
         if what is None or (known is claimed and what in known.counts()):
             continue
-        return [_foreign(known, what, total, claimed)]
-    if claimed is None or evidence.sample is not None:
+        return [_foreign_size(known, what, total, claimed)]
+    if claimed is None or dataset.sample is not None:
         return []
-    for known in KNOWN:
+    for known in KNOWN_SETS:
         close = sum(known.counts().get("whole", ()))
-        if known is not claimed and abs(total - close) <= CLOSE * close:
-            return [_close(known, close, total, claimed)]
+        if known is not claimed and abs(total - close) <= MAX_SIZE_DIFFERENCE * close:
+            return [_similar_size(known, close, total, claimed)]
     return []
 
 
-def find_known_order(evidence: Evidence) -> list[Finding]:
-    """The class counts of a public set, on the wrong classes."""
-    parts = {**evidence.parts, "whole": np.arange(evidence.num)}
+def find_known_order(dataset: ScannedDataset) -> list[Finding]:
+    """The class counts of a public set, assigned to the wrong classes."""
+    parts = {**dataset.parts, "whole": np.arange(dataset.num_faces)}
     for split, rows in parts.items():
-        counts = tuple(int(n) for n in evidence.counts(rows))
-        for known in KNOWN:
+        counts = tuple(int(n) for n in dataset.count_classes(rows))
+        for known in KNOWN_SETS:
             for part, own in known.counts().items():
                 if sorted(own) == sorted(counts) and own != counts:
-                    return [_wrong_classes(evidence, split, counts, known, part, own)]
+                    return [_wrong_classes(dataset, split, counts, known, part, own)]
     return []
 
 
-def find_too_many(evidence: Evidence) -> list[Finding]:
-    """More faces of a class than the public set has: some must be copies, or not from it."""
-    claimed = claimed_set(evidence)
+def find_too_many(dataset: ScannedDataset) -> list[Finding]:
+    """More faces of a class than the claimed public set has: some must be copies, or from elsewhere."""
+    claimed = claimed_set(dataset)
     if claimed is None:
         return []
-    counts, whole = evidence.counts(np.arange(evidence.num)).tolist(), _whole(claimed)
+    counts, whole = dataset.count_classes().tolist(), claimed.whole
     more = [
-        f"{name} {here:,} instead of {there:,}"
-        for name, here, there in zip(evidence.class_names, counts, whole, strict=True)
-        if here > there
+        f"{name} {num:,} instead of {expected:,}"
+        for name, num, expected in zip(dataset.class_names, counts, whole, strict=True)
+        if num > expected
     ]
     if not more:
         return []
@@ -66,27 +67,27 @@ def find_too_many(evidence: Evidence) -> list[Finding]:
             matters="The surplus can only be copies, altered or not, or faces from elsewhere. If they were made before "
             "the split, test faces have copies in train, and the rarest class is recalled best.",
             advice="Find the step that made them, and split before it; say what the data is wherever a score is given.",
-            num=sum(max(here - there, 0) for here, there in zip(counts, whole, strict=True)),
+            num=sum(max(num - expected, 0) for num, expected in zip(counts, whole, strict=True)),
         )
     ]
 
 
-def find_cut_classes(evidence: Evidence) -> list[Finding]:
-    """Class shares that are not those of the public set: a part that was not drawn at random."""
-    claimed = claimed_set(evidence)
+def find_cut_classes(dataset: ScannedDataset) -> list[Finding]:
+    """Class shares that differ from the claimed public set: a part of it that was not drawn at random."""
+    claimed = claimed_set(dataset)
     if claimed is None:
         return []
-    here = evidence.counts(np.arange(evidence.num)) / evidence.num
-    there = np.asarray(_whole(claimed)) / sum(_whole(claimed))
-    if np.abs(here - there).sum() / 2 < LEAST_MOVED:
+    shares = dataset.count_classes() / dataset.num_faces
+    expected = np.asarray(claimed.whole) / sum(claimed.whole)
+    if np.abs(shares - expected).sum() / 2 < MIN_DIFFERENCE:
         return []
-    label = int(np.argmax(np.abs(here - there)))
+    label = int(np.argmax(np.abs(shares - expected)))
     return [
         Finding(
             id="class-shares-unlike-the-set",
             severity="note",
-            seen=f"This is said to be {claimed.name}, where {evidence.class_names[label]} makes up "
-            f"{percent(there[label])}; here it is {percent(here[label])}. Classes were cut or drawn on purpose.",
+            seen=f"This is said to be {claimed.name}, where {dataset.class_names[label]} makes up "
+            f"{percent(expected[label])}; here it is {percent(shares[label])}. Classes were cut or drawn on purpose.",
             matters=f"Scores on it cannot be compared with published ones of {claimed.name}, and where classes were "
             "cut from a list, their agreeing copies are missing: the noise ceiling above is then too low.",
             advice="Say how the part was drawn wherever a score is given, and compare balanced accuracy.",
@@ -94,22 +95,16 @@ def find_cut_classes(evidence: Evidence) -> list[Finding]:
     ]
 
 
-def claimed_set(evidence: Evidence) -> KnownSet | None:
-    """The public set that the data is said to be, by its layout or its folder's name."""
-    words = ["expw"] if evidence.form == "expw" else [evidence.dataset]
-    words += [word.translate(str.maketrans("", "", "-_ .")) for word in evidence.place.casefold().split("/")[-2:]]
-    if evidence.dataset == "demo":
+def claimed_set(dataset: ScannedDataset) -> KnownSet | None:
+    """The public set that the data claims to be, by its layout or its folder's name."""
+    words = ["expw"] if dataset.form == "expw" else [dataset.dataset]
+    words += [word.translate(str.maketrans("", "", "-_ .")) for word in dataset.place.casefold().split("/")[-2:]]
+    if dataset.dataset == "demo":
         return None
-    return next((known for word in words for known in KNOWN if word in known.aliases), None)
+    return next((known for word in words for known in KNOWN_SETS if word in known.aliases), None)
 
 
-def _whole(known: KnownSet) -> Counts:
-    """Faces of each class in all of a set."""
-    counts = known.counts()
-    return counts["whole"] if "whole" in counts else next(iter(counts.values()))
-
-
-def _foreign(known: KnownSet, what: str, total: int, claimed: KnownSet | None) -> Finding:
+def _foreign_size(known: KnownSet, what: str, total: int, claimed: KnownSet | None) -> Finding:
     of = f"the size of {known.name} ({what})"
     if claimed is None:
         return Finding(
@@ -133,23 +128,25 @@ def _foreign(known: KnownSet, what: str, total: int, claimed: KnownSet | None) -
     )
 
 
-def _close(known: KnownSet, close: int, total: int, claimed: KnownSet) -> Finding:
+def _similar_size(known: KnownSet, close: int, total: int, claimed: KnownSet) -> Finding:
     return Finding(
         id="row-count-of-another-set",
         severity="warning",
-        seen=f"This is said to be {claimed.name}, but its {total:,} rows are within {percent(CLOSE)} of the {close:,} "
-        f"of {known.name} and are no number of {claimed.name}'s own.",
+        seen=f"This is said to be {claimed.name}, but its {total:,} rows are within {percent(MAX_SIZE_DIFFERENCE)} "
+        f"of the {close:,} of {known.name} and are no number of {claimed.name}'s own.",
         matters="Two sets are easily mixed up, and scores on one say nothing of the other.",
         advice="Check where the files came from; if it is a sample, say so and how it was drawn.",
         num=total,
     )
 
 
-def _wrong_classes(evidence: Evidence, split: str, counts: Counts, known: KnownSet, part: str, own: Counts) -> Finding:
+def _wrong_classes(
+    dataset: ScannedDataset, split: str, counts: ClassCounts, known: KnownSet, part: str, own: ClassCounts
+) -> Finding:
     moved = [
-        f"{name} {here:,} instead of {there:,}"
-        for name, here, there in zip(evidence.class_names, counts, own, strict=True)
-        if here != there
+        f"{name} {num:,} instead of {expected:,}"
+        for name, num, expected in zip(dataset.class_names, counts, own, strict=True)
+        if num != expected
     ]
     return Finding(
         id="class-order-against-known-counts",

@@ -1,7 +1,7 @@
-"""Labels that can be read from a file's name or from its place in the list.
+"""Labels that can be inferred from a file's name or from its place in the list.
 
-A classifier never sees a name, but whoever splits by order or samples by name uses it, and a word that goes with a
-label tells where the label or the picture comes from. Begin at `find_readable_names`.
+A classifier never sees a name, but a split by position or a sample by name depends on it, and a word that occurs with
+one label shows where the label or the picture comes from. Begin at `find_readable_names`.
 """
 
 import hashlib
@@ -13,44 +13,43 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.audit.dataset.faults.evidence import Evidence
+from ferray.audit.dataset.scan.dataset import ScannedDataset
 from ferray.audit.finding import NUM_EXAMPLES, Finding, percent
-from ferray.data.sources.folders import ALIASES
-from ferray.data.store.manifest import SPLITS
+from ferray.data.sources.folders import CLASS_OF_ALIAS, SPLIT_OF_ALIAS
 
-LEAST_SKILL = 0.2
-"""Part of the errors of guessing the most frequent class that the name removes, on held-out rows, from which it is
-reported. Names without a meaning have 0 within a few hundredths."""
-LEAST_ROWS = 50
-SORTED = 0.1
-"""A list is sorted by class where its label changes at most this often from row to row, beside a shuffled one."""
+MIN_SKILL = 0.2
+"""Smallest skill of the names that is reported: the part of the errors of guessing the most frequent class that the
+words of the names avoid on held-out rows. Names without a meaning have a skill of 0, within a few hundredths."""
+MIN_ROWS = 50
+MAX_CHANGES = 0.1
+"""A list is sorted by class if its label changes from row to row at most this part as often as in a shuffled list."""
 
 _WORD = re.compile(r"[^\W\d_]+")
 
 
-def find_readable_names(evidence: Evidence) -> list[Finding]:
-    """Words in the names that tell the label of held-out rows far above chance."""
-    if evidence.num < LEAST_ROWS:
+def find_readable_names(dataset: ScannedDataset) -> list[Finding]:
+    """Words in the names that predict the labels of held-out rows far better than chance."""
+    if dataset.num_faces < MIN_ROWS:
         return []
-    words = tokens(evidence)
-    right, guess = read_labels(words, evidence.labels, folds(evidence))
-    skill = (right.mean() - guess) / max(1 - guess, 1e-9)
-    if skill < LEAST_SKILL:
+    words = name_words(dataset)
+    is_right, chance = predict_by_words(words, dataset.labels, halves_by_name(dataset))
+    skill = (is_right.mean() - chance) / max(1 - chance, 1e-9)
+    if skill < MIN_SKILL:
         return []
-    telling = _most_telling(evidence, words)
-    own = {word for _, word, _ in telling} <= {alias for aliases in ALIASES.values() for alias in aliases}
-    kind = "searched" if evidence.form in ("expw", "store") else "own" if own else "foreign"
+    informative = _most_informative_words(dataset, words)
+    names_classes = {word for _, word, _ in informative} <= CLASS_OF_ALIAS.keys()
+    kind = "searched" if dataset.form in ("expw", "store") else "own" if names_classes else "foreign"
     matters, advice = _MEANING[kind]
     return [
         Finding(
             id="label-in-file-name",
             severity="warning" if kind == "foreign" else "note",
-            seen=f"From the words of the file name alone {percent(right.mean())} of held-out labels are guessed; "
-            f"always guessing the most frequent class gets {percent(guess)}.",
+            seen=f"From the words of the file name alone {percent(is_right.mean())} of held-out labels are guessed; "
+            f"always guessing the most frequent class gets {percent(chance)}.",
             matters=matters,
             advice=advice,
-            num=int(right.sum()),
-            examples=tuple(f"{word!r} is {name} in {percent(part)} of its faces" for part, word, name in telling),
+            num=int(is_right.sum()),
+            examples=tuple(f"{word!r} is {name} in {percent(part)} of its faces" for part, word, name in informative),
         )
     ]
 
@@ -71,19 +70,19 @@ _MEANING = {
         "Mix the sources within each class, or hold out one source as a test; give scores by source.",
     ),
 }
-"""Whose the telling words are: why that matters and what to do."""
+"""By origin of the words (search words, class names, others): why it matters, and the advice."""
 
 
-def find_sorted_rows(evidence: Evidence) -> list[Finding]:
+def find_sorted_rows(dataset: ScannedDataset) -> list[Finding]:
     """A list whose rows are sorted by class."""
-    if not evidence.is_listed:
+    if not dataset.is_listed:
         return []
-    for split, rows in evidence.parts.items():
-        labels = evidence.labels[rows]
-        shares = evidence.counts(rows) / max(len(rows), 1)
+    for split, rows in dataset.parts.items():
+        labels = dataset.labels[rows]
+        shares = dataset.count_classes(rows) / max(len(rows), 1)
         expected = (len(rows) - 1) * (1 - float((shares**2).sum()))
         changes = int((np.diff(labels) != 0).sum())
-        if len(rows) >= LEAST_ROWS and expected > 0 and changes <= SORTED * expected:
+        if len(rows) >= MIN_ROWS and expected > 0 and changes <= MAX_CHANGES * expected:
             return [
                 Finding(
                     id="rows-sorted-by-class",
@@ -101,35 +100,32 @@ def find_sorted_rows(evidence: Evidence) -> list[Finding]:
     return []
 
 
-def tokens(evidence: Evidence) -> list[frozenset[str]]:
-    """The words of each row's name, lowercase; folders that say split or class are left out, others are not."""
+def name_words(dataset: ScannedDataset) -> list[frozenset[str]]:
+    """The words of each row's name, lowercase, without the folders that name split and class."""
     depth = 0
-    if evidence.is_tree:
-        depth = 2 if any(name.split("/")[0].casefold() in _SPLIT_WORDS for name in evidence.names[:1]) else 1
-    paths = ["/".join(name.split("/")[min(depth, name.count("/")) :]).rpartition(".") for name in evidence.names]
+    if dataset.is_tree:
+        depth = 2 if any(name.split("/")[0].casefold() in SPLIT_OF_ALIAS for name in dataset.names[:1]) else 1
+    paths = ["/".join(name.split("/")[min(depth, name.count("/")) :]).rpartition(".") for name in dataset.names]
     return [frozenset(_WORD.findall((stem or end).casefold())) for stem, _, end in paths]
 
 
-_SPLIT_WORDS = {*SPLITS, "training", "valid", "val", "testing", "publictest", "privatetest"}
+def halves_by_name(dataset: ScannedDataset) -> NDArray[np.int64]:
+    """0 or 1 for each row, by a hash of the name of its photograph, shape (N,); a photograph is in one half."""
+    return np.asarray([hashlib.sha256(name.encode("utf-8", "replace")).digest()[0] & 1 for name in dataset.names])
 
 
-def folds(evidence: Evidence) -> NDArray[np.int64]:
-    """0 or 1 for each row by a hash of its photograph, so that one photograph is in one half, shape (N,)."""
-    return np.asarray([hashlib.sha256(name.encode("utf-8", "replace")).digest()[0] & 1 for name in evidence.names])
-
-
-def read_labels(
+def predict_by_words(
     words: Sequence[frozenset[str]], labels: NDArray[np.int64], halves: NDArray[np.int64]
 ) -> tuple[NDArray[np.bool_], float]:
-    """Guess the labels of each half from the words of the other, by naive Bayes with add-one smoothing.
+    """Predict the labels of each half after learning from the other, by naive Bayes with add-one smoothing.
 
     Returns:
-        Whether each label was guessed, shape (N,), and the share of the most frequent class.
+        Whether each prediction is right, shape (N,), and the share of the most frequent class.
 
     Source: Maron, "Automatic Indexing", 1961 (naive Bayes over words).
     """
     num_classes = int(labels.max()) + 1
-    right = np.zeros(len(labels), dtype=np.bool_)
+    is_right = np.zeros(len(labels), dtype=np.bool_)
     for half in (0, 1):
         learned = np.flatnonzero(halves != half)
         totals = np.bincount(labels[learned], minlength=num_classes)
@@ -143,21 +139,21 @@ def read_labels(
             score = priors + sum(
                 (likelihoods[word] for word in words[row] if word in likelihoods), np.zeros(num_classes)
             )
-            right[row] = int(np.argmax(score)) == labels[row]
-    return right, float(np.bincount(labels).max() / len(labels))
+            is_right[row] = int(np.argmax(score)) == labels[row]
+    return is_right, float(np.bincount(labels).max() / len(labels))
 
 
-def _most_telling(evidence: Evidence, words: Sequence[frozenset[str]]) -> list[tuple[float, str, str]]:
-    """The words that say most, each with its class and that class's share of the faces with the word."""
+def _most_informative_words(dataset: ScannedDataset, words: Sequence[frozenset[str]]) -> list[tuple[float, str, str]]:
+    """The words with the most information, each as: share of its most frequent class, word, name of that class."""
     counts: dict[str, Counter[int]] = defaultdict(Counter)
     for row, found in enumerate(words):
         for word in found:
-            counts[word][int(evidence.labels[row])] += 1
-    shares = evidence.counts(np.arange(evidence.num)) / evidence.num
+            counts[word][int(dataset.labels[row])] += 1
+    shares = dataset.count_classes() / dataset.num_faces
     ranked = []
     for word, by_label in counts.items():
         total = sum(by_label.values())
         information = sum(n * math.log(n / total / shares[label]) for label, n in by_label.items())
         label, most = by_label.most_common(1)[0]
-        ranked.append((information, most / total, word, evidence.class_names[label]))
+        ranked.append((information, most / total, word, dataset.class_names[label]))
     return [(part, word, name) for _, part, word, name in sorted(ranked, reverse=True)[:NUM_EXAMPLES]]

@@ -1,7 +1,7 @@
-"""What the checks look at: one data set laid out in rows, whatever it was on disk.
+"""A data set after it was read once: all that the checks look at, in rows, whatever its form on disk.
 
-A row is a labelled face. Rows are numbered as they are listed; their pictures are kept as 32x32 gray thumbnails, 1 kB
-each. Begin at `Evidence`.
+A row is a labeled face. Rows are numbered as they are listed; their pictures are kept as 32x32 gray thumbnails, 1 kB
+each. Begin at `ScannedDataset`.
 """
 
 from collections.abc import Sequence
@@ -13,29 +13,25 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.data.copies.find import Copies, Pair
+from ferray.data.copies.find import Copies, CopyPair
+from ferray.data.copies.sketch import MIN_CONTRAST
 from ferray.data.sources.rows import Fault
 from ferray.data.store.manifest import SPLITS
 
 Form = Literal["store", "folders", "expw", "csv"]
 """A store of ferray's, photographs in folders by class, ExpW's `origin` and `label.lst`, FER2013's CSV file."""
 
-THUMB_PX = 32
-"""Side of a thumbnail."""
-FLAT = 2.0
-"""Standard deviation of gray levels, of 255, below which a picture shows nothing."""
-
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """One data set, N labelled faces. Arrays have N rows unless they say otherwise."""
+class ScannedDataset:
+    """One data set with N labeled faces. Arrays have N rows unless they say otherwise."""
 
     form: Form
-    """How it lies on disk."""
+    """Its form on disk."""
     place: str
-    """Where."""
+    """Its file or folder."""
     dataset: str
-    """What it says it is: `expw`, `fer2013`, `demo`, or ``""`` where it does not say."""
+    """The data set that it claims to be: `expw`, `fer2013`, `demo`, or ``""`` where it makes no claim."""
     class_names: tuple[str, ...]
     """In the order of the labels."""
     labels: NDArray[np.int64]
@@ -43,40 +39,38 @@ class Evidence:
     splits: NDArray[np.int64]
     """Places in `SPLITS`; -1 where there is no split."""
     names: tuple[str, ...]
-    """The photograph of each face, as a path with `/`; in a CSV file the row."""
+    """The photograph of each face, as a path with `/`; in a CSV file the number of the row."""
     face_ids: NDArray[np.int64]
-    """Of a face within its photograph."""
-    thumbs: NDArray[np.uint8]
+    """The number of each face within its photograph."""
+    thumbnails: NDArray[np.uint8]
     """Shape (N, 32, 32), gray."""
     contrast: NDArray[np.float32]
     """Standard deviation of the picture's gray levels, 0 to 128."""
     digests: tuple[bytes, ...]
     """Equal where the files, or the pixels of the faces, are equal."""
     copies: Copies | None
-    """Copies among the rows; None for drawn faces, which are alike without being copies."""
+    """Copies among the rows; None for faces drawn by code, which resemble each other without being copies."""
     photograph_copies: Copies | None = None
-    """Copies among whole photographs, in the order of their first rows; None where each face is its own."""
+    """Copies among whole photographs, in the order of their first rows; None where each photograph is one face."""
     overruns: NDArray[np.bool_] | None = None
     """Whether more than a tenth of the face's box lies outside its photograph; None without boxes."""
-    square: NDArray[np.bool_] | None = None
+    is_square: NDArray[np.bool_] | None = None
     """Whether the photograph is square; None without boxes."""
     box_order: tuple[str, ...] | None = None
-    """The order in which the box columns had to be read, where it is not the set's own."""
+    """The order in which the box columns had to be read, where it is not the data set's own order."""
     faults: Sequence[Fault] = field(default=())
     """Rows and photographs that cannot be used; they are not among the N."""
     sample: int | None = None
-    """The number of faces that was asked for, where the set is a sample on purpose."""
-    split_is_given: bool = True
-    """Whether somebody else made the split; ferray's own keeps copies together."""
+    """The number of faces that was asked for, where the data set is a sample."""
 
     @property
-    def num(self) -> int:
-        """Rows."""
+    def num_faces(self) -> int:
+        """N."""
         return len(self.labels)
 
     @property
     def is_tree(self) -> bool:
-        """Whether the names begin with folders that say split and class."""
+        """Whether the names begin with folders that name split and class."""
         return self.form == "folders" or (self.form == "store" and not self.dataset)
 
     @property
@@ -93,49 +87,50 @@ class Evidence:
     def parts(self) -> dict[str, NDArray[np.int64]]:
         """Rows by split, or all of them under `whole` where there is no split."""
         if not self.split_places:
-            return {"whole": np.arange(self.num)}
+            return {"whole": np.arange(self.num_faces)}
         return {SPLITS[place]: np.flatnonzero(self.splits == place) for place in self.split_places}
 
     @cached_property
     def photographs(self) -> NDArray[np.int64]:
-        """The photograph of each row, numbered from 0: rows of one name share it."""
+        """The photograph of each row, numbered from 0: rows with the same name share it."""
         return np.unique(np.asarray(self.names), return_inverse=True)[1].astype(np.int64)
 
     @property
     def is_flat(self) -> NDArray[np.bool_]:
         """Whether a picture shows nothing, shape (N,)."""
-        return self.contrast < FLAT
+        return self.contrast < MIN_CONTRAST
 
     @property
     def groups(self) -> NDArray[np.int64]:
         """The group of copies of each row, as the smallest row in it."""
-        return np.arange(self.num) if self.copies is None else self.copies.groups
+        return np.arange(self.num_faces) if self.copies is None else self.copies.groups
 
     @property
-    def pairs(self) -> tuple[Pair, ...]:
-        """Copies, two by two."""
+    def pairs(self) -> tuple[CopyPair, ...]:
+        """All pairs of copies."""
         return () if self.copies is None else self.copies.pairs
 
     @cached_property
     def stems(self) -> tuple[str, ...]:
-        """The file name of each row without its folder and ending; folders say split and class."""
+        """The file name of each row without its folder and ending."""
         return tuple(PurePosixPath(name).stem for name in self.names)
 
-    def looks(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+    def normalized_thumbnails(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Thumbnails of some rows with mean 0 and length 1, shape (rows, 1024): an inner product is a correlation."""
-        flat = self.thumbs[rows].reshape(len(rows), -1).astype(np.float32)
+        flat = self.thumbnails[rows].reshape(len(rows), -1).astype(np.float32)
         flat -= flat.mean(axis=1, keepdims=True)
         flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), np.float32(1e-6))
         return flat
 
-    def counts(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Faces of each class among rows, shape (classes,)."""
-        return np.bincount(self.labels[rows], minlength=len(self.class_names)).astype(np.int64)
+    def count_classes(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
+        """Number of faces of each class among some rows, or among all, shape (classes,)."""
+        labels = self.labels if rows is None else self.labels[rows]
+        return np.bincount(labels, minlength=len(self.class_names)).astype(np.int64)
 
     def describe(self, row: int) -> str:
-        """A face by name, with what the name's folders do not say: face id, split, class."""
+        """A face by its name, with face id, split and class where the name's folders do not have them."""
         if self.is_tree:
             return self.names[row]
         split = [SPLITS[self.splits[row]]] if self.splits[row] >= 0 else []
-        told = [f"face {self.face_ids[row]}", *split, self.class_names[self.labels[row]]]
-        return f"{self.names[row]} ({', '.join(told[self.form == 'csv' :])})"
+        details = [f"face {self.face_ids[row]}", *split, self.class_names[self.labels[row]]]
+        return f"{self.names[row]} ({', '.join(details[self.form == 'csv' :])})"

@@ -1,0 +1,124 @@
+"""A data set's report as text. Begin at `format_report`."""
+
+import textwrap
+from collections.abc import Sequence
+
+from ferray.audit.dataset.check import CopyCounts, DatasetReport
+from ferray.audit.finding import Finding, count_severities, share
+
+REPORT_WIDTH = 92
+"""Columns of the text."""
+
+FORMS = {
+    "store": "a store of ferray's",
+    "folders": "photographs in folders by class",
+    "expw": "ExpW's layout, photographs and a list of faces",
+    "csv": "FER2013's layout, a CSV file with one face per row",
+}
+COPY_KINDS = {
+    "bytes": "the same file",
+    "pixels": "the same pixels in another file",
+    "photograph": "the same photograph, altered",
+    "series": "nearly the same: mostly the next frame of one shoot",
+    "crop": "the same face, altered",
+}
+
+
+def format_report(report: DatasetReport) -> str:
+    """The report as text of at most `REPORT_WIDTH` columns."""
+    parts = [_format_counts(report), _format_copies(report), _format_leaks(report), _format_ceiling(report)]
+    parts += [_format_finding(finding) for finding in report.findings]
+    return "\n\n".join([*filter(None, parts), _format_conclusion(report)])
+
+
+def _format_counts(report: DatasetReport) -> str:
+    """Place, form, and a table of the number of faces by class and split."""
+    faces = f"{report.num_faces:,} faces"
+    if report.num_photographs != report.num_faces:
+        faces += f" in {report.num_photographs:,} photographs"
+    columns = dict(report.counts)
+    if list(columns) != ["whole"]:
+        classes = next(iter(columns.values()))
+        columns["all"] = {name: sum(counts[name] for counts in report.counts.values()) for name in classes}
+    totals = {column: sum(counts.values()) for column, counts in columns.items()}
+    lines = [f"{report.place}: {FORMS[report.form]}", faces, ""]
+    lines.append("".join([f"{'class':12}", *(f"{column:>16}" for column in columns)]))
+    for name in next(iter(columns.values())):
+        cells = [(counts[name], max(totals[column], 1)) for column, counts in columns.items()]
+        lines.append("".join([f"{name:12}", *(f"{num:>8,}  {100 * num / total:4.1f} %" for num, total in cells)]))
+    lines.append("".join([f"{'all':12}", *(f"{total:>8,}        " for total in totals.values())]).rstrip())
+    return "\n".join(lines)
+
+
+def _format_copies(report: DatasetReport) -> str:
+    if report.copies is None:
+        return "copies: not looked for, since faces drawn by code resemble each other without being copies"
+    lines = _copy_lines("faces", report.copies, report.num_faces)
+    if report.photograph_copies is not None:
+        lines += _copy_lines("photographs", report.photograph_copies, report.num_photographs)
+    return "\n".join(lines)
+
+
+def _copy_lines(what: str, copies: CopyCounts, total: int) -> list[str]:
+    if not copies.num_groups:
+        lines = [f"copies of {what}: none among {total:,}"]
+    else:
+        some = share(copies.num_pictures, total)
+        lines = [f"copies of {what}: {some}, in {copies.num_groups:,} groups; {copies.mirrored:,} pairs mirrored"]
+    lines += [
+        f"  {copies.pairs[kind]:>8,} pairs  {words}" for kind, words in COPY_KINDS.items() if kind in copies.pairs
+    ]
+    if copies.borderline:
+        lines.append(f"  {copies.borderline:>8,} pairs  nearly similar enough, not counted")
+    if copies.capped:
+        lines.append(f"  {copies.capped:>8,} {what} resemble so many others that only the most similar were compared")
+    return lines
+
+
+def _format_leaks(report: DatasetReport) -> str:
+    if not report.leaks:
+        return ""
+    lines = ["matches across splits (copies, frames of one series, the same photograph)"]
+    lines += [
+        f"  {leak.later} faces with a match in {leak.earlier}: {share(leak.num, leak.num_later)}"
+        for leak in report.leaks
+    ]
+    return "\n".join(lines)
+
+
+def _format_ceiling(report: DatasetReport) -> str:
+    if report.ceiling is None:
+        has_copies = report.copies is not None and report.copies.num_groups
+        why = "the labels of these copies are not independent" if has_copies else "there are no copies"
+        return f"noise ceiling: cannot be measured, {why}"
+    indent = " " * 37  # below the figures of the table
+    lines = f"noise ceiling: {report.ceiling}".splitlines()
+    return "\n".join(part for line in lines for part in textwrap.wrap(line, REPORT_WIDTH, subsequent_indent=indent))
+
+
+def _format_finding(finding: Finding) -> str:
+    lines = [f"{finding.severity.upper():8}{finding.id}"]
+    for words, text in (("seen", finding.seen), ("why", finding.matters), ("do", finding.advice)):
+        lines += _wrap(f"{words:6}", text)
+    for place, example in enumerate(finding.examples):
+        lines += _wrap("e.g.  " if place == 0 else " " * 6, example)
+    return "\n".join(lines)
+
+
+def _wrap(head: str, text: str) -> Sequence[str]:
+    indent = " " * (2 + len(head))
+    return textwrap.wrap(
+        text,
+        REPORT_WIDTH,
+        initial_indent=f"  {head}",
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def _format_conclusion(report: DatasetReport) -> str:
+    if not report.findings:
+        return "No fault, no warning, no note."
+    verdict = "A score on this data would be wrong." if report.has_fault else "No fault."
+    return f"{count_severities(report.findings)}. {verdict}"

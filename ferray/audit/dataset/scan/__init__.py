@@ -1,0 +1,1 @@
+"""A data set is read once, whatever its form on disk. Begin at `read`."""

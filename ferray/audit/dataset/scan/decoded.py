@@ -1,0 +1,99 @@
+"""Reads faces that are decoded already: those of a store, and those of FER2013's CSV file.
+
+Begin at `scan_store` and `scan_csv`.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ferray.audit.dataset.scan.dataset import ScannedDataset
+from ferray.audit.dataset.scan.pictures import PictureScan, PictureScans, scan_picture
+from ferray.data.copies.find import Copies, find_copies, join_places
+from ferray.data.sources.fer2013_csv import read_fer2013_csv
+from ferray.data.sources.rows import CLASS_NAMES
+from ferray.data.store.manifest import split_place
+from ferray.data.store.reader import open_store
+from ferray.data.threads import Threads
+
+
+def scan_store(folder: Path, threads: Threads) -> ScannedDataset:
+    """Read a store.
+
+    Raises:
+        DataError: It is not a store, or it is broken.
+    """
+    store = open_store(folder)
+    table, manifest = store.table, store.manifest
+    digests = [bytes.fromhex(digest) for digest in table["sha256"]]
+
+    def load(row: int) -> NDArray[np.uint8]:
+        return np.asarray(store.faces[row])
+
+    pictures = _scan_all(manifest.num_faces, lambda row: scan_picture(load(row), digests[row]), threads)
+    copies = None if store.is_demo else find_copies(pictures.sketches, load, kind="faces", threads=threads)
+    if copies is not None and manifest.copies == "find":
+        copies = _agree_with_groups(copies, np.asarray(table["group"], dtype=np.int64))
+    face_ids = table["face_id"] if "face_id" in table else np.zeros(manifest.num_faces)
+    return ScannedDataset(
+        form="store",
+        place=str(store.folder),
+        dataset="" if manifest.dataset == "folders" else manifest.dataset,
+        class_names=store.class_names,
+        labels=store.labels,
+        splits=np.asarray([split_place(split) for split in table["split"]], dtype=np.int64),
+        names=tuple(table["source"]),
+        face_ids=np.asarray(face_ids, dtype=np.int64),
+        thumbnails=pictures.thumbnails,
+        contrast=pictures.contrast,
+        digests=tuple(pictures.sketches.digests),
+        copies=copies,
+        sample=manifest.sample,
+    )
+
+
+def scan_csv(file: Path, threads: Threads) -> ScannedDataset:
+    """Read FER2013's CSV file.
+
+    Raises:
+        DataError: It cannot be read, or is not such a file.
+    """
+    table = read_fer2013_csv(file)
+    num = len(table.labels)
+    pictures = _scan_all(num, lambda row: scan_picture(table.pixels[row]), threads)
+    return ScannedDataset(
+        form="csv",
+        place=str(file),
+        dataset="fer2013",
+        class_names=CLASS_NAMES,
+        labels=table.labels,
+        splits=np.asarray([split_place(split) for split in table.splits], dtype=np.int64),
+        names=table.names,
+        face_ids=np.zeros(num, dtype=np.int64),
+        thumbnails=pictures.thumbnails,
+        contrast=pictures.contrast,
+        digests=tuple(pictures.sketches.digests),
+        copies=find_copies(pictures.sketches, lambda row: table.pixels[row], kind="faces", threads=threads),
+        faults=table.faults,
+    )
+
+
+def _scan_all(num: int, scan: Callable[[int], PictureScan], threads: Threads) -> PictureScans:
+    pictures = PictureScans(num, digest_of="pixels")
+    for row, picture in enumerate(threads.map(scan, range(num), title="reading", unit="faces")):
+        pictures.put(row, picture)
+    return pictures
+
+
+def _agree_with_groups(copies: Copies, groups: NDArray[np.int64]) -> Copies:
+    """Keep only pairs that `prepare`, which compared the photographs themselves in full size, joined as well.
+
+    The other pairs become borderline. Equal pixels need no such confirmation.
+    """
+    sure = [pair for pair in copies.pairs if pair.kind != "crop" or groups[pair.first] == groups[pair.second]]
+    borderline = sorted({*copies.borderline, *copies.pairs} - {*sure}, key=lambda pair: pair.places)
+    joined = join_places(len(groups), [pair.places for pair in sure])
+    return replace(copies, groups=joined, pairs=tuple(sure), borderline=tuple(borderline))
