@@ -79,7 +79,8 @@ def run(plan: Plan, cluster: Cluster | None) -> int:
             best = select_best(plan.run, records, standing, store, weights, search, verdict=verdict, again=plan.again)
         except DamagedError as error:
             raise repair.lose(plan.run, error) from error
-        test = {f"test_{name}": value for name, value in (best.metrics or {}).items() if isinstance(value, float)}
+        numbers = {} if best.metrics is None else best.metrics.numbers
+        test = {f"test_{name}": value for name, value in numbers.items()}
         tracker.search_ended(best=best.record, files=[*files, plan.run.best_dir], summary=test)
         print(summary(plan, store, records, standing, best, verdict, sentence))
         return 0

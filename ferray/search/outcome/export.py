@@ -19,9 +19,9 @@ from ferray.files import storage
 from ferray.model.weights import Weights
 from ferray.records.run import REPEATED, Point, Run, TrialRecord, epochs_frame, points, trials_frame
 from ferray.report import plots
-from ferray.report.card import model_card
+from ferray.report.card import ModelOrigin, ModelSelection, model_card
 from ferray.report.test_split.read_once import read_test_split
-from ferray.report.test_split.recorded import read_recorded
+from ferray.report.test_split.recorded import METRICS_FILE, RecordedScore, read_recorded
 from ferray.search.outcome.finals import Standing
 from ferray.search.outcome.significance import Verdict
 from ferray.space import Space
@@ -39,7 +39,7 @@ class Best:
     """The best trial of a search and what its model came to."""
 
     record: TrialRecord
-    metrics: Mapping[str, Any] | None
+    metrics: RecordedScore | None
     """As in `best/metrics.json`; None where the store has no test split, or it was read for another model before."""
 
 
@@ -58,11 +58,10 @@ def write_tables(run: Run, records: Sequence[TrialRecord], space: Space) -> list
         storage.write_bytes(files[-1], _points_table(several, space))
     if len(epochs):
         pictures = [run.folder / "heatmap.png", run.folder / "curves.png"]
-        metric, maximize = space.metric.name, space.metric.goal == "maximize"
         axes = [name for name in space.searched if name not in REPEATED]
         by_point = _by_point(trials, records, space)
-        plots.heatmap(by_point, pictures[0], metric=metric, maximize=maximize, searched=axes)
-        plots.curves(epochs, trials, pictures[1], metric=metric, maximize=maximize, searched=space.searched)
+        plots.heatmap(by_point, pictures[0], metric=space.metric, searched=axes)
+        plots.curves(epochs, trials, pictures[1], metric=space.metric, searched=space.searched)
         files += pictures
     return files
 
@@ -97,11 +96,11 @@ def select_best(
     row = best.best()
     assert row is not None
     named = {"trial_id": best.trial_id, "number": best.number, "epoch": row.epoch, "score": best.score()}
-    known = run.best_dir / "metrics.json"
+    known = run.best_dir / METRICS_FILE
     # A reading of this same model that was cut off is done again: it chooses nothing.
     sealed = not again and any(reading.get("trial_id") != best.trial_id for reading in search["test_readings"])
     if search.get("best") == named and (run.best_dir / "model.safetensors").exists() and (known.exists() or sealed):
-        return Best(best, read_recorded(known) or None)
+        return Best(best, read_recorded(known))
     part = Path(tempfile.mkdtemp(dir=run.folder, prefix=".best-"))
     try:
         export_best(
@@ -113,19 +112,19 @@ def select_best(
             recorded=row.epoch,
         )
         metrics = None if sealed else _read_test_split(run, part, store, weights, search, best)
-        card = model_card(
-            name=run.name,
-            recipe=best.recipe,
-            class_names=store.class_names,
-            manifest=store.manifest,
-            metrics=metrics,
-            num_trials=len(records),
-            validation=row,
-            verdict=() if verdict is None else verdict.lines(best.recipe.monitor),
+        origin = ModelOrigin(
+            search_name=run.name,
             search_command=search["command"],
             data_dir=str(short_path(store.folder)),
             weights=Path(search["options"]["weights"]).name,
         )
+        selection = ModelSelection(
+            recipe=best.recipe,
+            epoch=row,
+            num_trials=len(records),
+            evidence=() if verdict is None else verdict.lines(best.recipe.monitor),
+        )
+        card = model_card(origin, selection, store.manifest, metrics)
         storage.write_bytes(part / "README.md", card.encode())
         part.chmod(0o755)
         shutil.rmtree(run.best_dir, ignore_errors=True)
@@ -182,7 +181,7 @@ def _read_test_split(
     weights: Mapping[str, Weights],
     search: dict[str, Any],
     best: TrialRecord,
-) -> Mapping[str, Any] | None:
+) -> RecordedScore | None:
     """The one score and all that the reading leaves beside the model; noted before it is known."""
     if not any(store.manifest.counts["test"].values()):
         log.warning("%s has no test split: the best model has no test score", store.folder)
