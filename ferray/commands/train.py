@@ -143,7 +143,7 @@ def _interruptible(*, announce: bool) -> Iterator[Callable[[], bool]]:
         announce: Whether to print that the first one was noted.
 
     Yields:
-        A function that tells whether there was one.
+        A function that returns whether there was one.
     """
     noted: list[float] = []
 

@@ -45,7 +45,7 @@ class PredictionTable:
     """A table as it was read. Only its form was checked; `ferray.audit.score.audit` examines the values."""
 
     predictions: LabeledPredictions
-    """Its photographs are told apart by the column `group`, else by `id`; without both, each face counts as one."""
+    """Groups come from the column `group`, else from `id`; without both columns, each face is a group of its own."""
     ids: tuple[str, ...] | None
     """One id per face."""
     columns: Mapping[str, tuple[str, ...]]

@@ -1,4 +1,4 @@
-"""Pictures of one model on one split, as PNG files. Begin at `draw_confusion` and `draw_reliability`."""
+"""Pictures of one model's predictions for one split, as PNG files. Begin at `draw_confusion` and `draw_reliability`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,7 +67,7 @@ def draw_reliability(calibration: "Calibration", file: Path) -> None:
             )
         ):
             _draw_bins(tops[0, column], tops[1, column], title, errors)
-        tops[0, 0].set_ylabel("share that is right")
+        tops[0, 0].set_ylabel("share of correct predictions")
         tops[1, 0].set_ylabel("faces")
 
 
@@ -80,7 +80,7 @@ def _draw_bins(panel: "Axes", below: "Axes", title: str, errors: "ProbabilityErr
     accuracy = np.array([row.accuracy for row in errors.bins])
     confidence = np.array([row.confidence for row in errors.bins])
     panel.plot([0, 1], [0, 1], color="#888888", linewidth=1, linestyle="--")
-    panel.bar(middles[known], accuracy[known], width * 0.92, color=BEST_COLORS[0], label="right")
+    panel.bar(middles[known], accuracy[known], width * 0.92, color=BEST_COLORS[0], label="correct")
     gap = (confidence - accuracy)[known]
     panel.bar(
         middles[known],
@@ -96,4 +96,4 @@ def _draw_bins(panel: "Axes", below: "Axes", title: str, errors: "ProbabilityErr
     panel.set_ylim(0, 1)
     panel.legend(frameon=False, loc="upper left")
     below.bar(middles, faces, width * 0.92, color="#BBBBBB")
-    below.set_xlabel("confidence: probability of the answer")
+    below.set_xlabel("confidence: probability of the predicted class")

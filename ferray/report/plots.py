@@ -1,4 +1,4 @@
-"""Pictures of a search, as PNG files. Begin at `heatmap` and `curves`; the kinds of heatmap are below them."""
+"""Pictures of a search, as PNG files. Begin at `draw_heatmap` and `draw_curves`; helpers are below."""
 
 import textwrap
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ _MAX_CELLS = 24
 """Values of a parameter up to which a table of cells can be read."""
 
 
-def heatmap(trials: "pandas.DataFrame", file: Path, *, metric: Metric, searched: Sequence[str]) -> None:
+def draw_heatmap(trials: "pandas.DataFrame", file: Path, *, metric: Metric, searched: Sequence[str]) -> None:
     """Show the effect of the settings: the metric by learning rate and batch size, the best over all other parameters.
 
     Where these two were not searched, the two parameters with the most values take their place. If few combinations
@@ -56,7 +56,7 @@ def heatmap(trials: "pandas.DataFrame", file: Path, *, metric: Metric, searched:
             figure.suptitle(line, fontsize=9, x=0.01, ha="left", color="#444444")
 
 
-def curves(
+def draw_curves(
     epochs: "pandas.DataFrame",
     trials: "pandas.DataFrame",
     file: Path,
@@ -165,7 +165,7 @@ def _draw_cloud(figure: "Figure", axes: Sequence[Axis], scores: NDArray[np.float
     _scale_axis(panel, up, "y")
     panel.grid(color="#EEEEEE")
     panel.set_axisbelow(True)
-    panel.set_title(_title(metric, axes, 2) + ", a point a trial, ring: best", loc="left")
+    panel.set_title(_title(metric, axes, 2) + ", one point per trial, ring: best", loc="left")
     figure.colorbar(points, ax=panel, label=_scale_label(metric))
 
 

@@ -69,7 +69,7 @@ _BOOKKEEPING = frozenset(
         "top", "left", "right", "bottom", "sha256",
     }
 )  # fmt: skip
-"""Columns that are not sliced by unless they are asked for."""
+"""Columns that are sliced by only if `by` names them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,9 +255,9 @@ def _gap(one: Slice) -> float:
 def _cut(column: "pandas.Series[Any]", *, named: bool) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """The values of a column, or ranges of them, and which rows have them; none of a column of names unless `named`."""
     if column.name in MERGED:
-        words = column.str.lower()
+        lowered = column.str.lower()
         for value, merged in MERGED[str(column.name)].items():
-            yield value, words.isin(list(merged)).to_numpy(dtype=np.bool_)
+            yield value, lowered.isin(list(merged)).to_numpy(dtype=np.bool_)
         return
     distinct = column.dropna().unique()
     if column.dtype.kind in "iuf" and len(distinct) > _MAX_VALUES:

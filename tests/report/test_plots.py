@@ -71,7 +71,7 @@ LOSS = Metric(name="val_loss", goal="minimize")
 
 
 def draw_heatmap(records: list[TrialRecord], file: Path) -> None:
-    plots.heatmap(trials_frame(records), file, metric=ACCURACY, searched=SEARCHED)
+    plots.draw_heatmap(trials_frame(records), file, metric=ACCURACY, searched=SEARCHED)
 
 
 @pytest.fixture(autouse=True)
@@ -103,8 +103,8 @@ def test_every_kind_of_search_has_its_pictures(name: str, tmp_path: Path) -> Non
     records = SEARCHES[name]
     metric = LOSS if "random" in name or "words" in name else ACCURACY
     trials, epochs = trials_frame(records), epochs_frame(records)
-    plots.heatmap(trials, tmp_path / "heatmap.png", metric=metric, searched=SEARCHED)
-    plots.curves(epochs, trials, tmp_path / "curves.png", metric=metric, searched=SEARCHED)
+    plots.draw_heatmap(trials, tmp_path / "heatmap.png", metric=metric, searched=SEARCHED)
+    plots.draw_curves(epochs, trials, tmp_path / "curves.png", metric=metric, searched=SEARCHED)
 
     for file in ("heatmap.png", "curves.png"):
         picture = cv2.imread(str(tmp_path / file))
@@ -159,7 +159,7 @@ def test_the_heatmap_names_the_best_trial_as_the_records_rank_it(tmp_path: Path,
 
 def test_the_best_three_curves_are_named_and_the_others_gray(tmp_path: Path, drawn: list[Figure]) -> None:
     records = SEARCHES["grid"]
-    plots.curves(
+    plots.draw_curves(
         epochs_frame(records),
         trials_frame(records),
         tmp_path / "curves.png",

@@ -1,7 +1,7 @@
 """The audit of a reported score: it is recomputed under every name, and checked for reasons to distrust it.
 
-It needs nothing but a prediction table, ferray's own or anybody's. Of a claimed number alone it tells what the number
-could be. The checks are in `ferray.audit.score.findings`, one function each. Begin at `audit`.
+It needs nothing but a prediction table, ferray's own or anybody's. For a claimed number alone it lists the scores that
+the number could be. The checks are in `ferray.audit.score.findings`, one function each. Begin at `audit`.
 """
 
 from collections.abc import Mapping, Sequence

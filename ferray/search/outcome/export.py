@@ -60,8 +60,8 @@ def write_tables(run: Run, records: Sequence[TrialRecord], space: Space) -> list
         pictures = [run.folder / "heatmap.png", run.folder / "curves.png"]
         axes = [name for name in space.searched if name not in REPEATED]
         by_point = _by_point(trials, records, space)
-        plots.heatmap(by_point, pictures[0], metric=space.metric, searched=axes)
-        plots.curves(epochs, trials, pictures[1], metric=space.metric, searched=space.searched)
+        plots.draw_heatmap(by_point, pictures[0], metric=space.metric, searched=axes)
+        plots.draw_curves(epochs, trials, pictures[1], metric=space.metric, searched=space.searched)
         files += pictures
     return files
 

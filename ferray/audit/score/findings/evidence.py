@@ -41,7 +41,7 @@ class ScoreEvidence:
 
 
 ScoreCheck = Callable[[ScoreEvidence], Iterator[Finding]]
-"""Yields what it finds, in words that need no knowledge of this program."""
+"""Yields findings whose text can be understood without knowing this program."""
 
 
 def have_equal_classes(scores: Scores) -> bool:
