@@ -1,6 +1,6 @@
-"""What all commands share: exit codes, error texts, the log.
+"""What all commands share: exit codes, error messages, the log, the form of the help.
 
-Exit 0 done, 1 failed while working, 2 something the user can put right, 130 interrupted.
+Exit codes: 0 done, 1 failed while working, 2 an error that the user can correct, 130 interrupted.
 """
 
 import argparse
@@ -13,13 +13,13 @@ from ferray.errors import FerrayError, StorageError
 
 log = logging.getLogger(__name__)
 
-WAY_OUT = "Name another place, or see to this one; FERRAY_LOG=debug tells where it was asked for"
+_WAY_OUT = "Name another place, or repair this one; FERRAY_LOG=debug shows where ferray uses it"
 
 
 def run_command(body: Callable[[], int]) -> int:
     """Run a command's body; a `FerrayError` becomes a message on stderr and exit code 2, Ctrl-C becomes 130.
 
-    So does what the system refuses of a place by its name, such as one that is too long or not for this user.
+    An error of the system about a file name, such as one that is too long or not permitted, is treated the same way.
     """
     level = os.environ.get("FERRAY_LOG", "WARNING").upper()
     if level not in logging.getLevelNamesMapping():
@@ -31,15 +31,15 @@ def run_command(body: Callable[[], int]) -> int:
     except FerrayError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # `... | head`: the reader has seen enough
+    except BrokenPipeError:  # as in `... | head`: the reader has closed its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         if error.filename is None:
             raise
-        log.debug("from", exc_info=error)
+        log.debug("raised here", exc_info=error)
         what = error.strerror or type(error).__name__
-        print(f"error: {StorageError(str(error.filename), what, WAY_OUT)}", file=sys.stderr)
+        print(f"error: {StorageError(str(error.filename), what, _WAY_OUT)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -52,7 +52,7 @@ def make_parser(prog: str, description: str, examples: str) -> argparse.Argument
     Args:
         prog: For example `python -m ferray.search`.
         description: First lines of the help.
-        examples: Commands, one a line, each with a comment.
+        examples: Commands, one per line, each with a comment.
     """
     return argparse.ArgumentParser(
         prog=prog,

@@ -1,157 +1,238 @@
-"""`python -m ferray.report`: what a model's score is, what somebody's score is worth, where a model is weak."""
+"""`python -m ferray.report`: the score of a model, the audit of a reported score, the slices where a model is weak."""
 
-import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ferray.commands.common import make_parser, run_command
 from ferray.errors import DataError, FerrayError
 from ferray.files import storage
 
+if TYPE_CHECKING:
+    from ferray.data.store.reader import Store
+    from ferray.report.test_split.recorded import RecordedScore
+
 EXAMPLES = """\
   python -m ferray.report evaluate runs/grid/best --data data/expw                    # the test score on record
   python -m ferray.report evaluate runs/grid/best --data data/fer2013 --split test --json
-  python -m ferray.report audit runs/grid/best                                        # ferray's own answers, doubted
-  python -m ferray.report audit answers.csv --claimed 0.91 --source-counts expw       # anybody's
+  python -m ferray.report audit runs/grid/best                                        # ferray's own predictions
+  python -m ferray.report audit predictions.csv --claimed 0.91 --source-counts expw   # anybody's predictions
   python -m ferray.report audit --confusion matrix.csv --claimed 91%
   python -m ferray.report audit --claimed 0.98,0.92,0.91 --classes 7 --n 7200         # a number alone
   python -m ferray.report slices runs/grid/best --data data/expw --by subject_word
 """
 
 
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions:
+    """Options of `evaluate`."""
+
+    best_dir: Path
+    data: Path
+    split: str
+    again: bool
+    device: str
+    predictions: Path | None
+    json: bool
+
+    @property
+    def title(self) -> str:
+        """What is scored, for the head of the text."""
+        return f"{self.best_dir} on {self.split} of {self.data}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions:
+    """Options of `audit`."""
+
+    predictions: Path | None
+    confusion: Path | None
+    claimed: str | None
+    classes: int | None
+    n: int | None
+    dataset: str | None
+    source_counts: str | None
+    ceiling: float | None
+    strict: bool
+    json: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlicesOptions:
+    """Options of `slices`."""
+
+    best_dir: Path
+    data: Path
+    by: str | None
+    json: bool
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse and do what was asked; see `--help`."""
-    arguments = _parse(argv)
-    body: Callable[[argparse.Namespace], int] = arguments.body
-    return run_command(lambda: body(arguments))
+    """Parse the arguments and run the subcommand; see `--help`."""
+    options = _parse(argv)
+    match options:
+        case EvaluateOptions():
+            return run_command(lambda: _evaluate(options))
+        case AuditOptions():
+            return run_command(lambda: _audit(options))
+        case SlicesOptions():
+            return run_command(lambda: _slices(options))
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = make_parser("python -m ferray.report", "Say what a trained model is worth.", EXAMPLES)
-    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
+def _parse(argv: Sequence[str] | None) -> EvaluateOptions | AuditOptions | SlicesOptions:
+    parser = make_parser("python -m ferray.report", "Show what the score of a trained model is worth.", EXAMPLES)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    text = "score a model on a split of a store; on its own test split, the score on record"
+    text = "score a model on a split of a store; on its own test split, show the score on record"
     evaluate = commands.add_parser("evaluate", help=text, description=text.capitalize() + ".", allow_abbrev=False)
     evaluate.add_argument("best_dir", type=Path, metavar="BEST", help="the folder `best` of a search: runs/NAME/best")
     evaluate.add_argument("--data", type=Path, required=True, metavar="DIR", help="a store, as ferray.data writes it")
     evaluate.add_argument(
         "--split", default="test", choices=("train", "validation", "test"), help="default: %(default)s"
     )
-    evaluate.add_argument("--again", action="store_true", help="read the own test split again, and put that on record")
+    evaluate.add_argument("--again", action="store_true", help="read the own test split once more, on record")
     evaluate.add_argument("--device", default="cpu", metavar="D", help="cpu (default), cuda or cuda:N")
-    evaluate.add_argument("--predictions", type=Path, metavar="CSV", help="write the answers too, for `audit`")
+    evaluate.add_argument("--predictions", type=Path, metavar="CSV", help="write the predictions too, for `audit`")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
-    evaluate.set_defaults(body=_evaluate)
+    evaluate.set_defaults(options=EvaluateOptions)
 
-    text = "recompute a score from its table of answers under every name, and say what is to be doubted"
+    text = "recompute a score from its predictions under every name, and list the reasons to distrust it"
     audit = commands.add_parser("audit", help=text, description=text.capitalize() + ".", allow_abbrev=False)
     audit.add_argument(
-        "predictions", type=Path, nargs="?", metavar="ANSWERS",
-        help="CSV: id, label, one column a class with its probability (or `prediction`), optional group, split, trial,"
-        " seed; or a folder `best`",
+        "predictions", type=Path, nargs="?", metavar="PREDICTIONS",
+        help="CSV: id, label, one column per class with its probability (or `prediction`), optional group, split,"
+        " trial, seed; or a folder `best`",
     )  # fmt: skip
     audit.add_argument("--confusion", type=Path, metavar="CSV", help="a confusion matrix instead, labels in the rows")
-    audit.add_argument("--claimed", metavar="X,...", help="what somebody says the accuracy is: 0.91 or 91%%")
+    audit.add_argument("--claimed", metavar="X,...", help="the reported accuracy: 0.91 or 91%%")
     audit.add_argument("--classes", type=int, metavar="K", help="number of classes, where there is no table")
     audit.add_argument("--n", type=int, metavar="N", help="number of test faces, where there is no table")
-    audit.add_argument("--dataset", metavar="NAME", help="compare with what was published for it: expw, fer2013, ...")
     audit.add_argument(
-        "--source-counts", metavar="SET", help="faces a class of the source: expw, or angry=3671,disgust=3995,..."
+        "--dataset", metavar="NAME", help="compare with the published accuracies for it: expw, fer2013, ..."
     )
-    audit.add_argument("--ceiling", type=float, metavar="X", help="the best accuracy that the labels' noise allows")
+    audit.add_argument(
+        "--source-counts", metavar="SET", help="faces per class of the source: expw, or angry=3671,disgust=3995,..."
+    )
+    audit.add_argument("--ceiling", type=float, metavar="X", help="the best accuracy that the label noise allows")
     audit.add_argument("--strict", action="store_true", help="exit with 1 if there is a fault")
     audit.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    audit.set_defaults(body=_audit)
+    audit.set_defaults(options=AuditOptions)
 
-    text = "accuracy on parts of the test split, from the answers on record; the model is not run"
+    text = "accuracy on parts of the test split, from the predictions on record; the model is not run"
     slices = commands.add_parser("slices", help=text, description=text.capitalize() + ".", allow_abbrev=False)
     slices.add_argument("best_dir", type=Path, metavar="BEST", help="the folder `best` of a search: runs/NAME/best")
-    slices.add_argument("--data", type=Path, required=True, metavar="DIR", help="the store that it was searched on")
+    slices.add_argument("--data", type=Path, required=True, metavar="DIR", help="the store of that search")
     slices.add_argument("--by", metavar="COLUMN", help="a column of the store's table (default: all)")
     slices.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    slices.set_defaults(body=_slices)
-    return parser.parse_args(argv)
+    slices.set_defaults(options=SlicesOptions)
+
+    given = dict(vars(parser.parse_args(argv)))
+    make_options: type[EvaluateOptions | AuditOptions | SlicesOptions] = given.pop("options")
+    return make_options(**given)
 
 
-def _evaluate(arguments: argparse.Namespace) -> int:
+def _evaluate(options: EvaluateOptions) -> int:
     from ferray.data.store.reader import open_store
-    from ferray.report.test_split.readings import note_again, note_reading, recorded_score
+    from ferray.report.test_split.readings import recorded_score
 
-    best_dir, split = arguments.best_dir, arguments.split
-    store = open_store(arguments.data)
-    recorded = None if arguments.again else recorded_score(best_dir, store, split)
-    if recorded is not None:
-        notes = [
-            *recorded.get("notes", []),
-            f"the score on record, read at {recorded['read']}; the split was not read again (--again does, on record)",
-        ]
-        if arguments.predictions is not None:
-            what = "the answers on the own test split are on record"
-            raise DataError(str(arguments.predictions), what, "Copy BEST/predictions.csv, or add --again")
+    store = open_store(options.data)
+    recorded = None if options.again else recorded_score(options.best_dir, store, options.split)
+    return _evaluate_now(options, store) if recorded is None else _show_recorded(options, recorded)
+
+
+def _show_recorded(options: EvaluateOptions, recorded: "RecordedScore") -> int:
+    """Print the score on record; the test split is not read."""
+    from ferray.report.terminal import format_scores
+
+    if options.predictions is not None:
+        what = "the predictions for the own test split are on record"
+        raise DataError(str(options.predictions), what, "Copy BEST/predictions.csv, or add --again")
+    _print_notes(
+        *recorded.notes,
+        f"the score on record, read at {recorded.read_at}; the split was not read again (--again does so, on record)",
+    )
+    if options.json:
+        print(json.dumps(recorded.to_json(), indent=2))
     else:
-        if split == "test" and arguments.again:
-            note_again(best_dir, store)
-
-        from ferray.report.test_split.evaluate import evaluate
-
-        evaluation = evaluate(best_dir, store, split, device=arguments.device)
-        recorded = evaluation.scores.to_json() | {"data": store.fingerprint, "split": split}
-        notes = list(evaluation.notes)
-        if arguments.predictions is not None:
-            storage.write_bytes(arguments.predictions, evaluation.to_csv(store, split).encode())
-        try:
-            note_reading(best_dir, store, split, evaluation.scores)
-        except FerrayError as error:
-            print(f"warning: this reading is not on record: {error.args[0]}: {error.args[1]}", file=sys.stderr)
-    for note in notes:
-        print(f"note: {note}", file=sys.stderr)
-    if arguments.json:
-        print(json.dumps(recorded, indent=2))
-    else:
-        from ferray.report.terminal import format_scores
-
-        print(format_scores(recorded, f"{best_dir} on {split} of {arguments.data}"))
+        print(format_scores(recorded.scores, options.title, recorded=recorded))
     return 0
 
 
-def _audit(arguments: argparse.Namespace) -> int:
-    from ferray.audit.score.audit import audit, known_counts, known_published
-    from ferray.metrics.predictions import PREDICTIONS, read_confusion, read_predictions
-    from ferray.report.test_split.readings import test_readings
+def _evaluate_now(options: EvaluateOptions, store: "Store") -> int:
+    """Run the model, print its score, and note the reading."""
+    from ferray.report.terminal import format_scores
+    from ferray.report.test_split.readings import note_reading_beside_model, note_reading_in_search
 
-    file, table, readings = arguments.predictions, None, []
-    if (file is None) + (arguments.confusion is None) + (arguments.claimed is None) == 3 or (
-        file is not None and arguments.confusion is not None
-    ):
-        raise DataError("audit", "one table or a claim is needed", "Give ANSWERS, --confusion CSV, or --claimed X")
-    if arguments.confusion is not None:
-        file = arguments.confusion
-        table = read_confusion(file)
-    elif file is not None:
-        if file.is_dir():
-            file = file / PREDICTIONS
+    if options.split == "test" and options.again:
+        note_reading_in_search(options.best_dir, store)
+
+    from ferray.report.test_split.evaluate import evaluate
+
+    evaluation = evaluate(options.best_dir, store, options.split, device=options.device)
+    if options.predictions is not None:
+        storage.write_bytes(options.predictions, evaluation.to_csv(store, options.split).encode())
+    try:
+        note_reading_beside_model(options.best_dir, store, options.split, evaluation.scores)
+    except FerrayError as error:
+        print(f"warning: this reading is not on record: {error.args[0]}: {error.args[1]}", file=sys.stderr)
+    _print_notes(*evaluation.notes)
+    if options.json:
+        values = evaluation.scores.to_json() | {"data": store.fingerprint, "split": options.split}
+        print(json.dumps(values, indent=2))
+    else:
+        print(format_scores(evaluation.scores, options.title))
+    return 0
+
+
+def _print_notes(*notes: str) -> None:
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+def _audit(options: AuditOptions) -> int:
+    from ferray.audit.score.audit import ScoreContext, audit, known_counts, known_published
+    from ferray.audit.score.claims import ClaimedScores
+    from ferray.metrics.predictions import PREDICTIONS_FILE, read_confusion, read_predictions
+    from ferray.report.test_split.readings import read_test_readings
+
+    if options.predictions is not None and options.confusion is not None:
+        raise DataError("audit", "two tables are given", "Give one table: PREDICTIONS or --confusion CSV")
+    if options.predictions is None and options.confusion is None and options.claimed is None:
+        what = "one table or a claim is needed"
+        raise DataError("audit", what, "Give PREDICTIONS, --confusion CSV, or --claimed X")
+    file, table = options.confusion, None
+    test_read_for: tuple[str | None, ...] = ()
+    if options.confusion is not None:
+        table = read_confusion(options.confusion)
+    elif options.predictions is not None:
+        file = options.predictions / PREDICTIONS_FILE if options.predictions.is_dir() else options.predictions
         table = read_predictions(file)
-        readings = test_readings(file.parent)
-    counts = arguments.source_counts
-    found = audit(
+        test_read_for = tuple(reading.trial_id for reading in read_test_readings(file.parent))
+    counts = options.source_counts
+    audited = audit(
         table,
-        claimed=[] if arguments.claimed is None else arguments.claimed.split(","),
-        num_classes=arguments.classes,
-        n=arguments.n,
-        published=known_published(arguments.dataset),
-        source_counts=None if counts is None else _read_counts(counts) if "=" in counts else known_counts(counts),
-        ceiling=arguments.ceiling,
-        readings=readings,
+        ClaimedScores(
+            texts=() if options.claimed is None else tuple(options.claimed.split(",")),
+            num_classes=options.classes,
+            num_faces=options.n,
+        ),
+        ScoreContext(
+            published=known_published(options.dataset),
+            source_counts=None if counts is None else _read_counts(counts) if "=" in counts else known_counts(counts),
+            ceiling=options.ceiling,
+            test_read_for=test_read_for,
+        ),
     )
-    if arguments.json:
-        print(json.dumps(found.to_json(), indent=2))
+    if options.json:
+        print(json.dumps(audited.to_json(), indent=2))
     else:
         from ferray.report.terminal import format_audit
 
-        print(format_audit(found, str(file or "claims")))
-    return int(arguments.strict and found.has_fault)
+        print(format_audit(audited, str(file or "claims")))
+    return int(options.strict and audited.has_fault)
 
 
 def _read_counts(text: str) -> dict[str, int]:
@@ -162,16 +243,16 @@ def _read_counts(text: str) -> dict[str, int]:
     return {name.strip(): int(number) for name, _, number in pairs}
 
 
-def _slices(arguments: argparse.Namespace) -> int:
+def _slices(options: SlicesOptions) -> int:
     from dataclasses import asdict
 
     from ferray.data.store.reader import open_store
-    from ferray.report.slices import slice_recorded, worst_slice
+    from ferray.report.slices import score_recorded_slices, worst_to_json
     from ferray.report.terminal import format_slices
 
-    slices = slice_recorded(arguments.best_dir, open_store(arguments.data), by=arguments.by)
-    if arguments.json:
-        print(json.dumps({"slices": [asdict(one) for one in slices], "worst": worst_slice(slices)}, indent=2))
+    slices = score_recorded_slices(options.best_dir, open_store(options.data), by=options.by)
+    if options.json:
+        print(json.dumps({"slices": [asdict(one) for one in slices], "worst": worst_to_json(slices)}, indent=2))
     else:
-        print(format_slices(slices, f"{arguments.best_dir} on the test split of {arguments.data}"))
+        print(format_slices(slices, f"{options.best_dir} on the test split of {options.data}"))
     return 0

@@ -1,16 +1,15 @@
-"""`python -m ferray.train`: one recipe on one store, without a search and without Ray.
+"""`python -m ferray.train`: train one recipe on one store, without a search and without Ray.
 
-Alone it trains in this process; under `torchrun` all ranks train one model together. Ctrl-C and SIGTERM end it after
-the step at hand, and the same command goes on with the next one.
+Alone it trains in this process; under `torchrun` all ranks train one model together. Ctrl-C or SIGTERM ends it after
+the current step, and the same command continues with the next one.
 """
 
-import argparse
-import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -24,7 +23,6 @@ from ferray.space.nodes import read_yaml
 
 if TYPE_CHECKING:
     from ferray.records.run import EpochResult
-    from ferray.train.ranks import Ranks
 
 EXAMPLES = """\
   python -m ferray.train --recipe recipe.yaml --data data/expw --out runs/alone
@@ -35,17 +33,30 @@ EXAMPLES = """\
 MAX_RECIPE_BYTES = 1_000_000
 
 ECHO_S = 1.0
-"""A signal that follows another sooner is its echo: `torchrun` hands on what its processes have had already."""
+"""A signal that follows another within this time is the same one: `torchrun` forwards those that its processes got."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Options of the command."""
+
+    recipe: Path
+    data: Path
+    weights: str
+    out: Path | None
+    settings: tuple[str, ...]
+    """`KEY=VALUE`, from `--set`."""
+    device: str | None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Parse, train, print one line an epoch; see `--help`."""
-    arguments = _parse(argv)
-    return run_command(lambda: _train(arguments))
+    """Parse, train, print one line per epoch; see `--help`."""
+    options = _parse(argv)
+    return run_command(lambda: _train(options))
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = make_parser("python -m ferray.train", "Train one recipe and print one line an epoch.", EXAMPLES)
+def _parse(argv: Sequence[str] | None) -> TrainOptions:
+    parser = make_parser("python -m ferray.train", "Train one recipe and print one line per epoch.", EXAMPLES)
     parser.add_argument(
         "--recipe", type=Path, required=True, metavar="FILE", help="settings, YAML or JSON; see ferray.recipe"
     )
@@ -57,42 +68,51 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--out",
         type=Path,
         metavar="DIR",
-        help="keep checkpoints here, go on from them if run again, and leave the best model in DIR/best",
+        help="keep checkpoints here, continue from them if run again, and write the best model to DIR/best",
     )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="replace a setting of the recipe"
     )
     parser.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N; default: a GPU where there is one")
-    return parser.parse_args(argv)
+    given = parser.parse_args(argv)
+    return TrainOptions(
+        recipe=given.recipe,
+        data=given.data,
+        weights=given.weights,
+        out=given.out,
+        settings=tuple(given.set),
+        device=given.device,
+    )
 
 
-def _train(arguments: argparse.Namespace) -> int:
-    recipe = read_recipe_file(arguments.recipe, settings=arguments.set)  # before torch: a wrong setting is told at once
+def _train(options: TrainOptions) -> int:
+    recipe = read_recipe_file(options.recipe, settings=options.settings)  # before torch: a wrong setting fails at once
     from ferray.data.store.reader import open_store
 
-    store = open_store(arguments.data)
+    store = open_store(options.data)
 
     from ferray.files.storage import cache_dir
     from ferray.model.weights import load_weights
     from ferray.train.checkpoints.export import export_best
+    from ferray.train.device import choose_device, torchrun_ranks
     from ferray.train.fit import Interrupted, fit
     from ferray.train.settle import measure_precision, settle
 
     cache = cache_dir()
-    device = _choose_device(arguments.device)
-    with _joined(device) as ranks:
-        weights = load_weights("none" if recipe.weights == "none" else arguments.weights, recipe.backbone)
+    device = choose_device(options.device)
+    with torchrun_ranks(device) as ranks:
+        weights = load_weights("none" if recipe.weights == "none" else options.weights, recipe.backbone)
         precision = ranks.from_first(
             measure_precision(device, cache=cache) if recipe.precision == "auto" else recipe.precision
         )
         recipe = settle(recipe, store, precision=precision)
         try:
-            with _interruptible(tell=ranks.is_first) as is_interrupted:
+            with _interruptible(announce=ranks.is_first) as is_interrupted:
                 for result in fit(
                     recipe,
                     store,
                     weights,
-                    checkpoints=arguments.out,
+                    checkpoints=options.out,
                     ranks=ranks,
                     device=device,
                     cache=cache,
@@ -100,35 +120,37 @@ def _train(arguments: argparse.Namespace) -> int:
                     is_interrupted=is_interrupted,
                 ):
                     if ranks.is_first:
-                        print(describe(result, recipe), flush=True)
+                        print(format_epoch(result, recipe), flush=True)
         except Interrupted as interruption:
             if ranks.is_first:
-                way_out = "nothing is kept: give --out DIR" if arguments.out is None else "run it again to go on there"
-                print(f"interrupted in {interruption}; {way_out}", file=sys.stderr)
+                kept = (
+                    "nothing is kept: give --out DIR" if options.out is None else "run it again to continue from there"
+                )
+                print(f"interrupted in {interruption}; {kept}", file=sys.stderr)
             return 130
-        if arguments.out is not None and ranks.is_first:
-            best = arguments.out / "best"
-            epoch = export_best(best, checkpoints=arguments.out, recipe=recipe, store=store, weights=weights)
+        if options.out is not None and ranks.is_first:
+            best = options.out / "best"
+            epoch = export_best(best, checkpoints=options.out, recipe=recipe, store=store, weights=weights)
             print(f"best epoch by {recipe.monitor}: {epoch}, in {best}")
     return 0
 
 
 @contextmanager
-def _interruptible(*, tell: bool) -> Iterator[Callable[[], bool]]:
-    """Note Ctrl-C and SIGTERM instead of dying of them; a second one ends the process at once.
+def _interruptible(*, announce: bool) -> Iterator[Callable[[], bool]]:
+    """Note the first Ctrl-C or SIGTERM while the block runs; a second one ends the process at once.
 
     Args:
-        tell: Whether to say so.
+        announce: Whether to print that the first one was noted.
 
     Yields:
-        Whether there was one.
+        A function that returns whether there was one.
     """
     noted: list[float] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         if noted and time.monotonic() - noted[0] > ECHO_S:
             raise KeyboardInterrupt
-        if tell and not noted:
+        if announce and not noted:
             print("ends after this step; once more to end at once", file=sys.stderr)
         noted.append(time.monotonic())
 
@@ -149,7 +171,7 @@ def read_recipe_file(file: Path, *, settings: Sequence[str] = ()) -> Recipe:
 
     Raises:
         RecipeError: The file cannot be read, or a setting is unknown or out of bounds.
-        SpaceError: Not YAML, or an option that is not of that form.
+        SpaceError: The file is not YAML, or an option has another form.
     """
     way_out = "Give a YAML or JSON file of settings"
     try:
@@ -159,7 +181,7 @@ def read_recipe_file(file: Path, *, settings: Sequence[str] = ()) -> Recipe:
     except UnicodeDecodeError as error:
         raise RecipeError(str(file), f"cannot be read: {error}", way_out) from error
     if not text.strip():
-        raise RecipeError(str(file), "the file is empty", "Write one `setting: value` a line")
+        raise RecipeError(str(file), "the file is empty", "Write one `setting: value` per line")
     values = {
         name: check_value(name, node.plain(), where=node.where)
         for name, node in read_yaml(text, file=str(file)).mapping().items()
@@ -169,8 +191,8 @@ def read_recipe_file(file: Path, *, settings: Sequence[str] = ()) -> Recipe:
     return make_recipe(values, where=str(file))
 
 
-def describe(result: "EpochResult", recipe: Recipe) -> str:
-    """One line: what an epoch came to."""
+def format_epoch(result: "EpochResult", recipe: Recipe) -> str:
+    """The metrics of an epoch in one line."""
     return (
         f"epoch {result.epoch:3d} of {recipe.epochs}"
         f"  train loss {result.train_loss:.4f} accuracy {result.train_accuracy:.3f}"
@@ -178,35 +200,3 @@ def describe(result: "EpochResult", recipe: Recipe) -> str:
         f" balanced {result.val_balanced_accuracy:.3f} macro F1 {result.val_macro_f1:.3f}"
         f"  rate {result.learning_rate:.2g}  {result.images_per_s:.0f} faces/s"
     )
-
-
-def _choose_device(asked: str | None) -> str:
-    """The device asked for, or this rank's own GPU, or the CPU."""
-    import torch
-
-    if asked is not None:
-        try:
-            device = torch.device(asked)
-        except RuntimeError as error:
-            raise RecipeError(f"--device {asked}", "no such device", "Name cpu, cuda, or cuda:1 and so on") from error
-        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-            have = torch.cuda.device_count()
-            raise RecipeError(f"--device {asked}", f"there are {have} GPUs here", "Name one of them, or cpu")
-        return asked
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
-
-
-@contextmanager
-def _joined(device: str) -> Iterator["Ranks"]:
-    """This process's place among those that `torchrun` started; alone where it did not."""
-    import torch
-
-    from ferray.train.ranks import ALONE, joined
-
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        yield ALONE
-        return
-    if device.startswith("cuda"):
-        torch.cuda.set_device(device)
-    with joined("nccl" if device.startswith("cuda") else "gloo") as ranks:
-        yield ranks

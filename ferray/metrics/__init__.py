@@ -1,1 +1,1 @@
-"""Scores of tables of answers, with intervals; NumPy alone. Begin at `scores.score`."""
+"""Scores of a classifier's predictions, each with a confidence interval; NumPy alone. Begin at `scores.score`."""

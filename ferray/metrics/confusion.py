@@ -1,4 +1,4 @@
-"""Scores of a classifier, all from one table of counts: the confusion matrix. Numpy only.
+"""Scores of a classifier from one table of counts: the confusion matrix. NumPy only.
 
 Begin at `make_confusion`.
 """
@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 
 def make_confusion(labels: NDArray[np.int64], predictions: NDArray[np.int64], *, num_classes: int) -> NDArray[np.int64]:
-    """How often each class was taken for each.
+    """Count how often each class was predicted for the faces of each class.
 
     Args:
         labels: True class numbers, shape (faces,).
         predictions: Predicted class numbers, shape (faces,).
-        num_classes: Side of the result.
+        num_classes: Number of rows and columns of the result.
 
     Returns:
         Counts, shape (num_classes, num_classes); rows are labels, columns predictions.
@@ -32,7 +32,7 @@ def accuracy(confusion: NDArray[np.int64]) -> float:
 
 
 def balanced_accuracy(confusion: NDArray[np.int64]) -> float:
-    """Mean of the classes' recalls, over the classes that have labels; 0 without faces.
+    """Mean recall of the classes that have faces; 0 without faces.
 
     Args:
         confusion: From `make_confusion`.
@@ -45,7 +45,7 @@ def balanced_accuracy(confusion: NDArray[np.int64]) -> float:
 
 
 def macro_f1(confusion: NDArray[np.int64]) -> float:
-    """Mean of the classes' F1 scores, every class weighing the same.
+    """Mean of the classes' F1 scores, with equal weights.
 
     Args:
         confusion: From `make_confusion`; a class with neither labels nor predictions counts as 0.

@@ -1,87 +1,72 @@
-"""A table of answers: one row a face with its label and what a model made of it. ferray's own, or anybody's.
+"""Tables of predictions in CSV files: one row per face, with its label and what a model predicted for it.
 
     id,label,angry,disgust,fear,happy,sad,surprise,neutral,group
     awe_man_12.jpg#0,surprise,0.01,0.02,0.2,0.03,0.02,0.7,0.02,117
 
-All columns that are not named in `RESERVED` are classes; a table of hard answers has a column `prediction` instead. No
-picture and no features are in it. Begin at `read_predictions`.
+All columns that are not named in `RESERVED` are classes; a table without probabilities has a column `prediction`
+instead. A table holds no pictures and no features. Begin at `read_predictions`.
 """
 
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ferray.errors import DataError, StorageError
 from ferray.files import untrusted
+from ferray.metrics.labeled import LabeledPredictions
 
 if TYPE_CHECKING:
     import pandas
 
-PREDICTIONS = "predictions.csv"
-"""The answers of a search's best model on the test split, beside the model."""
+PREDICTIONS_FILE = "predictions.csv"
+"""The best model's predictions for the test split, beside the model."""
 
 RESERVED = ("id", "label", "prediction", "group", "split", "trial", "seed")
-"""Columns that are no class."""
+"""Columns that are not classes."""
 
 MAX_BYTES = 2**28
 MAX_FACES = 10_000_000
 MAX_CLASSES = 1000
 MAX_NAME = 100
-"""Characters of a class's name."""
+"""Characters of a class name."""
 
-_FORM = (
-    "Columns: id, label, one a class with its probability (or `prediction`), and if you have them group, split, trial"
-)
+_FORM = "Columns: id, label, one per class with its probability (or `prediction`), and where known group, split, trial"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Predictions:
-    """Answers and labels, checked for form only: `ferray.audit.score.audit` says what is wrong with the values."""
+class PredictionTable:
+    """A table as it was read. Only its form was checked; `ferray.audit.score.audit` examines the values."""
 
-    file: str
-    """Where they were read, for messages."""
-    class_names: tuple[str, ...]
-    labels: NDArray[np.int64]
-    """Shape (faces,)."""
-    answers: NDArray[np.int64]
-    """Shape (faces,); the column `prediction`, else the most probable class."""
-    probabilities: NDArray[np.float64] | None
-    """Shape (faces, classes), as written."""
+    predictions: LabeledPredictions
+    """Groups come from the column `group`, else from `id`; without both columns, each face is a group of its own."""
     ids: tuple[str, ...] | None
-    """One a face."""
-    columns: dict[str, tuple[str, ...]]
-    """`group`, `split`, `trial` and `seed`, those that are there."""
+    """One id per face."""
+    columns: Mapping[str, tuple[str, ...]]
+    """The columns `group`, `split`, `trial` and `seed`, as far as the table has them."""
 
-    def groups(self) -> NDArray[np.int64]:
-        """Numbers of the photographs: by `group`, else by `id`, else one a face."""
-        names = self.columns.get("group") or self.ids
-        if names is None:
-            return np.arange(len(self.labels))
-        return np.unique(np.asarray(names), return_inverse=True)[1].astype(np.int64)
+    def select(self, rows: NDArray[np.bool_]) -> "PredictionTable":
+        """Some of the faces.
 
-    def of(self, rows: NDArray[np.bool_]) -> "Predictions":
-        """Some of the faces."""
+        Args:
+            rows: Whether a face is kept, shape (faces,).
+        """
         kept = np.flatnonzero(rows)
-        return Predictions(
-            file=self.file,
-            class_names=self.class_names,
-            labels=self.labels[kept],
-            answers=self.answers[kept],
-            probabilities=None if self.probabilities is None else self.probabilities[kept],
+        return PredictionTable(
+            predictions=self.predictions.select(rows),
             ids=None if self.ids is None else tuple(self.ids[row] for row in kept),
             columns={name: tuple(values[row] for row in kept) for name, values in self.columns.items()},
         )
 
 
 def face_ids(table: "pandas.DataFrame") -> list[str]:
-    """Names of a store's faces: photograph and number of the face on it, else the row.
+    """Names of a store's faces: the photograph and the number of the face in it, else the row.
 
     Args:
         table: Rows of `Store.table`.
@@ -93,39 +78,31 @@ def face_ids(table: "pandas.DataFrame") -> list[str]:
     return [f"{source}#{face}" for source, face in zip(table["source"], table["face_id"], strict=True)]
 
 
-def predictions_csv(
-    ids: Sequence[str],
-    labels: NDArray[np.int64],
-    probabilities: NDArray[np.floating[Any]],
-    groups: NDArray[np.int64],
-    *,
-    class_names: Sequence[str],
-) -> str:
-    """The table as text; nine digits bring a float32 back bit by bit.
+def predictions_csv(predictions: LabeledPredictions, ids: Sequence[str]) -> str:
+    """The table as text; nine digits restore a float32 bit by bit.
 
     Args:
-        ids: One a face.
-        labels: Shape (faces,).
-        probabilities: Shape (faces, classes).
-        groups: Ids of the photographs, shape (faces,).
-        class_names: In the order of the labels.
+        predictions: The faces, with probabilities.
+        ids: One id per face.
     """
+    assert predictions.probabilities is not None
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["id", "label", *class_names, "group"])
-    for face, label, row, group in zip(ids, labels, probabilities.tolist(), groups, strict=True):
-        writer.writerow([face, class_names[label], *(f"{value:.9g}" for value in row), group])
+    writer.writerow(["id", "label", *predictions.class_names, "group"])
+    probabilities = predictions.probabilities.tolist()
+    for face, label, row, group in zip(ids, predictions.labels, probabilities, predictions.groups, strict=True):
+        writer.writerow([face, predictions.class_names[label], *(f"{value:.9g}" for value in row), group])
     return text.getvalue()
 
 
-def read_predictions(file: Path) -> Predictions:
-    """Read a table of answers.
+def read_predictions(file: Path) -> PredictionTable:
+    """Read a table of predictions.
 
     Args:
         file: CSV with a header; labels are class names, or numbers in the order of the class columns.
 
     Raises:
-        DataError: It cannot be read, a column is missing, or a value is no number or no class.
+        DataError: It cannot be read, a column is missing, a probability is not a number, or a class is unknown.
     """
     head, rows = _read_csv(file)
     missing = {"label"} - set(head)
@@ -139,37 +116,45 @@ def read_predictions(file: Path) -> Predictions:
     probabilities = None
     if class_names[0] in column:
         probabilities = np.asarray([_numbers(column[name], name, file) for name in class_names]).T
-    labels = _places(column["label"], class_names, "label", file)
+    labels = _class_numbers(column["label"], class_names, "label", file)
     if "prediction" in column:
-        answers = _places(column["prediction"], class_names, "prediction", file)
+        predicted = _class_numbers(column["prediction"], class_names, "prediction", file)
     else:
         assert probabilities is not None
-        answers = probabilities.argmax(axis=1).astype(np.int64)
-    return Predictions(
-        file=str(file),
+        predicted = probabilities.argmax(axis=1).astype(np.int64)
+    names = column.get("group") or column.get("id")
+    groups = np.arange(len(labels)) if names is None else np.unique(np.asarray(names), return_inverse=True)[1]
+    predictions = LabeledPredictions(
         class_names=class_names,
         labels=labels,
-        answers=answers,
+        predicted=predicted,
         probabilities=probabilities,
+        groups=groups.astype(np.int64),
+    )
+    return PredictionTable(
+        predictions=predictions,
         ids=column.get("id"),
         columns={name: column[name] for name in ("group", "split", "trial", "seed") if name in column},
     )
 
 
-def read_confusion(file: Path) -> Predictions:
-    """Read a confusion matrix as hard answers of faces without names.
+def read_confusion(file: Path) -> PredictionTable:
+    """Read a confusion matrix as the predicted classes of faces without names.
 
     Args:
-        file: CSV; the header names the answers after a first cell of any text, each row its label and the counts.
+        file: CSV. The header names the predicted classes, after a first cell with any text. Each row has its label and
+            the counts.
 
     Raises:
-        DataError: It cannot be read, is not square, names other classes in rows than in columns, or a count is none.
+        DataError: It cannot be read, is not square, has other classes in the rows than in the columns, or holds
+            something else than counts.
     """
     head, rows = _read_csv(file)
     names = tuple(head[1:])
     if tuple(row[0] for row in rows) != names:
         what = f"rows are {', '.join(row[0] for row in rows)[:100]}; columns are {', '.join(names)[:100]}"
-        raise DataError(str(file), what, "The header names the answers, the first cell of each row its label")
+        way_out = "Name the predicted classes in the header, and the label in the first cell of each row"
+        raise DataError(str(file), what, way_out)
     _check_names(names, file)
     table = np.asarray([_numbers(tuple(row[1:]), row[0], file) for row in rows])
     if (table < 0).any() or (table % 1).any() or not 0 < table.sum() <= MAX_FACES:
@@ -177,19 +162,19 @@ def read_confusion(file: Path) -> Predictions:
         raise DataError(str(file), what, "Give whole numbers of faces, not shares")
     places = np.argwhere(table > 0)
     times = table[table > 0].astype(np.int64)
-    return Predictions(
-        file=str(file),
+    labels = np.repeat(places[:, 0], times)
+    predictions = LabeledPredictions(
         class_names=names,
-        labels=np.repeat(places[:, 0], times),
-        answers=np.repeat(places[:, 1], times),
+        labels=labels,
+        predicted=np.repeat(places[:, 1], times),
         probabilities=None,
-        ids=None,
-        columns={},
+        groups=np.arange(len(labels)),
     )
+    return PredictionTable(predictions=predictions, ids=None, columns={})
 
 
 def _read_csv(file: Path) -> tuple[list[str], list[list[str]]]:
-    """Header and rows, all of one length."""
+    """Header and rows, all with the same number of cells."""
     try:
         with untrusted.open_text(file, most_bytes=MAX_BYTES) as text:
             rows = [row for row in csv.reader(text) if row]
@@ -207,12 +192,12 @@ def _read_csv(file: Path) -> tuple[list[str], list[list[str]]]:
 
 
 def _check_names(names: Sequence[str], file: Path) -> None:
-    """Refuse more classes, or other names of them, than a table on a terminal can hold."""
+    """Refuse more classes than a table on a terminal can hold, and names that it cannot show."""
     if len(names) > MAX_CLASSES:
         raise DataError(str(file), f"{len(names):,} classes; at most {MAX_CLASSES:,} are read", _FORM)
     for name in names:
         if not name.isprintable() or len(name) > MAX_NAME:
-            raise DataError(str(file), f"{name[:80]!r} is no name of a class: too long, or it does not print", _FORM)
+            raise DataError(str(file), f"{name[:80]!r} is not a class name: too long, or not printable", _FORM)
 
 
 def _numbers(cells: Sequence[str], name: str, file: Path) -> list[float]:
@@ -223,14 +208,14 @@ def _numbers(cells: Sequence[str], name: str, file: Path) -> list[float]:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            where = f"{file}: row {number}, column {name}"
-            raise DataError(where, f"{cell[:40]!r} is no number", f"All columns but {', '.join(RESERVED)} are classes")
+            where, known = f"{file}: row {number}, column {name}", ", ".join(RESERVED)
+            raise DataError(where, f"{cell[:40]!r} is not a number", f"All columns but {known} are classes")
         numbers.append(value)
     return numbers
 
 
-def _places(cells: Sequence[str], class_names: tuple[str, ...], name: str, file: Path) -> NDArray[np.int64]:
-    """Class numbers of names, or of numbers where no class is called so."""
+def _class_numbers(cells: Sequence[str], class_names: tuple[str, ...], name: str, file: Path) -> NDArray[np.int64]:
+    """Class numbers of class names; of numbers where the first cell is not a class name."""
     place = {text: number for number, text in enumerate(class_names)}
     if cells[0] not in place:
         place = {str(number): number for number in range(len(class_names))}
@@ -239,5 +224,5 @@ def _places(cells: Sequence[str], class_names: tuple[str, ...], name: str, file:
     except KeyError as error:
         known = ", ".join(class_names)
         raise DataError(
-            f"{file}: column {name}", f"{error.args[0]!r} is no class", f"Classes: {known[:200]}"
+            f"{file}: column {name}", f"{error.args[0]!r} is not a class", f"Classes: {known[:200]}"
         ) from error

@@ -1,9 +1,8 @@
-"""What a classifier's probabilities are worth on one split: scores, their intervals, and what guessing would score.
+"""Scores of a classifier's predictions on one split, with confidence intervals and with the scores of baselines.
 
-A score alone misleads three times. It hides how far chance moved it: so each has a 95 % interval, from a bootstrap that
-draws whole groups of faces, because faces of one photograph err together. It hides how easy the split is: so the scores
-of guesses that never look at a face stand beside it. It hides which of the numbers called accuracy it is: so all of
-them stand side by side, under their own names.
+A score alone misleads in three ways. It does not show how far chance moved it, so each score has a 95 % interval, from
+a bootstrap of whole photographs. It does not show how easy the split is, so the scores of baselines that ignore the
+faces stand beside it. It does not show which of the scores called accuracy it is, so all of them are given by name.
 
 Begin at `score`.
 """
@@ -15,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.metrics.bootstrap import RESAMPLES, Interval, draw_totals, percentiles, sum_by_group
 from ferray.metrics.confusion import make_confusion
-from ferray.metrics.names import TITLES, right_cells, score_chance, score_confusion, score_constant
+from ferray.metrics.intervals import BOOTSTRAP, Bootstrap, Interval, draw_totals, percentiles, sum_by_group
+from ferray.metrics.labeled import LabeledPredictions
+from ferray.metrics.names import SCORE_TITLES, correct_cells, score_chance, score_confusion, score_constant
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,48 +31,51 @@ class Scores:
     accuracy: float
     """Top-1: share of faces whose most probable class is their label."""
     balanced_accuracy: float
-    """Mean of the recalls, over the classes that have faces."""
+    """Mean recall of the classes that have faces."""
     macro_f1: float
     """Mean of the classes' F1 scores; a class with neither faces nor predictions counts as 0."""
     one_vs_rest_accuracy: float
-    """Mean over classes of (TP+TN)/N; far above top-1, and no substitute for it."""
+    """Mean over classes of (TP+TN)/N; far above top-1 accuracy, which it cannot replace."""
     binary_accuracy: float | None
-    """Share of the cells of the one-hot table on their side of 0.5; None where only hard answers are known."""
+    """Share of the cells of the one-hot table on their side of 0.5; None where only the predicted classes are known."""
     intervals: Mapping[str, Interval]
-    """By name of the score."""
+    """By key of the score."""
     recall_intervals: tuple[Interval | None, ...]
     """By class; None for a class without faces."""
     num_groups: int
     """Photographs, which the bootstrap draws whole."""
-    guesses: Mapping[str, Mapping[str, float] | None]
-    """Scores, by name, of guesses that never look: `majority`, of always answering the most frequent training class,
-    None where no training faces are known; `constant_guess`, of the best constant answer on this very split; `chance`,
-    of equal probabilities for every class."""
-    resamples: int
-    """Bootstrap draws."""
-    seed: int
-    """Of the bootstrap."""
+    baselines: Mapping[str, Mapping[str, float] | None]
+    """Scores by key of three baselines that ignore the faces. `majority` always predicts the most frequent training
+    class, and is None where no training faces are known. `constant_guess` always predicts the most frequent class of
+    these very faces. `chance` gives every class the same probability."""
+    bootstrap: Bootstrap
+    """What the intervals come from."""
 
     @property
-    def n(self) -> int:
-        """Faces."""
+    def num_faces(self) -> int:
+        """Faces of the split."""
         return int(self.confusion.sum())
 
     @property
+    def class_counts(self) -> NDArray[np.int64]:
+        """Faces of each class by label, shape (classes,)."""
+        return np.asarray(self.confusion.sum(axis=1))
+
+    @property
     def values(self) -> dict[str, float | None]:
-        """Every score by its name, in the order of `ferray.metrics.names.NAMES`."""
-        return {key: getattr(self, key) for key in TITLES}
+        """Every score by its key, in the order of `ferray.metrics.names.SCORE_TITLES`."""
+        return {key: getattr(self, key) for key in SCORE_TITLES}
 
     @property
     def recalls(self) -> tuple[float | None, ...]:
-        """Share of each class's faces that were found; None for a class without faces."""
-        totals = self.confusion.sum(axis=1)
+        """Share of each class's faces that were predicted correctly; None for a class without faces."""
         return tuple(
-            float(self.confusion[place, place] / total) if total else None for place, total in enumerate(totals)
+            float(self.confusion[place, place] / total) if total else None
+            for place, total in enumerate(self.class_counts)
         )
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON values; `interval` is that of `accuracy`, and `baselines` are top-1 accuracies."""
+        """As JSON values; `interval` is that of `accuracy`, `baselines` has top-1 accuracies, `guesses` all scores."""
         return {
             **self.values,
             "interval": list(self.intervals["accuracy"]),
@@ -81,103 +84,49 @@ class Scores:
             "recall_intervals": [None if interval is None else list(interval) for interval in self.recall_intervals],
             "confusion": self.confusion.tolist(),
             "class_names": list(self.class_names),
-            "n": self.n,
+            "n": self.num_faces,
             "groups": self.num_groups,
-            "baselines": {name: guess and guess["accuracy"] for name, guess in self.guesses.items()},
-            "guesses": {name: guess and dict(guess) for name, guess in self.guesses.items()},
-            "resamples": self.resamples,
-            "seed": self.seed,
+            "baselines": {name: values and values["accuracy"] for name, values in self.baselines.items()},
+            "guesses": {name: values and dict(values) for name, values in self.baselines.items()},
+            "resamples": self.bootstrap.resamples,
+            "seed": self.bootstrap.seed,
         }
 
 
 def score(
-    labels: NDArray[np.int64],
-    probabilities: NDArray[np.floating[Any]],
-    groups: NDArray[np.int64],
+    predictions: LabeledPredictions,
     *,
-    class_names: Sequence[str],
-    train_counts: Sequence[int] | None,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
+    train_counts: Sequence[int] | None = None,
+    bootstrap: Bootstrap = BOOTSTRAP,
 ) -> Scores:
-    """Compare probabilities with labels.
+    """Compare predictions with labels.
 
     Args:
-        labels: True class numbers, shape (faces,).
-        probabilities: Shape (faces, classes); the largest of a row is the answer, the first of equals.
-        groups: Ids of the photographs that the faces come from, shape (faces,).
-        class_names: In the order of the labels and of the columns.
-        train_counts: Training faces by class, in the same order; None, or zeros, where they are not known.
-        seed: Of the bootstrap.
-        resamples: Bootstrap draws.
+        predictions: The faces of one split.
+        train_counts: Training faces by class, in the order of the class numbers; None, or zeros, where they are not
+            known.
+        bootstrap: Number of draws and seed.
 
     Returns:
-        Equal for equal faces in any order.
-
-    Raises:
-        ValueError: No faces, or shapes that disagree.
+        The same for the same faces in any order.
     """
-    if probabilities.shape != (len(labels), len(class_names)):
-        raise ValueError(
-            f"labels {labels.shape}, probabilities {probabilities.shape} and {len(class_names)} classes"
-            " do not belong together"
-        )
-    return score_answers(
-        labels,
-        probabilities.argmax(axis=1).astype(np.int64),
-        groups,
-        cells=right_cells(labels, probabilities),
-        class_names=class_names,
-        train_counts=train_counts,
-        seed=seed,
-        resamples=resamples,
-    )
-
-
-def score_answers(
-    labels: NDArray[np.int64],
-    answers: NDArray[np.int64],
-    groups: NDArray[np.int64],
-    *,
-    cells: NDArray[np.int64] | None,
-    class_names: Sequence[str],
-    train_counts: Sequence[int] | None,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-) -> Scores:
-    """Compare hard answers with labels.
-
-    Args:
-        labels: True class numbers, shape (faces,).
-        answers: Predicted class numbers, shape (faces,).
-        groups: Ids of the photographs that the faces come from, shape (faces,).
-        cells: From `ferray.metrics.names.right_cells`, shape (faces,); None where there are no probabilities.
-        class_names: In the order of the labels.
-        train_counts: Training faces by class, in the same order; None, or zeros, where they are not known.
-        seed: Of the bootstrap.
-        resamples: Bootstrap draws.
-
-    Raises:
-        ValueError: No faces, or shapes that disagree.
-    """
-    num_classes = len(class_names)
-    if not len(labels) or groups.shape != labels.shape or answers.shape != labels.shape:
-        raise ValueError(
-            f"labels {labels.shape}, answers {answers.shape}, groups {groups.shape} do not belong together"
-        )
-    confusion = make_confusion(labels, answers, num_classes=num_classes)
+    labels, groups = predictions.labels, predictions.groups
+    num_classes = len(predictions.class_names)
+    confusion = make_confusion(labels, predictions.predicted, num_classes=num_classes)
     counts = confusion.sum(axis=1)
     values = score_confusion(confusion)
-    by_group = confusion_by_group(labels, answers, groups, num_classes=num_classes).reshape(-1, num_classes**2)
-    if cells is not None:
-        by_group = np.concatenate([by_group, sum_by_group(cells[:, None], groups)], axis=1)
-    drawn = _score_many(draw_totals(by_group, seed=seed, resamples=resamples), num_classes)
-    intervals = percentiles(drawn)
-    names = list(TITLES)[: len(TITLES) - (cells is None)]
+    by_group = confusion_by_group(labels, predictions.predicted, groups, num_classes=num_classes)
+    totals = by_group.reshape(-1, num_classes**2)
+    cells = None
+    if predictions.probabilities is not None:
+        cells = correct_cells(labels, predictions.probabilities)
+        totals = np.concatenate([totals, sum_by_group(cells[:, None], groups)], axis=1)
+    intervals = percentiles(_score_draws(draw_totals(totals, bootstrap), num_classes))
+    names = list(SCORE_TITLES)[: len(SCORE_TITLES) - (cells is None)]
     of_scores = dict(zip(names, intervals, strict=False))
     majority = int(np.argmax(train_counts)) if train_counts is not None and any(train_counts) else None
     return Scores(
-        class_names=tuple(class_names),
+        class_names=predictions.class_names,
         confusion=confusion,
         accuracy=values["accuracy"],
         balanced_accuracy=values["balanced_accuracy"],
@@ -186,27 +135,26 @@ def score_answers(
         binary_accuracy=None if cells is None else float(cells.mean() / num_classes),
         intervals={name: interval for name, interval in of_scores.items() if interval is not None},
         recall_intervals=tuple(intervals[len(names) :]),
-        num_groups=len(by_group),
-        guesses={
+        num_groups=len(totals),
+        baselines={
             "majority": None if majority is None else score_constant(counts, majority),
             "constant_guess": score_constant(counts, int(counts.argmax())),
             "chance": score_chance(counts),
         },
-        resamples=resamples,
-        seed=seed,
+        bootstrap=bootstrap,
     )
 
 
 def confusion_by_group(
     labels: NDArray[np.int64], predictions: NDArray[np.int64], groups: NDArray[np.int64], *, num_classes: int
 ) -> NDArray[np.int64]:
-    """One confusion matrix a group, shape (groups, classes, classes), by ascending group id.
+    """One confusion matrix per group, shape (groups, classes, classes), by ascending group id.
 
     Args:
-        labels: Shape (faces,).
-        predictions: Shape (faces,).
-        groups: Shape (faces,).
-        num_classes: Side of the matrices.
+        labels: True class numbers, shape (faces,).
+        predictions: Predicted class numbers, shape (faces,).
+        groups: Group ids, shape (faces,).
+        num_classes: Number of rows and columns of each matrix.
     """
     ids, places = np.unique(groups, return_inverse=True)
     at = (places * num_classes + labels) * num_classes + predictions
@@ -214,26 +162,27 @@ def confusion_by_group(
     return counts.reshape(len(ids), num_classes, num_classes).astype(np.int64)
 
 
-def _score_many(totals: NDArray[np.float64], num_classes: int) -> NDArray[np.float64]:
-    """The scores of many draws at once, as `ferray.metrics.confusion` has them of one, and the recalls.
+def _score_draws(totals: NDArray[np.float64], num_classes: int) -> NDArray[np.float64]:
+    """The scores of all draws at once, by the rules of `ferray.metrics.confusion`, and the recalls.
 
     Args:
-        totals: Of confusion matrices, and of right cells where they are known, shape (draws, classes² [+ 1]).
-        num_classes: Of them.
+        totals: Cells of the confusion matrix, and correct cells of the one-hot table where they are known, shape
+            (draws, classes² [+ 1]).
+        num_classes: Number of classes.
 
     Returns:
         Shape (draws, 4 [+ 1] + classes); the recall of a class without faces is NaN.
     """
     confusions = totals[:, : num_classes**2].reshape(-1, num_classes, num_classes)
     hits = np.diagonal(confusions, axis1=1, axis2=2)
-    labels, answers = confusions.sum(axis=2), confusions.sum(axis=1)
+    labels, predicted = confusions.sum(axis=2), confusions.sum(axis=1)
     num_faces = labels.sum(axis=1)
     accuracy = hits.sum(axis=1) / num_faces
     recalls = np.where(labels > 0, hits / np.maximum(1, labels), np.nan)
     scores = [
         accuracy,
         np.nansum(recalls, axis=1) / (labels > 0).sum(axis=1),
-        (2 * hits / np.maximum(1, labels + answers)).mean(axis=1),
+        (2 * hits / np.maximum(1, labels + predicted)).mean(axis=1),
         1 - 2 * (1 - accuracy) / num_classes,
         *(column / num_faces / num_classes for column in totals[:, num_classes**2 :].T),
     ]

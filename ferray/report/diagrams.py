@@ -1,4 +1,4 @@
-"""Pictures of one model on one split, as PNG files. Begin at `confusion` and `reliability`."""
+"""Pictures of one model's predictions for one split, as PNG files. Begin at `draw_confusion` and `draw_reliability`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.report.figure import BEST_COLORS, written
+from ferray.report.figure import BEST_COLORS, open_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from ferray.metrics.calibration import Calibration, Quality
+    from ferray.metrics.calibration import Calibration, ProbabilityErrors
 
 
-def confusion(matrix: NDArray[np.int64], class_names: Sequence[str], file: Path, *, title: str) -> None:
-    """Show which class was taken for which: counts, and shares of the label's faces.
+def draw_confusion(matrix: NDArray[np.int64], class_names: Sequence[str], file: Path, *, title: str) -> None:
+    """Draw a confusion matrix: counts, and shares of each label's faces.
 
     Args:
         matrix: Counts, shape (classes, classes); rows are labels, columns predictions.
@@ -30,7 +30,7 @@ def confusion(matrix: NDArray[np.int64], class_names: Sequence[str], file: Path,
     totals = matrix.sum(axis=1)
     shares = matrix / np.maximum(1, totals)[:, None]
     side = 1.6 + 0.85 * len(class_names)
-    with written(file, size=(side + 1.2, side)) as figure:
+    with open_figure(file, size=(side + 1.2, side)) as figure:
         panel = figure.subplots()
         image = panel.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal")
         for row, column in np.ndindex(*matrix.shape):
@@ -48,39 +48,39 @@ def confusion(matrix: NDArray[np.int64], class_names: Sequence[str], file: Path,
         figure.colorbar(image, ax=panel, label="share of the label's faces", shrink=0.8)
 
 
-def reliability(calibration: "Calibration", file: Path) -> None:
-    """Show how often the model is right where it says how sure it is, before and after temperature scaling.
+def draw_reliability(calibration: "Calibration", file: Path) -> None:
+    """Draw the reliability diagram: accuracy by confidence, before and after temperature scaling.
 
     Args:
-        calibration: Of the test split.
+        calibration: Calibration on the test split.
         file: The PNG file.
 
     Raises:
         StorageError: The file cannot be written.
     """
-    with written(file, size=(9.6, 5.2)) as figure:
+    with open_figure(file, size=(9.6, 5.2)) as figure:
         tops = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=(3, 1))
-        for column, (title, quality) in enumerate(
+        for column, (title, errors) in enumerate(
             (
                 ("As trained", calibration.before),
                 (f"Divided by temperature {calibration.temperature:.2f}", calibration.after),
             )
         ):
-            _draw_bins(tops[0, column], tops[1, column], title, quality)
-        tops[0, 0].set_ylabel("share that is right")
+            _draw_bins(tops[0, column], tops[1, column], title, errors)
+        tops[0, 0].set_ylabel("share of correct predictions")
         tops[1, 0].set_ylabel("faces")
 
 
-def _draw_bins(panel: "Axes", below: "Axes", title: str, quality: "Quality") -> None:
-    """Bars of accuracy over confidence against the diagonal, and how many faces stand behind each."""
-    width = 1 / len(quality.bins)
-    middles = (np.arange(len(quality.bins)) + 0.5) * width
-    faces = np.array([row.faces for row in quality.bins])
+def _draw_bins(panel: "Axes", below: "Axes", title: str, errors: "ProbabilityErrors") -> None:
+    """Draw bars of accuracy by confidence against the diagonal, and below them the number of faces of each bin."""
+    width = 1 / len(errors.bins)
+    middles = (np.arange(len(errors.bins)) + 0.5) * width
+    faces = np.array([row.faces for row in errors.bins])
     known = faces > 0
-    accuracy = np.array([row.accuracy for row in quality.bins])
-    confidence = np.array([row.confidence for row in quality.bins])
+    accuracy = np.array([row.accuracy for row in errors.bins])
+    confidence = np.array([row.confidence for row in errors.bins])
     panel.plot([0, 1], [0, 1], color="#888888", linewidth=1, linestyle="--")
-    panel.bar(middles[known], accuracy[known], width * 0.92, color=BEST_COLORS[0], label="right")
+    panel.bar(middles[known], accuracy[known], width * 0.92, color=BEST_COLORS[0], label="correct")
     gap = (confidence - accuracy)[known]
     panel.bar(
         middles[known],
@@ -91,9 +91,9 @@ def _draw_bins(panel: "Axes", below: "Axes", title: str, quality: "Quality") -> 
         alpha=0.35,
         label="gap to mean confidence",
     )
-    panel.set_title(f"{title}\nECE {quality.ece:.3f}, NLL {quality.nll:.3f}, Brier {quality.brier:.3f}", loc="left")
+    panel.set_title(f"{title}\nECE {errors.ece:.3f}, NLL {errors.nll:.3f}, Brier {errors.brier:.3f}", loc="left")
     panel.set_xlim(0, 1)
     panel.set_ylim(0, 1)
     panel.legend(frameon=False, loc="upper left")
     below.bar(middles, faces, width * 0.92, color="#BBBBBB")
-    below.set_xlabel("confidence: probability of the answer")
+    below.set_xlabel("confidence: probability of the predicted class")

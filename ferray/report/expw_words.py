@@ -1,7 +1,7 @@
-"""The search words in ExpW's file names, merged into slices of a size that tells something.
+"""The search words in ExpW's file names, merged into slices that are large enough to be scored.
 
-`frightened_by_the_movie_man_12.jpg` was found by an emotion and a subject that a collector typed. These are queries
-and no annotations of people: they say what was searched for, not who or what is in the picture. Slices overlap.
+A collector found `frightened_by_the_movie_man_12.jpg` by typing an emotion and a subject. Such words are queries, not
+annotations of people: they show what was searched for, not who or what is in the picture. Slices overlap.
 """
 
 from collections.abc import Mapping
@@ -31,4 +31,4 @@ MERGED: Mapping[str, Mapping[str, frozenset[str]]] = {
         "no emotion": frozenset({"expressionless", "serious", "boring"}),
     },
 }
-"""Column of the store's table to slice to words, in small letters."""
+"""The words of each slice, in lower case, by column of the store's table and name of the slice."""

@@ -1,6 +1,7 @@
-"""A picture in the project's style, as a PNG file: written whole or not at all, equal for equal input.
+"""A picture in the project's style, as a PNG file: written completely or not at all, the same for the same input.
 
-Figures are made without pyplot, which keeps global state; matplotlib is imported when a picture is asked for.
+Figures are made without pyplot, which keeps global state. matplotlib is imported when the first picture is drawn.
+Begin at `open_figure`.
 """
 
 import io
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BEST_COLORS = ("#0072B2", "#D55E00", "#009E73")
-"""Three that are told apart with every kind of color vision (Okabe and Ito)."""
+"""Three colors that people with any color vision can tell apart (Okabe and Ito)."""
 
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -30,12 +31,12 @@ _STYLE: Any = {
 
 
 @contextmanager
-def written(file: Path, *, size: tuple[float, float] = (6.4, 4.8)) -> Iterator["Figure"]:
-    """A figure in the project's style, which becomes a PNG file when the block ends.
+def open_figure(file: Path, *, size: tuple[float, float] = (6.4, 4.8)) -> Iterator["Figure"]:
+    """Open a figure in the project's style; it becomes a PNG file when the block ends.
 
     Args:
         file: The PNG file.
-        size: Width and height in inches; 150 dots an inch.
+        size: Width and height in inches; 150 dots per inch.
 
     Raises:
         StorageError: The file cannot be written.

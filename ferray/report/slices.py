@@ -1,11 +1,12 @@
-"""Where a model is weak: its accuracy on parts of a split, by any column of the store's table.
+"""Where a model is weak: its accuracy on slices of a split, by any column of the store's table.
 
-Two parts differ in their labels before they differ in anything else: a model that is good at happy faces looks good
-wherever people smile. So each slice is also scored as if it had the labels of the whole split, each class's recall
-weighing as the class does there. A class without faces in the slice has no recall; it is left out on both sides, of the
-slice and of the whole that the slice is compared with, and `covered` says how much of the labels is left.
+Slices differ in their labels before they differ in anything else: a model that recognizes happy faces well has a high
+accuracy wherever many people smile. So each slice is also scored by direct standardization, as if it had the labels of
+the whole split: each class's recall has the weight that the class has there. A class without faces in the slice has no
+recall. It is left out of the slice and of the whole split that the slice is compared with; `covered` is the share of
+the labels that is left.
 
-Whoever looks at many slices finds a bad one by chance: the worst is judged with Bonferroni's correction for all.
+Among many slices one looks bad by chance, so the worst is judged with Bonferroni's correction.
 
 Begin at `score_slices`.
 """
@@ -14,10 +15,9 @@ import csv
 import io
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import NormalDist
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,28 +25,38 @@ from numpy.typing import NDArray
 
 from ferray.data.store.reader import Store
 from ferray.errors import DataError
-from ferray.metrics.bootstrap import COVERAGE, RESAMPLES, Interval, draw_totals, percentiles, sum_by_group
-from ferray.metrics.predictions import PREDICTIONS, face_ids, read_predictions
-from ferray.report.axes import in_words, value_text
+from ferray.metrics.intervals import (
+    BOOTSTRAP,
+    Bootstrap,
+    Interval,
+    draw_totals,
+    normal_interval,
+    percentiles,
+    range_text,
+    sum_by_group,
+)
+from ferray.metrics.labeled import LabeledPredictions
+from ferray.metrics.predictions import PREDICTIONS_FILE, face_ids, read_predictions
 from ferray.report.expw_words import MERGED
+from ferray.report.wording import in_words, value_text
 
 if TYPE_CHECKING:
     import pandas
 
 MIN_FACES = 30
-"""Below it a slice is not shown: its interval would span 35 points."""
+"""Smaller slices are not scored: their intervals would be 35 points wide."""
 
 MIN_COVERED = 0.8
-"""Share of the labels from which a slice can be the worst: one that lacks most classes is compared on the rest only."""
+"""Share of labels that a slice must cover to be the worst one: without it, it is compared on few classes only."""
 
-NUM_BINS = 4
-"""Of a column of numbers, equally full."""
+NUM_RANGES = 4
+"""Ranges with equal numbers of faces that a column of numbers is cut into."""
 
-_MOST_VALUES = 12
-"""Distinct numbers from which a column is cut into bins."""
+_MAX_VALUES = 12
+"""Distinct numbers up to which each is a slice of its own."""
 
-_NAMES_FROM = 60
-"""Distinct words from which a column holds names, not kinds."""
+_MAX_KINDS = 59
+"""Distinct texts up to which a column is taken for categories; one with more holds names."""
 
 _COLUMNS = (
     "column", "value", "faces", "photographs", "accuracy", "low", "high",
@@ -59,56 +69,75 @@ _BOOKKEEPING = frozenset(
         "top", "left", "right", "bottom", "sha256",
     }
 )  # fmt: skip
+"""Columns that are sliced by only if `by` names them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slice:
-    """One part of a split, and how the model does there."""
+    """One part of a split, and the model's accuracy on it."""
 
     column: str
-    """Of the store's table."""
+    """Column of the store's table."""
     value: str
-    """Of the column, or a range of it."""
+    """Value of the column, or a range of values."""
     n: int
-    """Faces."""
+    """Number of faces."""
     groups: int
-    """Photographs."""
+    """Number of photographs."""
     accuracy: float
     """Top-1."""
     interval: Interval
+    """Of `accuracy`."""
     standardized: float
-    """Top-1 as if the slice had the labels of the whole split."""
+    """Top-1 accuracy as if the slice had the labels of the whole split."""
     standardized_interval: Interval
+    """Of `standardized`."""
     gap: float
-    """`standardized` less the same of the whole split."""
+    """`standardized` minus the accuracy of the whole split on the same classes."""
     gap_error: float
-    """Standard error of the gap, with the whole split taken as known: somewhat too large for a large slice."""
+    """Standard error of the gap, without the error of the whole split; somewhat too large for a large slice."""
     covered: float
-    """Share of the whole split's labels whose classes have faces here."""
+    """Share of the whole split's labels whose classes have faces in the slice."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorstSlice:
+    """The slice farthest below the whole split, judged among all slices that were compared."""
+
+    column: str
+    """Column of the store's table."""
+    value: str
+    """Value of the column, or a range of values."""
+    n: int
+    """Number of faces."""
+    gap: float
+    """As in `Slice`."""
+    gap_interval: Interval
+    """Of `gap`. All intervals of the compared slices together have a coverage of 95 % (Bonferroni). It is normal, since
+    percentiles so far out would need more draws."""
+    num_compared: int
+    """Slices that cover enough labels to be compared with the whole split."""
+
+    @property
+    def beyond_noise(self) -> bool:
+        """Whether chance does not explain the gap."""
+        return self.gap_interval[1] < 0
 
 
 def score_slices(
     table: "pandas.DataFrame",
-    labels: NDArray[np.int64],
-    answers: NDArray[np.int64],
-    groups: NDArray[np.int64],
+    predictions: LabeledPredictions,
     *,
-    num_classes: int,
     by: str | None = None,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
+    bootstrap: Bootstrap = BOOTSTRAP,
 ) -> list[Slice]:
     """Score every slice of a split with at least `MIN_FACES` faces.
 
     Args:
         table: The store's rows of the split.
-        labels: Shape (faces,), in the order of the table.
-        answers: Shape (faces,).
-        groups: Ids of the photographs, shape (faces,).
-        num_classes: Of labels and answers.
-        by: One column; None for all that are worth slicing by.
-        seed: Of the bootstrap.
-        resamples: Bootstrap draws.
+        predictions: The same faces in the same order.
+        by: One column; None for all that are not bookkeeping.
+        bootstrap: Number of draws and seed.
 
     Raises:
         DataError: There is no such column.
@@ -120,89 +149,91 @@ def score_slices(
         known = ", ".join(sorted(set(table.columns) - _BOOKKEEPING))
         raise DataError(f"--by {by}", "the store's table has no such column", f"Known: {known}")
     columns = [by] if by is not None else [name for name in table.columns if name not in _BOOKKEEPING]
-    right = (labels == answers).astype(np.int64)
-    classes = np.eye(num_classes, dtype=np.int64)[labels]
-    counted = np.concatenate([classes * right[:, None], classes], axis=1)
+    correct = predictions.is_correct.astype(np.int64)
+    classes = np.eye(len(predictions.class_names), dtype=np.int64)[predictions.labels]
+    counted = np.concatenate([classes * correct[:, None], classes], axis=1)
     whole = counted.sum(axis=0)
     slices = []
     for column in columns:
         for value, inside in _cut(table[column], named=by is not None):
-            if MIN_FACES <= inside.sum() < len(labels):
-                by_group = sum_by_group(counted[inside], groups[inside])
-                drawn = draw_totals(by_group, seed=seed, resamples=resamples)
-                slices.append(_score(column, value, by_group, drawn, whole))
+            if MIN_FACES <= inside.sum() < len(correct):
+                by_group = sum_by_group(counted[inside], predictions.groups[inside])
+                slices.append(_score(column, value, by_group, draw_totals(by_group, bootstrap), whole))
     return slices
 
 
-def slice_recorded(best_dir: Path, store: Store, *, by: str | None = None) -> list[Slice]:
-    """Score slices of the test split from the answers on record beside the model.
+def score_recorded_slices(best_dir: Path, store: Store, *, by: str | None = None) -> list[Slice]:
+    """Score slices of the test split from the predictions on record beside the model.
 
     Args:
         best_dir: The folder `best` of a search.
-        store: That it was searched on.
+        store: The store of that search.
         by: As for `score_slices`.
 
     Raises:
-        DataError: There are no answers on record, they are not of this store's test split, or there is no such column.
+        DataError: There are no predictions on record, they are not of this store's test split, or there is no such
+            column.
     """
-    answers = read_predictions(best_dir / PREDICTIONS)
+    recorded = read_predictions(best_dir / PREDICTIONS_FILE)
     table = store.table.iloc[store.rows("test")]
-    if list(answers.ids or ()) != face_ids(table):
-        what = f"the answers are not those on the test split of {store.folder}"
-        raise DataError(str(best_dir / PREDICTIONS), what, "Name the store that the search ran on: --data DIR")
-    num_classes = len(answers.class_names)
-    return score_slices(table, answers.labels, answers.answers, store.groups("test"), num_classes=num_classes, by=by)
+    if list(recorded.ids or ()) != face_ids(table):
+        what = f"the predictions are not for the test split of {store.folder}"
+        raise DataError(str(best_dir / PREDICTIONS_FILE), what, "Name the store of that search: --data DIR")
+    return score_slices(table, recorded.predictions, by=by)
 
 
-def worst_slice(slices: Sequence[Slice]) -> dict[str, Any] | None:
-    """The slice farthest below the whole split, and whether chance explains it, as JSON values.
-
-    The interval of the gap has a coverage of 95 % for all slices together (Bonferroni; normal, since a percentile so
-    far out would need more draws).
-
-    Returns:
-        Slice, `interval` of the gap, `slices` that were looked at and whether the gap is `beyond_noise`; None where
-        no slice covers enough of the labels.
-    """
-    compared = [one for one in slices if one.covered >= MIN_COVERED]
+def worst_slice(slices: Sequence[Slice]) -> WorstSlice | None:
+    """The slice farthest below the whole split; None where no slice covers enough of the labels."""
+    compared = _compared(slices)
     if not compared:
         return None
-    worst = min(compared, key=lambda one: one.gap)
-    reach = NormalDist().inv_cdf(1 - (1 - COVERAGE) / 2 / len(compared)) * worst.gap_error
-    interval = (worst.gap - reach, worst.gap + reach)
-    return {**asdict(worst), "interval": interval, "slices": len(compared), "beyond_noise": interval[1] < 0}
+    worst = min(compared, key=_gap)
+    return WorstSlice(
+        column=worst.column,
+        value=worst.value,
+        n=worst.n,
+        gap=worst.gap,
+        gap_interval=normal_interval(worst.gap, worst.gap_error, num_comparisons=len(compared)),
+        num_compared=len(compared),
+    )
 
 
-def worst_in_words(worst: Mapping[str, Any] | None) -> str:
-    """What the worst slice is worth saying, in sentences.
+def worst_to_json(slices: Sequence[Slice]) -> dict[str, Any] | None:
+    """The worst slice as JSON values; `interval` is that of the gap, `slices` the number that were compared."""
+    worst = worst_slice(slices)
+    if worst is None:
+        return None
+    return asdict(min(_compared(slices), key=_gap)) | {
+        "interval": worst.gap_interval,
+        "slices": worst.num_compared,
+        "beyond_noise": worst.beyond_noise,
+    }
 
-    Args:
-        worst: From `worst_slice`.
-    """
+
+def worst_in_words(worst: WorstSlice | None) -> str:
+    """The worst slice in sentences, in Markdown."""
     if worst is None:
         return "No slice holds enough of the labels to be compared with the whole split."
-    low, high = worst["interval"]
-    name = f"{in_words(worst['column'])}: {worst['value']}"
-    verdict = (
-        "that is more than chance among so many slices explains"
-        if worst["beyond_noise"]
-        else "chance among so many slices can explain it"
+    conclusion = (
+        "The gap is larger than chance explains among so many slices."
+        if worst.beyond_noise
+        else "Chance among so many slices can explain the gap."
     )
-    words = (
-        " Search words are queries that a collector typed, not annotations of people; no claim about groups of people"
-        " follows."
-        if worst["column"] in MERGED
+    caution = (
+        " Search words are queries that a collector typed, not annotations of people; they support no claim about"
+        " groups of people."
+        if worst.column in MERGED
         else ""
     )
     return (
-        f"The worst of {worst['slices']} slices is **{name}** ({worst['n']:,} faces): {worst['gap']:+.3f} against the"
-        f" whole split at equal labels, 95 % interval for all slices together {low:+.3f} to {high:+.3f};"
-        f" {verdict}.{words}"
+        f"The worst of {worst.num_compared} slices is **{in_words(worst.column)}: {worst.value}** ({worst.n:,} faces):"
+        f" {worst.gap:+.3f} against the whole split at equal labels; the 95 % interval for all slices together is"
+        f" {range_text(worst.gap_interval, 3, sign='+')}. {conclusion}{caution}"
     )
 
 
 def slices_csv(slices: Sequence[Slice]) -> str:
-    """The slices as a CSV table, one a row."""
+    """The slices as a CSV table, one per row."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_COLUMNS)
@@ -212,22 +243,31 @@ def slices_csv(slices: Sequence[Slice]) -> str:
     return text.getvalue()
 
 
+def _compared(slices: Sequence[Slice]) -> list[Slice]:
+    """The slices that cover enough labels to be compared with the whole split."""
+    return [one for one in slices if one.covered >= MIN_COVERED]
+
+
+def _gap(one: Slice) -> float:
+    return one.gap
+
+
 def _cut(column: "pandas.Series[Any]", *, named: bool) -> Iterator[tuple[str, NDArray[np.bool_]]]:
-    """Values of a column, or ranges, and the rows that have them; a column of names is left out unless asked for."""
+    """The values of a column, or ranges of them, and which rows have them; none of a column of names unless `named`."""
     if column.name in MERGED:
-        words = column.str.lower()
+        lowered = column.str.lower()
         for value, merged in MERGED[str(column.name)].items():
-            yield value, words.isin(list(merged)).to_numpy(dtype=np.bool_)
+            yield value, lowered.isin(list(merged)).to_numpy(dtype=np.bool_)
         return
     distinct = column.dropna().unique()
-    if column.dtype.kind in "iuf" and len(distinct) > _MOST_VALUES:
+    if column.dtype.kind in "iuf" and len(distinct) > _MAX_VALUES:
         numbers = column.to_numpy(dtype=np.float64)
-        edges = np.unique(np.nanquantile(numbers, np.linspace(0, 1, NUM_BINS + 1)))
+        edges = np.unique(np.nanquantile(numbers, np.linspace(0, 1, NUM_RANGES + 1)))
         for low, high in itertools.pairwise(edges):
             last = high == edges[-1]
             text = f"{value_text(float(low))} to {value_text(float(high))}"
             yield text, (numbers >= low) & ((numbers <= high) if last else (numbers < high))
-    elif named or len(distinct) < _NAMES_FROM:
+    elif named or len(distinct) <= _MAX_KINDS:
         for value in sorted(distinct, key=str):
             text = ("yes" if value else "no") if column.dtype.kind == "b" else str(value)
             yield text, (column == value).to_numpy(dtype=np.bool_)
@@ -236,7 +276,7 @@ def _cut(column: "pandas.Series[Any]", *, named: bool) -> Iterator[tuple[str, ND
 def _score(
     column: str, value: str, by_group: NDArray[np.float64], drawn: NDArray[np.float64], whole: NDArray[np.int64]
 ) -> Slice:
-    """A slice from its groups' hits and faces by class, and from their draws."""
+    """A slice from the correct predictions and faces by class of its groups, and from the bootstrap draws."""
     num_classes = len(whole) // 2
     weights = whole[num_classes:] / whole[num_classes:].sum()
     total = by_group.sum(axis=0)
@@ -263,7 +303,7 @@ def _score(
 
 
 def _standardize(totals: NDArray[Any], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weighted mean recall over the classes with faces, of each row of hits and faces by class."""
+    """Weighted mean recall of the classes with faces, for each row of correct predictions and faces by class."""
     hits, faces = np.split(totals, 2, axis=1)
     known = np.where(faces > 0, weights, 0.0)
     return np.asarray((known * hits / np.maximum(1, faces)).sum(axis=1) / known.sum(axis=1), dtype=np.float64)

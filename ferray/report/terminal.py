@@ -1,120 +1,124 @@
 """Scores, audits and slices as text of at most 100 columns. Begin at `format_scores`."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from ferray.audit.finding import Finding
+from ferray.audit.finding import SEVERITIES, Finding
 from ferray.audit.score.audit import Audit
 from ferray.audit.score.claims import Claim, Published
-from ferray.metrics.names import NAMES
-from ferray.report.axes import in_words
-from ferray.report.slices import Slice, worst_in_words, worst_slice
+from ferray.metrics.intervals import bracket_text, range_text
+from ferray.metrics.names import SCORE_TITLES
+from ferray.metrics.scores import Scores
+from ferray.report.slices import MIN_FACES, Slice, worst_in_words, worst_slice
+from ferray.report.test_split.recorded import RecordedScore
+from ferray.report.wording import in_words
 
-WIDTH = 100
+_MAX_COLUMNS = 100
 
-_GUESSES = (("majority", "training majority"), ("constant_guess", "best constant"), ("chance", "equal chances"))
+_BASELINES = (("majority", "training majority"), ("constant_guess", "best constant"), ("chance", "equal chances"))
 
 
-def format_scores(metrics: Mapping[str, Any], title: str) -> str:
-    """Every score under its name with its interval, what guesses get under the same name, and the classes' recalls.
+def format_scores(scores: Scores, title: str, *, recorded: RecordedScore | None = None) -> str:
+    """Every score under its name with its interval, the baselines' scores under the same name, and the recalls.
 
     Args:
-        metrics: From `Scores.to_json`, or a `metrics.json`.
+        scores: The scores.
         title: What was scored.
+        recorded: The record that the scores are from; None for new scores.
     """
-    guesses = [(key, words) for key, words in _GUESSES if metrics["guesses"][key] is not None]
-    lines = [title, f"{metrics['n']:,} faces of {metrics['groups']:,} photographs"]
-    if "test_readings" in metrics:
-        lines.append(f"read at {metrics['read']}; readings of this test split so far: {metrics['test_readings']}")
-    lines += ["", f"{'':<20} {'score':>6}  {'95 % interval':<16}" + "".join(f" {words:>17}" for _, words in guesses)]
-    for name in NAMES:
-        if metrics[name.key] is None:
-            lines.append(f"{name.title:<20} {'-':>6}  needs probabilities")
+    lines = [title, f"{scores.num_faces:,} faces of {scores.num_groups:,} photographs"]
+    if recorded is not None:
+        lines.append(f"read at {recorded.read_at}; readings of this test split so far: {recorded.num_readings}")
+    baselines = [(name, values) for key, name in _BASELINES if (values := scores.baselines[key]) is not None]
+    lines += ["", f"{'':<20} {'score':>6}  {'95 % interval':<16}" + "".join(f" {name:>17}" for name, _ in baselines)]
+    for key, score_title in SCORE_TITLES.items():
+        value = scores.values[key]
+        if value is None:
+            lines.append(f"{score_title:<20} {'-':>6}  needs probabilities")
             continue
-        low, high = metrics["intervals"][name.key]
-        cells = "".join(f" {metrics['guesses'][key][name.key]:>17.4f}" for key, _ in guesses)
-        lines.append(f"{name.title:<20} {metrics[name.key]:.4f}  {low:.4f} to {high:.4f}{cells}")
+        cells = "".join(f" {values[key]:>17.4f}" for _, values in baselines)
+        lines.append(f"{score_title:<20} {value:.4f}  {range_text(scores.intervals[key])}{cells}")
     lines += ["", "one-vs-rest and binary accuracy count every class of every face: they are not top-1 accuracy"]
-    width = max(12, *map(len, metrics["class_names"]))
+    width = max(12, *map(len, scores.class_names))
     lines += ["", f"{'class':<{width}} {'faces':>7}  recall  95 % interval"]
-    for place, name in enumerate(metrics["class_names"]):
-        recall, interval = metrics["recalls"][place], metrics["recall_intervals"][place]
-        shown = "-" if recall is None else f"{recall:.3f}   {interval[0]:.3f} to {interval[1]:.3f}"
-        lines.append(f"{name:<{width}} {sum(metrics['confusion'][place]):>7,}  {shown}")
-    if metrics.get("temperature") is not None:
-        before, after = (metrics["calibration"][when]["ece"] for when in ("before", "after"))
-        words = f"expected calibration error {before:.3f} before, {after:.3f} after"
-        lines += ["", f"temperature {metrics['temperature']:.3f}: {words}"]
+    recalls = zip(scores.class_names, scores.class_counts, scores.recalls, scores.recall_intervals, strict=True)
+    for name, count, recall, interval in recalls:
+        shown = "-" if recall is None or interval is None else f"{recall:.3f}   {range_text(interval, 3)}"
+        lines.append(f"{name:<{width}} {count:>7,}  {shown}")
+    if recorded is not None and recorded.calibration is not None:
+        calibration = recorded.calibration
+        errors = f"{calibration.before.ece:.3f} before, {calibration.after.ece:.3f} after"
+        lines += ["", f"temperature {calibration.temperature:.3f}: expected calibration error {errors}"]
     return "\n".join(lines)
 
 
-def format_audit(found: Audit, title: str) -> str:
+def format_audit(audit: Audit, title: str) -> str:
     """Scores, claims and findings.
 
     Args:
-        found: The audit.
+        audit: The audit.
         title: What was audited.
     """
     parts = []
-    if found.scores is not None:
-        of = "" if found.split == "all" else f", {found.split} rows"
-        parts.append(format_scores(found.scores.to_json(), f"{title}{of}"))
-    if found.claims:
-        parts.append(_claims(found.claims, found.published))
-    parts += [_finding(finding) for finding in found.findings]
-    counts = [(kind, sum(one.severity == kind for one in found.findings)) for kind in ("fault", "warning", "note")]
-    told = ", ".join(f"{num} {kind}{'s' * (num != 1)}" for kind, num in counts if num)
-    return "\n\n".join([*parts, told or "nothing to doubt was found"])
+    if audit.scores is not None:
+        rows = "" if audit.split == "all" else f", {audit.split} rows"
+        parts.append(format_scores(audit.scores, f"{title}{rows}"))
+    if audit.claims:
+        parts.append(_claims(audit.claims, audit.published))
+    parts += [_finding(finding) for finding in audit.findings]
+    counts = [(kind, sum(finding.severity == kind for finding in audit.findings)) for kind in SEVERITIES]
+    summary = ", ".join(f"{num} {kind}{'s' * (num != 1)}" for kind, num in counts if num)
+    return "\n\n".join([*parts, summary or "no reason to distrust the score was found"])
 
 
 def format_slices(slices: Sequence[Slice], title: str) -> str:
-    """The slices by column, and the worst in words.
+    """The slices by column, and the worst one in words.
 
     Args:
-        slices: Of one split.
-        title: What was cut.
+        slices: Slices of one split.
+        title: The model and the split.
     """
-    lines = [f"{title}; slices overlap, and those below 30 faces are not shown"]
+    lines = [f"{title}; slices overlap, and those below {MIN_FACES} faces are not shown"]
     column = ""
     for one in slices:
         if one.column != column:
             column = one.column
             head = f"{in_words(column):<28} {'faces':>6}  top-1  95 % interval   at equal labels"
             lines += ["", f"{head:<84} {'gap':>6} labels"]
-        low, high = one.standardized_interval
+        standardized = f"{one.standardized:.3f} {bracket_text(one.standardized_interval, 3)}"
         lines.append(
-            f"{one.value[:28]:<28} {one.n:>6,}  {one.accuracy:.3f}  {one.interval[0]:.3f} to {one.interval[1]:.3f}"
-            f"  {one.standardized:.3f} [{low:.3f}, {high:.3f}]   {one.gap:+.3f} {one.covered:>6.0%}"
+            f"{one.value[:28]:<28} {one.n:>6,}  {one.accuracy:.3f}  {range_text(one.interval, 3)}"
+            f"  {standardized}   {one.gap:+.3f} {one.covered:>6.0%}"
         )
     worst = worst_in_words(worst_slice(slices)).replace("**", "")
     legend = (
-        "At equal labels: each class's recall weighs as the class does in the whole split. Classes without faces in the"
-        " slice are left out on both sides of the gap; `labels` is the share of the whole split's labels that is left."
+        "At equal labels, each class's recall has the weight of the class in the whole split. Classes without faces in"
+        " the slice are left out on both sides of the gap; `labels` is the share of the whole split's labels that is"
+        " left."
     )
-    return "\n".join([*lines, "", textwrap.fill(worst, WIDTH), "", textwrap.fill(legend, WIDTH)])
+    return "\n".join([*lines, "", textwrap.fill(worst, _MAX_COLUMNS), "", textwrap.fill(legend, _MAX_COLUMNS)])
 
 
 def _claims(claims: Sequence[Claim], published: Sequence[Published]) -> str:
-    """What each claimed number could have been."""
+    """Which scores each claimed number could be."""
     lines = [f"{'claimed':<9} {'as top-1, at n':<20} {'if one-vs-rest:':<17} if binary accuracy:"]
     lines.append(f"{'':<9} {'95 % interval':<20} {'top-1 of':<17} {'top-1 of':<21} as top-1, its one-vs-rest is")
     for claim in claims:
-        interval = "n not known" if claim.interval is None else f"{claim.interval[0]:.4f} to {claim.interval[1]:.4f}"
+        interval = "n not known" if claim.interval is None else range_text(claim.interval)
         other = "impossible" if claim.if_one_vs_rest is None else f"{claim.if_one_vs_rest:.3f}"
-        binary = "impossible" if claim.if_binary is None else f"{claim.if_binary[0]:.2f} to {claim.if_binary[1]:.2f}"
+        binary = "impossible" if claim.if_binary is None else range_text(claim.if_binary, 2)
         lines.append(f"{claim.text:<9} {interval:<20} {other:<17} {binary:<21} {claim.one_vs_rest:.4f}")
     if published:
         lines += ["", "published top-1 accuracies:"]
-        lines += [f"  {one.name:<10} {one.low:.3f} to {one.high:.3f}  {one.source}" for one in published]
+        lines += [f"  {one.name:<10} {range_text((one.low, one.high), 3)}  {one.source}" for one in published]
     return "\n".join(lines)
 
 
 def _finding(finding: Finding) -> str:
-    """A finding in three paragraphs."""
+    """A finding: what was seen, why it matters, what to do, examples."""
     lines = [f"{finding.severity}: {finding.id}"]
     for text in (finding.seen, finding.matters, f"-> {finding.advice}"):
-        lines += textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="  ")
+        lines += textwrap.wrap(text, _MAX_COLUMNS, initial_indent="  ", subsequent_indent="  ")
     if finding.examples:
-        lines += textwrap.wrap(f"for example {', '.join(finding.examples)}", WIDTH, initial_indent="  ")
+        lines += textwrap.wrap(f"for example {', '.join(finding.examples)}", _MAX_COLUMNS, initial_indent="  ")
     return "\n".join(lines)

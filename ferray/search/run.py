@@ -248,8 +248,8 @@ def _assess(search: Search, ranking: Ranking) -> Significance | None:
 
 def _test_scores(outcome: Outcome) -> dict[str, float]:
     """The test scores of the best model, for W&B."""
-    metrics = outcome.best.metrics or {}
-    return {f"test_{name}": value for name, value in metrics.items() if isinstance(value, float)}
+    numbers = {} if outcome.best.metrics is None else outcome.best.metrics.numbers
+    return {f"test_{name}": value for name, value in numbers.items()}
 
 
 def _backbones(plan: Plan, history: History | None) -> list[str]:

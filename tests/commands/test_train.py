@@ -1,4 +1,4 @@
-"""`python -m ferray.train`: light until it trains, one line an epoch, and a way out in every error."""
+"""`python -m ferray.train`: light until it trains, one line per epoch, and a way out in every error."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def recipe_file(tmp_path: Path) -> Path:
     return file
 
 
-def test_help_and_mistakes_are_told_without_a_heavy_library(recipe_file: Path) -> None:
+def test_help_and_mistakes_are_reported_without_a_heavy_library(recipe_file: Path) -> None:
     for arguments, code in (
         (["--help"], 0),
         (["--recipe", str(recipe_file)], 2),
@@ -50,7 +50,7 @@ def test_help_and_mistakes_are_told_without_a_heavy_library(recipe_file: Path) -
         assert not loaded & {"torch", "ray", "wandb", "albumentations", "pandas", "pyarrow"}
 
 
-def test_a_run_prints_one_line_an_epoch_and_goes_on_when_run_again(
+def test_a_run_prints_one_line_per_epoch_and_continues_when_run_again(
     recipe_file: Path, tiny_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], small_rows: None
 ) -> None:
     asked = [
@@ -79,7 +79,7 @@ def test_the_first_signal_is_noted_and_its_echo_too_but_a_later_one_ends_at_once
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with _interruptible(tell=True) as is_interrupted:
+    with _interruptible(announce=True) as is_interrupted:
         assert not is_interrupted()
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGTERM)
@@ -92,7 +92,7 @@ def test_the_first_signal_is_noted_and_its_echo_too_but_a_later_one_ends_at_once
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_who_kept_nothing_is_told_so(
+def test_an_interrupted_run_without_a_folder_says_that_nothing_is_kept(
     recipe_file: Path,
     tiny_store: Store,
     capsys: pytest.CaptureFixture[str],
@@ -187,7 +187,7 @@ def test_a_mistake_in_a_setting_is_named(setting: str, said: str, recipe_file: P
     assert f"--set {setting}" in str(caught.value)
 
 
-def test_a_device_that_is_not_there_is_told(
+def test_a_device_that_does_not_exist_is_an_error(
     recipe_file: Path, tiny_store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for device in ("cuda:99", "abacus"):

@@ -20,6 +20,7 @@ from pyarrow import parquet
 from ferray import space as spaces
 from ferray.audit.dataset.scan.photographs import read_expw_list
 from ferray.audit.score.audit import audit
+from ferray.audit.score.claims import ClaimedScores
 from ferray.data.prepare.photographs import BadPhotographError, crop_face, read_file, read_photograph
 from ferray.data.sources.expw import read_expw
 from ferray.data.sources.fer2013_csv import read_fer2013_csv
@@ -29,6 +30,8 @@ from ferray.data.store.manifest import SPLITS
 from ferray.data.store.reader import open_store
 from ferray.data.store.summary import format_counts
 from ferray.errors import DataError, SpaceError
+from ferray.metrics.intervals import Bootstrap
+from ferray.metrics.labeled import LabeledPredictions
 from ferray.metrics.predictions import read_confusion, read_predictions
 from ferray.recipe import Recipe, read_recipe, to_json, trial_id
 from ferray.report.slices import score_slices
@@ -150,10 +153,10 @@ def answers(folder: Path) -> Parser:
 
     def read() -> None:
         table = read_predictions(file)
-        num = len(table.class_names)
-        expect(((table.labels >= 0) & (table.labels < num)).all(), "a label of no class")
-        expect(((table.answers >= 0) & (table.answers < num)).all(), "an answer of no class")
-        found = audit(table, claimed=["0.5"])
+        predictions, num = table.predictions, len(table.predictions.class_names)
+        expect(((predictions.labels >= 0) & (predictions.labels < num)).all(), "a label of no class")
+        expect(((predictions.predicted >= 0) & (predictions.predicted < num)).all(), "a prediction of no class")
+        found = audit(table, ClaimedScores(texts=("0.5",)))
         format_audit(found, "answers")
         json.dumps(found.to_json(), allow_nan=False)
 
@@ -166,7 +169,6 @@ def confusion(folder: Path) -> Parser:
 
     def read() -> None:
         table = read_confusion(file)
-        expect(len(table.labels) == len(table.answers), "labels and answers of two lengths")
         audit(table)
 
     return Parser(name="confusion", seeds=seeds, file=file, read=read, folder=folder)
@@ -267,7 +269,14 @@ def table(folder: Path) -> Parser:
         opened = open_store(store.folder)
         rows = opened.rows("train")
         labels = opened.labels[rows]
-        score_slices(opened.table.iloc[rows], labels, labels, opened.groups("train"), num_classes=7, resamples=5)
+        predictions = LabeledPredictions(
+            class_names=opened.class_names,
+            labels=labels,
+            predicted=labels,
+            probabilities=None,
+            groups=opened.groups("train"),
+        )
+        score_slices(opened.table.iloc[rows], predictions, bootstrap=Bootstrap(resamples=5))
 
     return Parser(name="table.parquet", seeds=(store.valid,), file=store.file, read=read, folder=folder, edit=edit)
 

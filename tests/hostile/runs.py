@@ -234,22 +234,23 @@ def metrics(folder: Path) -> Parser:
     """`metrics.json` beside a model, as `evaluate` and `audit` read it."""
     import numpy as np
 
-    from ferray.metrics.scores import score_answers
+    from ferray.metrics.intervals import Bootstrap
+    from ferray.metrics.labeled import LabeledPredictions
+    from ferray.metrics.scores import score
     from ferray.report.terminal import format_scores
-    from ferray.report.test_split.readings import recorded_score, test_readings
+    from ferray.report.test_split.readings import read_test_readings, recorded_score
 
     store = write_tiny_store(folder / "store", size_px=8, per_class=(2, 1, 1))
     rows = store.rows("test")
     labels = store.labels[rows]
-    scores = score_answers(
-        labels,
-        labels,
-        np.arange(len(labels)),
-        cells=None,
+    predictions = LabeledPredictions(
         class_names=store.class_names,
-        train_counts=None,
-        resamples=9,
+        labels=labels,
+        predicted=labels,
+        probabilities=None,
+        groups=np.arange(len(labels)),
     )
+    scores = score(predictions, bootstrap=Bootstrap(resamples=9))
     best = folder / "best"
     value = scores.to_json() | {
         "data": store.fingerprint,
@@ -262,11 +263,11 @@ def metrics(folder: Path) -> Parser:
     file = best / "metrics.json"
 
     def read() -> None:
-        test_readings(best)
+        read_test_readings(best)
         recorded = recorded_score(best, store, "test")
         if recorded is not None:
-            format_scores(recorded, "best")
-            json.dumps([*recorded.get("notes", []), recorded["read"]])
+            format_scores(recorded.scores, "best", recorded=recorded)
+            json.dumps(recorded.to_json())
 
     def edit(data: bytes, edits: Edits, *, other: bytes) -> bytes:
         return edit_json(data, edits)

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ferray.metrics.compare import binomial_error, compare_paired, luck_of_the_search
+from ferray.metrics.compare import compare_paired, correct_selection_bias
+from ferray.metrics.intervals import Bootstrap, normal_interval
 
 
 def draw_models(
@@ -21,7 +22,7 @@ def test_a_model_against_itself_differs_by_nothing() -> None:
     right, _ = draw_models(300, 0.0)
     found = compare_paired(right, right, np.arange(300))
 
-    assert (found.difference, found.interval, found.p, found.verdict) == (0.0, (0.0, 0.0), 1.0, "within noise")
+    assert (found.difference, found.interval, found.p, found.conclusion) == (0.0, (0.0, 0.0), 1.0, "within noise")
 
 
 def test_the_other_way_round_the_difference_changes_its_sign_alone() -> None:
@@ -35,25 +36,28 @@ def test_the_other_way_round_the_difference_changes_its_sign_alone() -> None:
 def test_a_difference_that_two_separate_intervals_hide_is_seen_face_by_face() -> None:
     a, b = draw_models(2000, 0.03, seeds=1)
     found = compare_paired(a[0], b[0], np.arange(2000))
-    low_a, high_b = a.mean() - 1.96 * binomial_error(a.mean(), 2000), b.mean() + 1.96 * binomial_error(b.mean(), 2000)
+    (low_a, _), (_, high_b) = (normal_interval(each.mean(), each.std() / 2000**0.5) for each in (a, b))
 
     assert low_a < high_b
-    assert found.verdict == "beyond noise"
+    assert found.conclusion == "beyond noise"
     assert found.p < 0.05
 
 
 def test_equal_models_are_found_different_one_time_in_twenty_at_most() -> None:
-    verdicts = [
-        compare_paired(*draw_models(300, 0.0, seed=seed), np.arange(300), resamples=400).verdict for seed in range(100)
+    comparisons = [
+        compare_paired(*draw_models(300, 0.0, seed=seed), np.arange(300), bootstrap=Bootstrap(resamples=400))
+        for seed in range(100)
     ]
 
-    assert verdicts.count("beyond noise") <= 9  # 5 expected; the bootstrap of two crossed draws errs on the wide side
+    assert (
+        sum(each.conclusion == "beyond noise" for each in comparisons) <= 9
+    )  # 5 expected; the bootstrap of two crossed draws errs on the wide side
 
 
 def test_the_interval_of_one_seed_is_that_of_a_slow_bootstrap_of_whole_groups() -> None:
     a, b = draw_models(400, 0.03, seeds=1)
     groups = np.arange(400) // 4
-    found = compare_paired(a, b, groups, resamples=4000)
+    found = compare_paired(a, b, groups, bootstrap=Bootstrap(resamples=4000))
     generator = np.random.default_rng(5)
     gains = (a[0].astype(float) - b[0]).reshape(100, 4).mean(axis=1)
     drawn = [gains[generator.integers(0, 100, 100)].mean() for _ in range(2000)]
@@ -79,7 +83,7 @@ def test_shapes_that_disagree_are_refused() -> None:
     with pytest.raises(ValueError, match="do not belong together"):
         compare_paired(np.ones((2, 5)), np.ones((3, 5)), np.arange(5))
     with pytest.raises(ValueError, match="standard error"):
-        luck_of_the_search([0.5], 0.0)
+        correct_selection_bias([0.5], 0.0)
 
 
 def truths(kind: str, generator: np.random.Generator) -> NDArray[np.float64]:
@@ -97,11 +101,11 @@ def test_the_corrected_best_score_is_right_on_average_whatever_the_true_scores_a
     for _ in range(40):
         true = truths(kind, generator)
         measured = true + error * generator.standard_normal(24)
-        luck = luck_of_the_search(measured.tolist(), error)
+        result = correct_selection_bias(measured.tolist(), error)
         winner = true[measured.argmax()]
-        naive.append(luck.best - winner)
-        corrected.append(luck.corrected - winner)
-        covered.append(luck.interval[0] <= winner <= luck.interval[1])
+        naive.append(result.best - winner)
+        corrected.append(result.corrected - winner)
+        covered.append(result.interval[0] <= winner <= result.interval[1])
 
     by_chance = 3 * np.std(corrected) / 40**0.5
     assert abs(np.mean(corrected)) < 0.2 * abs(np.mean(naive)) + by_chance
@@ -109,22 +113,22 @@ def test_the_corrected_best_score_is_right_on_average_whatever_the_true_scores_a
     assert np.mean(covered) >= 0.85
 
 
-def test_what_trials_share_of_their_error_is_no_luck() -> None:
+def test_the_common_error_of_trials_is_no_selection_bias() -> None:
     scores = np.random.default_rng(0).normal(0.5, 0.015, 20).tolist()
-    alone, together = luck_of_the_search(scores, 0.012), luck_of_the_search(scores, 0.012, correlation=0.7)
+    alone, together = correct_selection_bias(scores, 0.012), correct_selection_bias(scores, 0.012, correlation=0.7)
 
-    assert 0 < together.luck < alone.luck
+    assert 0 < together.bias < alone.bias
     assert np.diff(together.interval) == pytest.approx(np.diff(alone.interval))
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12), st.floats(1e-4, 0.1))
 def test_the_corrected_score_lies_among_the_scores(scores: list[float], error: float) -> None:
-    luck = luck_of_the_search(scores, error)
+    result = correct_selection_bias(scores, error)
 
-    assert min(scores) - 1e-9 <= luck.corrected <= max(scores) + 1e-9
-    assert luck.best == max(scores)
+    assert min(scores) - 1e-9 <= result.corrected <= max(scores) + 1e-9
+    assert result.best == max(scores)
 
 
-def test_one_trial_has_no_luck() -> None:
-    assert luck_of_the_search([0.61], 0.01).luck == pytest.approx(0)
+def test_one_trial_has_no_selection_bias() -> None:
+    assert correct_selection_bias([0.61], 0.01).bias == pytest.approx(0)

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ferray.audit.score.claims import read_claim, top_1_of_binary, top_1_of_one_vs_rest, wilson
+from ferray.audit.score.claims import read_claim, top_1_of_binary, top_1_of_one_vs_rest
+from ferray.metrics.intervals import wilson_interval
 from ferray.metrics.names import one_vs_rest_accuracy
 
 
@@ -48,7 +49,7 @@ def test_a_claim_that_no_number_of_faces_gives_is_impossible() -> None:
 
 
 def test_the_interval_of_91_percent_of_7200_faces_is_two_thirds_of_a_point_wide_to_each_side() -> None:
-    low, high = wilson(0.91, 7200)
+    low, high = wilson_interval(0.91, 7200)
 
     assert (high - low) / 2 == pytest.approx(0.0066, abs=1e-4)
-    assert wilson(1.0, 10) == pytest.approx((0.722, 1.0), abs=1e-3)
+    assert wilson_interval(1.0, 10) == pytest.approx((0.722, 1.0), abs=1e-3)

@@ -2,17 +2,20 @@ import json
 
 import numpy as np
 import pytest
+from fixtures.report import make_predictions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
 
-from ferray.metrics.scores import Scores, score, score_answers
+from ferray.metrics.intervals import Bootstrap
+from ferray.metrics.labeled import LabeledPredictions
+from ferray.metrics.scores import Scores, score
 
 CLASSES = ("angry", "happy", "sad", "neutral")
 
 
-def make_answers(num_faces: int, *, skill: float = 0.5, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def draw_skilled(num_faces: int, *, skill: float = 0.5, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Labels of uneven classes, and probabilities that are right more often than not."""
     generator = np.random.default_rng(seed)
     labels = generator.choice(len(CLASSES), size=num_faces, p=[0.1, 0.2, 0.2, 0.5])
@@ -24,16 +27,23 @@ def make_answers(num_faces: int, *, skill: float = 0.5, seed: int = 0) -> tuple[
 def score_faces(
     labels: NDArray[np.int64], probabilities: NDArray[np.float64], groups: NDArray[np.int64] | None = None
 ) -> Scores:
-    groups = np.arange(len(labels)) if groups is None else groups
-    return score(labels, probabilities, groups, class_names=CLASSES, train_counts=(1, 9, 2, 3))
+    return score(make_predictions(labels, probabilities, groups, CLASSES), train_counts=(1, 9, 2, 3))
+
+
+def score_classes(labels: NDArray[np.int64], predicted: NDArray[np.int64], *, resamples: int = 2000) -> Scores:
+    """Scores of predicted classes without probabilities."""
+    predictions = LabeledPredictions(
+        class_names=CLASSES, labels=labels, predicted=predicted, probabilities=None, groups=labels
+    )
+    return score(predictions, bootstrap=Bootstrap(resamples=resamples))
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(1, 60), st.integers(0, 1000))
 def test_scores_are_those_of_scikit_learn(num_faces: int, seed: int) -> None:
-    labels, probabilities = make_answers(num_faces, seed=seed)
+    labels, probabilities = draw_skilled(num_faces, seed=seed)
     answers, every = probabilities.argmax(axis=1), list(range(len(CLASSES)))
-    scores = score(labels, probabilities, labels, class_names=CLASSES, train_counts=None, resamples=10)
+    scores = score(make_predictions(labels, probabilities, labels, CLASSES), bootstrap=Bootstrap(resamples=10))
 
     assert scores.accuracy == pytest.approx(accuracy_score(labels, answers))
     recalls = [np.mean(answers[labels == label] == label) for label in np.unique(labels)]
@@ -47,13 +57,13 @@ def test_scores_are_those_of_scikit_learn(num_faces: int, seed: int) -> None:
     one_hot, sure = np.eye(len(CLASSES))[labels], probabilities > 0.5  # as Keras' BinaryAccuracy counts
     assert scores.binary_accuracy == pytest.approx(accuracy_score(one_hot.ravel(), sure.ravel()))
     assert (scores.confusion == confusion_matrix(labels, answers, labels=every)).all()
-    assert scores.n == num_faces
+    assert scores.num_faces == num_faces
 
 
 def test_intervals_are_those_of_a_slow_bootstrap_of_whole_groups() -> None:
-    labels, probabilities = make_answers(300)
+    labels, probabilities = draw_skilled(300)
     groups = np.random.default_rng(1).integers(0, 90, 300)
-    scores = score(labels, probabilities, groups, class_names=CLASSES, train_counts=None, resamples=4000)
+    scores = score(make_predictions(labels, probabilities, groups, CLASSES), bootstrap=Bootstrap(resamples=4000))
 
     answers, generator = probabilities.argmax(axis=1), np.random.default_rng(2)
     members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
@@ -79,7 +89,7 @@ def test_intervals_are_those_of_a_slow_bootstrap_of_whole_groups() -> None:
 
 
 def test_copies_of_a_face_in_its_group_do_not_narrow_the_interval() -> None:
-    labels, probabilities = make_answers(200)
+    labels, probabilities = draw_skilled(200)
     once = score_faces(labels, probabilities)
     copies = np.repeat(labels, 5), np.repeat(probabilities, 5, axis=0)
     by_group = score_faces(*copies, groups=np.repeat(np.arange(200), 5))
@@ -94,7 +104,7 @@ def test_copies_of_a_face_in_its_group_do_not_narrow_the_interval() -> None:
 
 
 def test_a_normal_interval_is_near_where_faces_stand_alone() -> None:
-    labels, probabilities = make_answers(2000)
+    labels, probabilities = draw_skilled(2000)
     scores = score_faces(labels, probabilities)
     reach = 1.96 * (scores.accuracy * (1 - scores.accuracy) / 2000) ** 0.5
 
@@ -104,7 +114,7 @@ def test_a_normal_interval_is_near_where_faces_stand_alone() -> None:
 @settings(max_examples=10, deadline=None)
 @given(st.permutations(range(40)))
 def test_the_order_of_faces_changes_nothing(order: list[int]) -> None:
-    labels, probabilities = make_answers(40)
+    labels, probabilities = draw_skilled(40)
     groups = np.arange(40) // 2
 
     assert (
@@ -122,17 +132,17 @@ def test_one_group_alone_gives_the_score_itself_also_without_some_class() -> Non
 
 
 def test_many_groups_are_drawn_in_pieces_with_the_same_law(monkeypatch: pytest.MonkeyPatch) -> None:
-    labels, probabilities = make_answers(400)
+    labels, probabilities = draw_skilled(400)
     groups = np.arange(400) // 4
     whole = score_faces(labels, probabilities, groups)
-    monkeypatch.setattr("ferray.metrics.bootstrap._CELLS_AT_ONCE", 1000)
+    monkeypatch.setattr("ferray.metrics.intervals._MAX_CELLS", 1000)
     pieces = score_faces(labels, probabilities, groups)
 
     assert pieces.intervals == whole.intervals
 
 
-def test_guesses_that_see_no_face_stand_beside_the_score() -> None:
-    labels, probabilities = make_answers(500)
+def test_baselines_that_ignore_the_faces_stand_beside_the_score() -> None:
+    labels, probabilities = draw_skilled(500)
     scores = score_faces(labels, probabilities)
 
     baselines = scores.to_json()["baselines"]
@@ -141,26 +151,22 @@ def test_guesses_that_see_no_face_stand_beside_the_score() -> None:
     assert baselines["chance"] == 0.25
 
 
-def test_guesses_have_every_score_that_a_model_which_guesses_so_has() -> None:
-    labels, _ = make_answers(400)
+def test_a_baseline_has_every_score_of_a_model_that_predicts_so() -> None:
+    labels, _ = draw_skilled(400)
     constant = np.eye(4)[np.full(400, 3)]
-    guesses = score_faces(labels, constant).guesses
+    baselines = score_faces(labels, constant).baselines
 
-    assert guesses["constant_guess"] == pytest.approx(score_faces(labels, constant).values)
+    assert baselines["constant_guess"] == pytest.approx(score_faces(labels, constant).values)
     random = np.random.default_rng(3).integers(0, 4, 400_000)  # the answer drawn, the probabilities all 1/4
-    many = np.repeat(labels, 1000)
-    drawn = score_answers(
-        many, random, np.zeros(400_000, dtype=np.int64), cells=None, class_names=CLASSES, train_counts=None, resamples=2
-    )
-    chance = dict(guesses["chance"] or {})
+    drawn = score_classes(np.repeat(labels, 1000), random, resamples=2)
+    chance = dict(baselines["chance"] or {})
     assert chance.pop("binary_accuracy") == score_faces(labels, np.full((400, 4), 0.25)).binary_accuracy == 0.75
     assert chance == pytest.approx({name: getattr(drawn, name) for name in chance}, abs=0.004)
 
 
-def test_hard_answers_have_no_binary_accuracy() -> None:
-    labels, probabilities = make_answers(100)
-    answers = probabilities.argmax(axis=1)
-    scores = score_answers(labels, answers, labels, cells=None, class_names=CLASSES, train_counts=None)
+def test_predictions_without_probabilities_have_no_binary_accuracy() -> None:
+    labels, probabilities = draw_skilled(100)
+    scores = score_classes(labels, probabilities.argmax(axis=1))
 
     assert scores.binary_accuracy is None
     assert "binary_accuracy" not in scores.intervals
@@ -177,15 +183,15 @@ def test_a_class_without_faces_has_no_recall_and_no_interval() -> None:
 
 @pytest.mark.parametrize("train_counts", [None, (0, 0, 0, 0)])
 def test_without_training_faces_there_is_no_majority(train_counts: tuple[int, ...] | None) -> None:
-    labels, probabilities = make_answers(20)
-    scores = score(labels, probabilities, labels, class_names=CLASSES, train_counts=train_counts)
+    labels, probabilities = draw_skilled(20)
+    scores = score(make_predictions(labels, probabilities, labels, CLASSES), train_counts=train_counts)
 
-    assert scores.guesses["majority"] is None
+    assert scores.baselines["majority"] is None
     assert scores.to_json()["baselines"]["majority"] is None
 
 
 def test_the_json_value_holds_all_and_survives_json() -> None:
-    labels, probabilities = make_answers(50)
+    labels, probabilities = draw_skilled(50)
     scores = score_faces(labels, probabilities)
     value = json.loads(json.dumps(scores.to_json(), allow_nan=False))
 
@@ -198,8 +204,8 @@ def test_the_json_value_holds_all_and_survives_json() -> None:
 
 
 def test_shapes_that_disagree_are_refused() -> None:
-    labels, probabilities = make_answers(5)
+    labels, probabilities = draw_skilled(5)
     with pytest.raises(ValueError, match="do not belong together"):
-        score(labels, probabilities[:, :3], labels, class_names=CLASSES, train_counts=None)
+        make_predictions(labels, probabilities[:, :3], labels, CLASSES)
     with pytest.raises(ValueError, match="do not belong together"):
-        score(labels[:0], probabilities[:0], labels[:0], class_names=CLASSES, train_counts=None)
+        make_predictions(labels[:0], probabilities[:0], labels[:0], CLASSES)

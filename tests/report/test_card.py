@@ -1,41 +1,49 @@
 import itertools
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas
 import pytest
-from fixtures.report import draw_answers, make_epoch
+from fixtures.report import draw_predictions, make_epoch, make_predictions
 
 from ferray.data.store.manifest import SPLITS
 from ferray.data.store.reader import Store
 from ferray.metrics.calibration import calibrate
-from ferray.metrics.scores import score
+from ferray.metrics.intervals import Bootstrap
+from ferray.metrics.scores import Scores, score
 from ferray.recipe import Recipe
-from ferray.report.card import model_card
-from ferray.report.slices import score_slices, worst_slice
+from ferray.report.card import ModelOrigin, ModelSelection, model_card
+from ferray.report.slices import score_slices, worst_to_json
+from ferray.report.test_split.recorded import RecordedScore, parse_recorded
+
+ORIGIN = ModelOrigin(
+    search_name="grid",
+    search_command="python -m ferray.search --space grid --data data/tiny",
+    data_dir="data/tiny",
+    weights="imagenet",
+)
+SELECTION = ModelSelection(
+    recipe=Recipe(image_size=32, precision="float32", learning_rate=1e-4), epoch=make_epoch(3, 0.42), num_trials=24
+)
+
+
+def record(scores: Scores, **more: Any) -> RecordedScore:
+    """The score as `metrics.json` has it."""
+    values = scores.to_json() | {"data": "abc", "read": "2030-01-01", "test_readings": 1} | more
+    return parse_recorded(values, file=Path("metrics.json"))
 
 
 def write_card(store: Store, **changes: Any) -> str:
     labels = store.labels[store.rows("test")]
     probabilities = np.eye(7)[np.where(np.arange(len(labels)) % 3, labels, 0)]
-    scores = score(labels, probabilities, np.arange(len(labels)), class_names=store.class_names, train_counts=[6] * 7)
-    usual = {
-        "name": "grid",
-        "recipe": Recipe(image_size=32, precision="float32", learning_rate=1e-4),
-        "class_names": store.class_names,
-        "manifest": store.manifest,
-        "metrics": scores.to_json(),
-        "num_trials": 24,
-        "validation": make_epoch(3, 0.42),
-        "search_command": "python -m ferray.search --space grid --data data/tiny",
-        "data_dir": "data/tiny",
-        "weights": "imagenet",
-    }
+    scores = score(make_predictions(labels, probabilities, class_names=store.class_names), train_counts=[6] * 7)
+    usual = {"origin": ORIGIN, "selection": SELECTION, "manifest": store.manifest, "test": record(scores)}
     return model_card(**(usual | changes))
 
 
-def test_a_card_says_what_the_score_is_worth_and_what_the_model_is_not(tiny_store: Store) -> None:
+def test_a_card_shows_what_the_score_is_worth_and_what_the_model_is_not(tiny_store: Store) -> None:
     card = write_card(tiny_store)
     for words in (
         "an annotator\nwould give it",
@@ -45,7 +53,7 @@ def test_a_card_says_what_the_score_is_worth_and_what_the_model_is_not(tiny_stor
         "optimistic",
         "95 % interval",
         "always the most frequent training class",
-        "best constant answer",
+        "best constant prediction",
         "equal probabilities",
         "| **top-1 accuracy** | 0.7143 | ",
         "| one-vs-rest accuracy | 0.9184 | ",
@@ -88,7 +96,7 @@ def test_a_card_of_expw_forbids_its_pictures_and_does_not_take_search_words_for_
 def test_a_card_without_a_test_split_says_not_tested(tiny_store: Store) -> None:
     counts = {split: dict(tiny_store.manifest.counts[split]) for split in SPLITS}
     counts["test"] = dict.fromkeys(tiny_store.class_names, 0)
-    card = write_card(tiny_store, metrics=None, manifest=replace(tiny_store.manifest, counts=counts))
+    card = write_card(tiny_store, test=None, manifest=replace(tiny_store.manifest, counts=counts))
 
     assert "Not tested" in card
     assert "95 % interval" not in card
@@ -96,36 +104,37 @@ def test_a_card_without_a_test_split_says_not_tested(tiny_store: Store) -> None:
     assert "{" not in card
 
 
-def test_a_class_without_test_faces_and_unknown_training_classes_are_told_as_such(tiny_store: Store) -> None:
+def test_a_class_without_test_faces_and_unknown_training_classes_are_shown_as_such(tiny_store: Store) -> None:
     labels = np.array([0, 1, 1])
-    scores = score(labels, np.eye(7)[[0, 1, 4]], labels, class_names=tiny_store.class_names, train_counts=None)
-    card = write_card(tiny_store, metrics=scores.to_json())
+    scores = score(make_predictions(labels, np.eye(7)[[0, 1, 4]], labels, tiny_store.class_names))
+    card = write_card(tiny_store, test=record(scores))
 
     assert "| fear | 0 | no faces | | |" in card
     assert "| disgust | 2 | 0.500 | 0.500 to 0.500 | sad |" in card
     assert "most frequent training class" not in card
-    assert "believed" not in card
+    assert "Calibration" not in card
     assert "weak" not in card
 
 
-def test_a_card_says_how_far_probabilities_can_be_believed_and_where_the_model_is_weak(tiny_store: Store) -> None:
-    labels, probabilities = draw_answers(600, sharpness=3.0)
-    groups = np.arange(600)
-    calibration = calibrate(labels, probabilities, labels, probabilities, groups, resamples=50).to_json()
-    table = pandas.DataFrame({"subject_word": np.where(groups % 3, "wife", "old")})
-    answers = np.where(groups % 3, labels, (labels + 1) % 7)
-    slices = score_slices(table, labels, answers, groups, num_classes=7, resamples=50)
-    scores = score(labels, probabilities, groups, class_names=tiny_store.class_names, train_counts=[6] * 7)
-    metrics = scores.to_json() | {
-        "test_readings": 2,
-        "calibration": calibration,
-        "slices": {"num": len(slices), "worst": worst_slice(slices), "lowest": [asdict(one) for one in slices]},
-    }
-    card = write_card(tiny_store, metrics=metrics)
+def test_a_card_shows_the_calibration_and_where_the_model_is_weak(tiny_store: Store) -> None:
+    bootstrap = Bootstrap(resamples=50)
+    predictions = make_predictions(*draw_predictions(600, sharpness=3.0), class_names=tiny_store.class_names)
+    calibration = calibrate(predictions, predictions, bootstrap=bootstrap).to_json()
+    is_common = np.arange(600) % 3 > 0
+    table = pandas.DataFrame({"subject_word": np.where(is_common, "wife", "old")})
+    predicted = np.where(is_common, predictions.labels, (predictions.labels + 1) % 7)
+    slices = score_slices(table, replace(predictions, predicted=predicted), bootstrap=bootstrap)
+    test = record(
+        score(predictions, train_counts=[6] * 7),
+        test_readings=2,
+        calibration=calibration,
+        slices={"num": len(slices), "worst": worst_to_json(slices), "lowest": [asdict(one) for one in slices]},
+    )
+    card = write_card(tiny_store, test=test)
 
     for words in (
         "read the test split 2 times",
-        "too sure of its answers",
+        "the model is overconfident",
         f"temperature of **{calibration['temperature']:.3f}**",
         f"| expected calibration error | {calibration['before']['ece']:.3f} [",
         "The worst of 2 slices is **subject word: older**",
@@ -140,7 +149,9 @@ def test_a_card_says_how_far_probabilities_can_be_believed_and_where_the_model_i
 
 @pytest.mark.parametrize("num_trials", [1, 2])
 def test_one_trial_is_no_trials(tiny_store: Store, num_trials: int) -> None:
-    assert ("of one trial," in write_card(tiny_store, num_trials=num_trials)) == (num_trials == 1)
+    card = write_card(tiny_store, selection=replace(SELECTION, num_trials=num_trials))
+
+    assert ("of one trial," in card) == (num_trials == 1)
 
 
 def test_every_table_has_as_many_cells_in_each_row(tiny_store: Store) -> None:

@@ -8,14 +8,17 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from fixtures.report import draw_answers, make_trial
+from fixtures.report import draw_predictions, make_predictions, make_trial
 from matplotlib.figure import Figure
 
 from ferray.errors import StorageError
 from ferray.metrics.calibration import calibrate
+from ferray.metrics.intervals import Bootstrap
 from ferray.records.run import TrialRecord, epochs_frame, rank, trials_frame
 from ferray.report import diagrams, figure, plots
-from ferray.report.axes import describe, in_words, pick_axes, value_text
+from ferray.report.axes import pick_axes, settings_text
+from ferray.report.wording import in_words, value_text
+from ferray.space import Metric
 
 
 def make_trials(**values: Sequence[Any]) -> list[TrialRecord]:
@@ -63,8 +66,12 @@ SEARCHES = {
 SEARCHED = ["batch_size", "learning_rate", "dropout", "augmentation", "optimizer", "hidden_units", "seed"]
 
 
-def draw_heatmap(records: list[TrialRecord], file: Path, *, metric: str = "val_accuracy") -> None:
-    plots.heatmap(trials_frame(records), file, metric=metric, maximize=metric != "val_loss", searched=SEARCHED)
+ACCURACY = Metric(name="val_accuracy", goal="maximize")
+LOSS = Metric(name="val_loss", goal="minimize")
+
+
+def draw_heatmap(records: list[TrialRecord], file: Path) -> None:
+    plots.draw_heatmap(trials_frame(records), file, metric=ACCURACY, searched=SEARCHED)
 
 
 @pytest.fixture(autouse=True)
@@ -94,11 +101,10 @@ def texts(figure: Figure) -> list[str]:
 @pytest.mark.parametrize("name", SEARCHES)
 def test_every_kind_of_search_has_its_pictures(name: str, tmp_path: Path) -> None:
     records = SEARCHES[name]
-    metric = "val_loss" if "random" in name or "words" in name else "val_accuracy"
+    metric = LOSS if "random" in name or "words" in name else ACCURACY
     trials, epochs = trials_frame(records), epochs_frame(records)
-    maximize = metric != "val_loss"
-    plots.heatmap(trials, tmp_path / "heatmap.png", metric=metric, maximize=maximize, searched=SEARCHED)
-    plots.curves(epochs, trials, tmp_path / "curves.png", metric=metric, maximize=maximize, searched=SEARCHED)
+    plots.draw_heatmap(trials, tmp_path / "heatmap.png", metric=metric, searched=SEARCHED)
+    plots.draw_curves(epochs, trials, tmp_path / "curves.png", metric=metric, searched=SEARCHED)
 
     for file in ("heatmap.png", "curves.png"):
         picture = cv2.imread(str(tmp_path / file))
@@ -153,12 +159,11 @@ def test_the_heatmap_names_the_best_trial_as_the_records_rank_it(tmp_path: Path,
 
 def test_the_best_three_curves_are_named_and_the_others_gray(tmp_path: Path, drawn: list[Figure]) -> None:
     records = SEARCHES["grid"]
-    plots.curves(
+    plots.draw_curves(
         epochs_frame(records),
         trials_frame(records),
         tmp_path / "curves.png",
-        metric="val_accuracy",
-        maximize=True,
+        metric=ACCURACY,
         searched=SEARCHED,
     )
     named = [text.get_text() for text in drawn[0].legends[0].get_texts()]
@@ -179,7 +184,7 @@ def test_the_same_records_make_the_same_bytes(tmp_path: Path) -> None:
 
 def test_a_confusion_matrix_shows_counts_and_shares_of_the_labels_faces(tmp_path: Path, drawn: list[Figure]) -> None:
     matrix = np.array([[3, 1, 0], [2, 1998, 0], [0, 0, 0]])
-    diagrams.confusion(matrix, ("sad", "happy", "fear"), tmp_path / "confusion.png", title="Test: 0.9")
+    diagrams.draw_confusion(matrix, ("sad", "happy", "fear"), tmp_path / "confusion.png", title="Test: 0.9")
     shown = texts(drawn[0])
 
     assert shown == ["3\n75%", "1\n25%", "0\n0%", "2\n0%", "1,998\n100%", "0\n0%", "0", "0", "0"]
@@ -188,17 +193,17 @@ def test_a_confusion_matrix_shows_counts_and_shares_of_the_labels_faces(tmp_path
 
 
 def test_a_reliability_diagram_shows_each_bin_before_and_after(tmp_path: Path, drawn: list[Figure]) -> None:
-    labels, probabilities = draw_answers(200, sharpness=4.0)
-    calibration = calibrate(labels, probabilities, labels, probabilities, np.arange(200), resamples=50)
-    diagrams.reliability(calibration, tmp_path / "reliability.png")
+    predictions = make_predictions(*draw_predictions(200, sharpness=4.0))
+    calibration = calibrate(predictions, predictions, bootstrap=Bootstrap(resamples=50))
+    diagrams.draw_reliability(calibration, tmp_path / "reliability.png")
 
-    for panel, quality in zip(drawn[0].axes[:2], (calibration.before, calibration.after), strict=True):
-        told = [row for row in quality.bins if row.faces]
-        right, gaps = panel.patches[: len(told)], panel.patches[len(told) :]
-        assert [bar.get_height() for bar in right] == [row.accuracy for row in told]
+    for panel, errors in zip(drawn[0].axes[:2], (calibration.before, calibration.after), strict=True):
+        filled = [row for row in errors.bins if row.faces]
+        right, gaps = panel.patches[: len(filled)], panel.patches[len(filled) :]
+        assert [bar.get_height() for bar in right] == [row.accuracy for row in filled]
         tops = [bar.get_y() + bar.get_height() for bar in gaps]
-        assert tops == pytest.approx([row.confidence for row in told])
-        assert f"ECE {quality.ece:.3f}" in panel.get_title(loc="left")
+        assert tops == pytest.approx([row.confidence for row in filled])
+        assert f"ECE {errors.ece:.3f}" in panel.get_title(loc="left")
     assert cv2.imread(str(tmp_path / "reliability.png")) is not None
 
 
@@ -236,7 +241,7 @@ def test_a_setting_is_written_as_people_write_it(value: Any, text: str) -> None:
         ("trunk_lr_factor", "trunk learning rate factor"),
     ],
 )
-def test_names_are_told_in_words(name: str, words: str) -> None:
+def test_names_are_written_in_words(name: str, words: str) -> None:
     assert in_words(name) == words
 
 
@@ -263,7 +268,7 @@ def test_a_scale_is_logarithmic_where_the_values_ask_for_it(values: list[float],
 def test_a_trial_is_described_by_what_was_searched() -> None:
     trials = trials_frame(make_trials(batch_size=[16, 32], learning_rate=[1e-4, 1e-3]))
 
-    assert describe(1, pick_axes(trials, SEARCHED)) == "learning rate 0.001, batch size 16"
+    assert settings_text(1, pick_axes(trials, SEARCHED)) == "learning rate 0.001, batch size 16"
 
 
 def test_help_is_light_and_pictures_never_load_pyplot(tmp_path: Path) -> None:
@@ -275,7 +280,7 @@ def test_help_is_light_and_pictures_never_load_pyplot(tmp_path: Path) -> None:
     code = (
         "import sys, pathlib, numpy; from ferray.report import diagrams, plots; assert 'matplotlib' not in sys.modules;"
         f"file = pathlib.Path({str(tmp_path / 'c.png')!r});"
-        "diagrams.confusion(numpy.eye(2, dtype=int), ('a', 'b'), file, title='t');"
+        "diagrams.draw_confusion(numpy.eye(2, dtype=int), ('a', 'b'), file, title='t');"
         "assert 'matplotlib.pyplot' not in sys.modules and 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

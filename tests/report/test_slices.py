@@ -1,5 +1,6 @@
 import csv
 import io
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,9 @@ import pandas
 import pytest
 
 from ferray.errors import DataError
-from ferray.report.slices import MIN_FACES, Slice, score_slices, slices_csv, worst_in_words, worst_slice
+from ferray.metrics.intervals import Bootstrap
+from ferray.metrics.labeled import LabeledPredictions
+from ferray.report.slices import MIN_FACES, Slice, score_slices, slices_csv, worst_in_words, worst_slice, worst_to_json
 
 
 def make_faces(num: int = 1200, *, seed: int = 0) -> dict[str, Any]:
@@ -17,20 +20,27 @@ def make_faces(num: int = 1200, *, seed: int = 0) -> dict[str, Any]:
     shares = {"plain": [0.3, 0.3, 0.4], "easy": [0.45, 0.45, 0.1], "weak": [0.3, 0.3, 0.4]}
     labels = np.array([generator.choice(3, p=shares[name]) for name in kind])
     chance = np.array([0.9, 0.8, 0.3])[labels] - 0.25 * (kind == "weak")
-    answers = np.where(generator.random(num) < chance, labels, (labels + 1) % 3)
-    return {"kind": kind, "labels": labels, "answers": answers, "groups": np.arange(num) // 2}
+    predicted = np.where(generator.random(num) < chance, labels, (labels + 1) % 3)
+    return {"kind": kind, "labels": labels, "predicted": predicted, "groups": np.arange(num) // 2}
 
 
 def cut(faces: dict[str, Any], by: str | None = None, **columns: Any) -> list[Slice]:
     table = pandas.DataFrame({"source": "x.jpg", "label": faces["labels"], "kind": faces["kind"], **columns})
-    return score_slices(table, faces["labels"], faces["answers"], faces["groups"], num_classes=3, by=by, resamples=500)
+    predictions = LabeledPredictions(
+        class_names=("0", "1", "2"),
+        labels=faces["labels"],
+        predicted=faces["predicted"],
+        probabilities=None,
+        groups=faces["groups"],
+    )
+    return score_slices(table, predictions, by=by, bootstrap=Bootstrap(resamples=500))
 
 
 def test_a_slice_of_easy_labels_is_not_better_once_it_is_brought_to_the_labels_of_all() -> None:
     faces = make_faces()
     slices = {one.value: one for one in cut(faces)}
     inside = faces["kind"] == "easy"
-    right = faces["labels"] == faces["answers"]
+    right = faces["labels"] == faces["predicted"]
 
     assert slices["easy"].accuracy == np.mean(right[inside])
     assert slices["easy"].accuracy - np.mean(right) > 0.1
@@ -42,12 +52,19 @@ def test_a_slice_of_easy_labels_is_not_better_once_it_is_brought_to_the_labels_o
 
 
 def test_the_worst_slice_is_named_and_judged_for_all_that_were_looked_at() -> None:
-    worst = worst_slice(cut(make_faces()))
+    slices = cut(make_faces())
+    worst = worst_slice(slices)
 
     assert worst is not None
-    assert (worst["value"], worst["slices"], worst["beyond_noise"]) == ("weak", 3, True)
-    assert "more than chance among so many slices explains" in worst_in_words(worst)
-    assert worst["interval"][0] < worst["gap"] - 1.96 * worst["gap_error"]
+    assert (worst.value, worst.num_compared, worst.beyond_noise) == ("weak", 3, True)
+    assert "larger than chance explains among so many slices" in worst_in_words(worst)
+    gap_error = next(one.gap_error for one in slices if one.value == "weak")
+    assert worst.gap_interval[0] < worst.gap - 1.96 * gap_error
+    assert worst_to_json(slices) == asdict(next(one for one in slices if one.value == "weak")) | {
+        "interval": worst.gap_interval,
+        "slices": 3,
+        "beyond_noise": True,
+    }
 
 
 def test_among_many_slices_of_nothing_the_worst_is_seldom_called_worse() -> None:
@@ -57,7 +74,7 @@ def test_among_many_slices_of_nothing_the_worst_is_seldom_called_worse() -> None
         faces["kind"] = generator.choice(["a", "b"], 400)
         more = {f"column_{number}": generator.choice(["c", "d", "e"], 400) for number in range(4)}
         worst = worst_slice(cut(faces, **more))
-        alarms += worst is not None and worst["beyond_noise"]
+        alarms += worst is not None and worst.beyond_noise
 
     assert alarms <= 3  # 1 expected
 
@@ -66,7 +83,7 @@ def test_an_empty_class_is_left_out_on_both_sides_and_said() -> None:
     faces = make_faces()
     faces["kind"] = np.where((faces["kind"] == "easy") & (faces["labels"] == 2), "plain", faces["kind"])
     easy = next(one for one in cut(faces) if one.value == "easy")
-    right, two = faces["labels"] == faces["answers"], faces["labels"] < 2
+    right, two = faces["labels"] == faces["predicted"], faces["labels"] < 2
     shares = np.bincount(faces["labels"][two]) / two.sum()
     of_all = sum(shares[label] * right[faces["labels"] == label].mean() for label in range(2))
 
@@ -80,7 +97,7 @@ def test_the_interval_of_a_slice_is_that_of_a_slow_bootstrap_of_whole_groups() -
     faces = make_faces()
     weak = next(one for one in cut(faces) if one.value == "weak")
     inside = np.flatnonzero(faces["kind"] == "weak")
-    right, groups = (faces["labels"] == faces["answers"])[inside], faces["groups"][inside]
+    right, groups = (faces["labels"] == faces["predicted"])[inside], faces["groups"][inside]
     members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
     generator = np.random.default_rng(3)
     drawn = [
@@ -106,7 +123,7 @@ def test_numbers_are_cut_into_equally_full_ranges_that_hold_every_face_once() ->
 
 def test_search_words_are_merged_and_never_called_a_property_of_people() -> None:
     faces = make_faces()
-    faces["answers"] = np.where(np.arange(1200) % 4 == 0, (faces["labels"] + 1) % 3, faces["labels"])
+    faces["predicted"] = np.where(np.arange(1200) % 4 == 0, (faces["labels"] + 1) % 3, faces["labels"])
     words = np.array(["grandfather", "African", "wife", "xylophone"])[np.arange(1200) % 4]
     slices = cut(faces, by="subject_word", subject_word=words)
 

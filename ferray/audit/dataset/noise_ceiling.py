@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.metrics.bootstrap import draw_totals
+from ferray.metrics.intervals import Bootstrap, draw_totals
 
 NUM_RESAMPLES = 2000
 """Resamples of the groups, for the intervals."""
@@ -95,7 +95,7 @@ def measure_noise_ceiling(
     agreement = (counts * (counts - 1)).sum(axis=1) / (size * (size - 1))
     by_group = np.column_stack([agreement < 1, agreement, shares.max(axis=1), shares])
     means = by_group.mean(axis=0, keepdims=True)
-    drawn_means = draw_totals(by_group, seed=seed, resamples=NUM_RESAMPLES) / num_groups
+    drawn_means = draw_totals(by_group, Bootstrap(seed=seed, resamples=NUM_RESAMPLES)) / num_groups
 
     def estimate(statistic: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Estimate:
         low, high = np.nanquantile(statistic(drawn_means), [0.025, 0.975])

@@ -1,1 +1,1 @@
-"""Somebody's score, recomputed and examined. Begin at `audit`."""
+"""The audit of a reported score: it is recomputed and examined. Begin at `audit.audit`."""

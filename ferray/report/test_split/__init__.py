@@ -1,1 +1,1 @@
-"""The test split: read once, every reading on record. Begin at `read_once`."""
+"""The held-out test split: it is read once, and every reading is on record. Begin at `read_once`."""

@@ -8,19 +8,19 @@ import datetime
 import logging
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ferray.errors import StorageError
 from ferray.files import storage
 from ferray.records.run import REPEATED, Point, Run, TrialRecord, epochs_frame, points, trials_frame
 from ferray.records.search_file import KeptTrial, TestReading
 from ferray.report import plots
-from ferray.report.card import model_card
+from ferray.report.card import ModelOrigin, ModelSelection, model_card
 from ferray.report.test_split.read_once import read_test_split
-from ferray.report.test_split.recorded import read_recorded
+from ferray.report.test_split.recorded import METRICS_FILE, RecordedScore, read_recorded
 from ferray.search.open import Search
 from ferray.search.outcome.finals import Ranking
 from ferray.search.outcome.significance import Significance
@@ -39,7 +39,7 @@ class BestModel:
     """The best trial of a search and what its model came to."""
 
     record: TrialRecord
-    metrics: Mapping[str, Any] | None
+    metrics: RecordedScore | None
     """As in `best/metrics.json`; None where the store has no test split, or it was read for another model before."""
 
 
@@ -58,11 +58,10 @@ def write_tables(run: Run, records: Sequence[TrialRecord], space: Space) -> list
         storage.write_bytes(files[-1], _points_table(several, space))
     if len(epochs):
         pictures = [run.folder / "heatmap.png", run.folder / "curves.png"]
-        metric, maximize = space.metric.name, space.metric.goal == "maximize"
         axes = [name for name in space.searched if name not in REPEATED]
         by_point = _by_point(trials, records, space)
-        plots.heatmap(by_point, pictures[0], metric=metric, maximize=maximize, searched=axes)
-        plots.curves(epochs, trials, pictures[1], metric=metric, maximize=maximize, searched=space.searched)
+        plots.draw_heatmap(by_point, pictures[0], metric=space.metric, searched=axes)
+        plots.draw_curves(epochs, trials, pictures[1], metric=space.metric, searched=space.searched)
         files += pictures
     return files
 
@@ -85,12 +84,12 @@ def export_winner(
     run, row = plan.run, kept.best()
     assert row is not None
     named = KeptTrial(trial_id=kept.trial_id, number=kept.number, epoch=row.epoch, score=kept.score())
-    metrics_file = run.best_dir / "metrics.json"
+    metrics_file = run.best_dir / METRICS_FILE
     # A reading of this same model that was cut off is done again: it chooses nothing.
     may_read = plan.again or not history.search.was_tested_with_another(kept.trial_id)
     is_exported = history.search.best == named and (run.best_dir / "model.safetensors").exists()
     if is_exported and (metrics_file.exists() or not may_read):
-        return BestModel(kept, read_recorded(metrics_file) or None)
+        return BestModel(kept, read_recorded(metrics_file))
     part = Path(tempfile.mkdtemp(dir=run.folder, prefix=".best-"))
     try:
         export_best(
@@ -102,19 +101,19 @@ def export_winner(
             recorded=row.epoch,
         )
         metrics = _read_test_split(search, kept, part) if may_read else None
-        card = model_card(
-            name=run.name,
-            recipe=kept.recipe,
-            class_names=search.store.class_names,
-            manifest=search.store.manifest,
-            metrics=metrics,
-            num_trials=len(records),
-            validation=row,
-            verdict=() if significance is None else significance.lines(kept.recipe.monitor),
+        origin = ModelOrigin(
+            search_name=run.name,
             search_command=history.search.command,
             data_dir=str(short_path(search.store.folder)),
             weights=Path(history.search.options.weights).name,
         )
+        selection = ModelSelection(
+            recipe=kept.recipe,
+            epoch=row,
+            num_trials=len(records),
+            evidence=() if significance is None else significance.lines(kept.recipe.monitor),
+        )
+        card = model_card(origin, selection, search.store.manifest, metrics)
         storage.write_bytes(part / "README.md", card.encode())
         part.chmod(0o755)
         shutil.rmtree(run.best_dir, ignore_errors=True)
@@ -163,7 +162,7 @@ def short_path(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def _read_test_split(search: Search, kept: TrialRecord, best_dir: Path) -> Mapping[str, Any] | None:
+def _read_test_split(search: Search, kept: TrialRecord, best_dir: Path) -> RecordedScore | None:
     """The one score and all that the reading leaves beside the model; the reading is recorded before it is done."""
     store, history = search.store, search.history
     if not any(store.manifest.counts["test"].values()):

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferray.files import storage
-from ferray.metrics.compare import Comparison, Luck, compare_paired, luck_of_the_search
+from ferray.metrics.compare import Comparison, SelectionBias, compare_paired, correct_selection_bias
+from ferray.metrics.labeled import LabeledPredictions
 from ferray.metrics.scores import score
 from ferray.records.run import Point, TrialRecord
 from ferray.search.open import Search
@@ -41,16 +42,16 @@ class Significance:
     """That of the next point; None where there is none."""
     comparison: Comparison | None
     """Of their validation accuracies, paired by seed and by face; None without a runner-up of equal trials."""
-    luck: Luck | None
+    luck: SelectionBias | None
     """None for a metric without an interval, or where a trial of the winner failed."""
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
         values = asdict(self)
         if self.comparison is not None:
-            values["comparison"]["verdict"] = self.comparison.verdict
+            values["comparison"]["verdict"] = self.comparison.conclusion
         if self.luck is not None:
-            values["luck"]["luck"] = self.luck.luck
+            values["luck"]["luck"] = self.luck.bias
         return values
 
     def lines(self, metric: str) -> list[str]:
@@ -66,7 +67,7 @@ class Significance:
             ahead = f"{self.comparison.difference:+.4f} [{low:+.4f}, {high:+.4f}]"
             said.append(
                 f"trial {self.winner} is ahead of trial {self.runner_up} in validation accuracy by {ahead}, face by"
-                f" face over {_count(self.comparison.seeds, 'seed')}: {self.comparison.verdict}"
+                f" face over {_count(self.comparison.seeds, 'seed')}: {self.comparison.conclusion}"
             )
         if self.luck is not None:
             low, high = self.luck.interval
@@ -99,7 +100,7 @@ def assess_winner(search: Search, ranking: Ranking) -> Significance:
     luck = None
     if metric in SCORED and is_whole(winner):
         error = predictions.standard_error(winner, SCORED[metric])
-        luck = luck_of_the_search([point.mean for point in equals], error, correlation=correlation)
+        luck = correct_selection_bias([point.mean for point in equals], error, correlation=correlation)
     return Significance(
         winner=winner.number,
         trials=len(winner.records),
@@ -140,13 +141,11 @@ class _Predictions:
         """Of a score of one seed's trials, by the choice of photographs."""
         seed = point.recipe.seed
         probabilities = self._probabilities([record for record in point.records if record.recipe.seed == seed])
-        scores = score(
-            np.asarray(self._store.labels[self._rows]),
-            probabilities,
-            self.groups,
-            class_names=self._store.class_names,
-            train_counts=None,
+        labels = np.asarray(self._store.labels[self._rows])
+        predictions = LabeledPredictions.from_probabilities(
+            labels, probabilities, self.groups, class_names=self._store.class_names
         )
+        scores = score(predictions)
         low, high = scores.intervals[name]
         return max((high - low) / (2 * 1.96), 1e-6)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ferray.data.store.reader import Store
+from ferray.metrics.intervals import bracket_text
 from ferray.records.run import TrialRecord
 from ferray.search.open import Search
 from ferray.search.outcome.export import BestModel, short_path
@@ -62,12 +63,12 @@ def _test_lines(plan: Plan, store: Store, best: BestModel) -> list[str]:
             f"trial {best.record.number} has no test score: the test split was read for another model of this search.",
             f"To read it once more, on record: python -m ferray.search --resume {plan.run.name} --again",
         ]
-    low, high = metrics["interval"]
-    baselines = metrics["baselines"]
-    accuracy = f"{metrics['accuracy']:.4f} [{low:.4f}, {high:.4f}]"
+    scores = metrics.scores
+    accuracy = f"{scores.accuracy:.4f} {bracket_text(scores.intervals['accuracy'])}"
+    baselines = {name: values["accuracy"] for name, values in scores.baselines.items() if values is not None}
     return [
-        f"test accuracy of trial {best.record.number}: {accuracy} on {metrics['n']:,}"
-        f" faces; balanced {metrics['balanced_accuracy']:.4f}, macro-F1 {metrics['macro_f1']:.4f}",
+        f"test accuracy of trial {best.record.number}: {accuracy} on {scores.num_faces:,}"
+        f" faces; balanced {scores.balanced_accuracy:.4f}, macro-F1 {scores.macro_f1:.4f}",
         f"  always the most frequent training class: {baselines['majority']:.4f};"
         f" best constant answer: {baselines['constant_guess']:.4f}; chance: {baselines['chance']:.4f}",
     ]

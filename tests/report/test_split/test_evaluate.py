@@ -8,11 +8,11 @@ from fixtures.train import small_recipe
 
 from ferray.commands.report import main
 from ferray.data.store.reader import Store
-from ferray.errors import CheckpointError, DataError
+from ferray.errors import CheckpointError, DataError, RecipeError
 from ferray.metrics.predictions import read_predictions
 from ferray.model.weights import load_weights
 from ferray.report.test_split.evaluate import Evaluation, evaluate
-from ferray.report.test_split.readings import READINGS
+from ferray.report.test_split.readings import READINGS_FILE
 from ferray.train.fit import fit
 
 MIXED = ("neutral", "happy", "angry", "surprise", "disgust", "sad", "fear")
@@ -40,14 +40,16 @@ def test_a_second_reading_is_the_same_to_the_last_digit(tiny_store: Store, best_
     again = evaluate(best_dir, tiny_store, "test")
 
     assert again.scores.to_json() == tested.scores.to_json()
-    assert (again.probabilities == tested.probabilities).all()
-    assert tested.scores.n == 21
-    assert (tested.labels == tiny_store.labels[tiny_store.rows("test")]).all()
+    assert again.predictions.probabilities is not None
+    assert (again.predictions.probabilities == tested.predictions.probabilities).all()
+    assert tested.scores.num_faces == 21
+    assert (tested.predictions.labels == tiny_store.labels[tiny_store.rows("test")]).all()
 
 
-def test_answers_can_be_scored_again_from_what_is_returned(tested: Evaluation) -> None:
-    assert tested.probabilities.shape == (21, 7)
-    assert tested.scores.accuracy == np.mean(tested.probabilities.argmax(axis=1) == tested.labels)
+def test_predictions_can_be_scored_again(tested: Evaluation) -> None:
+    assert tested.predictions.probabilities is not None
+    assert tested.predictions.probabilities.shape == (21, 7)
+    assert tested.scores.accuracy == np.mean(tested.predictions.is_correct)
 
 
 def test_classes_in_another_order_are_mapped_by_name(
@@ -73,11 +75,11 @@ def test_a_missing_folder_is_named_with_a_way_out(tiny_store: Store, tmp_path: P
 
 
 def test_an_unknown_device_is_named(tiny_store: Store, best_dir: Path) -> None:
-    with pytest.raises(DataError, match="gpu7"):
+    with pytest.raises(RecipeError, match="gpu7"):
         evaluate(best_dir, tiny_store, "test", device="gpu7")
 
 
-def test_a_reader_is_told_of_demo_faces_and_of_a_split_that_made_the_model(
+def test_the_notes_name_demo_faces_and_a_split_that_made_the_model(
     tiny_store: Store, best_dir: Path, tested: Evaluation
 ) -> None:
     assert any("demo" in note for note in tested.notes)
@@ -87,14 +89,14 @@ def test_a_reader_is_told_of_demo_faces_and_of_a_split_that_made_the_model(
 def test_the_command_prints_the_score_as_json_and_notes_the_reading(
     tiny_store: Store, best_dir: Path, tested: Evaluation, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (best_dir / READINGS).unlink(missing_ok=True)
+    (best_dir / READINGS_FILE).unlink(missing_ok=True)
     asked = ["evaluate", str(best_dir), "--data", str(tiny_store.folder), "--json"]
 
     assert main(asked) == 0
     value = json.loads(capsys.readouterr().out)
     assert value == tested.scores.to_json() | {"data": tiny_store.fingerprint, "split": "test"}
     assert main([*asked, "--split", "validation"]) == 0
-    readings = [json.loads(line) for line in (best_dir / READINGS).read_text().splitlines()]
+    readings = [json.loads(line) for line in (best_dir / READINGS_FILE).read_text().splitlines()]
     assert [reading["split"] for reading in readings] == ["test", "validation"]
     assert readings[0]["data"] == tiny_store.fingerprint
     assert (readings[0]["n"], readings[0]["accuracy"]) == (21, value["accuracy"])
@@ -125,34 +127,34 @@ def test_the_command_prints_a_table_with_baselines_and_recalls(
     assert max(map(len, shown.out.splitlines()[1:])) <= 100
 
 
-def test_the_answers_can_be_written_for_an_audit(
+def test_the_predictions_can_be_written_for_an_audit(
     tiny_store: Store, best_dir: Path, tested: Evaluation, tmp_path: Path
 ) -> None:
-    file = tmp_path / "answers.csv"
+    file = tmp_path / "predictions.csv"
     assert main(["evaluate", str(best_dir), "--data", str(tiny_store.folder), "--predictions", str(file)]) == 0
-    answers = read_predictions(file)
+    table = read_predictions(file)
 
-    assert answers.probabilities is not None
-    assert (answers.probabilities.astype(np.float32) == tested.probabilities).all()
-    assert (answers.labels == tested.labels).all()
-    assert answers.ids == tuple(tiny_store.table["source"][tiny_store.rows("test")])
+    assert table.predictions.probabilities is not None
+    assert (table.predictions.probabilities.astype(np.float32) == tested.predictions.probabilities).all()
+    assert (table.predictions.labels == tested.predictions.labels).all()
+    assert table.ids == tuple(tiny_store.table["source"][tiny_store.rows("test")])
 
 
 def test_a_folder_that_cannot_be_written_still_gives_the_score(
     tiny_store: Store, best_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (best_dir / READINGS).unlink(missing_ok=True)
-    (best_dir / READINGS).mkdir()  # a folder in its place: refused also where root may write everywhere
+    (best_dir / READINGS_FILE).unlink(missing_ok=True)
+    (best_dir / READINGS_FILE).mkdir()  # a folder in its place: refused also where root may write everywhere
     try:
         assert main(["evaluate", str(best_dir), "--data", str(tiny_store.folder)]) == 0
     finally:
-        (best_dir / READINGS).rmdir()
+        (best_dir / READINGS_FILE).rmdir()
     shown = capsys.readouterr()
     assert "not on record" in shown.err
     assert "accuracy" in shown.out
 
 
-def test_the_command_answers_a_wrong_folder_with_2(
+def test_the_command_exits_with_2_for_a_wrong_folder(
     tiny_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["evaluate", str(tmp_path), "--data", str(tiny_store.folder)]) == 2

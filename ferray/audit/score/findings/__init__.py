@@ -1,1 +1,1 @@
-"""Why a score may not be what it seems: doubts about claims in `claims`, about tables of answers in `tables`."""
+"""Reasons to distrust a reported score: `claims` has the checks of a number, `tables` those of a prediction table."""
