@@ -15,17 +15,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from ferray.errors import SearchError
+from ferray.search.fleet import ray_patches
 
 log = logging.getLogger(__name__)
 
 MAX_CPU_GROUPS = 8
 """Worker groups on CPUs by default; each takes half a gigabyte and seconds to start."""
 
-LONGEST_TEMP_DIR = 32
-"""Characters of a folder for Ray; its sockets' names are up to 66 longer, and a socket's name has 107 at most."""
-
 DRAIN_POLL_S = 1.0
 """How often a cluster is asked for nodes that are about to go; a spot instance has two minutes."""
+
+
+DOCUMENTED_VARIABLES = {
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the search handles Ctrl-C
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # no snapshots of all trials while Tune runs: nobody reads them
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the search keeps its own records
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # else a paragraph on stdout for each worker that dies
+}
+"""Ray's documented variables, unless the user has set them."""
 
 
 @dataclass(frozen=True)
@@ -73,16 +81,11 @@ def set_environment(address: str | None) -> None:
     Args:
         address: As `connect`.
     """
-    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # else a thread that asks after the end starts or joins a cluster
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # else the end of a group shows after 2 s
-    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is the search's
-    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1e9")  # snapshots of all trials, which nobody reads
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the records are ours
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # a paragraph on stdout for each worker that dies
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process a group; `drain_watch` does it
+    os.environ.update(ray_patches.NO_AUTO_CONNECT)
+    for name, value in {**DOCUMENTED_VARIABLES, **ray_patches.TRAIN_VARIABLES}.items():
+        os.environ.setdefault(name, value)
     if address is None:
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # on any system: every port of Ray's on 127.0.0.1
+        os.environ.update(ray_patches.LOOPBACK_ONLY)
         os.environ.pop("RAY_AUTH_MODE", None)  # unset, Ray turns tokens on for a cluster of its own
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # in the environment only: no file is left behind
 
@@ -104,10 +107,8 @@ def connect(address: str | None) -> Iterator[Cluster]:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with ExitStack() as stack:
         if address is None:
-            # Ray would leave some megabytes for every search in a folder that all users of the machine share.
-            own = stack.enter_context(tempfile.TemporaryDirectory(prefix="ferray-", ignore_cleanup_errors=True))
-            folder = {"_temp_dir": own} if len(own) <= LONGEST_TEMP_DIR else {}
-            _start(include_dashboard=False, **folder, **quiet)
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ferray-", ignore_cleanup_errors=True))
+            _start(include_dashboard=False, **ray_patches.temp_dir_option(folder), **quiet)
         else:
             try:
                 ray.init(address=address, **quiet)
@@ -119,7 +120,7 @@ def connect(address: str | None) -> Iterator[Cluster]:
             for number, handler in handlers.items():
                 signal.signal(number, handler)  # Ray puts its own in place
             if address is None:
-                _start_coordinator()
+                ray_patches.start_autoscaling_coordinator()
             alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             per_node = tuple((int(one.get("CPU", 0)), float(one.get("GPU", 0))) for one in alive)
             cpus, gpus = sum(cpus for cpus, _ in per_node), sum(gpus for _, gpus in per_node)
@@ -148,15 +149,6 @@ def _start(**options: Any) -> None:
             log.warning("Ray %s; once more", what)
         else:
             return
-
-
-def _start_coordinator() -> None:
-    """Begin what Ray Train's controller would begin and wait for: 1.3 s of a start, and the driver reads torch yet."""
-    from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
-        get_or_create_autoscaling_coordinator,
-    )
-
-    get_or_create_autoscaling_coordinator()
 
 
 def share_out(
@@ -219,12 +211,11 @@ def start_dispatcher(name: str, *, decides: bool, session: int = 1, max_failures
 
     from ferray.search.fleet.dispatcher import NAMESPACE, Dispatcher
 
-    resources = {"node:__internal_head__": 1e-4}
     options = ray.remote(Dispatcher).options(
         name=name,
         namespace=NAMESPACE,
         num_cpus=0,
-        resources=resources,
+        resources=ray_patches.HEAD_NODE,
         max_concurrency=100_000,  # of calls that wait: one a rank for as long as it lives, one a group, one a proxy
     )
     return options.remote(decides, session=session, max_failures=max_failures)
@@ -240,9 +231,8 @@ def drain_watch(dispatcher: Any) -> Iterator[None]:
     def watch() -> None:
         while not over.wait(DRAIN_POLL_S):
             try:
-                # Ray Train's own watcher ends a group's run at the deadline; we want its trial back before.
-                if nodes := ray._private.state.state.get_draining_nodes():
-                    ray.get(dispatcher.drain.remote(list(nodes)))
+                if nodes := ray_patches.draining_nodes():
+                    ray.get(dispatcher.drain.remote(nodes))
             except ray.exceptions.RayError:  # no answer for once: ask again
                 log.info("the cluster does not say which nodes are about to go", exc_info=True)
 

@@ -18,10 +18,8 @@ from typing import Any
 
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
-from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
-from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+from ferray.search.fleet import ray_patches
 from ferray.search.fleet.cluster import Share
 from ferray.search.fleet.dispatcher import Task
 
@@ -140,32 +138,27 @@ class _Deaths(UserCallback):  # type: ignore[misc]  # ray has no complete annota
 
 def describe_death(error: Exception) -> str:
     """What a worker died of, in one line for a table."""
-    for wrapped in ("health_check_failure", "_base_exc"):  # Ray Train's own words are only that it died
-        error = getattr(error, wrapped, error)
+    error = ray_patches.original_error(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if line.startswith(("The actor is dead because", "Worker exit"))] or lines or [""]
     return f"{type(error).__name__}: {telling[0][:300]}"
 
 
-def _make_trainer(share: Share, *, joined: bool, **arguments: Any) -> DataParallelTrainer:
-    """A Ray Train run without the processes that it would begin and nobody here needs, each a second of a core.
+def _make_trainer(share: Share, *, joined: bool, **arguments: Any) -> Any:
+    """One run of Ray Train for one group.
 
-    They are one for datasets, of which it has none, and one that gives the workers' resources back where the controller
-    dies before them, so that it can be run again: on a cluster of its own a group is given up in that case.
+    Args:
+        share: What the workers hold.
+        joined: Whether the cluster outlives the search.
+        arguments: Of the trainer.
     """
-    unused = (DatasetsCallback,) if joined else (DatasetsCallback, PlacementGroupCleanerCallback)
-    kind: type[DataParallelTrainer] = DataParallelTrainer
-    if share.workers > 1:  # only workers that train one trial together need torch's process group
-        from ray.train.torch import TorchConfig, TorchTrainer
+    with_process_group = share.workers > 1  # only workers that train one trial together need torch's process group
+    if with_process_group:
+        from ray.train.torch import TorchConfig
 
-        kind, backend = TorchTrainer, "nccl" if share.gpus_per_worker >= 1 else "gloo"
-        arguments["torch_config"] = TorchConfig(backend=backend)
-
-    class Trainer(kind):  # type: ignore[misc]
-        def _create_default_callbacks(self) -> list[Any]:
-            return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unused)]
-
-    return Trainer(_enter, **arguments)
+        arguments["torch_config"] = TorchConfig(backend="nccl" if share.gpus_per_worker >= 1 else "gloo")
+    trainer_class = ray_patches.trainer_class(with_process_group=with_process_group, joined=joined)
+    return trainer_class(_enter, **arguments)
 
 
 def _enter(config: dict[str, Any]) -> None:

@@ -18,9 +18,6 @@ from typing import Any, Literal, Protocol, TypeVar
 import ray
 from ray import tune
 from ray.tune import Stopper
-from ray.tune import registry as tune_registry
-from ray.tune.execution import class_cache
-from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -28,6 +25,7 @@ from ray.tune.search import Searcher
 from ferray.errors import FerrayError
 from ferray.records.run import ENDED, EpochResult, State, TrialRecord
 from ferray.search.fleet.dispatcher import NAMESPACE, Job, Outcome
+from ferray.search.fleet.ray_patches import HEAD_NODE, patched_tune
 from ferray.search.history.points import Suggestion
 
 log = logging.getLogger(__name__)
@@ -36,38 +34,6 @@ Answer = TypeVar("Answer")
 
 ROUND = 2000
 """Points of one run of Tune, which keeps every trial for its whole run, 36 kB each, and looks through them at times."""
-
-
-# Tune hands cloud keys to its actors by a runtime environment, which Ray writes to its logs; proxies need none of them.
-class_cache.ENV_VARS_TO_PROPAGATE -= {name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")}
-
-
-def _remember_what_is_registered() -> None:
-    """Ask the cluster's store once for what Tune's registry holds: for each trial it asks three times, 2 ms in all."""
-    registry, known = tune_registry._global_registry, dict[tuple[str, str], Any]()
-    ask, has, register, unregister = registry.get, registry.contains, registry.register, registry.unregister
-
-    def get(category: str, key: str) -> Any:
-        if (category, key) not in known:
-            known[category, key] = ask(category, key)
-        return known[category, key]
-
-    def register_anew(category: str, key: str, value: Any) -> None:
-        register(category, key, value)
-        known.pop((category, key), None)
-
-    def forget(category: str, key: str) -> None:
-        unregister(category, key)
-        known.pop((category, key), None)
-
-    registry.get, registry.register, registry.unregister = get, register_anew, forget
-    registry.contains = lambda *name: name in known or has(*name)
-
-
-_remember_what_is_registered()
-
-# A snapshot of all trials at the end of a run of Tune, which nobody reads: a millisecond a trial, and texts for ever.
-TuneController._mark_trial_to_checkpoint = lambda self, trial: None
 
 
 class Decider(Protocol):
@@ -121,16 +87,17 @@ def tune_until_done(
         FerrayError: A decision could not be put on record.
     """
     desk = _Desk(decisions, make_job, dispatcher_name, concurrent, stop, observers)
-    while not desk.none_left and not stop.is_set():
-        desk.begin_round()
-        _tune(desk, scratch / f"round-{desk.num_rounds}")
+    with patched_tune():
+        while not desk.none_left and not stop.is_set():
+            desk.begin_round()
+            _tune(desk, scratch / f"round-{desk.num_rounds}")
     if desk.error is not None:
         raise desk.error
 
 
 def _tune(desk: "_Desk", scratch: Path) -> None:
     """One run of Tune, with some of the points."""
-    resources = {"cpu": 0, "node:__internal_head__": 1e-4}  # a fraction of a CPU would wait for ever for a full one
+    resources = {"cpu": 0, **HEAD_NODE}  # a fraction of a CPU would wait for ever for a full one
     tuner = tune.Tuner(
         tune.with_resources(Proxy, resources),
         tune_config=tune.TuneConfig(

@@ -88,7 +88,7 @@ def test_ray_is_started_twice_before_it_is_given_up(failures: int, monkeypatch: 
 
     monkeypatch.setattr(ray, "init", init)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
-    monkeypatch.setattr(clusters, "_start_coordinator", lambda: None)
+    monkeypatch.setattr(clusters.ray_patches, "start_autoscaling_coordinator", lambda: None)
     monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": False}])
     if failures == 1:
         with connect(None) as there:
