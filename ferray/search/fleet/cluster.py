@@ -86,7 +86,7 @@ def set_environment(address: str | None) -> None:
         os.environ.setdefault(name, value)
     if address is None:
         os.environ.update(ray_patches.LOOPBACK_ONLY)
-        os.environ.pop("RAY_AUTH_MODE", None)  # unset, Ray turns tokens on for a cluster of its own
+        os.environ["RAY_AUTH_MODE"] = "token"  # the default for a local cluster since 2.59 only
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # in the environment only: no file is left behind
 
 
