@@ -25,8 +25,8 @@ from ferray.recipe import Recipe
 from ferray.records.run import FINISHED, Run, State, TrialRecord
 from ferray.search.fleet import cluster as clusters
 from ferray.search.fleet.cluster import Cluster
-from ferray.search.fleet.dispatcher import Job
-from ferray.search.fleet.launch import GRACE_S, Team, assemble
+from ferray.search.fleet.launch import GRACE_S, LaunchSettings, WorkerGroups, start_worker_groups
+from ferray.search.fleet.messages import TrialJob
 from ferray.search.history import repair
 from ferray.search.history.points import Suggestion, ended_trials, said, to_recipe
 from ferray.search.history.resume import MORE
@@ -39,7 +39,7 @@ from ferray.search.outcome.significance import Verdict, judge
 from ferray.search.outcome.summary import summary
 from ferray.search.plan import DEMO_COMMAND, Plan
 from ferray.search.tune.decisions import Decisions
-from ferray.search.tune.loop import Decider, tune_until_done
+from ferray.search.tune.loop import Decider, TuneSettings, tune_until_done
 from ferray.tracking.wandb import Tracker, choose_mode
 from ferray.train.checkpoints.checked_safetensors import DamagedError
 from ferray.train.settle import settle
@@ -108,7 +108,7 @@ def _train_what_is_missing(
         _scratch(plan, there) as scratch,
         _team(plan, search, store, there, scratch, stop, decides=decides) as team,
     ):
-        if not team.hellos:
+        if not team.infos:
             return False
         decisions = _decisions(plan, identify)
         prefixes = Prefixes(plan.run, decides=decides)
@@ -118,21 +118,20 @@ def _train_what_is_missing(
             columns=plan.columns,
             total=None if plan.num_trials is None else plan.num_trials + plan.num_final_trials + decisions.num_outside,
             ended=decisions.num_ended - len(wounds),
-            notes=team.notes,
+            activities=team.activities,
         )
         with view as live:
+            settings = TuneSettings(
+                make_job=lambda suggestion: _make_job(plan, search, store, suggestion, prefixes, numbers),
+                dispatcher_name=team.dispatcher_name,
+                # One more waits for the next free group, unless that costs a searcher knowledge.
+                num_proxies=team.allocation.num_groups + (plan.space.method != "bayes"),
+                stop=stop,
+                observers=[live, tracker, prefixes, repair.Reasons(plan.run)],
+            )
 
             def tune(decider: Decider, name: str) -> None:
-                tune_until_done(
-                    decider,
-                    make_job=lambda suggestion: _make_job(plan, search, store, suggestion, prefixes, numbers),
-                    dispatcher_name=team.dispatcher_name,
-                    # One more waits for the next free group, unless that costs a searcher knowledge.
-                    concurrent=team.share.num_groups + (plan.space.method != "bayes"),
-                    stop=stop,
-                    observers=[live, tracker, prefixes, repair.Reasons(plan.run)],
-                    scratch=scratch / name,
-                )
+                tune_until_done(decider, settings, scratch=scratch / name)
 
             if wounds:
                 tune(repair.Mending(wounds), "mending")
@@ -163,16 +162,20 @@ def _team(
     stop: threading.Event,
     *,
     decides: bool,
-) -> Iterator[Team]:
+) -> Iterator[WorkerGroups]:
     """Worker groups while the block runs; what they are, and how busy they were, goes on record."""
-    heads = _values(plan, "freeze") == ["trunk"]
-    with assemble(
-        plan, search, store.folder, there, decides=decides, heads_only=heads, scratch=scratch, stop=stop
-    ) as team:
-        if team.hellos:
+    settings = LaunchSettings(
+        search_id=search["id"],
+        session=search["openings"],
+        data_dir=store.folder,
+        has_scheduler=decides,
+        heads_only=_values(plan, "freeze") == ["trunk"],
+    )
+    with start_worker_groups(plan, settings, there, scratch=scratch, stop=stop) as team:
+        if team.infos:
             _record_hellos(plan, search, team)
         yield team
-    if team.hellos:
+    if team.infos:
         search["sessions"][-1]["utilization"] = team.utilization
         plan.run.write_search(search)
 
@@ -207,14 +210,14 @@ def _decisions(plan: Plan, identify: Callable[[dict[str, Any]], str]) -> Decisio
 
 def _make_job(
     plan: Plan, search: dict[str, Any], store: Store, suggestion: Suggestion, prefixes: Prefixes, numbers: set[int]
-) -> Job:
+) -> TrialJob:
     """A suggestion with what is on record of it; one that is new gets a number that no trial of the finals has."""
     record = plan.run.read_trial(suggestion.trial_id)
     new = suggestion.number if suggestion.number not in numbers else max(numbers) + 1
     number = new if record is None else record.number
     numbers.add(number)
     recipe = _settled(plan, search, store, suggestion.point)
-    return Job(
+    return TrialJob(
         trial_id=suggestion.trial_id,
         number=number,
         recipe=recipe,
@@ -230,13 +233,13 @@ def _settled(plan: Plan, search: dict[str, Any], store: Store, point: dict[str, 
     return settle(to_recipe(plan.space, point, seed=plan.seed), store, precision=search["precision"])
 
 
-def _record_hellos(plan: Plan, search: dict[str, Any], team: Team) -> None:
+def _record_hellos(plan: Plan, search: dict[str, Any], team: WorkerGroups) -> None:
     """What the groups said of themselves goes on record; the precision of a search is settled by its first groups."""
-    precisions = {hello.precision for hello in team.hellos}
+    precisions = {info.precision for info in team.infos}
     search.setdefault("precision", "float32" if len(precisions) > 1 else precisions.pop())
     began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    devices = sorted({hello.device for hello in team.hellos})
-    search["sessions"].append({"began": began, "groups": dataclasses.asdict(team.share), "devices": devices})
+    devices = sorted({info.device for info in team.infos})
+    search["sessions"].append({"began": began, "groups": dataclasses.asdict(team.allocation), "devices": devices})
     plan.run.write_search(search)
 
 

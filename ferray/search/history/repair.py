@@ -167,7 +167,7 @@ class Mending:
         """The next trial."""
         return self._left.pop(0) if self._left else "none left"
 
-    def hear(self, number: int, epoch: int, score: float) -> bool:
+    def report_epoch(self, number: int, epoch: int, score: float) -> bool:
         """Stop where the scheduler had stopped it."""
         return self._wounds[number].state == "stopped" and epoch >= self._wounds[number].epoch
 

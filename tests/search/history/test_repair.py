@@ -121,8 +121,8 @@ def test_a_trial_that_is_made_good_stops_where_it_did_and_nothing_is_written_of_
     mending = Mending(wounds(run, space, seed=0))
     asked = [mending.suggest() for _ in range(3)]
     assert asked[2] == "none left"
-    assert [mending.hear(0, epoch, 0.5) for epoch in (1, 2, 3)] == [False] * 3
-    assert [mending.hear(1, epoch, 0.5) for epoch in (1, 2)] == [False, True]
+    assert [mending.report_epoch(0, epoch, 0.5) for epoch in (1, 2, 3)] == [False] * 3
+    assert [mending.report_epoch(1, epoch, 0.5) for epoch in (1, 2)] == [False, True]
     caplog.clear()
     mending.end(0, "done", 3, 0.5)
     assert caplog.text == ""
