@@ -27,12 +27,14 @@ import ray
 from ferray import recipe as recipes
 from ferray import space as spaces
 from ferray.recipe import Recipe
+from ferray.records.events import EventLog
 from ferray.records.run import METRIC_FIELDS, EpochResult, Run, TrialRecord
+from ferray.records.search_file import SearchFile
 from ferray.search.fleet.cluster import start_dispatcher
 from ferray.search.fleet.messages import GroupInfo, TrialJob, TrialUpdate
 from ferray.search.history.points import Suggestion
-from ferray.search.history.repair import Reasons
-from ferray.search.history.shared_epochs import Prefixes
+from ferray.search.history.recorded import History
+from ferray.search.history.shared_epochs import SharedEpochs
 from ferray.search.tune.decisions import Decisions
 from ferray.search.tune.loop import TuneSettings, tune_until_done
 
@@ -56,7 +58,7 @@ def main() -> None:
             dispatcher_name="dispatcher",
             num_proxies=2,
             stop=threading.Event(),
-            observers=[clock, Prefixes(run, decides=False), Reasons(run)],
+            observers=[clock, SharedEpochs([], has_scheduler=False), History.new(run, SearchFile.model_construct())],
         )
         tune_until_done(open_decisions(space, run, options.points), settings, scratch=Path(name) / "scratch")
         ray.get(dispatcher.close.remote())
@@ -147,7 +149,7 @@ def open_decisions(space: spaces.Space, run: Run, points: int) -> Decisions:
     def identify(point: dict[str, Any]) -> str:
         return recipes.trial_id(settled(point), data_fingerprint="none", weights_fingerprint="none")
 
-    return Decisions(space, run.journal(), identify=identify, seed=0, max_trials=points)
+    return Decisions(space, EventLog.open(run.journal().file), identify=identify, seed=0, max_points=points)
 
 
 def make_job(suggestion: Suggestion) -> TrialJob:

@@ -2,11 +2,14 @@
 
 import argparse
 import importlib
+import shlex
+import sys
 import threading
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 
 from ferray.commands.common import make_parser, run_command
+from ferray.search.options import SearchOptions
 
 EXAMPLES = """\
   python -m ferray.search --space grid                          # demo faces drawn by code, no download
@@ -24,25 +27,41 @@ EXAMPLES = """\
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, plan, and unless it is a dry run, search."""
-    options = _parser().parse_args(argv)
+    options = parse(argv)
     return run_command(lambda: _search(options))
 
 
-def _search(options: argparse.Namespace) -> int:
-    from ferray.search.plan import describe, make_plan
+def parse(argv: Sequence[str] | None = None) -> SearchOptions:
+    """The options of a command line; a wrong one ends the process with exit code 2."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    given = vars(_parser().parse_args(words))
+    folds, shuffle_labels, settings = given.pop("folds"), given.pop("shuffle_labels"), given.pop("set") or []
+    settings += [] if folds is None else [f"folds={folds}"]
+    settings += ["shuffle_labels=true"] if shuffle_labels else []
+    command = shlex.join(["python", "-m", "ferray.search", *words])
+    return SearchOptions(**given, settings=tuple(settings), command=command)
 
-    plan = make_plan(options)
-    if options.dry_run:
-        print("\n".join(describe(plan)))
-        return 0
-    from ferray.search.fleet.cluster import connect, set_environment
 
-    set_environment(plan.address)
-    threading.Thread(target=importlib.import_module, args=("torch",), name="import", daemon=True).start()
-    with nullcontext() if plan.resume else connect(plan.address) as cluster:  # while torch is read in the thread
+def _search(options: SearchOptions) -> int:
+    from ferray.search.dry_run import describe
+    from ferray.search.history.resume import open_history
+    from ferray.search.plan import make_plan
+
+    with ExitStack() as stack:
+        history = None if options.resume is None else stack.enter_context(open_history(options))
+        plan = make_plan(options, history)
+        if options.dry_run:
+            print("\n".join(describe(plan)))
+            return 0
+        from ferray.search.fleet.cluster import connect, set_environment
+
+        set_environment(plan.address)
+        threading.Thread(target=importlib.import_module, args=("torch",), name="import", daemon=True).start()
+        # A new search has something to train: Ray starts while the thread imports torch.
+        cluster = stack.enter_context(connect(plan.address)) if history is None else None
         from ferray.search.run import run
 
-        return run(plan, cluster)
+        return run(plan, history, cluster)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,13 +1,11 @@
-"""A journal: what was decided, line by line, so that it can be decided again in the same order.
-
-Begin at `Journal`.
-"""
+"""A journal: an append-only file of JSON lines with checksums. Begin at `Journal`."""
 
 import errno
 import json
 import logging
 import os
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +14,27 @@ from ferray.files import storage, untrusted
 
 log = logging.getLogger(__name__)
 
-
 MAX_BYTES = 2**30
-"""Of a journal; a line has some 200."""
+"""Size of a journal; a line has about 200."""
+
+
+@dataclass(frozen=True)
+class JournalContent:
+    """What a journal's file holds."""
+
+    lines: list[dict[str, Any]]
+    """The lines before the first damaged one."""
+    damaged: RecordError | None
+    """About the first damaged line; None where there is none but, perhaps, a torn last one."""
+    num_bytes: int
+    """Of `lines`; the file is longer where something follows them."""
 
 
 class Journal:
-    """An append-only file of JSON objects, one a line with a checksum, each in the file at once and mostly on the disk.
+    """An append-only file of JSON objects, one per line, each with a checksum.
 
-    A line that was torn by a crash is the last one; it is cut off before the next append. Another line that is damaged
-    ends what the journal says: `repair` sets the rest aside.
+    A line that a crash has torn is the last one; `repair` cuts it off. Another damaged line ends what the journal says:
+    `repair` sets it and the rest aside. `scan` reads the file once, for `repair` too.
     """
 
     def __init__(self, file: Path) -> None:
@@ -37,14 +46,10 @@ class Journal:
         Raises:
             RecordError: A line before the last is damaged.
         """
-        events, damaged, _ = self._scan()
-        if damaged is not None:
-            raise damaged
-        return events
-
-    def read_whole(self) -> list[dict[str, Any]]:
-        """The lines before the first damaged one: what `repair` leaves, for those who may not write."""
-        return self._scan()[0]
+        content = self.scan()
+        if content.damaged is not None:
+            raise content.damaged
+        return content.lines
 
     def append(self, event: dict[str, Any], *, durable: bool = True) -> None:
         """Add one line; it is on the disk when this returns, or with the next durable one."""
@@ -67,47 +72,49 @@ class Journal:
                 str(self.file), f"cannot be written: {error.strerror}", "Free space, then resume"
             ) from error
 
-    def repair(self) -> None:
+    def repair(self, content: JournalContent | None = None) -> None:
         """Cut off what cannot be read; to be called once by the one writer before it appends.
 
-        A torn last line is dropped. Where a line before is damaged, it and all after it are kept in a file beside the
-        journal, with a warning: what they decided is decided anew.
+        A torn last line is dropped. Where a line before it is damaged, the whole file is copied to a file beside it,
+        with a warning, before that line and all after it are cut off.
+
+        Args:
+            content: From `scan`; None to read the file now.
         """
-        if not self.file.exists():
-            return
-        events, damaged, num_bytes = self._scan()
-        if damaged is not None:
+        content = content or self.scan()
+        if content.damaged is not None:
             kept = self.file.with_name(f"{self.file.name}.broken")
             shutil.copyfile(self.file, kept)
-            place, what, _ = damaged.args
+            place, what, _ = content.damaged.args
             log.warning(
-                "%s: %s; it goes on from the %d lines before, all are kept in %s", place, what, len(events), kept
-            )
-        if num_bytes != self.file.stat().st_size:
-            os.truncate(self.file, num_bytes)
+                "%s: %s; the search goes on from the %d lines before it, and the file is kept as %s",
+                place, what, len(content.lines), kept,
+            )  # fmt: skip
+        if self.file.exists() and content.num_bytes != self.file.stat().st_size:
+            os.truncate(self.file, content.num_bytes)
 
-    def _scan(self) -> tuple[list[dict[str, Any]], RecordError | None, int]:
-        """The whole lines before the first damaged one, its error (None for a torn last one or none), their bytes."""
+    def scan(self) -> JournalContent:
+        """Read the file, which need not exist."""
         data = untrusted.read_bytes(self.file, most_bytes=MAX_BYTES) if self.file.exists() else b""
         lines = data.splitlines(keepends=True)
-        events: list[dict[str, Any]] = []
+        found: list[dict[str, Any]] = []
         num_bytes = 0
         for number, line in enumerate(lines, start=1):
             if number == len(lines) and not line.endswith(b"\n"):
                 break
             where = f"{self.file}:{number}"
             try:
-                events.append(_to_event(line, where=where))
+                found.append(_to_line(line, where=where))
             except (ValueError, RecursionError, StorageError) as error:
                 what = error.args[1] if isinstance(error, StorageError) else "not a JSON object"
                 way_out = "Resume the search, which goes on from the lines before, or restore the file"
-                return events, RecordError(where, what, way_out), num_bytes
+                return JournalContent(found, RecordError(where, what, way_out), num_bytes)
             num_bytes += len(line)
-        return events, None, num_bytes
+        return JournalContent(found, None, num_bytes)
 
 
-def _to_event(line: bytes, *, where: str) -> dict[str, Any]:
-    """A line of a journal; those of the first version have no checksum.
+def _to_line(line: bytes, *, where: str) -> dict[str, Any]:
+    """The object of a line; lines of the first version have no checksum.
 
     Raises:
         StorageError: Its checksum is wrong.

@@ -28,7 +28,7 @@ from ferray.files import storage
 from ferray.files.journal import Journal
 from ferray.files.storage import Lease
 from ferray.recipe import Recipe
-from ferray.records.search_file import check_search
+from ferray.records.search_file import SearchFile, to_search_file
 
 if TYPE_CHECKING:
     import pandas
@@ -224,28 +224,36 @@ class Run:
         """Whether a search has begun here."""
         return (self.folder / "search.json").exists()
 
-    def read_search(self) -> dict[str, Any]:
-        """The value of `search.json`.
+    def check_exists(self) -> None:
+        """Refuse a folder without a search.
 
         Raises:
-            RecordError: There is no search here, or it was written by an incompatible version.
+            RecordError: There is none; the names beside it are told.
         """
         if not self.exists():
             known = sorted(path.parent.name for path in self.folder.parent.glob("*/search.json"))
             raise RecordError(str(self.folder), "no search here", f"Known names: {', '.join(known) or 'none'}")
+
+    def read_search(self) -> SearchFile:
+        """The content of `search.json`; of the one before it, with a warning, where the last one is damaged.
+
+        Raises:
+            RecordError: There is no search here, or it was written by an incompatible version.
+        """
+        self.check_exists()
         file = self.folder / "search.json"
         try:
-            return check_search(_read_object(file, "search"), where=str(file))
+            return to_search_file(_read_object(file, "search"), where=file)
         except StorageError as error:  # damaged by the disk: it is never half written
             before = storage.previous(file)
             if not before.exists():
                 raise
             log.warning("%s; %s is used", error.args[1], before)
-            return check_search(_read_object(before, "search"), where=str(before))
+            return to_search_file(_read_object(before, "search"), where=before)
 
-    def write_search(self, search: dict[str, Any]) -> None:
+    def write_search(self, search: SearchFile) -> None:
         """Replace `search.json`; the one before is kept beside it."""
-        value = search | {"format": FORMAT_VERSION}
+        value = search.to_json() | {"format": FORMAT_VERSION}
         storage.write_checked_json(self.folder / "search.json", value, keep_previous=True)
 
     def write_trial(self, record: TrialRecord, *, lease: Lease | None = None) -> None:
@@ -287,7 +295,7 @@ class Run:
             RecordError: As `read_trial`.
         """
         records = []
-        for file in (self.folder / "trials").glob("*/record.json"):
+        for file in self.record_files():
             try:
                 record = self.read_trial(file.parent.name)
             except RecordError as error:
@@ -297,6 +305,10 @@ class Run:
             else:
                 records += [] if record is None else [record]
         return sorted(records, key=lambda record: (record.number, record.trial_id))
+
+    def record_files(self) -> list[Path]:
+        """The files of all trials' records, by trial id."""
+        return sorted((self.folder / "trials").glob("*/record.json"))
 
     def journal(self) -> Journal:
         """The search's journal."""

@@ -1,25 +1,31 @@
-"""What `search.json` must hold for a search to go on; the file may be anybody's.
+"""`search.json` as a value: what a search was asked for, what it ran on, how often its test split was read.
 
-Begin at `check_search`. Keys that are not named here are left alone: a later version may have more.
+Begin at `SearchFile`; `to_search_file` checks one.
 """
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, StrictInt, StrictStr, ValidationError
+from pydantic import Field, StrictInt, StrictStr, ValidationError
 
 from ferray.errors import RecordError
+from ferray.records.events import ExtendEvent
+from ferray.records.values import Count, Place, Recorded, Text, describe_fault
 
-Count = Annotated[StrictInt, Field(ge=0, le=10**9)]
-Text = Annotated[StrictStr, Field(max_length=10_000)]
-Place = Annotated[StrictStr, Field(max_length=10_000, pattern=r"\S")]
-"""Not blank: errors begin with it."""
+Precision = Literal["float32", "bfloat16"]
 
 
-class _Options(BaseModel):
+class RecordedOptions(Recorded):
+    """Options of the command, as the last session was given them."""
+
     space: Place | None
+    """Name of a shipped space, or a file."""
+    set: tuple[Text, ...]
+    """Settings of `--set`, `KEY=VALUE`."""
     data: Place | None
+    """Folder of the store; None for the demo faces."""
     weights: Place
-    set: list[Text]
+    """`imagenet`, `none` or a file."""
     seed: Count
     max_trials: Count | None = None
     workers_per_trial: Count | None = None
@@ -32,45 +38,93 @@ class _Options(BaseModel):
     wandb: Literal["online", "offline", "disabled"] | None = None
 
 
-class _Data(BaseModel):
+class RecordedData(Recorded):
+    """The store that the search is made on."""
+
     folder: Place
+    dataset: Text | None = None
     fingerprint: Text
     size_px: Annotated[StrictInt, Field(ge=1, le=10_000)] | None = None
+    """None in files of the first versions."""
 
 
-class _Reading(BaseModel):
+class Session(Recorded):
+    """One time that worker groups were started."""
+
+    began: Text = ""
+    """In UTC, ISO 8601."""
+    groups: dict[Text, Any] = Field(default_factory=dict)
+    """How many groups and workers, and what each worker had."""
+    devices: tuple[Text, ...] = ()
+    utilization: float | None = None
+    """Share of the time in which groups had a trial; None until the session has ended."""
+
+
+class TestReading(Recorded):
+    """One reading of the test split."""
+
+    __test__ = False  # for pytest, which takes it for a test by its name
+
     time: Text
+    """In UTC, ISO 8601."""
     trial_id: Text | None = None
+    """The trial whose model was scored; None where that is not known."""
 
 
-class _Best(BaseModel):
+class KeptTrial(Recorded):
+    """The trial whose best epoch is the best model."""
+
     trial_id: Text
+    number: Count | None = None
+    epoch: Count | None = None
+    score: float | None = None
 
 
-class _Search(BaseModel):
+class SearchFile(Recorded):
+    """The content of `search.json`."""
+
     id: Annotated[StrictStr, Field(pattern="^[0-9a-f]{8}$")]
+    """Drawn once; in the names of W&B's runs and of Ray's actors."""
+    name: Text | None = None
+    """That of the folder when the search began."""
     command: Text
-    options: _Options
-    data: _Data
+    """The command that began the search."""
+    options: RecordedOptions
+    metric: dict[Text, Any] | None = None
+    versions: dict[Text, Text] | None = None
+    """Of ferray and of the libraries that its numbers depend on."""
+    data: RecordedData
     weights: dict[Text, Text]
-    sessions: list[dict[str, Any]]
-    test_readings: list[_Reading]
-    extensions: list[dict[str, Any]] | None = None
+    """Fingerprint of the pretrained weights of each backbone."""
     openings: Count | None = None
-    precision: Literal["float32", "bfloat16"] | None = None
-    best: _Best | None = None
+    """How often the search was begun or resumed; None in files of the first versions."""
+    sessions: tuple[Session, ...]
+    test_readings: tuple[TestReading, ...]
+    precision: Precision | None = None
+    """Measured by the first worker groups; None until then."""
+    verdict: dict[Text, Any] | None = None
+    """How sure the winner is; None where that was not computed."""
+    best: KeptTrial | None = None
+    extensions: tuple[ExtendEvent, ...] | None = None
+    """The journal's events that made the search grow, in case the journal loses them."""
+
+    def was_tested_with_another(self, trial_id: str) -> bool:
+        """Whether the test split was read for a model other than that of a trial."""
+        return any(reading.trial_id != trial_id for reading in self.test_readings)
 
 
-def check_search(search: dict[str, Any], *, where: str) -> dict[str, Any]:
-    """The same value, if it is what a search writes.
+def to_search_file(value: dict[str, Any], *, where: Path) -> SearchFile:
+    """The content of a `search.json`.
+
+    Args:
+        value: The JSON value.
+        where: The file, for errors.
 
     Raises:
         RecordError: A key is missing, or its value is of another kind.
     """
     try:
-        _Search.model_validate(search)
+        return SearchFile.model_validate(value)
     except (ValidationError, RecursionError) as error:
-        fault = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "nested too deep"}
-        place = ".".join(str(part) for part in fault["loc"])
-        raise RecordError(where, f"{place}: {fault['msg']}", "Restore the file, or start under another name") from error
-    return search
+        way_out = "Restore the file, or start under another name"
+        raise RecordError(str(where), describe_fault(error), way_out) from error

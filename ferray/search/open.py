@@ -1,4 +1,4 @@
-"""The folder of a search is opened: a new one made, an old one checked, mended and, where asked for, extended.
+"""A search is opened: a new folder begun, or the records of an old one checked, repaired and, if asked for, extended.
 
 Begin at `open_search`; the caller holds the folder's lock.
 """
@@ -8,28 +8,66 @@ import importlib.metadata
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from ferray import recipe as recipes
 from ferray.data.store.reader import Store
 from ferray.errors import SearchError
 from ferray.files import storage
 from ferray.model.weights import Weights
+from ferray.recipe import Recipe
+from ferray.records.events import ExtendEvent
+from ferray.records.search_file import RecordedData, RecordedOptions, SearchFile
 from ferray.search.history import repair
+from ferray.search.history.points import recipe_of_point
+from ferray.search.history.recorded import History
 from ferray.search.history.resume import CHANGEABLE
-from ferray.search.plan import Plan, taken
+from ferray.search.plan import Plan, name_is_taken
+from ferray.train.settle import settle
 
 PACKAGES = ("ferray", "ray", "torch", "torchvision", "optuna", "albumentations", "wandb", "numpy")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """A search that is open: what was asked for, what is on record, and what it is made on."""
+
+    plan: Plan
+    history: History
+    store: Store
+    weights: Mapping[str, Weights]
+    """By backbone."""
+
+    def recipe(self, point: dict[str, Any]) -> Recipe:
+        """The recipe of a point with nothing left open; the precision must be on record."""
+        precision = self.history.search.precision
+        assert precision is not None
+        recipe = recipe_of_point(self.plan.space, point, seed=self.plan.seed)
+        return settle(recipe, self.store, precision=precision)
+
+    def trial_id(self, point: dict[str, Any]) -> str:
+        """The trial id of a point, as `recipe`."""
+        recipe = self.recipe(point)
+        weights = self.weights[recipe.backbone].fingerprint
+        return recipes.trial_id(recipe, data_fingerprint=self.store.fingerprint, weights_fingerprint=weights)
+
+
 def open_search(
-    plan: Plan, store: Store, weights: Mapping[str, Weights], *, say: Callable[[str], None]
-) -> dict[str, Any]:
-    """`search.json` of a new search, or of the one that is resumed, ready to be gone on with.
+    plan: Plan,
+    history: History | None,
+    store: Store,
+    weights: Mapping[str, Weights],
+    *,
+    say: Callable[[str], None],
+) -> Search:
+    """Begin a search, or make the records of one ready to be gone on with.
 
     Args:
         plan: What was asked for.
-        store: What is trained on; the same as before.
-        weights: By backbone; the same as before.
+        history: The records of the search that is resumed; None for a new one.
+        store: What is trained on; that of the search.
+        weights: By backbone; those of the search.
         say: Tells the user what was found.
 
     Raises:
@@ -40,71 +78,82 @@ def open_search(
     for pattern in (".best-*", ".ray-*"):  # of a driver that was killed
         for left in plan.run.folder.glob(pattern):
             shutil.rmtree(left, ignore_errors=True)
-    prints = {name: value.fingerprint for name, value in weights.items()}
-    if not plan.resume and plan.run.exists():
-        raise taken(plan.run)
-    search = _resume(plan, store, prints, say) if plan.resume else _begin(plan, store, prints)
+    fingerprints = {name: value.fingerprint for name, value in weights.items()}
+    if history is None:
+        if plan.run.exists():
+            raise name_is_taken(plan.run)
+        history = History.new(plan.run, _begin(plan, store, fingerprints))
+        changes: dict[str, Any] = {}
+    else:
+        changes = _resume(plan, history, store, fingerprints, say)
     storage.write_bytes(plan.run.folder / "space.yaml", plan.space.text.encode())
-    plan.run.write_search(search)
-    return search
+    history.update(**changes)
+    return Search(plan=plan, history=history, store=store, weights=weights)
 
 
-def _begin(plan: Plan, store: Store, prints: dict[str, str]) -> dict[str, Any]:
+def _begin(plan: Plan, store: Store, fingerprints: dict[str, str]) -> SearchFile:
     """What a new search says of itself."""
-    return {
-        "id": secrets.token_hex(4),
-        "name": plan.run.name,
-        "command": plan.command,
-        "options": {
-            "space": plan.space.name,
-            "set": list(plan.settings),
-            "data": None if plan.data_dir is None else str(plan.data_dir),
-            "weights": plan.weights,
-            "seed": plan.seed,
-            **{name: getattr(plan, name) for name in CHANGEABLE},
-        },
-        "metric": dataclasses.asdict(plan.space.metric),
-        "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
-        "data": {
-            "folder": str(store.folder),
-            "dataset": store.manifest.dataset,
-            "fingerprint": store.fingerprint,
-            "size_px": store.manifest.size_px,
-        },
-        "weights": prints,
-        "openings": 1,
-        "sessions": [],
-        "test_readings": [],
-    }
+    return SearchFile(
+        id=secrets.token_hex(4),
+        name=plan.run.name,
+        command=plan.command,
+        options=_options(plan),
+        metric=dataclasses.asdict(plan.space.metric),
+        versions={name: importlib.metadata.version(name) for name in PACKAGES},
+        data=RecordedData(
+            folder=str(store.folder),
+            dataset=store.manifest.dataset,
+            fingerprint=store.fingerprint,
+            size_px=store.manifest.size_px,
+        ),
+        weights=fingerprints,
+        openings=1,
+        sessions=(),
+        test_readings=(),
+    )
 
 
-def _resume(plan: Plan, store: Store, prints: dict[str, str], say: Callable[[str], None]) -> dict[str, Any]:
-    """What is on record, with this session's changes; the journals are repaired, and extended first of all."""
-    search = plan.run.read_search()
+def _resume(
+    plan: Plan, history: History, store: Store, fingerprints: dict[str, str], say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Repair and extend the records; what this session changes in `search.json`."""
+    search = history.search
     for what, recorded, now in (
-        ("data", search["data"]["fingerprint"], store.fingerprint),
-        ("weights", {**prints, **search["weights"]}, prints),
+        ("data", search.data.fingerprint, store.fingerprint),
+        ("weights", {**fingerprints, **search.weights}, fingerprints),
     ):
         if recorded != now:
             where, problem = f"--resume {plan.run.name}", f"the {what} are not those of the search"
             raise SearchError(where, problem, "Start a search of another name")
-    for journal in (plan.run.journal(), plan.run.finals_journal()):
-        journal.repair()
-    repair.set_aside(plan.run)
+    history.repair_journals()
+    repair.set_aside_unusable(history)
     if plan.retry:
-        for line in repair.retry(plan.run):
+        for line in repair.retry_failed(history):
             say(line)
-    elif failed := repair.failures(plan.run):
+    elif failed := repair.failed_trials(history):
         say(f"failed: trials {', '.join(failed)}; --retry runs them again")
+    changes: dict[str, Any] = {
+        "options": search.options.changed(**{**vars(_options(plan)), "space": search.options.space}),
+        "weights": fingerprints,
+        # It may have been moved.
+        "data": search.data.changed(folder=str(store.folder), size_px=store.manifest.size_px),
+        "openings": (search.openings or len(search.sessions)) + 1,
+    }
     if plan.extension is not None:
-        before = sum(event["event"] == "extend" for event in plan.run.journal().read())
-        search["extensions"] = [*(search.get("extensions") or [])[:before], plan.extension]
-        plan.run.journal().append(plan.extension)  # from here on it has the new space, whatever happens to the rest
-        search["options"]["space"] = plan.extension["space"]["name"]
-    search["weights"] = prints
-    search["data"] |= {"folder": str(store.folder), "size_px": store.manifest.size_px}  # it may have been moved
-    search["options"]["data"] = None if plan.data_dir is None else str(plan.data_dir)
-    search["options"]["weights"] = plan.weights
-    search["options"] |= {"set": list(plan.settings), **{name: getattr(plan, name) for name in CHANGEABLE}}
-    search["openings"] = (search.get("openings") or len(search["sessions"])) + 1
-    return search
+        before = (search.extensions or ())[: len(history.decisions.of_kind(ExtendEvent))]
+        changes["extensions"] = (*before, plan.extension)
+        changes["options"] = changes["options"].changed(space=plan.extension.space.name)
+        history.decisions.append(plan.extension)  # from here on it has the new space, whatever fails afterwards
+    return changes
+
+
+def _options(plan: Plan) -> RecordedOptions:
+    """The options that a later session needs."""
+    return RecordedOptions(
+        space=plan.space.name,
+        set=plan.settings,
+        data=None if plan.data_dir is None else str(plan.data_dir),
+        weights=plan.weights,
+        seed=plan.seed,
+        **{name: getattr(plan, name) for name in CHANGEABLE},
+    )

@@ -1,43 +1,46 @@
-"""What a search is going to do, decided before anything heavy is loaded.
+"""What a search is going to do, decided before anything heavy is loaded. Begin at `make_plan`."""
 
-`make_plan` turns options, or the folder of an earlier search, into a `Plan`; `describe` is what `--dry-run` prints.
-"""
-
-import argparse
-import dataclasses
 import datetime
 import os
-import shlex
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import TypeVar
 
 from ferray import space as spaces
 from ferray.errors import RecordError, SearchError, StorageError
+from ferray.records.events import ExtendEvent
 from ferray.records.run import Run
-from ferray.search.history.points import News, draw, next_new, said, short
-from ferray.search.history.resume import MAX_LISTED, MORE, Past, applied, extension, recall
+from ferray.search.history.points import Additions, read_source
+from ferray.search.history.recorded import History
+from ferray.search.history.resume import (
+    RecordedSpaces,
+    find_spaces,
+    make_extension,
+    recall,
+    settings_with_weights,
+)
+from ferray.search.options import Keep, SearchOptions, WandbMode
 from ferray.space import Space
 
 DEMO_COMMAND = "python -m ferray.search --space grid --data DIR"
-Keep = Literal["refit", "best-fold"]
-_KEPT = {"refit": "the winner is trained once more on the training split", "best-fold": "its best fold is kept"}
+
+MAX_FAILURES = 2
+"""Deaths of worker groups that one trial may have a part in, unless told otherwise."""
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A search, settled but for what only a worker can tell (precision)."""
+    """A search with all its options settled; only the precision is left to its workers, which measure it."""
 
     space: Space
     settings: tuple[str, ...]
     run: Run
-    resume: bool
     data_dir: Path | None
     """None for the demo faces."""
     weights: str
+    """`imagenet`, `none` or the absolute path of a file."""
     seed: int
     max_trials: int | None
     workers_per_trial: int
@@ -55,17 +58,17 @@ class Plan:
     """Whether failed trials are run again."""
     again: bool
     """Whether the test split may be read once more, where another model is kept than the one it was read for."""
-    wandb: str | None
+    wandb: WandbMode | None
     address: str | None
     command: str
-    extension: dict[str, Any] | None = None
-    """The journal's line that makes a resumed search grow."""
-    news: News | None = None
-    """What is new in a search that is resumed and may have grown."""
+    extension: ExtendEvent | None = None
+    """The event that extends a resumed search by another space."""
+    additions: Additions | None = None
+    """What is new in a search that is resumed and may be extended."""
 
     @property
     def num_points(self) -> int | None:
-        """Points in all; None where there is no end."""
+        """Points in all; None where there is no limit."""
         counts = [count for count in (spaces.num_points(self.space), self.max_trials) if count is not None]
         return min(counts, default=None)
 
@@ -93,157 +96,99 @@ class Plan:
         return self.space.folds > 1 and self.keep == "refit"
 
 
-def make_plan(options: argparse.Namespace) -> Plan:
+def make_plan(options: SearchOptions, history: History | None = None) -> Plan:
     """Check the options against each other and against what is on the disk.
+
+    Args:
+        options: Of the command.
+        history: The records of the search that is resumed; None for a new one.
 
     Raises:
         FerrayError: A space, folder, file or combination that cannot be.
     """
-    short = [] if options.folds is None else [f"folds={options.folds}"]
-    short += ["shuffle_labels=true"] if options.shuffle_labels else []
-    options = argparse.Namespace(**{**vars(options), "set": [*(options.set or ()), *short] or None})
-    grows = any(given is not None for given in (options.space, options.set, options.max_trials))
-    past = None
-    if options.resume is not None:
-        options, past = recall(options)
-    elif options.retry:
-        raise SearchError("--retry", "runs failed trials of a search again", "Name the search: --resume NAME --retry")
-    weights = options.weights or ("none" if options.data is None else "imagenet")
-    space = _read_space(options, past, applied(options.set or (), weights))
-    name = options.resume or options.name or f"{space.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    run = Run(Path(options.out) / name)
-    _check_places(options, run, name, weights)
-    plan = Plan(
-        space=space,
-        settings=tuple(one for one in options.set or () if one != "weights=none" or weights != "none"),
-        run=run,
-        resume=bool(options.resume),
-        data_dir=None if options.data is None else Path(options.data).resolve(),
-        weights=weights if weights in ("imagenet", "none") else str(Path(weights).resolve()),
-        seed=options.seed or 0,
-        max_trials=options.max_trials,
-        workers_per_trial=options.workers_per_trial or 1,
-        gpus_per_worker=options.gpus_per_worker,
-        concurrent_trials=options.concurrent_trials,
-        max_failures=2 if options.max_failures is None else options.max_failures,
-        replicates=options.replicates or space.replicates,
-        finalists=options.finalists or space.finalists,
-        keep=cast(Keep, options.keep or "refit"),
-        retry=options.retry,
-        again=options.again,
-        wandb=options.wandb,
-        address=options.address,
-        command=shlex.join(["python", "-m", "ferray.search", *sys.argv[1:]]),
-    )
-    if past is None or not (grows or options.dry_run or past.grown is not None):
+    if history is None:
+        if options.retry:
+            way_out = "Name the search: --resume NAME --retry"
+            raise SearchError("--retry", "runs failed trials of a search again", way_out)
+        return _settle(options, None, None)
+    recorded = find_spaces(history)
+    may_extend = options.dry_run or recorded.lost is not None
+    may_extend |= bool(options.space is not None or options.settings or options.max_trials is not None)
+    plan = _settle(recall(options, history, recorded), recorded, history.run)
+    if not may_extend:
         return plan
-    line, news = extension(past, space, applied(plan.settings, weights), seed=plan.seed, num_points=plan.num_points)
-    return dataclasses.replace(plan, extension=line, news=news)
+    settings = settings_with_weights(plan.settings, plan.weights)
+    extension, additions = make_extension(history, recorded, plan.space, settings, num_points=plan.num_points)
+    return replace(plan, extension=extension, additions=additions)
 
 
-def taken(run: Run) -> RecordError:
+def name_is_taken(run: Run) -> RecordError:
     """A new search whose name is another's."""
     way_out = f"Go on with it: --resume {run.name}; or choose another --name"
     return RecordError(str(run.folder), "a search of this name is there", way_out)
 
 
-def describe(plan: Plan) -> Iterator[str]:
-    """The lines of --dry-run: where, what, every new point that is known in advance, and how much work that is."""
-    space = plan.space
-    yield f"search    {plan.run.name}: {space.method}, best {space.metric.name} ({space.metric.goal})"
-    yield f"folder    {plan.run.folder}"
-    yield f"data      {plan.data_dir or 'demo faces, drawn by code: their accuracy means nothing for real ones'}"
-    yield f"weights   {plan.weights}"
-    if plan.settings:
-        yield f"settings  {', '.join(plan.settings)}{' (those of the search stay, --set replaces)' * plan.resume}"
-    total = plan.num_points
-    epochs = _epochs(plan)
-    yield f"trials    {total if total is not None else 'no limit'}, at most {epochs} epochs each"
-    if space.folds > 1:
-        yield f"folds     {space.folds} trials a point, ranked by their mean; then {_KEPT[plan.keep]}"
-    if plan.replicates > 1:
-        yield f"finals    the best {plan.finalists} points with {plan.replicates} seeds each; the best mean wins"
-    if space.early_terminate is not None:
-        halving = space.early_terminate
-        yield f"stopping  successive halving from epoch {halving.min_iter}, by {halving.eta:g}"
-    if plan.news is not None:
-        first, *others = said(plan.news, space, most_listed=MAX_LISTED)
-        yield f"new       {first}"
-        yield from (f"          {line}" for line in others)
-        total = plan.news.num_new
-    if total == 0:
-        yield f"nothing   {MORE}"
-        return
-    if total is not None:
-        most = (total * space.folds + plan.num_final_trials) * epochs
-        yield f"work      at most {most:,} epochs over the training faces; {_passes(plan, total)}"
-    if space.method == "bayes":
-        yield "points    suggested one after the other, by what the earlier ones came to"
-        return
-    before = 0 if plan.news is None else plan.news.num_known + len(plan.news.left_out)
-    listed = islice(_points(plan), min(10 if total is None else total, MAX_LISTED))
-    for number, point in enumerate(listed, start=before):
-        yield f"{number:5}  " + "  ".join(f"{name}={short(point[name])}" for name in space.searched)
-    if total is None or total > MAX_LISTED:
-        yield f"  ...  {'without end' if total is None else f'{total - MAX_LISTED} more'}"
+def _settle(options: SearchOptions, recorded: RecordedSpaces | None, run: Run | None) -> Plan:
+    """A plan of options of which none is missing any more; the folder of a new search gets its name."""
+    weights = _default(options.weights, "none" if options.data is None else "imagenet")
+    space = _read_space(options, recorded, settings_with_weights(options.settings, weights))
+    if run is None:
+        run = _new_run(options, space)
+    _check_files(options.data, weights)
+    return Plan(
+        space=space,
+        settings=tuple(one for one in options.settings if one != "weights=none" or weights != "none"),
+        run=run,
+        data_dir=None if options.data is None else Path(options.data).resolve(),
+        weights=weights if weights in ("imagenet", "none") else str(Path(weights).resolve()),
+        seed=_default(options.seed, 0),
+        max_trials=options.max_trials,
+        workers_per_trial=_default(options.workers_per_trial, 1),
+        gpus_per_worker=options.gpus_per_worker,
+        concurrent_trials=options.concurrent_trials,
+        max_failures=_default(options.max_failures, MAX_FAILURES),
+        replicates=_default(options.replicates, space.replicates),
+        finalists=_default(options.finalists, space.finalists),
+        keep=_default(options.keep, "refit"),
+        retry=options.retry,
+        again=options.again,
+        wandb=options.wandb,
+        address=options.address,
+        command=options.command,
+    )
 
 
-def _points(plan: Plan) -> Iterator[dict[str, Any]]:
-    """The points that the search will ask for, in order; of a resumed one the new ones, `MAX_LISTED` at most."""
-    if plan.news is not None:
-        yield from plan.news.points or ()
-        return
-    seen: set[str] = set()
-    draws = draw(plan.space, seed=plan.seed)
-    while (point := next_new(draws, seen, repr)) is not None:
-        seen.add(repr(point))
-        yield point
+def _default(given: Value | None, default: Value) -> Value:
+    return default if given is None else given
 
 
-def _check_places(options: argparse.Namespace, run: Run, name: str, weights: str) -> None:
-    """That the name is free or that of the search, and that data and weights are there."""
+def _new_run(options: SearchOptions, space: Space) -> Run:
+    """The folder of a search that begins.
+
+    Raises:
+        SearchError: Its name leads out of the parent folder.
+        RecordError: Its name is another search's.
+    """
+    name = options.name or f"{space.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
     if Path(name).name != name or name in (".", ".."):
-        raise SearchError(
-            f"--name {name}", "not a plain folder name", "Leave out slashes; --out names the parent folder"
-        )
-    if run.exists() and not options.resume:
-        raise taken(run)
-    if options.data is not None and not os.path.isfile(os.path.join(options.data, "manifest.json")):
-        raise StorageError(
-            f"--data {options.data}", "not a store of faces", "Make one: python -m ferray.data prepare --help"
-        )
+        way_out = "Leave out slashes; --out names the parent folder"
+        raise SearchError(f"--name {name}", "not a plain folder name", way_out)
+    run = Run(Path(options.out) / name)
+    if run.exists():
+        raise name_is_taken(run)
+    return run
+
+
+def _check_files(data: str | None, weights: str) -> None:
+    """That data and weights are there."""
+    if data is not None and not os.path.isfile(os.path.join(data, "manifest.json")):
+        raise StorageError(f"--data {data}", "not a store of faces", "Make one: python -m ferray.data prepare --help")
     if weights not in ("imagenet", "none") and not os.path.isfile(weights):
         raise StorageError(f"--weights {weights}", "no such file", "Give a file, or 'imagenet', or 'none'")
 
 
-def _read_space(options: argparse.Namespace, past: Past | None, settings: list[str]) -> Space:
+def _read_space(options: SearchOptions, recorded: RecordedSpaces | None, settings: tuple[str, ...]) -> Space:
     """The space that is named, else the one that the search has, else the first that is shipped."""
-    if past is not None and options.space is None:
-        return dataclasses.replace(past.wanted, settings=tuple(settings)).space(past.file)
-    return spaces.read_space(spaces.find_space(options.space or "grid"), spaces.parse_settings(settings))
-
-
-def _passes(plan: Plan, total: int) -> str:
-    """What the trunk has to do for so many points, the larger part of the work: views are shared by all trials."""
-    space = plan.space
-    if space.method == "bayes" or total > (100_000 if plan.news is None else MAX_LISTED):
-        return "a frozen trunk runs once a view, not once a trial"
-    views: set[tuple[object, ...]] = set()
-    free = 0
-    for point in islice(_points(plan), total):
-        recipe = spaces.to_recipe(space, point, seed=plan.seed)
-        if recipe.freeze != "trunk":
-            free += recipe.epochs
-        elif not recipe.alters_pictures:
-            views.add(("none",))
-        else:
-            key = (recipe.augmentation, recipe.augmentation_strength, recipe.random_erasing, recipe.seed)
-            views |= {(*key, recipe.view_epoch(epoch)) for epoch in range(1, recipe.epochs + 1)}
-    words = [f"{len(views)} passes of the frozen trunk"] if views else []
-    return " and ".join([*words, f"{free} epochs with free layers"] if free else words)
-
-
-def _epochs(plan: Plan) -> int:
-    fixed = next((parameter for parameter in plan.space.parameters if parameter.name == "epochs"), None)
-    point = {} if fixed is None else {"epochs": fixed.largest}
-    return spaces.to_recipe(plan.space, point, seed=plan.seed).epochs
+    if recorded is not None and options.space is None:
+        return read_source(recorded.wanted.changed(settings=settings), recorded.file)
+    return spaces.read_space(spaces.find_space(_default(options.space, "grid")), spaces.parse_settings(settings))

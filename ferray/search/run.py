@@ -5,53 +5,51 @@ Begin at `run`; every step is a call of a module beside this one.
 
 import dataclasses
 import datetime
-import logging
 import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from itertools import count
 from pathlib import Path
-from typing import Any
 
-from ferray import recipe as recipes
 from ferray.data.demo.photographs import demo_store
 from ferray.data.store.reader import Store, open_store
 from ferray.data.store.verify import verify_store
 from ferray.files import storage
-from ferray.model.weights import Weights, load_weights
+from ferray.model.weights import load_weights
 from ferray.recipe import Recipe
-from ferray.records.run import FINISHED, Run, State, TrialRecord
+from ferray.records.run import FINISHED, State, TrialRecord
+from ferray.records.search_file import Session
 from ferray.search.fleet import cluster as clusters
 from ferray.search.fleet.cluster import Cluster
 from ferray.search.fleet.launch import GRACE_S, LaunchSettings, WorkerGroups, start_worker_groups
 from ferray.search.fleet.messages import TrialJob
 from ferray.search.history import repair
-from ferray.search.history.points import Suggestion, ended_trials, said, to_recipe
-from ferray.search.history.resume import MORE
-from ferray.search.history.shared_epochs import Prefixes
+from ferray.search.history.points import Suggestion, describe_additions
+from ferray.search.history.recorded import History
+from ferray.search.history.resume import MORE, lock
+from ferray.search.history.shared_epochs import SharedEpochs
 from ferray.search.live import LiveView
-from ferray.search.open import open_search
-from ferray.search.outcome import finals
-from ferray.search.outcome.export import select_best, short_path, write_tables
-from ferray.search.outcome.significance import Verdict, judge
-from ferray.search.outcome.summary import summary
+from ferray.search.open import Search, open_search
+from ferray.search.outcome.export import export_winner, short_path, write_tables
+from ferray.search.outcome.finals import Finals, Ranking, missing_finals, rank_search
+from ferray.search.outcome.significance import Significance, assess_winner
+from ferray.search.outcome.summary import Outcome, summarize
 from ferray.search.plan import DEMO_COMMAND, Plan
 from ferray.search.tune.decisions import Decisions
 from ferray.search.tune.loop import Decider, TuneSettings, tune_until_done
 from ferray.tracking.wandb import Tracker, choose_mode
 from ferray.train.checkpoints.checked_safetensors import DamagedError
-from ferray.train.settle import settle
-
-log = logging.getLogger(__name__)
 
 
-def run(plan: Plan, cluster: Cluster | None) -> int:
+def run(plan: Plan, history: History | None, cluster: Cluster | None) -> int:
     """Carry out a search and leave its folder complete.
 
     Args:
         plan: What was asked for.
+        history: The records of the search that is resumed, whose folder is locked; None for a new one.
         cluster: Where; None to connect only if there is anything to train.
 
     Returns:
@@ -59,89 +57,117 @@ def run(plan: Plan, cluster: Cluster | None) -> int:
     """
     store = open_store(plan.data_dir or demo_store(storage.cache_dir()))
     _say_first(plan, store)
-    weights = {name: load_weights(plan.weights, name) for name in _backbones(plan)}
+    weights = {name: load_weights(plan.weights, name) for name in _backbones(plan, history)}
     with ExitStack() as stack:
-        stack.enter_context(storage.lock(plan.run.folder / ".lock", wait_s=0))
-        search = open_search(plan, store, weights, say=_say)
+        if history is None:
+            stack.enter_context(lock(plan.run))
+        search = open_search(plan, history, store, weights, say=_say)
         stop = stack.enter_context(_interruptible())
         mode, sentence = choose_mode(plan.wandb, folder=short_path(plan.run.folder))
-        tracker = stack.enter_context(Tracker(plan.run, mode=mode, search_id=search["id"], config=search["options"]))
-        done = _train_what_is_missing(plan, search, store, weights, tracker, stop, cluster)
-        records = _settle_states(plan.run)
+        recorded = search.history.search
+        tracker = Tracker(plan.run, mode=mode, search_id=recorded.id, config=recorded.options.to_json())
+        stack.enter_context(tracker)
+        done = _train_what_is_missing(search, tracker, stop, cluster)
+        records = _settle_states(search.history)
         files = write_tables(plan.run, records, plan.space)
         if not done:
             _say(f"interrupted; every finished epoch is kept. Go on: python -m ferray.search --resume {plan.run.name}")
             return 130
-        standing = finals.standing(plan, records)
-        try:
-            verdict = _judge(plan, standing, store, weights)
-            search["verdict"] = None if verdict is None else verdict.to_json()
-            best = select_best(plan.run, records, standing, store, weights, search, verdict=verdict, again=plan.again)
-        except DamagedError as error:
-            raise repair.lose(plan.run, error) from error
-        test = {f"test_{name}": value for name, value in (best.metrics or {}).items() if isinstance(value, float)}
-        tracker.search_ended(best=best.record, files=[*files, plan.run.best_dir], summary=test)
-        print(summary(plan, store, records, standing, best, verdict, sentence))
+        outcome = _conclude(search, records)
+        tracker.search_ended(
+            records=records,
+            best=outcome.best.record,
+            files=[*files, plan.run.best_dir],
+            summary=_test_scores(outcome),
+        )
+        print(summarize(search, outcome, tracking=sentence))
         return 0
 
 
-def _train_what_is_missing(
-    plan: Plan,
-    search: dict[str, Any],
-    store: Store,
-    weights: dict[str, Weights],
-    tracker: Tracker,
-    stop: threading.Event,
-    cluster: Cluster | None,
-) -> bool:
+def _train_what_is_missing(search: Search, tracker: Tracker, stop: threading.Event, cluster: Cluster | None) -> bool:
     """Everything that needs a cluster; False if it was interrupted."""
-    identify = _identify(plan, search, store, weights)
-    wounds = repair.wounds(plan.run, plan.space, seed=plan.seed)
-    is_known = "precision" in search and not wounds
-    if is_known and not _decisions(plan, identify).more() and not finals.lacking(plan, identify):
+    plan, history = search.plan, search.history
+    missing = repair.find_missing_records(history, plan.space)
+    is_known = history.search.precision is not None and not missing
+    if is_known and not _decisions(search).has_more() and not missing_finals(plan, history, search.trial_id):
         _say(f"every point is on record; nothing to train. {MORE}")
         return True
-    verify_store(store)
-    decides = plan.space.early_terminate is not None or any(wound.state == "stopped" for wound in wounds)
+    verify_store(search.store)
+    has_scheduler = plan.space.early_terminate is not None or any(one.end.state == "stopped" for one in missing)
     with (
         clusters.connect(plan.address) if cluster is None else nullcontext(cluster) as there,
         _scratch(plan, there) as scratch,
-        _team(plan, search, store, there, scratch, stop, decides=decides) as team,
+        _team(search, there, scratch, stop, has_scheduler=has_scheduler) as team,
     ):
         if not team.infos:
             return False
-        decisions = _decisions(plan, identify)
-        prefixes = Prefixes(plan.run, decides=decides)
-        numbers = {record.number for record in plan.run.read_trials()}
+        decisions = _decisions(search)
+        jobs = _Jobs(search, has_scheduler=has_scheduler)
         view = LiveView(
             plan.space,
             columns=plan.columns,
             total=None if plan.num_trials is None else plan.num_trials + plan.num_final_trials + decisions.num_outside,
-            ended=decisions.num_ended - len(wounds),
+            ended=decisions.num_ended - len(missing),
             activities=team.activities,
         )
         with view as live:
             settings = TuneSettings(
-                make_job=lambda suggestion: _make_job(plan, search, store, suggestion, prefixes, numbers),
+                make_job=jobs.make,
                 dispatcher_name=team.dispatcher_name,
                 # One more waits for the next free group, unless that costs a searcher knowledge.
                 num_proxies=team.allocation.num_groups + (plan.space.method != "bayes"),
                 stop=stop,
-                observers=[live, tracker, prefixes, repair.Reasons(plan.run)],
+                observers=[history, live, tracker, jobs.shared_epochs],
             )
 
             def tune(decider: Decider, name: str) -> None:
                 tune_until_done(decider, settings, scratch=scratch / name)
 
-            if wounds:
-                tune(repair.Mending(wounds), "mending")
+            if missing:
+                tune(repair.RecordRecovery(missing), "recovery")
             tune(decisions, "search")
-            while not stop.is_set() and (wanted := finals.lacking(plan, identify)):
-                number = 1 + max(record.number for record in plan.run.read_trials())
-                tune(finals.Finals(wanted, plan.run, identify=identify, first_number=number), f"finals-{number}")
+            for turn in count(1):
+                if stop.is_set() or not (wanted := missing_finals(plan, history, search.trial_id)):
+                    break
+                tune(Finals(wanted, history, identify=search.trial_id), f"finals-{turn}")
             if stop.is_set():
                 _say(f"stopping; trials at hand keep what they have, {GRACE_S:.0f} s at most")
     return not stop.is_set()
+
+
+class _Jobs:
+    """Suggestions as worker groups get them, with what is on record of each.
+
+    Args:
+        search: The search.
+        has_scheduler: Whether trials may be stopped early.
+    """
+
+    def __init__(self, search: Search, *, has_scheduler: bool) -> None:
+        self._search = search
+        records = search.history.records
+        self._numbers = {record.number for record in records}
+        self.shared_epochs = SharedEpochs(records, has_scheduler=has_scheduler)
+
+    def make(self, suggestion: Suggestion) -> TrialJob:
+        """The job of a suggestion; a trial without a record gets a number that no trial of the finals has."""
+        record = self._search.history.record(suggestion.trial_id)
+        if record is not None:
+            number = record.number
+        else:
+            is_free = suggestion.number not in self._numbers
+            number = suggestion.number if is_free else max(self._numbers) + 1
+        self._numbers.add(number)
+        recipe = self._search.recipe(suggestion.point)
+        return TrialJob(
+            trial_id=suggestion.trial_id,
+            number=number,
+            recipe=recipe,
+            shorter=self.shared_epochs.shorter_trials(recipe),
+            epochs=() if record is None else record.epochs,
+            state="queued" if record is None else record.state,
+            reason="" if record is None else record.reason,
+        )
 
 
 @contextmanager
@@ -154,115 +180,85 @@ def _scratch(plan: Plan, there: Cluster) -> Iterator[Path]:
 
 @contextmanager
 def _team(
-    plan: Plan,
-    search: dict[str, Any],
-    store: Store,
-    there: Cluster,
-    scratch: Path,
-    stop: threading.Event,
-    *,
-    decides: bool,
+    search: Search, there: Cluster, scratch: Path, stop: threading.Event, *, has_scheduler: bool
 ) -> Iterator[WorkerGroups]:
     """Worker groups while the block runs; what they are, and how busy they were, goes on record."""
+    plan, history = search.plan, search.history
     settings = LaunchSettings(
-        search_id=search["id"],
-        session=search["openings"],
-        data_dir=store.folder,
-        has_scheduler=decides,
+        search_id=history.search.id,
+        session=history.search.openings or 1,
+        data_dir=search.store.folder,
+        has_scheduler=has_scheduler,
         heads_only=_values(plan, "freeze") == ["trunk"],
     )
     with start_worker_groups(plan, settings, there, scratch=scratch, stop=stop) as team:
         if team.infos:
-            _record_hellos(plan, search, team)
+            _record_session(history, team)
         yield team
     if team.infos:
-        search["sessions"][-1]["utilization"] = team.utilization
-        plan.run.write_search(search)
+        history.update_last_session(utilization=team.utilization)
 
 
-def _identify(
-    plan: Plan, search: dict[str, Any], store: Store, weights: dict[str, Weights]
-) -> Callable[[dict[str, Any]], str]:
-    """The trial id of a point; the precision must be settled when it is called."""
-
-    def identify(point: dict[str, Any]) -> str:
-        recipe = _settled(plan, search, store, point)
-        return recipes.trial_id(
-            recipe, data_fingerprint=store.fingerprint, weights_fingerprint=weights[recipe.backbone].fingerprint
-        )
-
-    return identify
-
-
-def _judge(plan: Plan, standing: finals.Standing, store: Store, weights: dict[str, Weights]) -> Verdict | None:
-    """How sure the winner is; None where the trunk is free and no finals asked for it: it costs passes of the trunk."""
-    if standing.winner.recipe.freeze != "trunk" and plan.replicates == 1 and plan.space.folds == 1:
-        return None
-    metric = plan.space.metric.name
-    return judge(plan.run, standing, store, weights, metric=metric, cache=storage.cache_dir())
-
-
-def _decisions(plan: Plan, identify: Callable[[dict[str, Any]], str]) -> Decisions:
-    """Searcher, scheduler and journal, knowing all that is on record."""
-    space, journal = plan.space, plan.run.journal()
-    return Decisions(space, journal, identify=identify, seed=plan.seed, max_trials=plan.num_points, folds=space.folds)
-
-
-def _make_job(
-    plan: Plan, search: dict[str, Any], store: Store, suggestion: Suggestion, prefixes: Prefixes, numbers: set[int]
-) -> TrialJob:
-    """A suggestion with what is on record of it; one that is new gets a number that no trial of the finals has."""
-    record = plan.run.read_trial(suggestion.trial_id)
-    new = suggestion.number if suggestion.number not in numbers else max(numbers) + 1
-    number = new if record is None else record.number
-    numbers.add(number)
-    recipe = _settled(plan, search, store, suggestion.point)
-    return TrialJob(
-        trial_id=suggestion.trial_id,
-        number=number,
-        recipe=recipe,
-        shorter=prefixes.shorter(recipe),
-        epochs=() if record is None else record.epochs,
-        state="queued" if record is None else record.state,
-        reason="" if record is None else record.reason,
-    )
-
-
-def _settled(plan: Plan, search: dict[str, Any], store: Store, point: dict[str, Any]) -> Recipe:
-    """The recipe of a point with nothing left open."""
-    return settle(to_recipe(plan.space, point, seed=plan.seed), store, precision=search["precision"])
-
-
-def _record_hellos(plan: Plan, search: dict[str, Any], team: WorkerGroups) -> None:
-    """What the groups said of themselves goes on record; the precision of a search is settled by its first groups."""
+def _record_session(history: History, team: WorkerGroups) -> None:
+    """What the groups are goes on record; the first groups of a search settle its precision."""
     precisions = {info.precision for info in team.infos}
-    search.setdefault("precision", "float32" if len(precisions) > 1 else precisions.pop())
-    began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-    devices = sorted({info.device for info in team.infos})
-    search["sessions"].append({"began": began, "groups": dataclasses.asdict(team.allocation), "devices": devices})
-    plan.run.write_search(search)
+    precision = history.search.precision or ("float32" if len(precisions) > 1 else precisions.pop())
+    session = Session(
+        began=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        groups=dataclasses.asdict(team.allocation),
+        devices=tuple(sorted({info.device for info in team.infos})),
+    )
+    history.update(precision=precision, sessions=(*history.search.sessions, session))
 
 
-def _settle_states(run: Run) -> list[TrialRecord]:
-    """All records, now that nobody writes them: the journal's word on a trial's end holds, the rest was interrupted."""
-    events = [*run.journal().read(), *run.finals_journal().read()]
-    ended = {event["trial_id"]: event for event in ended_trials(events)}
-    records = []
-    for record in run.read_trials():
+def _decisions(search: Search) -> Decisions:
+    """Searcher and scheduler, knowing all that is on record."""
+    plan, log = search.plan, search.history.decisions
+    return Decisions(plan.space, log, identify=search.trial_id, seed=plan.seed, max_points=plan.num_points)
+
+
+def _settle_states(history: History) -> list[TrialRecord]:
+    """All records, now that nobody writes them: the journals say how a trial ended, the others were interrupted."""
+    ended = {event.trial_id: event for event in history.ended()}
+    for record in history.records:
         event = ended.get(record.trial_id)
-        state: State = "interrupted" if event is None else event["state"]
-        if event is not None and len(record.epochs) < event["epoch"]:  # its record was lost, and not made good
+        state: State = "interrupted" if event is None else event.state
+        if event is not None and len(record.epochs) < event.epoch:  # its record was lost, and not trained again
             event, state = None, "failed" if record.state == "failed" else "interrupted"
         if record.state not in FINISHED and record.state != state:
-            record = dataclasses.replace(record, state=state, reason=record.reason if event else "")
-            run.write_trial(record)
-        records.append(record)
-    return records
+            history.write_record(dataclasses.replace(record, state=state, reason=record.reason if event else ""))
+    return history.records
 
 
-def _backbones(plan: Plan) -> list[str]:
-    """Those that the space may ask for, and those that the search has asked for before it grew."""
-    before = plan.run.read_search()["weights"] if plan.resume else {}
+def _conclude(search: Search, records: list[TrialRecord]) -> Outcome:
+    """Rank the points, say how sure the winner is, export its model and score it."""
+    ranking = rank_search(search.plan, records)
+    try:
+        significance = _assess(search, ranking)
+        search.history.update(verdict=None if significance is None else significance.to_json())
+        best = export_winner(search, records, ranking, significance)
+    except DamagedError as error:
+        raise repair.discard_record(search.history, error) from error
+    return Outcome(records=records, ranking=ranking, significance=significance, best=best)
+
+
+def _assess(search: Search, ranking: Ranking) -> Significance | None:
+    """How sure the winner is; None where the trunk is free and no finals asked for it: it costs passes of the trunk."""
+    plan = search.plan
+    if ranking.winner.recipe.freeze != "trunk" and plan.replicates == 1 and plan.space.folds == 1:
+        return None
+    return assess_winner(search, ranking)
+
+
+def _test_scores(outcome: Outcome) -> dict[str, float]:
+    """The test scores of the best model, for W&B."""
+    metrics = outcome.best.metrics or {}
+    return {f"test_{name}": value for name, value in metrics.items() if isinstance(value, float)}
+
+
+def _backbones(plan: Plan, history: History | None) -> list[str]:
+    """Those that the space may ask for, and those that the search has asked for before it was extended."""
+    before = {} if history is None else history.search.weights
     return list(dict.fromkeys([*_values(plan, "backbone"), *before]))
 
 
@@ -297,8 +293,8 @@ def _say_first(plan: Plan, store: Store) -> None:
         _say(f"demo faces, drawn by code: accuracy on them means nothing for real ones. Real data: {DEMO_COMMAND}")
     settings = f", with {', '.join(plan.settings)}" if plan.settings else ""
     _say(f"search {plan.run.name}: {total if total is not None else 'unlimited'} points of {plan.space.file}{settings}")
-    if plan.news is not None:
-        for line in said(plan.news, plan.space):
+    if plan.additions is not None:
+        for line in describe_additions(plan.additions, plan.space):
             _say(line)
     _say(f"{faces['train']:,} training, {faces['validation']:,} validation, {faces['test']:,} sealed test faces")
 

@@ -117,9 +117,14 @@ class Mirror:
         if trial.started == 0:
             self._guard(partial(self._finish, trial), trial)
 
-    def end_search(self, best: TrialRecord | None, files: tuple[Path, ...], summary: dict[str, Any]) -> None:
+    def end_search(
+        self,
+        records: Sequence[TrialRecord],
+        best: TrialRecord | None,
+        files: tuple[Path, ...],
+        summary: dict[str, Any],
+    ) -> None:
         """Send the search's own run, and bring every trial on record up to date."""
-        records = self._run.read_trials()
         self._guard(partial(self._send_search, records, best, files, summary), None)
         for record in records:
             if record.state in EXIT_CODES:
@@ -231,7 +236,7 @@ class Mirror:
         self._ledger.write(run_id, trial.sent, record.state)
 
     def _send_search(
-        self, records: list[TrialRecord], best: TrialRecord | None, files: tuple[Path, ...], summary: dict[str, Any]
+        self, records: Sequence[TrialRecord], best: TrialRecord | None, files: tuple[Path, ...], summary: dict[str, Any]
     ) -> None:
         """The search's own run, unless it was sent with just this content."""
         told = json.dumps([[dataclasses.asdict(record) for record in records], summary], sort_keys=True, default=str)

@@ -93,15 +93,23 @@ class Tracker:
         """A trial is done, stopped or failed, and its run gets that state."""
         self._tell(partial(self._mirror.end, record))
 
-    def search_ended(self, *, best: TrialRecord | None, files: Sequence[Path], summary: Mapping[str, Any]) -> None:
+    def search_ended(
+        self,
+        *,
+        records: Sequence[TrialRecord],
+        best: TrialRecord | None,
+        files: Sequence[Path],
+        summary: Mapping[str, Any],
+    ) -> None:
         """The search's own run: the table of trials, pictures and the best model; and whatever its trials' runs lack.
 
         Args:
+            records: All trials.
             best: The trial whose model is the best; None if there is none.
             files: Pictures (`.png`) become images, folders artifacts; others are left out, the table has their content.
             summary: Numbers on the best model, such as its test score.
         """
-        self._tell(partial(self._mirror.end_search, best, tuple(files), dict(summary)))
+        self._tell(partial(self._mirror.end_search, records, best, tuple(files), dict(summary)))
 
     def _tell(self, act: Callable[[], None]) -> None:
         if not self._enabled:

@@ -1,5 +1,6 @@
 """The command before anything heavy is loaded: options, plans, errors."""
 
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -8,14 +9,17 @@ from pathlib import Path
 
 import pytest
 from fixtures.data import write_tiny_store
+from fixtures.history import make_search_file
 
-from ferray.commands.search import _parser, main
+from ferray.commands.search import main
 from ferray.data.store.reader import Store
 from ferray.model.weights import load_weights
 from ferray.recipe import NO_WEIGHTS
 from ferray.records.run import Run
-from ferray.search.history.points import identity
+from ferray.search.history.points import make_identify
+from ferray.search.history.resume import open_history
 from ferray.search.open import open_search
+from ferray.search.options import SearchOptions
 from ferray.search.plan import make_plan
 from ferray.space import points, read_space
 
@@ -107,10 +111,10 @@ def resumed(tmp_path: Path, tiny_store: Store) -> Run:
     (run.folder / "space.yaml").write_text(SPACE)
     recorded = {"data": str(tiny_store.folder), "weights": "none", "set": [], "seed": 0, "space": "small"}
     data = {"fingerprint": tiny_store.fingerprint, "folder": str(tiny_store.folder), "dataset": "tiny", "size_px": 32}
-    search = {"id": "0123abcd", "command": "", "options": recorded, "data": data, "weights": {"vgg16": NO_WEIGHTS}}
-    run.write_search(search | {"sessions": [], "test_readings": [], "precision": "float32"})
+    weights = {"vgg16": NO_WEIGHTS}
+    run.write_search(make_search_file(options=recorded, data=data, weights=weights, precision="float32"))
     space = read_space(run.folder / "space.yaml", {"weights": "none"})
-    identify = identity(run.read_search(), space, seed=0)
+    identify = make_identify(run.read_search(), space)
     for number, point in enumerate(islice(points(space, seed=0), 3)):
         trial_id = identify(point)
         run.journal().append({"event": "suggest", "number": number, "trial_id": trial_id, "point": point})
@@ -118,6 +122,12 @@ def resumed(tmp_path: Path, tiny_store: Store) -> Run:
             end = {"event": "end", "number": number, "trial_id": trial_id, "state": "done", "epoch": 3, "score": 0.5}
             run.journal().append(end)
     return run
+
+
+def resume(options: SearchOptions, store: Store) -> None:
+    """All that a resumed search does before it trains."""
+    with open_history(options) as history:
+        open_search(make_plan(options, history), history, store, {"vgg16": load_weights("none", "vgg16")}, say=print)
 
 
 def dry(capsys: pytest.CaptureFixture[str], run: Run, *options: str) -> str:
@@ -134,7 +144,7 @@ def test_a_name_that_is_taken_is_refused_and_a_search_cannot_change_its_data(
     for option, value in given.items():
         err = fails(capsys, "--resume", "first", option, value, "--out", str(tmp_path))
         assert f"{option} {value}: the search first has its own, " in err
-    same = ["--data", resumed.read_search()["data"]["folder"], "--seed", "0", "--weights", "none"]
+    same = ["--data", resumed.read_search().data.folder, "--seed", "0", "--weights", "none"]
     assert main(["--resume", "first", "--out", str(tmp_path), "--dry-run", *same]) == 0
 
 
@@ -143,7 +153,7 @@ def test_data_that_were_moved_are_known_by_their_content(
 ) -> None:
     moved = shutil.copytree(tiny_store.folder, tmp_path / "moved")
     search = resumed.read_search()
-    resumed.write_search(search | {"data": search["data"] | {"folder": str(tmp_path / "gone")}})
+    resumed.write_search(search.changed(data=search.data.changed(folder=str(tmp_path / "gone"))))
     out = dry(capsys, resumed, "--data", str(moved), "--set", "learning_rate=[0.01, 0.001]")
     assert f"data      {moved}" in out
     assert "2 new points of" in out
@@ -153,7 +163,7 @@ def test_a_space_that_asks_for_more_seeds_of_the_best_gets_them(
     resumed: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     search = resumed.read_search()
-    resumed.write_search(search | {"options": search["options"] | {"replicates": 1, "finalists": 3}})
+    resumed.write_search(search.changed(options=search.options.changed(replicates=1, finalists=3)))
     (tmp_path / "more.yaml").write_text(SPACE + "replicates: 4\n")
     asked = ["--space", str(tmp_path / "more.yaml")]
     assert "finals    the best 3 points with 4 seeds each" in dry(capsys, resumed, *asked)
@@ -192,7 +202,7 @@ def test_a_dry_run_of_a_resumed_search_lists_only_what_is_new(
 def test_a_dry_run_names_what_a_new_space_no_longer_asks_for(resumed: Run, capsys: pytest.CaptureFixture[str]) -> None:
     out = dry(capsys, resumed, "--set", "learning_rate=[0.0001, 0.01]", "--set", "epochs=4")
     assert "4 new points of" in out
-    assert "3 earlier points, not asked for any more, stay in tables and ranking:" in out
+    assert "3 earlier points, no longer asked for, stay in tables and ranking:" in out
     line = next(line for line in out.splitlines() if "trial 2:" in line)
     assert set(line.split()[2:]) == {"augmentation=light", "learning_rate=0.001", "epochs=3"}
 
@@ -201,10 +211,8 @@ def test_a_search_that_grew_knows_so_though_its_journal_is_cut_off_before_the_li
     resumed: Run, tmp_path: Path, tiny_store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "longer.yaml").write_text(SPACE.replace("epochs: {value: 3}", "epochs: {value: 4}"))
-    asked = ["--resume", "first", "--out", str(tmp_path)]
-    weights = {"vgg16": load_weights("none", "vgg16")}
-    plan = make_plan(_parser().parse_args([*asked, "--space", str(tmp_path / "longer.yaml")]))
-    open_search(plan, tiny_store, weights, say=print)
+    asked = SearchOptions(resume="first", out=str(tmp_path))
+    resume(dataclasses.replace(asked, space=str(tmp_path / "longer.yaml")), tiny_store)
     assert resumed.journal().read()[-1]["event"] == "extend"
     lines = resumed.journal().file.read_bytes().splitlines(keepends=True)
     lines[2] = lines[2].replace(b"suggest", b"suggesT")
@@ -213,10 +221,10 @@ def test_a_search_that_grew_knows_so_though_its_journal_is_cut_off_before_the_li
     out = dry(capsys, resumed)
     assert "4 new points of" in out  # the old ones are of 3 epochs
     assert "at most 4 epochs" in out
-    open_search(make_plan(_parser().parse_args(asked)), tiny_store, weights, say=print)
+    resume(asked, tiny_store)
     events = resumed.journal().read()
     assert [event["event"] for event in events] == ["suggest", "end", "extend"]
-    assert len(resumed.read_search()["extensions"]) == 1
+    assert len(resumed.read_search().extensions) == 1
     assert "4 new points of" in dry(capsys, resumed)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixtures.history import make_search_file
 from fixtures.plays import play
 
 from ferray import recipe as recipes
@@ -19,9 +20,10 @@ from ferray.data.store.reader import Store
 from ferray.errors import RecipeError
 from ferray.files.storage import Lease
 from ferray.recipe import NO_WEIGHTS, Recipe, make_recipe
+from ferray.records.events import EventLog
 from ferray.records.run import METRIC_FIELDS, EpochResult, Run, TrialRecord
-from ferray.search.history.points import Suggestion, identity
-from ferray.search.history.shared_epochs import Prefixes
+from ferray.search.history.points import Suggestion, make_identify
+from ferray.search.history.shared_epochs import SharedEpochs
 from ferray.search.tune.decisions import Decisions
 from ferray.space import points, read_space
 
@@ -62,11 +64,10 @@ class RecordedDecisions(Decisions):
     """Decisions whose trials are put on record, as workers do."""
 
     def __init__(self, file: Path, run: Run, max_trials: int) -> None:
-        super().__init__(
-            read_space(file), run.journal(), identify=self._identity, seed=0, max_trials=max_trials, folds=1
-        )
+        log = EventLog.open(run.journal().file)
+        super().__init__(read_space(file), log, identify=self._identity, seed=0, max_points=max_trials)
         self.run, self.max_open_files = run, 0
-        self.prefixes = Prefixes(run, decides=False)
+        self.shared_epochs = SharedEpochs([], has_scheduler=False)
 
     @staticmethod
     def _identity(point: dict[str, object]) -> str:
@@ -78,7 +79,7 @@ class RecordedDecisions(Decisions):
             lease = Lease.take(self.run.trial_dir(suggestion.trial_id), (1, suggestion.number))
             recipe = settled(suggestion.point)
             record = TrialRecord(trial_id=suggestion.trial_id, number=suggestion.number, recipe=recipe)
-            self.prefixes.trial_started(record)
+            self.shared_epochs.trial_started(record)
             self.run.write_trial(dataclasses.replace(record, epochs=(ROW,)), lease=lease)
         self.max_open_files = max(self.max_open_files, len(os.listdir("/proc/self/fd")))
         return suggestion
@@ -142,10 +143,10 @@ def finished(tmp_path: Path, tiny_store: Store) -> Run:
     (run.folder / "space.yaml").write_text(SMALL)
     options = {"data": str(tiny_store.folder), "weights": "none", "set": [], "seed": 0, "space": "small"}
     data = {"fingerprint": tiny_store.fingerprint, "folder": str(tiny_store.folder), "dataset": "tiny"}
-    search = {"id": "0123abcd", "command": "", "options": options, "data": data, "weights": {"vgg16": NO_WEIGHTS}}
-    run.write_search(search | {"sessions": [], "test_readings": [], "precision": "float32"})
+    weights = {"vgg16": NO_WEIGHTS}
+    run.write_search(make_search_file(options=options, data=data, weights=weights, precision="float32"))
     space = read_space(run.folder / "space.yaml", {"weights": "none"})
-    identify = identity(run.read_search(), space, seed=0)
+    identify = make_identify(run.read_search(), space)
     for number, point in enumerate(itertools.islice(points(space, seed=0), 1)):
         trial_id = identify(point)
         run.journal().append({"event": "suggest", "number": number, "trial_id": trial_id, "point": point})

@@ -150,7 +150,7 @@ def test_a_server_that_fails_holds_nothing_up_and_nothing_is_lost(
     # A search would end its process here, and its wandb-core with it: this process is to be as a new one.
     wait_until(lambda: not any(thread.name == "wandb-mirror" for thread in threading.enumerate()))
     with track(run, "offline") as tracker:
-        tracker.search_ended(best=None, files=[], summary={})
+        tracker.search_ended(records=run.read_trials(), best=None, files=[], summary={})
         drain(tracker)
     assert epochs(run) == {record.trial_id: list(range(1, EPOCHS + 1)) for record in run.read_trials()}
 

@@ -107,11 +107,9 @@ def test_a_search_that_is_killed_at_any_moment_ends_as_if_it_had_not_been(
     assert not list(run.folder.rglob("*.partial"))
     assert {path.name for path in run.folder.glob(".*")} == {".lock"}
     runs = {one.id: one for one in read_offline_runs(run.folder / "wandb")}
-    search_id = run.read_search()["id"]
+    search_id = run.read_search().id
     for record in run.read_trials():
         rows = runs[f"{search_id}-{record.trial_id}"].history
         assert [row["epoch"] for row in rows] == list(range(1, EPOCHS + 1))
     assert json.loads((run.best_dir / "metrics.json").read_text())["n"] == 21
-    assert {reading["trial_id"] for reading in run.read_search()["test_readings"]} == {
-        run.read_search()["best"]["trial_id"]
-    }
+    assert {reading.trial_id for reading in run.read_search().test_readings} == {run.read_search().best.trial_id}

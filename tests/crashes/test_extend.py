@@ -101,7 +101,7 @@ def test_longer_trials_begin_where_the_shorter_ones_ended_and_a_grid_goes_on_as_
     before, rows = table(run), {record.recipe: record.epochs for record in run.read_trials()}
     _, err = searches.resume("longer", "--set", "epochs=3")
     assert "with schedule=[constant, cosine], dropout=0.0" in err
-    assert "4 earlier points, not asked for any more" in err
+    assert "4 earlier points, no longer asked for" in err
     assert err.count("begins anew") == 1  # of the two on a cosine
     after = table(run)
     assert len(after) == 4 + 4
@@ -145,7 +145,7 @@ def test_a_trial_that_failed_is_run_again_once_and_ends_as_if_it_had_never_faile
     assert [(record.state, len(record.epochs)) for record in run.read_trials()] == [("done", 100)] * 2
     journal = run.journal().read()
     assert [event["trial_id"] for event in journal if event["event"] == "retry"] == [failed[0].trial_id]
-    search_id = run.read_search()["id"]
+    search_id = run.read_search().id
     sent = [one for one in read_offline_runs(run.folder / "wandb") if one.id == f"{search_id}-{failed[0].trial_id}"]
     assert [row["epoch"] for one in sent for row in one.history] == list(range(1, 101))
     _, err = searches.resume("retried", "--retry")

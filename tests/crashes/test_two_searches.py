@@ -66,7 +66,7 @@ def test_of_two_that_planned_the_same_name_the_second_is_refused_and_changes_not
     with pytest.raises(RecordError, match="a search of this name is there"):
         open_search(second, searches.store, weights, say=print)
     assert content(first.run.folder) == before
-    assert first.run.read_search()["id"] == begun["id"]
+    assert first.run.read_search().id == begun["id"]
 
 
 def test_a_search_whose_folder_is_in_use_is_refused_and_changes_nothing(searches: Searches) -> None:
@@ -96,7 +96,7 @@ def test_of_two_searches_started_together_with_one_name_one_ends_as_if_alone(sea
     assert "Traceback" not in refusal
     run = Run(searches.folder / "runs" / "same")
     assert table(run) == table(alone)
-    assert len(run.read_search()["test_readings"]) == len(run.read_search()["sessions"]) == 1
+    assert len(run.read_search().test_readings) == len(run.read_search().sessions) == 1
 
 
 @pytest.fixture

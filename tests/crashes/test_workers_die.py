@@ -91,7 +91,7 @@ def test_a_trial_that_has_lost_too_many_workers_fails_with_the_reason_and_the_se
     assert "its worker group died once while training it" in failed[0].reason
     assert "ActorDiedError: The actor is dead because" in failed[0].reason
     assert [record.state for record in run.read_trials()].count("done") == 5
-    assert failed[0].trial_id != run.read_search()["best"]["trial_id"]
+    assert failed[0].trial_id != run.read_search().best.trial_id
     searches.resume("grid", "--retry", "--wandb", "disabled")
     assert [record.state for record in run.read_trials()] == ["done"] * 6
 

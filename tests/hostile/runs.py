@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fixtures.data import write_tiny_store
+from fixtures.history import write_any_search_file
 from fixtures.report import make_trial
 from hostile.cases import Parser
 from hostile.data import SPACES, expect
@@ -17,7 +18,7 @@ from hostile.edits import Edits, edit_json, edit_text, pick
 from ferray import recipe as recipes
 from ferray import space as spaces
 from ferray.files import storage
-from ferray.files.journal import Journal
+from ferray.records.events import EventLog
 from ferray.records.run import Run, points, rank
 
 
@@ -55,15 +56,18 @@ def record(folder: Path) -> Parser:
 
 def search(folder: Path) -> Parser:
     """`search.json`, read as `--resume` reads it."""
-    from ferray.commands.search import _parser
-    from ferray.search.plan import describe, make_plan
+    from ferray.search.dry_run import describe
+    from ferray.search.history.resume import open_history
+    from ferray.search.options import SearchOptions
+    from ferray.search.plan import make_plan
 
     store = write_tiny_store(folder / "store", size_px=8, per_class=(2, 1, 1))
     run = Run(folder / "runs" / "one")
     file = run.folder / "search.json"
     run.folder.mkdir(parents=True)
     (run.folder / "space.yaml").write_bytes(SPACES[1])
-    run.write_search(
+    write_any_search_file(
+        run,
         {
             "id": "0123abcd",
             "name": "one",
@@ -80,15 +84,16 @@ def search(folder: Path) -> Parser:
             "weights": {"vgg16": "cd"},
             "sessions": [{"began": "2026-01-01T00:00:00+00:00", "groups": {}, "devices": ["cpu"]}],
             "test_readings": [],
-        }
+        },
     )  # fmt: skip
     valid = file.read_bytes()
     for left in run.folder.glob("search.json?*"):
         left.unlink()
 
     def read() -> None:
-        options = _parser().parse_args(["--out", str(folder / "runs"), "--resume", "one", "--dry-run"])
-        list(describe(make_plan(options)))
+        options = SearchOptions(out=str(folder / "runs"), resume="one", dry_run=True)
+        with open_history(options) as history:
+            list(describe(make_plan(options, history)))
 
     def edit(data: bytes, edits: Edits, *, other: bytes) -> bytes:
         return _json(_unsealed(data), edits, other=other)
@@ -110,7 +115,7 @@ def journal(folder: Path) -> Parser:
         return f"{zlib.crc32(json.dumps(point, sort_keys=True).encode()):012x}"
 
     def decide(kind: spaces.Space) -> Decisions:
-        return Decisions(kind, Journal(file), identify=identify, seed=0, max_trials=5)
+        return Decisions(kind, EventLog.open(file), identify=identify, seed=0, max_points=5)
 
     seeds = []
     for kind in kinds:
@@ -126,7 +131,7 @@ def journal(folder: Path) -> Parser:
     def read() -> None:
         kind = kinds[file.is_file() and b'"result"' in file.read_bytes()]
         decisions = decide(kind)
-        decisions.more()
+        decisions.has_more()
 
     def edit(data: bytes, edits: Edits, *, other: bytes) -> bytes:
         """Some lines changed in their values, with checksums that are right; the last edit may be of the text."""

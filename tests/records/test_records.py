@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from fixtures.history import SEARCH, make_search_file, write_any_search_file
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -248,17 +249,6 @@ def test_a_trial_is_complete_after_its_epochs_or_its_patience() -> None:
 # Searches
 
 
-SEARCH: dict[str, Any] = {
-    "id": "0123abcd",
-    "command": "python -m ferray.search",
-    "options": {"space": "grid", "data": None, "weights": "none", "set": [], "seed": 3},
-    "data": {"folder": "faces", "fingerprint": "abc"},
-    "weights": {"vgg16": "none"},
-    "sessions": [],
-    "test_readings": [],
-}
-
-
 @pytest.mark.parametrize(
     "key, value, place",
     [
@@ -273,7 +263,7 @@ SEARCH: dict[str, Any] = {
 )
 def test_a_search_of_another_shape_is_refused_with_the_key(tmp_path: Path, key: str, value: Any, place: str) -> None:
     run = Run(tmp_path / "first")
-    run.write_search({**SEARCH, key: value})
+    write_any_search_file(run, {**SEARCH, key: value})
     with pytest.raises(RecordError, match=f"{place}: "):
         run.read_search()
 
@@ -287,10 +277,10 @@ def test_a_trial_that_is_named_by_somebody_else_stays_in_the_folder(tmp_path: Pa
 def test_a_search_comes_back_and_says_when_it_is_not_there(tmp_path: Path) -> None:
     run = Run(tmp_path / "first")
     assert not run.exists()
-    run.write_search(SEARCH)
+    run.write_search(make_search_file())
 
     assert run.exists()
-    assert run.read_search() == {**SEARCH, "format": 2}
+    assert run.read_search().to_json() == {**SEARCH, "format": 2}
     with pytest.raises(RecordError, match=r"(?s)second: no search here.*Known names: first"):
         Run(tmp_path / "second").read_search()
 
@@ -308,22 +298,22 @@ def test_a_damaged_search_file_is_named_and_the_one_before_is_used(
 ) -> None:
     run = Run(tmp_path / "first")
     for openings in (3, 4):
-        run.write_search({**SEARCH, "openings": openings})
-    assert run.read_search()["openings"] == 4
+        run.write_search(make_search_file(openings=openings))
+    assert run.read_search().openings == 4
     flip(tmp_path / "first" / "search.json", 8 * 12)
 
-    assert run.read_search()["openings"] == 3
+    assert run.read_search().openings == 3
     assert "search.json.previous is used" in caplog.text
 
 
 def test_a_search_file_whose_wrong_bit_makes_it_look_like_another_version_is_damaged(tmp_path: Path) -> None:
     run = Run(tmp_path / "first")
     for openings in (3, 4):
-        run.write_search({**SEARCH, "openings": openings})
+        run.write_search(make_search_file(openings=openings))
     file = tmp_path / "first" / "search.json"
     file.write_text(file.read_text().replace('"format": 2', '"format": 3'))
 
-    assert run.read_search()["openings"] == 3
+    assert run.read_search().openings == 3
 
 
 # The journal

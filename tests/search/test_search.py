@@ -87,8 +87,8 @@ def test_the_best_trial_is_the_best_by_validation_and_its_test_score_was_read_on
 ) -> None:
     search = grid.read_search()
     best = max(grid.read_trials(), key=lambda record: (record.score(), -record.best().epoch, -record.number))  # type: ignore[union-attr]
-    assert search["best"]["trial_id"] == best.trial_id
-    assert len(search["test_readings"]) == 1
+    assert search.best.trial_id == best.trial_id
+    assert len(search.test_readings) == 1
     metrics = json.loads((grid.best_dir / "metrics.json").read_text())
     assert metrics["n"] == 21
     low, high = metrics["interval"]
@@ -120,7 +120,7 @@ def test_evaluate_repeats_the_test_score_from_the_folder_alone(grid: Run, tiny_s
 
 def test_every_trial_is_a_wandb_run_that_says_what_the_record_says(grid: Run) -> None:
     runs = {run.id: run for run in read_offline_runs(grid.folder / "wandb")}
-    search_id = grid.read_search()["id"]
+    search_id = grid.read_search().id
     for record in grid.read_trials():
         run = runs[f"{search_id}-{record.trial_id}"]
         assert run.exit_code == 0
@@ -132,21 +132,19 @@ def test_every_trial_is_a_wandb_run_that_says_what_the_record_says(grid: Run) ->
 def test_a_finished_search_that_is_resumed_changes_nothing_and_reads_no_test_split(
     grid: Run, searches: Searches
 ) -> None:
-    before = (table(grid), (grid.folder / "journal.jsonl").read_bytes(), grid.read_search()["test_readings"])
+    before = (table(grid), (grid.folder / "journal.jsonl").read_bytes(), grid.read_search().test_readings)
     _, err = searches.resume("grid")
     assert "nothing to train" in err
-    assert (table(grid), (grid.folder / "journal.jsonl").read_bytes(), grid.read_search()["test_readings"]) == before
+    assert (table(grid), (grid.folder / "journal.jsonl").read_bytes(), grid.read_search().test_readings) == before
 
 
 def test_a_reading_of_the_test_split_that_was_cut_off_is_completed(grid: Run, searches: Searches) -> None:
     score = json.loads((grid.best_dir / "metrics.json").read_text())["accuracy"]
     (grid.best_dir / "metrics.json").unlink()
-    search = grid.read_search()
-    del search["best"]
-    grid.write_search(search)
+    grid.write_search(grid.read_search().changed(best=None))
     searches.resume("grid")
     assert json.loads((grid.best_dir / "metrics.json").read_text())["accuracy"] == score
-    assert len(grid.read_search()["test_readings"]) == 1
+    assert len(grid.read_search().test_readings) == 1
 
 
 def test_a_grid_killed_in_its_middle_and_resumed_ends_with_the_same_table(grid: Run, searches: Searches) -> None:
@@ -196,7 +194,7 @@ def test_optuna_suggests_by_means_over_folds_and_a_resumed_search_goes_on_to_fin
     assert [event["point"]["fold"] for event in events] == [0, 1] * 4
     assert len({event["point"]["learning_rate"] for event in events}) == 4
     proper = table(run)
-    assert run.read_search()["best"]["trial_id"] in proper
+    assert run.read_search().best.trial_id in proper
 
     searches.resume("bayes", "--replicates", "2", "--finalists", "1", "--keep", "refit")
     after = table(run)
@@ -204,17 +202,17 @@ def test_optuna_suggests_by_means_over_folds_and_a_resumed_search_goes_on_to_fin
     assert [(record.recipe.seed, record.recipe.fold) for record in added] == [(1, 0), (1, 1), (0, None)]
     assert {trial_id: after[trial_id] for trial_id in proper} == proper
     search = run.read_search()
-    assert search["best"]["trial_id"] == added[-1].trial_id
-    assert len(search["test_readings"]) == 1  # for the model that was kept at first
+    assert search.best.trial_id == added[-1].trial_id
+    assert len(search.test_readings) == 1  # for the model that was kept at first
     assert not (run.best_dir / "metrics.json").exists()
-    assert search["verdict"]["luck"]["corrected"] <= search["verdict"]["luck"]["best"]
+    assert search.verdict["luck"]["corrected"] <= search.verdict["luck"]["best"]
 
     out, err = searches.resume("bayes")
     assert "nothing to train" in err
     assert "--resume bayes --again" in out
     searches.resume("bayes", "--again")
-    readings = run.read_search()["test_readings"]
-    assert [reading["trial_id"] for reading in readings] == [search["test_readings"][0]["trial_id"], added[-1].trial_id]
+    readings = run.read_search().test_readings
+    assert [reading.trial_id for reading in readings] == [search.test_readings[0].trial_id, added[-1].trial_id]
     assert (run.best_dir / "metrics.json").exists()
     assert table(run) == after
 

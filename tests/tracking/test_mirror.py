@@ -78,6 +78,7 @@ def search_of_four(run: Run) -> list[TrialRecord]:
                 tracker.trial_ended(record)
             run.write_trial(record)
         tracker.search_ended(
+            records=run.read_trials(),
             best=records[0],
             files=[run.folder / "curves.png", run.folder / "trials.csv", run.best_dir],
             summary={
@@ -202,7 +203,7 @@ def test_a_search_gone_through_once_more_changes_nothing(run: Run) -> None:
             "baselines": {"chance": 0.25},
             "confusion": [[1, 2], [3, 4]],
         }
-        tracker.search_ended(best=records[0], files=[], summary=summary)
+        tracker.search_ended(records=run.read_trials(), best=records[0], files=[], summary=summary)
 
     assert {file: file.read_bytes() for file in run.folder.rglob("*.wandb")} == before
 
@@ -258,7 +259,7 @@ def test_a_search_that_was_not_mirrored_is_caught_up_at_its_end(run: Run) -> Non
     record = make_record("a", epochs=3, state="stopped", reason="early")
     run.write_trial(record)
     with track(run) as tracker:
-        tracker.search_ended(best=record, files=[], summary={})
+        tracker.search_ended(records=run.read_trials(), best=record, files=[], summary={})
 
     assert epochs(read(run)["a"]) == [1, 2, 3]
     assert read(run)["a"].summary["stop_reason"] == "early"
@@ -361,7 +362,7 @@ def test_a_wandb_that_always_fails_is_given_up_and_the_search_goes_on(
         for number in range(5):
             tracker.trial_started(make_record(f"t{number}", number=number))
             tracker.trial_ended(make_record(f"t{number}", number=number, epochs=1, state="done"))
-        tracker.search_ended(best=None, files=[], summary={})
+        tracker.search_ended(records=run.read_trials(), best=None, files=[], summary={})
 
     assert len(tries) == mirror.MAX_FAULTS
     assert warnings_of_ours(caplog) == 2
@@ -449,7 +450,7 @@ def test_what_there_is_no_time_for_is_left_out_but_no_end_is_told_wrong(run: Run
         tracker._tell(lambda: setattr(tracker._mirror, "deadline", -1.0))
         tracker.trial_started(make_record("b", number=1))
         tracker.trial_ended(done)
-        tracker.search_ended(best=done, files=[], summary={})
+        tracker.search_ended(records=run.read_trials(), best=done, files=[], summary={})
         drain(tracker)
         tracker._tell(tracker._mirror.close)
         drain(tracker)
@@ -473,7 +474,7 @@ def test_disabled_or_before_the_first_trial_wandb_is_not_even_imported(run: Run)
             tracker.trial_started(make_record("a"))
             tracker.epoch("a", make_row(1))
             tracker.trial_ended(make_record("a", epochs=1, state="done"))
-            tracker.search_ended(best=None, files=[], summary={})
+            tracker.search_ended(records=run.read_trials(), best=None, files=[], summary={})
         assert "wandb" not in sys.modules
         assert not run.folder.exists()
     """

@@ -17,6 +17,7 @@ from ferray.files import storage
 from ferray.files.journal import Journal
 from ferray.metrics.scores import Scores
 from ferray.records.run import Run
+from ferray.records.search_file import SearchFile, TestReading
 from ferray.report.test_split.recorded import read_recorded
 
 METRICS = "metrics.json"
@@ -42,15 +43,16 @@ def recorded_score(best_dir: Path, store: Store, split: str) -> dict[str, Any] |
         StorageError: A file beside the model is broken.
     """
     metrics, search = read_recorded(best_dir / METRICS), _search_of(best_dir)
-    own = metrics.get("data", search.get("data", {}).get("fingerprint"))
+    own = metrics.get("data", None if search is None else search.data.fingerprint)
     readings = test_readings(best_dir)
     if split != "test" or own != store.fingerprint or not readings:
         return None
     if "data" not in metrics:
-        mine = readings[-1].get("trial_id") == search.get("best", {}).get("trial_id")
+        assert search is not None  # else there would be no readings
+        mine = search.best is not None and readings[-1].get("trial_id") == search.best.trial_id
         whose = "this model" if mine else "another model of this search"
         what = f"this test split was read at {readings[-1]['time']} for {whose}; of this model no score is on record"
-        way_out = f"To read it once more, on record: python -m ferray.search --resume {search['name']} --again"
+        way_out = f"To read it once more, on record: python -m ferray.search --resume {search.name} --again"
         raise CheckpointError(str(best_dir / METRICS), what, f"{way_out}, or --again here")
     return metrics | {"test_readings": len(readings)}
 
@@ -62,8 +64,10 @@ def test_readings(best_dir: Path) -> list[dict[str, Any]]:
         best_dir: The folder `best` of a search, in it or taken out of it.
     """
     search, metrics = _search_of(best_dir), read_recorded(best_dir / METRICS)
-    if search or not metrics:
-        return list(search.get("test_readings", []))
+    if search is not None:
+        return [reading.to_json() for reading in search.test_readings]
+    if not metrics:
+        return []
     lines = Journal(best_dir / READINGS).read()
     later = [line for line in lines if (line.get("split"), line.get("data")) == ("test", metrics["data"])]
     return [{"time": metrics["read"]}, *later]
@@ -77,11 +81,11 @@ def note_again(best_dir: Path, store: Store) -> None:
     """
     run = Run(best_dir.resolve().parent)
     search = _search_of(best_dir)
-    if search.get("data", {}).get("fingerprint") == store.fingerprint:
+    if search is not None and search.data.fingerprint == store.fingerprint:
         with storage.lock(run.folder / ".lock", wait_s=0):
-            trial = search.get("best", {}).get("trial_id")
-            readings = [*search["test_readings"], {"time": now(), "trial_id": trial, "by": "evaluate --again"}]
-            run.write_search(search | {"test_readings": readings})
+            trial_id = None if search.best is None else search.best.trial_id
+            reading = TestReading.model_validate({"time": now(), "trial_id": trial_id, "by": "evaluate --again"})
+            run.write_search(search.changed(test_readings=(*search.test_readings, reading)))
 
 
 def note_reading(best_dir: Path, store: Store, split: str, scores: Scores) -> None:
@@ -99,7 +103,7 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _search_of(best_dir: Path) -> dict[str, Any]:
-    """The value of the `search.json` above; empty where the folder was taken out of its search."""
+def _search_of(best_dir: Path) -> SearchFile | None:
+    """The content of the `search.json` above; None where the folder was taken out of its search."""
     run = Run(best_dir.resolve().parent)
-    return run.read_search() if run.exists() else {}
+    return run.read_search() if run.exists() else None

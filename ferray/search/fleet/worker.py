@@ -100,7 +100,7 @@ def _open_store(config: GroupConfig) -> Store:
         FerrayError: The store cannot be opened.
     """
     run = Run(config.run_dir)
-    if not run.exists() or run.read_search()["id"] != config.search_id:
+    if not run.exists() or run.read_search().id != config.search_id:
         raise SearchError(
             str(config.run_dir),
             "is not the folder of this search on this node, which has a disk of its own:"

@@ -1,167 +1,123 @@
-"""What a resumed search puts right before it goes on: failed trials that are to run again, and records that were lost.
+"""What a resumed search repairs before it goes on: unusable and missing records, and failed trials that run again.
 
-A trial that has ended by the journal must have a record with as many epochs. Where it has none, or a broken one, it is
-trained again up to that epoch, without a word to searcher and scheduler, who know what it came to. Mostly nothing is
-trained: its epochs come back from its last checkpoint.
+A trial that has ended by the journal must have a record with as many epochs. Where its record is missing or cannot be
+read, it is trained again up to that epoch, without telling searcher and scheduler, who know what it came to. Mostly
+nothing is trained: its epochs come back from its last checkpoint.
 
-Begin at `set_aside`, `wounds` and `retry`; `lose` is for what shows only at the end.
+Begin at `set_aside_unusable`, `find_missing_records` and `retry_failed`; `discard_record` is for damage that shows only
+at the end of a search.
 """
 
 import dataclasses
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from ferray.errors import CheckpointError, FerrayError, RecordError, SearchError
-from ferray.records.run import FINISHED, EpochResult, Run, State, TrialRecord
-from ferray.search.history.points import Suggestion, ended_trials, known_trials
+from ferray.errors import CheckpointError, RecordError, SearchError
+from ferray.records.events import EndEvent, EndState, RetryEvent
+from ferray.records.run import FINISHED
+from ferray.search.history.points import Suggestion, known_trials
+from ferray.search.history.recorded import History
 from ferray.space import Space
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wound:
-    """A trial that has ended, but whose record is lost."""
+class MissingRecord:
+    """A trial that has ended, but has no record."""
 
     suggestion: Suggestion
-    state: State
-    epoch: int
-    """Its last."""
-    score: float | None
+    end: EndEvent
 
 
-def set_aside(run: Run) -> None:
-    """Rename the records that cannot be read, and those that have fewer epochs than the journals say; each is named.
-
-    Args:
-        run: The search's folder, which nobody else writes.
-    """
-    wanted = {event["trial_id"]: event["epoch"] for event in _ended(run) if event["state"] in FINISHED}
-    for file in sorted((run.folder / "trials").glob("*/record.json")):
-        trial_id = file.parent.name
-        try:
-            record = run.read_trial(trial_id)
-        except FerrayError as error:
-            _rename(file, error.args[1])
-        else:
-            num_epochs = 0 if record is None else len(record.epochs)
-            if num_epochs < wanted.get(trial_id, 0):
-                _rename(file, f"it has {num_epochs} epochs, the journal {wanted[trial_id]}")
+def set_aside_unusable(history: History) -> None:
+    """Rename the records that cannot be read, and those that have fewer epochs than the journals say; each is named."""
+    for found in history.unusable:
+        _rename(found.file, found.reason)
+    history.unusable.clear()
 
 
-def lose(run: Run, error: CheckpointError) -> SearchError:
-    """A trial's best checkpoint turned out to be damaged after the trial had ended: its record is set aside.
+def discard_record(history: History, error: CheckpointError) -> SearchError:
+    """Set aside the record of a trial whose best checkpoint turned out to be damaged after the trial had ended.
 
     Args:
-        run: The search's folder, which nobody else writes.
+        history: The search.
         error: Names the checkpoint.
 
     Returns:
         What to tell the user: a resumed search trains the trial again.
     """
     where, what, way_out = error.args
-    record = Path(where).with_name("record.json")
+    record, run = Path(where).with_name("record.json"), history.run
     if record.parent.parent == run.folder / "trials" and record.exists():
         _rename(record, "its best checkpoint is damaged")
+        history.forget_record(record.parent.name)
         way_out = f"The trial is trained again: python -m ferray.search --resume {run.name}"
     return SearchError(where, what, way_out)
 
 
-def wounds(run: Run, space: Space, *, seed: int) -> list[Wound]:
+def find_missing_records(history: History, space: Space) -> list[MissingRecord]:
     """The trials of the search proper that have ended, but have no record; the finals ask for theirs by themselves.
 
     Args:
-        run: After `set_aside`.
+        history: After `set_aside_unusable`.
         space: What is searched.
-        seed: Of the search.
     """
-    events = run.journal().read()
-    lost = {
-        event["trial_id"]: event
-        for event in ended_trials(events)
-        if event["state"] in FINISHED and not (run.trial_dir(event["trial_id"]) / "record.json").exists()
-    }
+    on_record = {record.trial_id for record in history.records}
+    ends = [event for event in history.decisions.ended() if event.state in FINISHED]
+    lost = {event.trial_id: event for event in ends if event.trial_id not in on_record}
     if not lost:
         return []
-    known = known_trials(events, space, seed=seed)
+    known = known_trials(history.decisions.events, space, seed=history.search.options.seed)
     found = []
-    for trial_id, event in lost.items():
-        number, epoch, score = event["number"], event["epoch"], event.get("score")
-        if number not in known:
-            raise RecordError(f"journal: {event}", f"no trial {number} began", "Start the search under another name")
-        suggestion = Suggestion(number, trial_id, known[number].values)
-        found.append(Wound(suggestion=suggestion, state=event["state"], epoch=epoch, score=score))
-        log.warning("trial %d (%s) has no record; it is trained again up to epoch %d", number, trial_id, epoch)
+    for trial_id, end in lost.items():
+        if end.number not in known:
+            where = f"{history.decisions.journal.file}, end of trial {end.number}"
+            raise RecordError(where, f"no trial {end.number} began", "Start the search under another name")
+        suggestion = Suggestion(end.number, trial_id, known[end.number].values)
+        found.append(MissingRecord(suggestion=suggestion, end=end))
+        log.warning("trial %d (%s) has no record; it is trained again up to epoch %d", end.number, trial_id, end.epoch)
     return found
 
 
-def retry(run: Run) -> Iterator[str]:
-    """Open the failed trials of a search and of its finals again, once; a line on each.
-
-    Args:
-        run: The search's folder, which nobody else writes.
-    """
+def retry_failed(history: History) -> Iterator[str]:
+    """Open the failed trials of a search and of its finals again, once; a line on each."""
     num_failed = 0
-    for journal in (run.journal(), run.finals_journal()):
-        for event in ended_trials(journal.read()):
-            if event["state"] != "failed":
+    for events in (history.decisions, history.finals):
+        for end in events.ended():
+            if end.state != "failed":
                 continue
-            number, trial_id = event["number"], event["trial_id"]
-            record = run.read_trial(trial_id)
+            record = history.record(end.trial_id)
             reason = "" if record is None else record.reason
-            if record is not None and record.state == "failed":  # before the journal: a crash leaves it as failed there
-                run.write_trial(dataclasses.replace(record, state="queued", reason=""))
-            journal.append({"event": "retry", "number": number, "trial_id": trial_id, "reason": reason})
+            if record is not None and record.state == "failed":  # before the event: a crash leaves it as failed there
+                history.write_record(dataclasses.replace(record, state="queued", reason=""))
+            events.append(RetryEvent(number=end.number, trial_id=end.trial_id, reason=reason))
             num_failed += 1
             epochs = 0 if record is None else len(record.epochs)
-            yield f"trial {number} ({trial_id}) is run again; it failed after {epochs} epochs: {_first_line(reason)}"
+            first_line = next(iter(reason.splitlines()), "no reason is on record")
+            yield f"trial {end.number} ({end.trial_id}) is run again; it failed after {epochs} epochs: {first_line}"
     if not num_failed:
         yield "no trial has failed; there is nothing to run again"
 
 
-def failures(run: Run) -> list[str]:
-    """Trials that have failed and are not to be run again, by number."""
-    return [f"{event['number']} ({event['trial_id']})" for event in _ended(run) if event["state"] == "failed"]
+def failed_trials(history: History) -> list[str]:
+    """Trials that have failed and are not to be run again, each with number and id."""
+    return [f"{event.number} ({event.trial_id})" for event in history.ended() if event.state == "failed"]
 
 
-class Reasons:
-    """Writes down why a trial failed where its worker could not, being dead; an observer of the tuner.
-
-    Args:
-        run: The search's folder.
-    """
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
-    def trial_started(self, record: TrialRecord) -> None:
-        """Of no interest."""
-
-    def epoch(self, trial_id: str, row: EpochResult) -> None:
-        """Of no interest."""
-
-    def trial_ended(self, record: TrialRecord) -> None:
-        """A failed trial's record gets the reason, unless it has one."""
-        if record.state != "failed":
-            return
-        known = self._run.read_trial(record.trial_id)
-        if known is None or not known.reason:
-            self._run.write_trial(dataclasses.replace(known or record, state="failed", reason=record.reason))
-
-
-class Mending:
-    """Trials whose records are lost, as the tuner asks for them; each stops where it did.
+class RecordRecovery:
+    """Trials whose records are missing, as `ferray.search.tune.loop` asks for them; each stops where it did.
 
     Args:
-        wounds: What is to be made good.
+        missing: What is to be trained again.
     """
 
-    def __init__(self, wounds: Sequence[Wound]) -> None:
-        self._wounds = {wound.suggestion.number: wound for wound in wounds}
-        self._left = [wound.suggestion for wound in wounds]
+    def __init__(self, missing: Sequence[MissingRecord]) -> None:
+        self._ends = {one.suggestion.number: one.end for one in missing}
+        self._left = [one.suggestion for one in missing]
 
     def suggest(self) -> Suggestion | Literal["none left"]:
         """The next trial."""
@@ -169,29 +125,20 @@ class Mending:
 
     def report_epoch(self, number: int, epoch: int, score: float) -> bool:
         """Stop where the scheduler had stopped it."""
-        return self._wounds[number].state == "stopped" and epoch >= self._wounds[number].epoch
+        return self._ends[number].state == "stopped" and epoch >= self._ends[number].epoch
 
-    def end(self, number: int, state: State, epoch: int, score: float | None) -> None:
-        """A trial is whole again, or is not what it was."""
-        wound = self._wounds[number]
-        if (state, epoch, score) != (wound.state, wound.epoch, wound.score):
+    def end(self, number: int, state: EndState, epoch: int, score: float | None) -> None:
+        """Warn of a trial that did not come to what is on record."""
+        end = self._ends[number]
+        if (state, epoch, score) != (end.state, end.epoch, end.score):
             log.warning(
                 "trial %d came to %s after %d epochs (%s) this time, to %s after %d (%s) on record: %s",
-                number, score, epoch, state, wound.score, wound.epoch, wound.state,
+                number, score, epoch, state, end.score, end.epoch, end.state,
                 "the search goes on as it was decided then",
             )  # fmt: skip
-
-
-def _ended(run: Run) -> list[Mapping[str, Any]]:
-    """Of the search and its finals."""
-    return ended_trials([*run.journal().read_whole(), *run.finals_journal().read_whole()])
 
 
 def _rename(file: Path, why: str) -> None:
     aside = file.with_name(f"{file.name}.broken")
     file.replace(aside)
     log.warning("%s: %s; it is kept as %s", file, why, aside.name)
-
-
-def _first_line(text: str) -> str:
-    return next(iter(text.splitlines()), "no reason is on record")

@@ -1,137 +1,34 @@
-"""A search that is resumed: its options come from its folder, and what is given anew may make it grow.
+"""A search that is resumed: its options come from its records, and what is given anew may extend it.
 
-Begin at `recall`; `extension` says whether there is anything new in what was given.
+Begin at `recall`; `make_extension` says whether there is anything new in what was given.
 """
 
-import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ferray import space as spaces
 from ferray.data.store.manifest import read_manifest
 from ferray.errors import SearchError
+from ferray.files import storage
+from ferray.records.events import ExtendEvent, SpaceSource, num_earlier_lines
 from ferray.records.run import Run
-from ferray.search.history.points import News, Note, compare, identity, last_extension
+from ferray.records.search_file import SearchFile
+from ferray.search.history.points import Additions, find_additions, read_source
+from ferray.search.history.recorded import History, read_history
+from ferray.search.options import SearchOptions
 from ferray.space import Space
 
 CHANGEABLE = (
     "max_trials", "workers_per_trial", "gpus_per_worker", "concurrent_trials", "max_failures", "replicates",
     "finalists", "keep", "wandb",
 )  # fmt: skip
-"""Options that may differ when a search is resumed; what decides its trials' numbers may not."""
+"""Options that may differ when a search is resumed; options that decide its trials' numbers may not."""
 
 OF_A_SPACE = ("replicates", "finalists")
-"""What a space that is given anew says itself."""
-
-MAX_LISTED = 200
-"""Points that --dry-run lists."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Past:
-    """What is on record of the search that is resumed."""
-
-    name: str
-    search: dict[str, Any]
-    """The value of its `search.json`."""
-    events: list[dict[str, Any]]
-    """Of its journal."""
-    file: Path
-    """Of its space; the journal knows better what it has to say."""
-    note: Note
-    """Of the space that the journal's last lines belong to."""
-    grown: Note | None = None
-    """Of the space that it had grown to, where the journal has lost the line that says so."""
-
-    @property
-    def wanted(self) -> Note:
-        """Of the space that it goes on with."""
-        return self.grown or self.note
-
-
-def recall(options: argparse.Namespace) -> tuple[argparse.Namespace, Past]:
-    """The options of an earlier search with those that are given now; data, weights and seed must be the same.
-
-    Data and weights may lie in another place than before.
-
-    Args:
-        options: Of the command; `resume` names the search.
-
-    Raises:
-        FerrayError: There is no such search, or it has another value of what cannot be changed.
-    """
-    if Path(options.resume).name != options.resume or options.resume in ("", ".", ".."):
-        way_out = "Give the name alone; --out names the parent folder"
-        raise SearchError(f"--resume {options.resume!r}", "not the name of a search", way_out)
-    run = Run(Path(options.out) / options.resume)
-    search = run.read_search()
-    recorded: dict[str, Any] = search["options"]
-    for name in ("data", "weights", "seed", "name"):
-        given, before = getattr(options, name), options.resume if name == "name" else recorded[name]
-        if given is not None and given != before and not _is_moved(name, given, search):
-            what = f"the search {options.resume} has its own, {'demo faces' if before is None else before}"
-            raise SearchError(f"--{name} {given}", what, f"Leave --{name} out, or start a search of another name")
-    past = _read_past(run, search)
-    recalled = {**vars(options), "seed": recorded["seed"]}
-    for name in ("data", "weights"):  # the same, but they may have been moved
-        recalled[name] = recorded[name] if recalled[name] is None else recalled[name]
-    for name in CHANGEABLE:
-        if recalled[name] is None and not (options.space is not None and name in OF_A_SPACE):
-            recalled[name] = recorded.get(name)  # a search of an earlier version may not know of it
-    return argparse.Namespace(**{**recalled, "set": merged(past.wanted.settings, options.set or ())}), past
-
-
-def extension(
-    past: Past, space: Space, settings: Sequence[str], *, seed: int, num_points: int | None
-) -> tuple[dict[str, Any] | None, News]:
-    """The journal's line that makes a search grow, None if it has this space already; and what is new in it.
-
-    Args:
-        past: The search up to now.
-        space: What it is to search.
-        settings: With which that was read.
-        seed: Of the search.
-        num_points: Of the new space in all; None for no end.
-
-    Raises:
-        SearchError: It is not the same question, or nothing is new.
-    """
-    earlier = past.note.space(past.file)
-    for what, now, before in (
-        ("metric", f"{space.metric.name} ({space.metric.goal})", f"{earlier.metric.name} ({earlier.metric.goal})"),
-        ("number of folds", space.folds, earlier.folds),
-    ):
-        if now != before:
-            way_out = "Scores that differ in it cannot be compared: give the same, or start a search of another name"
-            raise SearchError(space.file, f"its {what} is {now}, but that of search {past.name} is {before}", way_out)
-    news = compare(
-        space,
-        past.events,
-        identity(past.search, space, seed=seed),
-        earlier=earlier,
-        seed=seed,
-        num_points=num_points,
-        most_listed=MAX_LISTED,
-    )
-    if space.text == earlier.text and spaces.parse_settings(settings) == spaces.parse_settings(past.note.settings):
-        return None, news
-    if (
-        news.num_new == 0
-        and past.grown is None
-        and (space.replicates, space.finalists) == (earlier.replicates, earlier.finalists)
-    ):
-        raise SearchError(space.file, nothing_new(space, num_points), MORE)
-    name = past.wanted.name if space.file == earlier.file else space.name
-    note = Note(name=name, text=space.text, settings=tuple(settings))
-    return {"event": "extend", "space": note.to_json(), "earlier": past.note.to_json()}, news
-
-
-def applied(settings: Sequence[str], weights: str) -> list[str]:
-    """The settings that a space is read with."""
-    return merged(settings, ["weights=none"]) if weights == "none" else list(settings)
-
+"""Options that a space can set itself; a new space's own values win over the recorded ones."""
 
 MORE = (
     "For more, give --space FILE or --set KEY=[VALUES] with more values or epochs, or a higher run_cap, --max-trials; "
@@ -140,43 +37,168 @@ MORE = (
 """What a search that has nothing left to do could be given."""
 
 
-def nothing_new(space: Space, num_points: int | None) -> str:
+@dataclass(frozen=True, kw_only=True)
+class RecordedSpaces:
+    """The spaces of a search that its records know."""
+
+    file: Path
+    """`space.yaml`, named in messages; the journal is the source of its content."""
+    current: SpaceSource
+    """That the journal's last events belong to."""
+    lost: SpaceSource | None = None
+    """That the search was extended by, where the journal has lost the event that says so."""
+
+    @property
+    def wanted(self) -> SpaceSource:
+        """That the search goes on with."""
+        return self.lost or self.current
+
+
+@contextmanager
+def open_history(options: SearchOptions) -> Iterator[History]:
+    """The records of the search that is resumed, under its folder's lock; a dry run reads them without.
+
+    Raises:
+        SearchError: Not the name of a search.
+        RecordError: There is no search of this name, or its records cannot be read.
+        StorageError: Another process has the lock.
+    """
+    name = options.resume or ""
+    if Path(name).name != name or name in ("", ".", ".."):
+        raise SearchError(
+            f"--resume {name!r}", "not the name of a search", "Give the name alone; --out names the parent folder"
+        )
+    run = Run(Path(options.out) / name)
+    run.check_exists()
+    with nullcontext() if options.dry_run else lock(run):
+        yield read_history(run)
+
+
+def lock(run: Run) -> Any:
+    """A search's folder for one process at a time; a context manager.
+
+    Raises:
+        StorageError: Another process has it.
+    """
+    return storage.lock(run.folder / ".lock", wait_s=0)
+
+
+def recall(options: SearchOptions, history: History, recorded_spaces: RecordedSpaces) -> SearchOptions:
+    """The recorded options of a search, with those that are given now in their place; data and weights may have moved.
+
+    Args:
+        options: Of the command.
+        history: The search that it resumes.
+        recorded_spaces: Of that search.
+
+    Raises:
+        SearchError: An option that cannot be changed has another value.
+    """
+    search = history.search
+    recorded = search.options
+    for name, given, before in (
+        ("data", options.data, recorded.data),
+        ("weights", options.weights, recorded.weights),
+        ("seed", options.seed, recorded.seed),
+        ("name", options.name, history.run.name),
+    ):
+        if given is not None and given != before and not _is_moved(name, str(given), search):
+            what = f"the search {history.run.name} has its own, {'demo faces' if before is None else before}"
+            raise SearchError(f"--{name} {given}", what, f"Leave --{name} out, or start a search of another name")
+    kept: dict[str, Any] = {"seed": recorded.seed}
+    for name in ("data", "weights", *CHANGEABLE):
+        if getattr(options, name) is None and (options.space is None or name not in OF_A_SPACE):
+            kept[name] = getattr(recorded, name)
+    settings = merge_settings(recorded_spaces.wanted.settings, options.settings)
+    return replace(options, **kept, settings=settings)
+
+
+def find_spaces(history: History) -> RecordedSpaces:
+    """The space of a search; where its journal has an extension, that says what the space is.
+
+    Raises:
+        FerrayError: The space cannot be read.
+    """
+    events, file = history.decisions.events, history.run.folder / "space.yaml"
+    num_earlier = num_earlier_lines(events)
+    # A journal that is damaged before an extension is cut off there; `search.json` has all extensions.
+    extensions = history.search.extensions or ()
+    lost = extensions[len(history.decisions.of_kind(ExtendEvent)) :]
+    if num_earlier:
+        last = events[num_earlier - 1]
+        assert isinstance(last, ExtendEvent)
+        current = last.space
+    elif lost:
+        current = lost[0].earlier
+    else:
+        options = history.search.options
+        settings = settings_with_weights(options.set, options.weights)
+        text = spaces.read_space(file, spaces.parse_settings(settings)).text
+        current = SpaceSource(name=str(options.space), text=text, settings=settings)
+    return RecordedSpaces(file=file, current=current, lost=lost[-1].space if lost else None)
+
+
+def make_extension(
+    history: History, recorded: RecordedSpaces, space: Space, settings: Sequence[str], *, num_points: int | None
+) -> tuple[ExtendEvent | None, Additions]:
+    """The event that extends a search by a space, None if it has this space already; and what the space adds.
+
+    Args:
+        history: The search.
+        recorded: Its spaces.
+        space: What it is to search.
+        settings: With which that was read.
+        num_points: Of the new space in all; None for no limit.
+
+    Raises:
+        SearchError: Scores of the new space could not be compared with those on record, or nothing is new.
+    """
+    earlier = read_source(recorded.current, recorded.file)
+    _check_comparable(space, earlier, history.run.name)
+    additions = find_additions(history, space, earlier=earlier, num_points=num_points)
+    same_settings = spaces.parse_settings(settings) == spaces.parse_settings(recorded.current.settings)
+    if space.text == earlier.text and same_settings:
+        return None, additions
+    same_finals = (space.replicates, space.finalists) == (earlier.replicates, earlier.finalists)
+    if additions.num_new == 0 and recorded.lost is None and same_finals:
+        raise SearchError(space.file, _explain_nothing_new(space, num_points), MORE)
+    name = recorded.wanted.name if space.file == earlier.file else space.name
+    source = SpaceSource(name=name, text=space.text, settings=tuple(settings))
+    return ExtendEvent(space=source, earlier=recorded.current), additions
+
+
+def settings_with_weights(settings: Sequence[str], weights: str) -> tuple[str, ...]:
+    """The settings that a space is read with: `--weights none` is one, too."""
+    return merge_settings(settings, ("weights=none",)) if weights == "none" else tuple(settings)
+
+
+def merge_settings(before: Sequence[str], given: Sequence[str]) -> tuple[str, ...]:
+    """Settings, those that are given now in place of those of the same name."""
+    names = {setting.partition("=")[0].strip() for setting in given}
+    return (*(setting for setting in before if setting.partition("=")[0].strip() not in names), *given)
+
+
+def _check_comparable(space: Space, earlier: Space, name: str) -> None:
+    """That scores of two spaces can be compared."""
+    for what, now, before in (
+        ("metric", f"{space.metric.name} ({space.metric.goal})", f"{earlier.metric.name} ({earlier.metric.goal})"),
+        ("number of folds", space.folds, earlier.folds),
+    ):
+        if now != before:
+            way_out = "Scores that differ in it cannot be compared: give the same, or start a search of another name"
+            raise SearchError(space.file, f"its {what} is {now}, but that of search {name} is {before}", way_out)
+
+
+def _is_moved(name: str, given: str, search: SearchFile) -> bool:
+    """Whether a file or folder that is given under another name may hold what the search was begun with."""
+    if name == "data":
+        return read_manifest(Path(given)).fingerprint == search.data.fingerprint
+    return name == "weights" and "none" not in (given, search.options.weights)  # compared when they are read
+
+
+def _explain_nothing_new(space: Space, num_points: int | None) -> str:
     """Why a space has no new point."""
     if space.method == "grid" and num_points == spaces.num_points(space) and space.run_cap is None:
         return "every point of it is on record"
     limit = "run_cap" if num_points == space.run_cap else "--max-trials"
     return f"the {num_points} points that {limit} allows are on record" if num_points else "every point is on record"
-
-
-def _is_moved(name: str, given: Any, search: dict[str, Any]) -> bool:
-    """Whether a file or folder that is given under another name may hold what the search was begun with."""
-    if name == "data":
-        return read_manifest(Path(given)).fingerprint == str(search["data"]["fingerprint"])
-    return name == "weights" and "none" not in (given, search["options"]["weights"])  # compared when they are read
-
-
-def merged(before: Sequence[str], given: Sequence[str]) -> list[str]:
-    """Settings, those that are given now in place of those of the same name."""
-    names = {setting.partition("=")[0].strip() for setting in given}
-    kept = [setting for setting in before if setting.partition("=")[0].strip() not in names]
-    return [*kept, *given]
-
-
-def _read_past(run: Run, search: dict[str, Any]) -> Past:
-    """The search up to now; where its journal has an extension, that says what the space is."""
-    events, file = run.journal().read_whole(), run.folder / "space.yaml"
-    last = last_extension(events)
-    # A journal that is damaged before such a line is cut off there; `search.json` knows of them all.
-    lost = (search.get("extensions") or [])[sum(event.get("event") == "extend" for event in events) :]
-    where = str(run.folder / "search.json")
-    if last:
-        note = Note.of(events[last - 1].get("space"), where=f"{run.journal().file}:{last}")
-    elif lost:
-        note = Note.of(lost[0].get("earlier"), where=where)
-    else:
-        recorded = search["options"]
-        settings = applied(recorded["set"], recorded["weights"])
-        text = spaces.read_space(file, spaces.parse_settings(settings)).text
-        note = Note(name=str(recorded["space"]), text=text, settings=tuple(settings))
-    grown = Note.of(lost[-1].get("space"), where=where) if lost else None
-    return Past(name=run.name, search=search, events=events, file=file, note=note, grown=grown)

@@ -1,6 +1,6 @@
 """What comes out of a search: the tables, the pictures, the best model and its one test score.
 
-Begin at `write_tables` and `select_best`. The test split is read here and nowhere else in a search, once for a best
+Begin at `write_tables` and `export_winner`. The test split is read here and nowhere else in a search, once for a best
 trial; every reading is on record in `search.json`.
 """
 
@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ferray.data.store.reader import Store
 from ferray.errors import StorageError
 from ferray.files import storage
-from ferray.model.weights import Weights
 from ferray.records.run import REPEATED, Point, Run, TrialRecord, epochs_frame, points, trials_frame
+from ferray.records.search_file import KeptTrial, TestReading
 from ferray.report import plots
 from ferray.report.card import model_card
 from ferray.report.test_split.read_once import read_test_split
 from ferray.report.test_split.recorded import read_recorded
-from ferray.search.outcome.finals import Standing
-from ferray.search.outcome.significance import Verdict
+from ferray.search.open import Search
+from ferray.search.outcome.finals import Ranking
+from ferray.search.outcome.significance import Significance
 from ferray.space import Space
 from ferray.train.checkpoints.export import export_best
 from ferray.train.predict import predict_validation
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Best:
+class BestModel:
     """The best trial of a search and what its model came to."""
 
     record: TrialRecord
@@ -67,64 +67,53 @@ def write_tables(run: Run, records: Sequence[TrialRecord], space: Space) -> list
     return files
 
 
-def select_best(
-    run: Run,
-    records: Sequence[TrialRecord],
-    standing: Standing,
-    store: Store,
-    weights: Mapping[str, Weights],
-    search: dict[str, Any],
-    *,
-    verdict: Verdict | None,
-    again: bool,
-) -> Best:
+def export_winner(
+    search: Search, records: Sequence[TrialRecord], ranking: Ranking, significance: Significance | None
+) -> BestModel:
     """Export the best epoch of the trial that is kept, and read the test split once for it.
 
-    A search that is run again and ends with the same best trial keeps its score. One that ends with another has no test
-    score unless `again`: a split that is read for one model after the other has a part in the choice.
+    A search that is run again and keeps the same model keeps its score. One that keeps another model has no test score
+    unless the plan says `again`: a split that is read for one model after the other has a part in the choice.
 
     Args:
-        run: The search's folder; `best/` is written, and the reading noted in `search.json`.
+        search: Its folder gets `best/`, and its `search.json` the reading.
         records: All trials.
-        standing: Names the one that is kept.
-        store: With the sealed test split.
-        weights: By backbone.
-        search: The value of `search.json`, changed here.
-        verdict: How sure the winner is, for the card.
-        again: Whether the test split may be read although it was read for another model.
+        ranking: Names the one that is kept.
+        significance: How sure the winner is, for the model card.
     """
-    best = standing.kept
-    row = best.best()
+    plan, kept, history = search.plan, ranking.kept, search.history
+    run, row = plan.run, kept.best()
     assert row is not None
-    named = {"trial_id": best.trial_id, "number": best.number, "epoch": row.epoch, "score": best.score()}
-    known = run.best_dir / "metrics.json"
+    named = KeptTrial(trial_id=kept.trial_id, number=kept.number, epoch=row.epoch, score=kept.score())
+    metrics_file = run.best_dir / "metrics.json"
     # A reading of this same model that was cut off is done again: it chooses nothing.
-    sealed = not again and any(reading.get("trial_id") != best.trial_id for reading in search["test_readings"])
-    if search.get("best") == named and (run.best_dir / "model.safetensors").exists() and (known.exists() or sealed):
-        return Best(best, read_recorded(known) or None)
+    may_read = plan.again or not history.search.was_tested_with_another(kept.trial_id)
+    is_exported = history.search.best == named and (run.best_dir / "model.safetensors").exists()
+    if is_exported and (metrics_file.exists() or not may_read):
+        return BestModel(kept, read_recorded(metrics_file) or None)
     part = Path(tempfile.mkdtemp(dir=run.folder, prefix=".best-"))
     try:
         export_best(
             part,
-            checkpoints=run.trial_dir(best.trial_id),
-            recipe=best.recipe,
-            store=store,
-            weights=weights[best.recipe.backbone],
+            checkpoints=run.trial_dir(kept.trial_id),
+            recipe=kept.recipe,
+            store=search.store,
+            weights=search.weights[kept.recipe.backbone],
             recorded=row.epoch,
         )
-        metrics = None if sealed else _read_test_split(run, part, store, weights, search, best)
+        metrics = _read_test_split(search, kept, part) if may_read else None
         card = model_card(
             name=run.name,
-            recipe=best.recipe,
-            class_names=store.class_names,
-            manifest=store.manifest,
+            recipe=kept.recipe,
+            class_names=search.store.class_names,
+            manifest=search.store.manifest,
             metrics=metrics,
             num_trials=len(records),
             validation=row,
-            verdict=() if verdict is None else verdict.lines(best.recipe.monitor),
-            search_command=search["command"],
-            data_dir=str(short_path(store.folder)),
-            weights=Path(search["options"]["weights"]).name,
+            verdict=() if significance is None else significance.lines(kept.recipe.monitor),
+            search_command=history.search.command,
+            data_dir=str(short_path(search.store.folder)),
+            weights=Path(history.search.options.weights).name,
         )
         storage.write_bytes(part / "README.md", card.encode())
         part.chmod(0o755)
@@ -136,9 +125,8 @@ def select_best(
         ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    run.write_search(search | {"best": named})
-    search["best"] = named
-    return Best(best, metrics)
+    history.update(best=named)
+    return BestModel(kept, metrics)
 
 
 def _by_point(trials: "pandas.DataFrame", records: Sequence[TrialRecord], space: Space) -> "pandas.DataFrame":
@@ -175,24 +163,20 @@ def short_path(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def _read_test_split(
-    run: Run,
-    best_dir: Path,
-    store: Store,
-    weights: Mapping[str, Weights],
-    search: dict[str, Any],
-    best: TrialRecord,
-) -> Mapping[str, Any] | None:
-    """The one score and all that the reading leaves beside the model; noted before it is known."""
+def _read_test_split(search: Search, kept: TrialRecord, best_dir: Path) -> Mapping[str, Any] | None:
+    """The one score and all that the reading leaves beside the model; the reading is recorded before it is done."""
+    store, history = search.store, search.history
     if not any(store.manifest.counts["test"].values()):
         log.warning("%s has no test split: the best model has no test score", store.folder)
         return None
-    if all(reading.get("trial_id") != best.trial_id for reading in search["test_readings"]):
+    readings = history.search.test_readings
+    if all(reading.trial_id != kept.trial_id for reading in readings):
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        search["test_readings"].append({"time": now, "trial_id": best.trial_id})
-        run.write_search(search)
+        readings = (*readings, TestReading(time=now, trial_id=kept.trial_id))
+        history.update(test_readings=readings)
     validation = None
-    if best.recipe.freeze != "none":  # else its answers cost as much as those of the exported model, which wants fewer
-        own, checkpoints = weights[best.recipe.backbone], run.trial_dir(best.trial_id)
-        validation = predict_validation(best.recipe, store, own, checkpoints=checkpoints, cache=storage.cache_dir())
-    return read_test_split(best_dir, store, readings=len(search["test_readings"]), validation=validation)
+    # Where nothing is frozen, validation predictions cost as much as those of the exported model, which wants fewer.
+    if kept.recipe.freeze != "none":
+        weights, checkpoints = search.weights[kept.recipe.backbone], search.plan.run.trial_dir(kept.trial_id)
+        validation = predict_validation(kept.recipe, store, weights, checkpoints=checkpoints, cache=storage.cache_dir())
+    return read_test_split(best_dir, store, readings=len(readings), validation=validation)

@@ -1,11 +1,11 @@
 """After the search proper: the best points once more with other seeds, then the winner of folds on the whole split.
 
 The best of many validation scores is partly luck. So the best few points are trained with other seeds, and the best
-mean wins. With folds no trial has seen the whole training split: the winner is trained once more, without folds.
+mean wins. With folds no trial was trained on the whole training split: the winner is trained once more, without folds.
 
-What is still to be done follows from the records, so that a resumed search goes on with it; `finals.jsonl` has a line
-for each trial that has ended, and for each that had failed and is run again. Begin at `lacking`, which says what is to
-be trained; `standing` names the winner.
+What is still to be done follows from the records, so that a resumed search goes on with it; `finals.jsonl` has an event
+for each trial that has ended, and for each that had failed and is run again. Begin at `missing_finals`, which says what
+is to be trained; `rank_search` names the winner.
 """
 
 import dataclasses
@@ -16,13 +16,15 @@ from typing import Literal
 from ferray import recipe as recipes
 from ferray.errors import SearchError
 from ferray.recipe import Recipe
-from ferray.records.run import FINISHED, Point, Run, State, TrialRecord, points
-from ferray.search.history.points import Identify, Suggestion, ended_trials
+from ferray.records.events import EndEvent, EndState, SuggestEvent
+from ferray.records.run import FINISHED, Point, TrialRecord, points
+from ferray.search.history.points import Identify, Suggestion
+from ferray.search.history.recorded import History
 from ferray.search.plan import Plan
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
+class Ranking:
     """The points of a search that may win, and what wins."""
 
     points: Sequence[Point]
@@ -36,7 +38,7 @@ class Standing:
         return self.points[0]
 
 
-def standing(plan: Plan, records: Sequence[TrialRecord]) -> Standing:
+def rank_search(plan: Plan, records: Sequence[TrialRecord]) -> Ranking:
     """Rank the points and name the model that is kept.
 
     Args:
@@ -47,74 +49,73 @@ def standing(plan: Plan, records: Sequence[TrialRecord]) -> Standing:
         SearchError: No trial has an epoch.
     """
     space = plan.space
-    ranked = points(_of_the_search(plan, records), wanted=space.folds * plan.replicates)
+    ranked = points(_without_refit(plan, records), wanted=space.folds * plan.replicates)
     if not ranked:
         reasons = sorted({record.reason.splitlines()[0] for record in records if record.reason})
         what = "no trial came to an epoch"
         raise SearchError(str(plan.run.folder), what, "; ".join(reasons) or "See the trials' records")
     kept = ranked[0].best_trial()
     if plan.refits:
-        whole = _without_folds(ranked[0].recipe)
+        whole = _on_whole_split(ranked[0].recipe)
         kept = next((record for record in records if record.recipe == whole and record.epochs), kept)
-    return Standing(points=ranked, kept=kept)
+    return Ranking(points=ranked, kept=kept)
 
 
-def lacking(plan: Plan, identify: Identify) -> list[Recipe]:
+def missing_finals(plan: Plan, history: History, identify: Identify) -> list[Recipe]:
     """What the finals still have to train, now that the search proper is done: other seeds first, then the refit.
 
     Args:
-        plan: The search; its records are read.
+        plan: The search.
+        history: Its records.
         identify: As for `Finals`.
     """
     if plan.replicates == 1 and not plan.refits:
         return []
-    records = plan.run.read_trials()
-    ended = {record.trial_id for record in records if record.state in FINISHED}
+    records = history.records
     on_record = {record.trial_id for record in records}
+    ended = {record.trial_id for record in records if record.state in FINISHED}
     ended |= {
-        event["trial_id"]
-        for event in ended_trials(plan.run.finals_journal().read())
-        if event["state"] == "failed" or event["trial_id"] in on_record
+        event.trial_id for event in history.finals.ended() if event.state == "failed" or event.trial_id in on_record
     }
 
-    def not_yet(wanted: list[Recipe]) -> list[Recipe]:
+    def not_ended(wanted: list[Recipe]) -> list[Recipe]:
         return [recipe for recipe in wanted if identify(recipes.to_values(recipe)) not in ended]
 
-    missing = not_yet([recipe for point in finalists(plan, records) for recipe in _other_seeds(point, plan.replicates)])
-    if missing or not plan.refits or not points(_of_the_search(plan, records)):
+    finalists = find_finalists(plan, history)
+    missing = not_ended([recipe for point in finalists for recipe in _other_seeds(point, plan.replicates)])
+    if missing or not plan.refits or not points(_without_refit(plan, records)):
         return missing
-    return not_yet([_without_folds(standing(plan, records).winner.recipe)])
+    return not_ended([_on_whole_split(rank_search(plan, records).winner.recipe)])
 
 
-def finalists(plan: Plan, records: Sequence[TrialRecord]) -> list[Point]:
+def find_finalists(plan: Plan, history: History) -> list[Point]:
     """The best points of the search proper, by the trials that it asked for."""
     if plan.replicates == 1:
         return []
-    asked = {event["trial_id"] for event in plan.run.journal().read() if event["event"] == "suggest"}
-    proper = [record for record in _of_the_search(plan, records) if record.trial_id in asked]
+    asked = {event.trial_id for event in history.decisions.of_kind(SuggestEvent)}
+    proper = [record for record in _without_refit(plan, history.records) if record.trial_id in asked]
     return points(proper, wanted=plan.space.folds)[: plan.finalists]
 
 
 class Finals:
-    """The trials of the finals, as the tuner asks for them; nothing is stopped early.
+    """The trials of the finals, as `ferray.search.tune.loop` asks for them; nothing is stopped early.
 
     Args:
         wanted: Recipes, settled.
-        run: The search's folder.
+        history: The search's records, to which the ends of these trials are added.
         identify: The trial id of a recipe's values.
-        first_number: Of the first of them, where it is not on record.
     """
 
-    def __init__(self, wanted: Sequence[Recipe], run: Run, *, identify: Identify, first_number: int) -> None:
-        self._journal = run.finals_journal()
-        self._journal.repair()
+    def __init__(self, wanted: Sequence[Recipe], history: History, *, identify: Identify) -> None:
+        self._log = history.finals
         self._left: list[Suggestion] = []
-        numbers = {event["trial_id"]: event["number"] for event in self._journal.read()}
-        first_number = max([first_number, *(number + 1 for number in numbers.values())])
+        numbers = {event.trial_id: event.number for event in self._log.events if isinstance(event, EndEvent)}
+        taken = [*numbers.values(), *(record.number for record in history.records)]
+        first_number = 1 + max(taken, default=-1)
         for place, recipe in enumerate(wanted):
             point = recipes.to_values(recipe)
             trial_id = identify(point)
-            known = run.read_trial(trial_id)
+            known = history.record(trial_id)
             number = numbers.get(trial_id, first_number + place) if known is None else known.number
             self._left.append(Suggestion(number, trial_id, point))
         self._ids = {suggestion.number: suggestion.trial_id for suggestion in self._left}
@@ -127,15 +128,13 @@ class Finals:
         """No trial of the finals is stopped."""
         return False
 
-    def end(self, number: int, state: State, epoch: int, score: float | None) -> None:
+    def end(self, number: int, state: EndState, epoch: int, score: float | None) -> None:
         """A trial has ended."""
-        self._journal.append(
-            {"event": "end", "number": number, "trial_id": self._ids[number], "state": state, "epoch": epoch}
-        )
+        self._log.append(EndEvent(number=number, trial_id=self._ids[number], state=state, epoch=epoch))
 
 
-def _of_the_search(plan: Plan, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """All but the refit, which no point is ranked by."""
+def _without_refit(plan: Plan, records: Sequence[TrialRecord]) -> list[TrialRecord]:
+    """All trials but the refit, which no point is ranked by."""
     if plan.space.folds == 1:
         return list(records)
     return [record for record in records if record.recipe.folds is not None]
@@ -151,5 +150,5 @@ def _other_seeds(point: Point, replicates: int) -> list[Recipe]:
     ]
 
 
-def _without_folds(recipe: Recipe) -> Recipe:
+def _on_whole_split(recipe: Recipe) -> Recipe:
     return dataclasses.replace(recipe, folds=None, fold=None)

@@ -1,24 +1,24 @@
 """How sure the winner of a search is: face by face against the next point, and how much of its score is luck.
 
-Both need the answers that trials gave for the faces they were validated with; a head's come from cached features.
+Both need the predictions of trials for the faces that they were validated with; those of a head on a frozen trunk are
+computed from cached features.
 
-Begin at `judge`.
+Begin at `assess_winner`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.data.store.reader import Store
+from ferray.files import storage
 from ferray.metrics.compare import Comparison, Luck, compare_paired, luck_of_the_search
 from ferray.metrics.scores import score
-from ferray.model.weights import Weights
-from ferray.records.run import Point, Run, TrialRecord
-from ferray.search.outcome.finals import Standing
+from ferray.records.run import Point, TrialRecord
+from ferray.search.open import Search
+from ferray.search.outcome.finals import Ranking
 from ferray.train.predict import predict_validation
 
 SCORED = {"val_accuracy": "accuracy", "val_balanced_accuracy": "balanced_accuracy", "val_macro_f1": "macro_f1"}
@@ -26,7 +26,7 @@ SCORED = {"val_accuracy": "accuracy", "val_balanced_accuracy": "balanced_accurac
 
 
 @dataclass(frozen=True, kw_only=True)
-class Verdict:
+class Significance:
     """What the winner's score is worth before anything is tested."""
 
     winner: int
@@ -77,36 +77,30 @@ class Verdict:
         return said
 
 
-def judge(
-    run: Run, standing: Standing, store: Store, weights: Mapping[str, Weights], *, metric: str, cache: Path
-) -> Verdict:
+def assess_winner(search: Search, ranking: Ranking) -> Significance:
     """Compare the winner with the next point, and correct its score for having been chosen.
 
     Args:
-        run: The search's folder.
-        standing: Its points.
-        store: That it was made on.
-        weights: By backbone.
-        metric: The space's.
-        cache: Folder of the node.
+        search: The search.
+        ranking: Its points.
 
     Raises:
         CheckpointError: A trial's best checkpoint is gone, broken, or not of its record's best epoch.
     """
-    reader = _Reader(run, store, weights, cache)
-    winner = standing.winner
-    equals = [point for point in standing.points if is_whole(point) and len(point.records) == len(winner.records)]
+    predictions = _Predictions(search)
+    winner, metric = ranking.winner, search.plan.space.metric.name
+    equals = [point for point in ranking.points if is_whole(point) and len(point.records) == len(winner.records)]
     runner_up = equals[1] if len(equals) > 1 else None
     comparison, correlation = None, 0.0
     if runner_up is not None and is_whole(winner):
-        ours, theirs = reader.correct(winner), reader.correct(runner_up)
-        comparison = compare_paired(ours, theirs, reader.groups)
+        ours, theirs = predictions.correct(winner), predictions.correct(runner_up)
+        comparison = compare_paired(ours, theirs, predictions.groups)
         correlation = _correlation(ours[0], theirs[0])
     luck = None
     if metric in SCORED and is_whole(winner):
-        error = reader.standard_error(winner, SCORED[metric])
+        error = predictions.standard_error(winner, SCORED[metric])
         luck = luck_of_the_search([point.mean for point in equals], error, correlation=correlation)
-    return Verdict(
+    return Significance(
         winner=winner.number,
         trials=len(winner.records),
         mean=winner.mean,
@@ -123,12 +117,12 @@ def is_whole(point: Point) -> bool:
     return len(point.records) == len(seeds) * (point.recipe.folds or 1)
 
 
-class _Reader:
-    """The answers of the best epochs of whole points."""
+class _Predictions:
+    """What the best epochs of whole points predict."""
 
-    def __init__(self, run: Run, store: Store, weights: Mapping[str, Weights], cache: Path) -> None:
-        self._run, self._store, self._weights, self._cache = run, store, weights, cache
-        self._groups = np.asarray(store.table["group"].to_numpy(), dtype=np.int64)
+    def __init__(self, search: Search) -> None:
+        self._search, self._store = search, search.store
+        self._groups = np.asarray(search.store.table["group"].to_numpy(), dtype=np.int64)
         self._rows: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
     @property
@@ -139,13 +133,13 @@ class _Reader:
     def correct(self, point: Point) -> NDArray[np.bool_]:
         """Whether the point's trials were right, shape (seeds, faces); the faces of all folds, by row."""
         seeds = sorted({record.recipe.seed for record in point.records})
-        answers = [self._answers([one for one in point.records if one.recipe.seed == seed]) for seed in seeds]
+        answers = [self._probabilities([one for one in point.records if one.recipe.seed == seed]) for seed in seeds]
         return np.stack([probabilities.argmax(axis=1) == self._store.labels[self._rows] for probabilities in answers])
 
     def standard_error(self, point: Point, name: str) -> float:
         """Of a score of one seed's trials, by the choice of photographs."""
         seed = point.recipe.seed
-        probabilities = self._answers([record for record in point.records if record.recipe.seed == seed])
+        probabilities = self._probabilities([record for record in point.records if record.recipe.seed == seed])
         scores = score(
             np.asarray(self._store.labels[self._rows]),
             probabilities,
@@ -156,15 +150,15 @@ class _Reader:
         low, high = scores.intervals[name]
         return max((high - low) / (2 * 1.96), 1e-6)
 
-    def _answers(self, records: Sequence[TrialRecord]) -> NDArray[np.float32]:
+    def _probabilities(self, records: Sequence[TrialRecord]) -> NDArray[np.float32]:
         """Probabilities of trials that validated with different faces, by row."""
         parts = [
             predict_validation(
                 record.recipe,
                 self._store,
-                self._weights[record.recipe.backbone],
-                checkpoints=self._run.trial_dir(record.trial_id),
-                cache=self._cache,
+                self._search.weights[record.recipe.backbone],
+                checkpoints=self._search.plan.run.trial_dir(record.trial_id),
+                cache=storage.cache_dir(),
                 recorded=None if (best := record.best()) is None else best.epoch,
             )
             for record in records

@@ -1,45 +1,48 @@
 """What a search says when it is over, on stdout: the best points, how sure the winner is, the one test score.
 
-Begin at `summary`.
+Begin at `summarize`.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from ferray.data.store.reader import Store
 from ferray.records.run import TrialRecord
-from ferray.search.outcome.export import Best, short_path
-from ferray.search.outcome.finals import Standing
-from ferray.search.outcome.significance import Verdict
+from ferray.search.open import Search
+from ferray.search.outcome.export import BestModel, short_path
+from ferray.search.outcome.finals import Ranking
+from ferray.search.outcome.significance import Significance
 from ferray.search.plan import DEMO_COMMAND, Plan
 
 
-def summary(
-    plan: Plan,
-    store: Store,
-    records: Sequence[TrialRecord],
-    standing: Standing,
-    best: Best,
-    verdict: Verdict | None,
-    tracking: str,
-) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a search came to."""
+
+    records: Sequence[TrialRecord]
+    """All trials."""
+    ranking: Ranking
+    significance: Significance | None
+    """How sure the winner is; None where that was not computed."""
+    best: BestModel
+
+
+def summarize(search: Search, outcome: Outcome, *, tracking: str) -> str:
     """The lines that end a search.
 
     Args:
-        plan: The search.
-        store: That it was made on.
-        records: All trials.
-        standing: The points, ranked.
-        best: The trial that was kept, and its test score.
-        verdict: How sure the winner is; None where that was not asked.
+        search: The search.
+        outcome: What it came to.
         tracking: Where the W&B runs are, in a sentence.
     """
-    lines = ["", *_best_lines(plan, standing)]
-    if verdict is not None:
-        lines += [f"  {line}" for line in verdict.lines(plan.space.metric.name)]
-    failed = sum(record.state == "failed" for record in records)
+    plan, store = search.plan, search.store
+    lines = ["", *_best_lines(plan, outcome.ranking)]
+    if outcome.significance is not None:
+        lines += [f"  {line}" for line in outcome.significance.lines(plan.space.metric.name)]
+    failed = sum(record.state == "failed" for record in outcome.records)
     if failed:
-        lines.append(f"{failed} of {len(records)} trials failed; the column `reason` of trials.csv says why")
-    lines += ["", *_test_lines(plan, store, best), ""]
+        lines.append(f"{failed} of {len(outcome.records)} trials failed; the column `reason` of trials.csv says why")
+    lines += ["", *_test_lines(plan, store, outcome.best), ""]
     lines.append(f"{short_path(plan.run.folder)}/: trials.csv, heatmap.png, curves.png, best/ (model, card, metrics)")
     lines.append(tracking)
     folders = f"{short_path(plan.run.best_dir)} --data {short_path(store.folder)}"
@@ -49,7 +52,7 @@ def summary(
     return "\n".join(lines)
 
 
-def _test_lines(plan: Plan, store: Store, best: Best) -> list[str]:
+def _test_lines(plan: Plan, store: Store, best: BestModel) -> list[str]:
     """The one test score and what guessing would score, or why there is none."""
     metrics = best.metrics
     if metrics is None and not any(store.manifest.counts["test"].values()):
@@ -70,12 +73,12 @@ def _test_lines(plan: Plan, store: Store, best: Best) -> list[str]:
     ]
 
 
-def _best_lines(plan: Plan, standing: Standing) -> list[str]:
+def _best_lines(plan: Plan, ranking: Ranking) -> list[str]:
     """A table of the five best points; of several trials each, their mean and its spread."""
     metric = plan.space.metric.name
-    several = any(len(point.records) > 1 for point in standing.points)
+    several = any(len(point.records) > 1 for point in ranking.points)
     lines = [f"{'trial':>5}  {metric:>12}  {'+- sd   trials' if several else 'epoch'}  settings"]
-    for point in standing.points[:5]:
+    for point in ranking.points[:5]:
         best = point.records[0].best()
         assert best is not None
         spread = f"{point.spread:.4f}" if point.spread is not None else ""

@@ -24,7 +24,8 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from ferray.errors import FerrayError
-from ferray.records.run import ENDED, EpochResult, State, TrialRecord
+from ferray.records.events import EndState
+from ferray.records.run import ENDED, EpochResult, TrialRecord
 from ferray.search.fleet.messages import NAMESPACE, TrialJob, TrialUpdate
 from ferray.search.fleet.ray_patches import HEAD_NODE, patched_tune
 from ferray.search.history.points import Suggestion
@@ -46,7 +47,7 @@ class Decider(Protocol):
     def report_epoch(self, number: int, epoch: int, score: float) -> bool:
         """An epoch of a trial has ended; returns whether to stop the trial."""
 
-    def end(self, number: int, state: State, epoch: int, score: float | None) -> None:
+    def end(self, number: int, state: EndState, epoch: int, score: float | None) -> None:
         """A trial has ended."""
 
 
@@ -227,10 +228,10 @@ class _TuneBridge:
             self.stop.set()
             return
         record = self._add_rows(result)
-        state: State = result["state"] if result["state"] in ENDED else "stopped"  # Tune calls that done, too
+        state: EndState = result["state"] if result["state"] in ENDED else "stopped"  # Tune calls that done, too
         record = dataclasses.replace(record, state=state, reason=result["reason"])
         self._records.pop(number)
-        self._decider.end(number, record.state, len(record.epochs), record.score())
+        self._decider.end(number, state, len(record.epochs), record.score())
         self._dispatcher.close_trial.remote(record.trial_id)
         for observer in self._settings.observers:
             observer.trial_ended(record)

@@ -15,6 +15,7 @@ from ferray.files.storage import lock
 from ferray.metrics.calibration import fit_temperature
 from ferray.metrics.predictions import read_predictions
 from ferray.records.run import Run
+from ferray.records.search_file import KeptTrial, to_search_file
 from ferray.report.test_split import readings as readings_module
 from ferray.report.test_split.evaluate import evaluate, predict
 from ferray.report.test_split.read_once import read_test_split
@@ -45,7 +46,7 @@ def begin(folder: Path, store: Store, best_dir: Path) -> Run:
         "best": {"trial_id": "abc"},
         "test_readings": [{"time": "2030-01-01T00:00:00+00:00", "trial_id": "abc"}],
     }
-    run.write_search(search)
+    run.write_search(to_search_file(search, where=Path("search.json")))
     return run
 
 
@@ -148,9 +149,9 @@ def test_a_reading_that_is_asked_for_is_on_record_in_both_places_and_counted(
     before = (finished.best_dir / "metrics.json").read_bytes()
     assert main([*asked, "--again"]) == 0
 
-    readings = finished.read_search()["test_readings"]
-    assert [reading["trial_id"] for reading in readings] == ["abc", "abc"]
-    assert readings[1]["by"] == "evaluate --again"
+    readings = finished.read_search().test_readings
+    assert [reading.trial_id for reading in readings] == ["abc", "abc"]
+    assert readings[1].by == "evaluate --again"
     assert len((finished.best_dir / readings_module.READINGS).read_text().splitlines()) == 1
     assert (finished.best_dir / "metrics.json").read_bytes() == before
     capsys.readouterr()
@@ -169,7 +170,7 @@ def test_another_split_and_another_store_are_free(
     assert main(["evaluate", best, "--data", str(other.folder)]) == 0
 
     assert "on record" not in capsys.readouterr().err
-    assert len(finished.read_search()["test_readings"]) == 1
+    assert len(finished.read_search().test_readings) == 1
     assert readings_module.recorded_score(finished.best_dir, tiny_store, "test")["test_readings"] == 1  # type: ignore[index]
 
 
@@ -194,7 +195,7 @@ def test_a_score_that_was_removed_is_missed_and_not_read_again_silently(
     told = capsys.readouterr().err
     assert "2030-01-01T00:00:00+00:00 for this model" in told
     assert "--resume grid --again" in told
-    finished.write_search(finished.read_search() | {"best": {"trial_id": "another"}})
+    finished.write_search(finished.read_search().changed(best=KeptTrial(trial_id="another")))
     assert main(["evaluate", str(finished.best_dir), "--data", str(tiny_store.folder)]) == 2
     assert "for another model of this search" in capsys.readouterr().err
 

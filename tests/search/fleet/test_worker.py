@@ -5,6 +5,7 @@ import itertools
 from pathlib import Path
 
 import pytest
+from fixtures.history import make_search_file
 from fixtures.train import SmallStore, small_recipe, small_weights
 
 from ferray.data.store.reader import Store
@@ -26,15 +27,6 @@ from ferray.train.features import view as features
 from ferray.train.fit import fit
 from ferray.train.ranks import ALONE
 
-SEARCH = {
-    "id": "0123abcd",
-    "command": "",
-    "options": {"space": "grid", "data": None, "weights": "none", "set": [], "seed": 0},
-    "data": {"folder": "faces", "fingerprint": ""},
-    "weights": {},
-    "sessions": [],
-    "test_readings": [],
-}
 SHORT, LONG = small_recipe(epochs=1), small_recipe(epochs=2)
 
 
@@ -225,9 +217,9 @@ def test_a_node_with_a_disk_of_its_own_is_refused_and_the_way_out_is_a_shared_fo
 ) -> None:
     run = Run(tmp_path / "first")
     if has_another:  # a search of the same name, on this node's disk
-        run.write_search(SEARCH)
+        run.write_search(make_search_file())
     config = dataclasses.replace(config_of(run, tmp_path), data_dir=tiny_store.folder)
     with pytest.raises(SearchError, match=r"(?s)checkpoints would be lost with the node.*--out"):
         _open_store(config)
-    run.write_search({**SEARCH, "id": "ffffffff"})
+    run.write_search(make_search_file(id="ffffffff"))
     assert _open_store(config).fingerprint == tiny_store.fingerprint

@@ -2,19 +2,26 @@
 
 import json
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.history import ends, identify_in, read_events, suggested
 from fixtures.plays import play
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ferray import recipe as recipes
 from ferray.errors import FerrayError
-from ferray.files.journal import Journal
-from ferray.search.history.points import Note, Suggestion, ended_trials, inside, known_trials, to_recipe
+from ferray.records.events import (
+    EventLog,
+    ExtendEvent,
+    ResultEvent,
+    RetryEvent,
+    SpaceSource,
+    SuggestEvent,
+    ended_trials,
+)
+from ferray.search.history.points import Suggestion, as_point, known_trials
 from ferray.search.tune.decisions import Decisions
 from ferray.space import Space, num_points, points, read_space
 
@@ -71,53 +78,47 @@ def make_space(text: str, folder: Path) -> Space:
     return read_space(file)
 
 
-def identity(space: Space) -> Callable[[dict[str, Any]], str]:
-    def identify(point: dict[str, Any]) -> str:
-        values = recipes.to_values(to_recipe(space, point, seed=3)) | {"precision": "float32", "image_size": 32}
-        recipe = recipes.make_recipe(values, where="test")
-        return recipes.trial_id(recipe, data_fingerprint="data", weights_fingerprint="weights")
-
-    return identify
-
-
 def decide(space: Space, journal: Path) -> Decisions:
-    return Decisions(space, Journal(journal), identify=identity(space), seed=3, max_trials=None, folds=space.folds)
+    return Decisions(space, EventLog.open(journal), identify=identify_in(space), seed=3)
 
 
 def grow(journal: Path, earlier: Space, space: Space) -> None:
     """What the opening of a resumed search writes."""
-    notes = [Note(name=one.name, text=one.text, settings=()).to_json() for one in (space, earlier)]
-    Journal(journal).repair()
-    Journal(journal).append({"event": "extend", "space": notes[0], "earlier": notes[1]})
+    now, before = (SpaceSource(name=one.name, text=one.text, settings=()) for one in (space, earlier))
+    EventLog.open(journal).append(ExtendEvent(space=now, earlier=before))
+
+
+def retry(journal: Path, failed: Suggestion) -> None:
+    EventLog.open(journal).append(RetryEvent(number=failed.number, trial_id=failed.trial_id))
 
 
 def asked(journal: Path) -> list[str]:
-    return [event["trial_id"] for event in Journal(journal).read() if event["event"] == "suggest"]
+    return suggested(read_events(journal))
 
 
 def of_the_space(space: Space, journal: Path, *, now: Space | None = None) -> set[str]:
     """The points of a space that are on record, by their first trials; `now` asked for the last ones, if not itself."""
-    known = known_trials(Journal(journal).read(), now or space, seed=3).values()
+    known = known_trials(read_events(journal), now or space, seed=3).values()
     firsts = [one for one in known if not one.values["fold"]]
-    return {one.trial_id for one in firsts if inside(space, one, identity(space)) is not None}
+    return {one.trial_id for one in firsts if as_point(space, one, identify_in(space)) is not None}
 
 
 def check_whole(space: Space, journal: Path, *, shared: set[str]) -> None:
     """Nothing twice, nothing lost, not more than the space has; a resumed search that has ended changes nothing."""
-    events = Journal(journal).read()
-    results = [(event["number"], event["epoch"]) for event in events if event["event"] == "result"]
+    events = read_events(journal)
+    results = [(event.number, event.epoch) for event in events if isinstance(event, ResultEvent)]
     assert len(results) == len(set(results))
     ids = asked(journal)
     assert len(ids) == len(set(ids))
-    assert sorted(event["number"] for event in events if event["event"] == "end") == list(range(len(ids)))
+    assert sorted(event.number for event in ends(events)) == list(range(len(ids)))
     ours = of_the_space(space, journal)
     assert len(ours) == max(num_points(space) or 0, len(shared))
     if space.method == "grid":
         first = {"fold": 0} if space.folds > 1 else {}
-        assert ours == {identity(space)({**point, **first}) for point in points(space, seed=3)}
+        assert ours == {identify_in(space)({**point, **first}) for point in points(space, seed=3)}
     before = journal.read_bytes()
     again = decide(space, journal)
-    assert not again.more()
+    assert not again.has_more()
     assert again.suggest() == "none left"
     assert journal.read_bytes() == before
 
@@ -178,12 +179,12 @@ def test_a_search_that_is_cut_off_anywhere_grows_and_is_cut_off_again_loses_noth
 def test_optuna_is_told_of_the_points_that_lie_in_the_new_space_and_of_no_others(tmp_path: Path) -> None:
     earlier, file = make_space(BAYES % (6, 0.1, "", 3), tmp_path), tmp_path / "journal.jsonl"
     play(decide(earlier, file), random.Random(0))
-    known = {event["number"]: event["score"] for event in ended_trials(Journal(file).read())}
+    known = {event.number: event.score for event in ended_trials(read_events(file))}
     space = make_space((BAYES % (9, 0.1, "", 3)).replace("min: 0.0001", "min: 0.003"), tmp_path)
     low = {
-        event["number"]
-        for event in Journal(file).read()
-        if event["event"] == "suggest" and event["point"]["learning_rate"] < 0.003
+        event.number
+        for event in read_events(file)
+        if isinstance(event, SuggestEvent) and event.point["learning_rate"] < 0.003
     }
     assert 0 < len(low) < 6
     grow(file, earlier, space)
@@ -219,7 +220,7 @@ def test_a_trial_of_the_earlier_space_that_had_begun_ends_with_its_own_settings(
     grow(file, earlier, space)
     first = decide(space, file).suggest()
     assert isinstance(first, Suggestion)
-    assert first.trial_id == begun.trial_id == identity(space)(first.point)
+    assert first.trial_id == begun.trial_id == identify_in(space)(first.point)
     assert first.point["epochs"] == 3
 
 
@@ -229,12 +230,13 @@ def test_a_trial_whose_stop_was_decided_before_the_search_grew_is_ended_and_not_
     lines = file.read_bytes().splitlines(keepends=True)
     cut = next(place for place, line in enumerate(lines) if b'"stop":true' in line) + 1
     file.write_bytes(b"".join(lines[:cut]))
-    stopped = Journal(file).read()[-1]
+    stopped = read_events(file)[-1]
+    assert isinstance(stopped, ResultEvent)
     space = make_space(RANDOM % (9, 0.8, 9), tmp_path)
     grow(file, earlier, space)
     play(decide(space, file), random.Random(1))
-    ends = [event for event in Journal(file).read() if event["event"] == "end" and event["number"] == stopped["number"]]
-    assert [(end["state"], end["epoch"]) for end in ends] == [("stopped", stopped["epoch"])]
+    its_ends = [event for event in ends(read_events(file)) if event.number == stopped.number]
+    assert [(end.state, end.epoch) for end in its_ends] == [("stopped", stopped.epoch)]
 
 
 @pytest.mark.parametrize("kind", ["grid", "asha", "bayes", "bayes with folds"])
@@ -246,21 +248,20 @@ def test_a_failed_trial_is_run_again_once_and_a_replay_gives_the_same(kind: str,
     decisions.end(failed.number, "failed", 0, None)
     play(decide(space, file), random.Random(0))
     num_trials = len(asked(file))
-    assert not decide(space, file).more()
+    assert not decide(space, file).has_more()
 
-    Journal(file).append({"event": "retry", "number": failed.number, "trial_id": failed.trial_id, "reason": ""})
+    retry(file, failed)
     play(decide(space, file), random.Random(1), steps=1)
     written = file.read_bytes()
     play(decide(space, file), random.Random(2))
     assert file.read_bytes().startswith(written)
-    events = Journal(file).read()
-    ends = [event["state"] for event in events if event["event"] == "end" and event["number"] == failed.number]
-    assert len(ends) == 2
-    assert ends[0] == "failed"
-    assert ends[1] != "failed"
+    states = [event.state for event in ends(read_events(file)) if event.number == failed.number]
+    assert len(states) == 2
+    assert states[0] == "failed"
+    assert states[1] != "failed"
     assert len(asked(file)) == num_trials
     whole = decide(space, file)
-    assert not whole.more()
+    assert not whole.has_more()
     if kind.startswith("bayes"):  # the searcher has heard of every point
         told = [trial for trial in whole._searcher._ot_study.trials if trial.values]  # type: ignore[union-attr]
         assert len(told) == num_points(space)
@@ -278,17 +279,14 @@ def test_a_trial_that_is_tried_again_while_the_search_grows_ends_and_is_learned_
     assert isinstance(failed, Suggestion)
     decisions.end(failed.number, "failed", 0, None)
     play(decide(earlier, file), random.Random(0))
-    Journal(file).append({"event": "retry", "number": failed.number, "trial_id": failed.trial_id, "reason": ""})
+    retry(file, failed)
     space = make_space(grown[0], tmp_path)
     grow(file, earlier, space)
     play(decide(space, file), random.Random(1))
-    events = Journal(file).read()
-    assert [event["state"] == "failed" for event in events if event["event"] == "end" and event["number"] == 0] == [
-        True,
-        False,
-    ]
+    states = [event.state for event in ends(read_events(file)) if event.number == 0]
+    assert [state == "failed" for state in states] == [True, False]
     whole = decide(space, file)
-    assert not whole.more()
+    assert not whole.has_more()
     if space.method == "bayes":
         told = [trial for trial in whole._searcher._ot_study.trials if trial.values]  # type: ignore[union-attr]
         assert len(told) == num_points(space)
@@ -306,7 +304,7 @@ def test_a_trial_whose_identity_is_another_now_is_not_gone_on_with(tmp_path: Pat
     space, file = make_space(GROWTHS["grid"][0], tmp_path), tmp_path / "journal.jsonl"
     play(decide(space, file), random.Random(0), steps=1)
     with pytest.raises(Exception, match="start the search under another name"):
-        Decisions(space, Journal(file), identify=lambda point: f"other {point}", seed=3, max_trials=None)
+        Decisions(space, EventLog.open(file), identify=lambda point: f"other {point}", seed=3)
 
 
 def test_a_trial_that_lost_its_record_is_trained_again_without_a_word_to_the_scheduler(tmp_path: Path) -> None:
@@ -325,7 +323,9 @@ def test_a_trial_that_lost_its_record_is_trained_again_without_a_word_to_the_sch
     assert not again.report_epoch(begun.number, 2, 0.6)
     assert file.read_bytes() == before
     again.report_epoch(begun.number, 3, 0.7)
-    assert Journal(file).read()[-1]["epoch"] == 3
+    last = read_events(file)[-1]
+    assert isinstance(last, ResultEvent)
+    assert last.epoch == 3
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,27 @@
 """What a resumed search puts right before it goes on."""
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.history import SEARCH, make_search_file
 
 from ferray import recipe as recipes
+from ferray.files import untrusted
 from ferray.recipe import Recipe
+from ferray.records.events import EndEvent, EventLog, RetryEvent, SuggestEvent
 from ferray.records.run import METRIC_FIELDS, EpochResult, Run, State, TrialRecord
-from ferray.search.history.repair import Mending, Reasons, failures, lose, retry, set_aside, wounds
+from ferray.search.history.recorded import History, read_history
+from ferray.search.history.repair import (
+    RecordRecovery,
+    discard_record,
+    failed_trials,
+    find_missing_records,
+    retry_failed,
+    set_aside_unusable,
+)
 from ferray.search.run import _settle_states
 from ferray.space import Space, read_space
 from ferray.train.checkpoints.checked_safetensors import DamagedError
@@ -30,6 +42,7 @@ def space(tmp_path: Path) -> Space:
 def run(tmp_path: Path) -> Run:
     """Four trials: done, stopped after two epochs, failed after one, and one that has begun."""
     run = Run(tmp_path / "one")
+    run.write_search(make_search_file())
     put(run, 0, "done", 3)
     put(run, 1, "stopped", 2)
     put(run, 2, "failed", 1, reason="the loss is nan")
@@ -43,11 +56,18 @@ def put(run: Run, number: int, state: State, num_epochs: int, *, reason: str = "
         trial_id=trial_id, number=number, recipe=RECIPE, state=state, reason=reason, epochs=ROWS[:num_epochs]
     )
     run.write_trial(record)
-    event: dict[str, Any] = {"event": "suggest", "number": number, "trial_id": trial_id, "point": {"dropout": 0.4}}
-    run.journal().append(event)
-    if state != "running":
-        end = {"event": "end", "number": number, "trial_id": trial_id, "state": state, "epoch": num_epochs}
-        run.journal().append({**end, "score": 0.5 if state != "failed" else None})
+    log = EventLog.open(run.journal().file)
+    log.append(SuggestEvent(number=number, trial_id=trial_id, point={"dropout": 0.4}))
+    if state in ("done", "stopped", "failed"):
+        score = 0.5 if state != "failed" else None
+        log.append(EndEvent(number=number, trial_id=trial_id, state=state, epoch=num_epochs, score=score))
+
+
+def read(run: Run) -> History:
+    """The records as a resumed search has them before it goes on."""
+    history = read_history(run)
+    set_aside_unusable(history)
+    return history
 
 
 def record_file(run: Run, number: int) -> Path:
@@ -60,8 +80,9 @@ def damage(file: Path) -> None:
 
 def test_a_search_whose_records_are_whole_is_left_as_it_is(run: Run, space: Space) -> None:
     before = {file: file.read_bytes() for file in run.folder.rglob("*") if file.is_file()}
-    set_aside(run)
-    assert wounds(run, space, seed=0) == []
+    history = read(run)
+    history.repair_journals()
+    assert find_missing_records(history, space) == []
     assert {file: file.read_bytes() for file in run.folder.rglob("*") if file.is_file()} == before
 
 
@@ -74,73 +95,89 @@ def test_broken_and_short_records_are_kept_under_another_name_and_named(
     run.write_trial(dataclasses.replace(short, epochs=short.epochs[:1]))
     damage(record_file(run, 3))
     kept = [record_file(run, number).read_bytes() for number in (0, 1, 3)]
-    set_aside(run)
+    history = read(run)
     assert [record_file(run, number).exists() for number in range(4)] == [False, False, True, False]
     assert [record_file(run, number).with_name("record.json.broken").read_bytes() for number in (0, 1, 3)] == kept
     for number in (0, 1, 3):
         assert f"{IDS[number]}/record.json: " in caplog.text
     assert "it has 1 epochs, the journal 2" in caplog.text
 
-    found = wounds(run, space, seed=0)  # the one that has begun goes on by itself
-    assert [(wound.suggestion.number, wound.state, wound.epoch) for wound in found] == [
+    found = find_missing_records(history, space)  # the one that has begun goes on by itself
+    assert [(one.suggestion.number, one.end.state, one.end.epoch) for one in found] == [
         (0, "done", 3),
         (1, "stopped", 2),
     ]
     assert "trial 1 (aaaaaaaaaaa1) has no record; it is trained again up to epoch 2" in caplog.text
 
 
+def test_records_are_only_looked_at_until_the_search_goes_on(run: Run) -> None:
+    damage(record_file(run, 0))
+    with run.journal().file.open("ab") as journal:
+        journal.write(b'{"event":"torn')
+    before = {file: file.read_bytes() for file in run.folder.rglob("*") if file.is_file()}
+    history = read_history(run)
+    assert [record.trial_id for record in history.records] == list(IDS[1:])
+    assert {file: file.read_bytes() for file in run.folder.rglob("*") if file.is_file()} == before
+
+
 def test_a_trial_whose_best_checkpoint_shows_damage_at_the_end_is_trained_again(run: Run, space: Space) -> None:
-    best = run.trial_dir(IDS[0]) / "best.safetensors"
-    error = lose(run, DamagedError(str(best), "damaged: its checksum is not that of its content", "Remove the file"))
+    best, history = run.trial_dir(IDS[0]) / "best.safetensors", read(run)
+    damaged = DamagedError(str(best), "damaged: its checksum is not that of its content", "Remove the file")
+    error = discard_record(history, damaged)
     assert str(error).startswith(f"{best}: damaged")
     assert "--resume one" in str(error)
-    (wound,) = wounds(run, space, seed=0)
-    assert (wound.suggestion.number, wound.epoch) == (0, 3)
+    for again in (history, read(run)):
+        (missing,) = find_missing_records(again, space)
+        assert (missing.suggestion.number, missing.end.epoch) == (0, 3)
 
 
 @pytest.mark.parametrize("state, left", [("failed", "failed"), ("running", "interrupted")])
-def test_a_trial_that_was_not_made_good_is_not_done(state: State, left: State, run: Run) -> None:
-    whole = run.read_trial(IDS[0])
+def test_a_trial_that_was_not_trained_again_is_not_done(state: State, left: State, run: Run) -> None:
+    history = read(run)
+    whole = history.record(IDS[0])
     assert whole is not None
-    run.write_trial(dataclasses.replace(whole, state=state, epochs=whole.epochs[:1]))
-    assert next(one.state for one in _settle_states(run) if one.trial_id == IDS[0]) == left
+    history.write_record(dataclasses.replace(whole, state=state, epochs=whole.epochs[:1]))
+    assert next(one.state for one in _settle_states(history) if one.trial_id == IDS[0]) == left
 
 
 def test_a_lost_trial_is_trained_again_with_all_the_settings_that_it_had(run: Run, space: Space) -> None:
     record_file(run, 0).unlink()
-    (wound,) = wounds(run, space, seed=7)
-    assert wound.suggestion.point == recipes.to_values(Recipe(dropout=0.4, seed=7))
+    run.write_search(make_search_file(options={**SEARCH["options"], "seed": 7}))
+    (missing,) = find_missing_records(read(run), space)
+    assert missing.suggestion.point == recipes.to_values(Recipe(dropout=0.4, seed=7))
 
 
-def test_a_trial_that_is_made_good_stops_where_it_did_and_nothing_is_written_of_it(
+def test_a_trial_that_is_trained_again_stops_where_it_did_and_no_event_is_written(
     run: Run, space: Space, caplog: pytest.LogCaptureFixture
 ) -> None:
     record_file(run, 0).unlink()
     record_file(run, 1).unlink()
-    journal = run.journal().read()
-    mending = Mending(wounds(run, space, seed=0))
-    asked = [mending.suggest() for _ in range(3)]
+    before = run.journal().file.read_bytes()
+    recovery = RecordRecovery(find_missing_records(read(run), space))
+    asked = [recovery.suggest() for _ in range(3)]
     assert asked[2] == "none left"
-    assert [mending.report_epoch(0, epoch, 0.5) for epoch in (1, 2, 3)] == [False] * 3
-    assert [mending.report_epoch(1, epoch, 0.5) for epoch in (1, 2)] == [False, True]
+    assert [recovery.report_epoch(0, epoch, 0.5) for epoch in (1, 2, 3)] == [False] * 3
+    assert [recovery.report_epoch(1, epoch, 0.5) for epoch in (1, 2)] == [False, True]
     caplog.clear()
-    mending.end(0, "done", 3, 0.5)
+    recovery.end(0, "done", 3, 0.5)
     assert caplog.text == ""
-    mending.end(1, "stopped", 2, 0.4)
+    recovery.end(1, "stopped", 2, 0.4)
     assert "trial 1 came to 0.4 after 2 epochs (stopped) this time, to 0.5 after 2 (stopped) on record" in caplog.text
-    assert run.journal().read() == journal
+    assert run.journal().file.read_bytes() == before
 
 
 def test_a_failed_trial_is_named_with_its_reason_and_opened_once(run: Run) -> None:
-    assert failures(run) == ["2 (aaaaaaaaaaa2)"]
-    (line,) = retry(run)
+    history = read(run)
+    assert failed_trials(history) == ["2 (aaaaaaaaaaa2)"]
+    (line,) = retry_failed(history)
     assert line == "trial 2 (aaaaaaaaaaa2) is run again; it failed after 1 epochs: the loss is nan"
-    record = run.read_trial(IDS[2])
-    assert record is not None
-    assert (record.state, record.reason, len(record.epochs)) == ("queued", "", 1)
-    assert run.journal().read()[-1]["reason"] == "the loss is nan"
-    assert failures(run) == []
-    assert list(retry(run)) == ["no trial has failed; there is nothing to run again"]
+    for again in (history, read(run)):
+        record = again.record(IDS[2])
+        assert record is not None
+        assert (record.state, record.reason, len(record.epochs)) == ("queued", "", 1)
+        assert again.decisions.of_kind(RetryEvent)[-1].reason == "the loss is nan"
+        assert failed_trials(again) == []
+    assert list(retry_failed(history)) == ["no trial has failed; there is nothing to run again"]
 
 
 @pytest.mark.parametrize("known", [True, False])
@@ -149,8 +186,36 @@ def test_a_trial_whose_worker_died_has_the_reason_on_record(known: bool, run: Ru
     assert record is not None
     if not known:
         record_file(run, 3).unlink()
-    Reasons(run).trial_ended(dataclasses.replace(record, state="failed", reason="its worker group died"))
+    read(run).trial_ended(dataclasses.replace(record, state="failed", reason="its worker group died"))
     after = run.read_trial(IDS[3])
     assert after == dataclasses.replace(record, state="failed", reason="its worker group died")
-    Reasons(run).trial_ended(dataclasses.replace(record, state="failed", reason="another"))
+    read(run).trial_ended(dataclasses.replace(record, state="failed", reason="another"))
     assert run.read_trial(IDS[3]) == after
+
+
+def test_each_file_is_read_once_and_a_record_once_more_where_a_worker_wrote_it(
+    run: Run, space: Space, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: Counter[str] = Counter()
+    read_bytes = untrusted.read_bytes
+
+    def count(path: Path, **options: Any) -> bytes:
+        reads[str(path.relative_to(run.folder))] += 1
+        return read_bytes(path, **options)
+
+    monkeypatch.setattr(untrusted, "read_bytes", count)
+    history = read(run)
+    history.repair_journals()
+    find_missing_records(history, space)
+    list(retry_failed(history))
+    once = {f"trials/{trial_id}/record.json" for trial_id in IDS} | {"journal.jsonl", "search.json"}
+    assert reads == Counter(once)
+
+    begun = history.record(IDS[3])
+    assert begun is not None
+    history.trial_started(begun)
+    run.write_trial(dataclasses.replace(begun, epochs=ROWS[:2]))  # as its worker does
+    assert [len(record.epochs) for record in history.records] == [3, 2, 1, 2]
+    history.trial_ended(begun)
+    assert len(history.records) == len(history.records) == 4
+    assert reads - Counter(once) == Counter({f"trials/{IDS[3]}/record.json": 2})

@@ -3,13 +3,16 @@
 import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from fixtures.history import make_history
 from fixtures.train import SmallStore, small_recipe, small_weights
 
 from ferray.recipe import trial_id
 from ferray.records.run import Run, TrialRecord
-from ferray.search.outcome.export import select_best
+from ferray.search.open import Search
+from ferray.search.outcome.export import export_winner
 from ferray.train.checkpoints.checked_safetensors import DamagedError
 from ferray.train.fit import fit
 
@@ -26,15 +29,8 @@ def test_a_best_checkpoint_of_another_epoch_than_the_records_best_is_not_taken(
     rows[other] = dataclasses.replace(rows[other], **{recipe.monitor: 1.0})
     record = TrialRecord(trial_id=name, number=0, recipe=recipe, state="done", epochs=tuple(rows))
 
+    plan: Any = SimpleNamespace(run=run, again=False)
+    search = Search(plan=plan, history=make_history(run), store=store, weights={recipe.backbone: weights})  # type: ignore[arg-type]
     with pytest.raises(DamagedError, match=f"best.safetensors: of epoch {best}, but by .* {other + 1} is its best"):
-        select_best(
-            run,
-            [record],
-            SimpleNamespace(kept=record),  # type: ignore[arg-type]
-            store,  # type: ignore[arg-type]
-            {recipe.backbone: weights},
-            {"test_readings": []},
-            verdict=None,
-            again=False,
-        )
+        export_winner(search, [record], SimpleNamespace(kept=record), None)  # type: ignore[arg-type]
     assert not run.best_dir.exists()

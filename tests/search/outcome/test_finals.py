@@ -1,19 +1,23 @@
 """The finals: which trials they want, in which order, and which model is kept."""
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.history import make_history, read_events
 
 from ferray import recipe as recipes
-from ferray.commands.search import _parser
 from ferray.errors import SearchError
 from ferray.recipe import Recipe, make_recipe
-from ferray.records.run import METRIC_FIELDS, EpochResult, Point, State, TrialRecord, trials_frame
-from ferray.search.history.repair import retry, set_aside
+from ferray.records.events import EndState, SuggestEvent
+from ferray.records.run import METRIC_FIELDS, EpochResult, Point, TrialRecord, trials_frame
+from ferray.search.history.recorded import History, read_history
+from ferray.search.history.repair import retry_failed, set_aside_unusable
+from ferray.search.options import SearchOptions
 from ferray.search.outcome.export import _by_point
-from ferray.search.outcome.finals import Finals, lacking, standing
+from ferray.search.outcome.finals import Finals, Ranking, missing_finals, rank_search
 from ferray.search.outcome.significance import is_whole
 from ferray.search.plan import Plan, make_plan
 
@@ -31,35 +35,65 @@ def identify(point: dict[str, Any]) -> str:
     return recipes.trial_id(recipe, data_fingerprint="data", weights_fingerprint="weights")
 
 
-def plan_of(folder: Path, *options: str) -> Plan:
+@dataclass
+class Made:
+    """A search that never ran: its plan and its records."""
+
+    plan: Plan
+    history: History
+
+    def missing(self) -> list[Recipe]:
+        return missing_finals(self.plan, self.history, identify)
+
+    def rank(self) -> Ranking:
+        return rank_search(self.plan, self.history.records)
+
+    def finals(self, wanted: list[Recipe]) -> Finals:
+        return Finals(wanted, self.history, identify=identify)
+
+    def put(self, recipe: Recipe, score: float, *, number: int, asked: bool) -> TrialRecord:
+        """Put a finished trial on record, as a search and its finals do."""
+        row = EpochResult(epoch=1, **{**dict.fromkeys(METRIC_FIELDS, 0.5), "val_accuracy": score})
+        trial_id = identify(recipes.to_values(recipe))
+        record = TrialRecord(trial_id=trial_id, number=number, recipe=recipe, state="done", epochs=(row,))
+        self.history.write_record(record)
+        if asked:
+            self.history.decisions.append(SuggestEvent(number=number, trial_id=trial_id, point={}))
+        return record
+
+    def search_proper(self) -> None:
+        """Each point once a fold."""
+        number = 0
+        folds = self.plan.space.folds
+        for dropout, score in SCORES.items():
+            for fold in range(folds) if folds > 1 else [None]:
+                values = {} if fold is None else {"folds": folds, "fold": fold}
+                self.put(settled(dropout=dropout, **values), score + 0.01 * (fold or 0), number=number, asked=True)
+                number += 1
+
+    def end_all(self, wanted: list[Recipe], state: EndState) -> None:
+        """Run the finals, all of which end in the same way."""
+        finals = self.finals(wanted)
+        for recipe in wanted:
+            suggestion = finals.suggest()
+            assert not isinstance(suggestion, str)
+            if state == "done":
+                self.put(recipe, 0.5, number=suggestion.number, asked=False)
+            finals.end(suggestion.number, state, 1, 0.5 if state == "done" else None)
+
+
+def make(folder: Path, **options: Any) -> Made:
     (folder / "small.yaml").write_text(SPACE)
-    asked = ["--space", str(folder / "small.yaml"), "--out", str(folder / "runs"), "--name", "one", *options]
-    return make_plan(_parser().parse_args(asked))
+    asked = SearchOptions(space=str(folder / "small.yaml"), out=str(folder / "runs"), name="one", **options)
+    plan = make_plan(asked)
+    made = Made(plan, make_history(plan.run))
+    made.history.update()
+    made.search_proper()
+    return made
 
 
 def settled(**values: Any) -> Recipe:
     return Recipe(precision="float32", image_size=32, epochs=1, **values)
-
-
-def put(plan: Plan, recipe: Recipe, score: float, *, number: int, asked: bool) -> TrialRecord:
-    """Put a finished trial on record, as a search and its finals do."""
-    row = EpochResult(epoch=1, **{**dict.fromkeys(METRIC_FIELDS, 0.5), "val_accuracy": score})
-    trial_id = identify(recipes.to_values(recipe))
-    record = TrialRecord(trial_id=trial_id, number=number, recipe=recipe, state="done", epochs=(row,))
-    plan.run.write_trial(record)
-    if asked:
-        plan.run.journal().append({"event": "suggest", "number": number, "trial_id": trial_id, "point": {}})
-    return record
-
-
-def search_proper(plan: Plan) -> None:
-    """Each point once a fold."""
-    number = 0
-    for dropout, score in SCORES.items():
-        for fold in range(plan.space.folds) if plan.space.folds > 1 else [None]:
-            values = {} if fold is None else {"folds": plan.space.folds, "fold": fold}
-            put(plan, settled(dropout=dropout, **values), score + 0.01 * (fold or 0), number=number, asked=True)
-            number += 1
 
 
 def told(wanted: list[Recipe]) -> list[tuple[float, int, int | None]]:
@@ -67,131 +101,111 @@ def told(wanted: list[Recipe]) -> list[tuple[float, int, int | None]]:
 
 
 def test_without_replicates_and_folds_there_are_no_finals(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path)
-    search_proper(plan)
-    assert lacking(plan, identify) == []
-    assert standing(plan, plan.run.read_trials()).kept.recipe.dropout == 0.2
+    made = make(tmp_path)
+    assert made.missing() == []
+    assert made.rank().kept.recipe.dropout == 0.2
 
 
 def test_the_best_points_are_trained_with_other_seeds_and_the_mean_decides(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, "--replicates", "3", "--finalists", "2")
-    search_proper(plan)
-    wanted = lacking(plan, identify)
+    made = make(tmp_path, replicates=3, finalists=2)
+    wanted = made.missing()
     assert told(wanted) == [(0.2, 1, None), (0.2, 2, None), (0.4, 1, None), (0.4, 2, None)]
     for number, (recipe, score) in enumerate(zip(wanted, (0.2, 0.1, 0.5, 0.5), strict=True), start=3):
-        put(plan, recipe, score, number=number, asked=False)
-    assert lacking(plan, identify) == []
-    result = standing(plan, plan.run.read_trials())
+        made.put(recipe, score, number=number, asked=False)
+    assert made.missing() == []
+    result = made.rank()
     assert result.winner.recipe.dropout == 0.4  # though the other has the best single score
     assert [len(point.records) for point in result.points] == [3, 3, 1]
 
 
 def test_folds_end_in_a_refit_of_the_winner_that_no_point_is_ranked_by(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, "--folds", "2")
-    search_proper(plan)
-    wanted = lacking(plan, identify)
+    made = make(tmp_path, settings=("folds=2",))
+    wanted = made.missing()
     assert told(wanted) == [(0.2, 0, None)]
-    refit = put(plan, wanted[0], 0.01, number=6, asked=False)
-    assert lacking(plan, identify) == []
-    result = standing(plan, plan.run.read_trials())
+    refit = made.put(wanted[0], 0.01, number=6, asked=False)
+    assert made.missing() == []
+    result = made.rank()
     assert result.kept == refit
     assert [point.mean for point in result.points] == pytest.approx([0.605, 0.505, 0.305])
 
 
 def test_the_best_fold_is_kept_where_that_was_asked_for(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, "--folds", "2", "--keep", "best-fold")
-    search_proper(plan)
-    assert lacking(plan, identify) == []
-    assert told([standing(plan, plan.run.read_trials()).kept.recipe]) == [(0.2, 0, 1)]
+    made = make(tmp_path, settings=("folds=2",), keep="best-fold")
+    assert made.missing() == []
+    assert told([made.rank().kept.recipe]) == [(0.2, 0, 1)]
 
 
 def test_finalists_of_folds_are_trained_on_every_fold_before_the_refit(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, "--folds", "2", "--replicates", "2", "--finalists", "1")
-    search_proper(plan)
-    wanted = lacking(plan, identify)
+    made = make(tmp_path, settings=("folds=2",), replicates=2, finalists=1)
+    wanted = made.missing()
     assert told(wanted) == [(0.2, 1, 0), (0.2, 1, 1)]
     for number, recipe in enumerate(wanted, start=6):
-        put(plan, recipe, 0.7, number=number, asked=False)
-    assert told(lacking(plan, identify)) == [(0.2, 0, None)]
+        made.put(recipe, 0.7, number=number, asked=False)
+    assert told(made.missing()) == [(0.2, 0, None)]
 
 
 def test_a_final_trial_that_failed_is_not_wanted_again(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, "--replicates", "2", "--finalists", "1")
-    search_proper(plan)
-    finals = Finals(lacking(plan, identify), plan.run, identify=identify, first_number=3)
+    made = make(tmp_path, replicates=2, finalists=1)
+    finals = made.finals(made.missing())
     suggestion = finals.suggest()
     assert not isinstance(suggestion, str)
     assert suggestion.number == 3
     finals.end(3, "failed", 0, None)
     assert finals.suggest() == "none left"
-    assert lacking(plan, identify) == []
-    assert [event["state"] for event in plan.run.finals_journal().read()] == ["failed"]
+    assert made.missing() == []
+    assert [event.state for event in read_events(made.history.finals.journal.file)] == ["failed"]
 
 
 def test_a_search_without_an_epoch_has_no_winner_and_says_why(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path)
-    record = put(plan, settled(), 0.5, number=0, asked=True)
+    made = make(tmp_path)
+    record = made.history.records[0]
     with pytest.raises(SearchError, match=r"no trial came to an epoch\n  the loss is nan"):
-        standing(plan, [dataclasses.replace(record, epochs=(), state="failed", reason="the loss is nan")])
+        rank_search(made.plan, [dataclasses.replace(record, epochs=(), state="failed", reason="the loss is nan")])
 
 
 def test_a_point_that_lost_a_fold_is_compared_with_none(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, "--folds", "2")
-    search_proper(plan)
-    best = standing(plan, plan.run.read_trials()).winner
+    made = make(tmp_path, settings=("folds=2",))
+    best = made.rank().winner
     assert is_whole(best)
     assert not is_whole(Point(records=best.records[:1]))
 
 
 def test_the_heatmaps_table_has_a_row_a_point_with_its_mean(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, "--folds", "2")
-    search_proper(plan)
-    put(plan, settled(dropout=0.2), 0.99, number=6, asked=False)  # the refit
-    records = plan.run.read_trials()
-    table = _by_point(trials_frame(records), records, plan.space)
+    made = make(tmp_path, settings=("folds=2",))
+    made.put(settled(dropout=0.2), 0.99, number=6, asked=False)  # the refit
+    records = made.history.records
+    table = _by_point(trials_frame(records), records, made.plan.space)
     assert table["dropout"].tolist() == [0.0, 0.2, 0.4]
     assert table["best_val_accuracy"].tolist() == pytest.approx([0.305, 0.605, 0.505])
 
 
 def test_a_failed_trial_of_the_finals_is_wanted_again_after_a_retry_and_once(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, "--replicates", "2", "--finalists", "1")
-    search_proper(plan)
-    wanted = lacking(plan, identify)
-    ends(plan, wanted, "failed")
-    assert lacking(plan, identify) == []
+    made = make(tmp_path, replicates=2, finalists=1)
+    wanted = made.missing()
+    made.end_all(wanted, "failed")
+    assert made.missing() == []
 
-    assert [line.split(" (")[0] for line in retry(plan.run)] == ["trial 3"]
-    assert lacking(plan, identify) == wanted
-    ends(plan, wanted, "done")
-    assert lacking(plan, identify) == []
-    assert [line.split(";")[0] for line in retry(plan.run)] == ["no trial has failed"]
-    assert [event["event"] for event in plan.run.finals_journal().read()] == ["end", "retry", "end"]
+    assert [line.split(" (")[0] for line in retry_failed(made.history)] == ["trial 3"]
+    assert made.missing() == wanted
+    made.end_all(wanted, "done")
+    assert made.missing() == []
+    assert [line.split(";")[0] for line in retry_failed(made.history)] == ["no trial has failed"]
+    assert [event.event for event in read_events(made.history.finals.journal.file)] == ["end", "retry", "end"]
 
 
 def test_a_trial_of_the_finals_whose_record_is_lost_is_wanted_again_under_its_number(tmp_path: Path) -> None:
-    plan = plan_of(tmp_path, "--replicates", "3", "--finalists", "1")
-    search_proper(plan)
-    wanted = lacking(plan, identify)
-    ends(plan, wanted, "done")
-    assert lacking(plan, identify) == []
+    made = make(tmp_path, replicates=3, finalists=1)
+    wanted = made.missing()
+    made.end_all(wanted, "done")
+    assert made.missing() == []
 
-    lost = plan.run.trial_dir(identify(recipes.to_values(wanted[0]))) / "record.json"
+    lost = made.plan.run.trial_dir(identify(recipes.to_values(wanted[0]))) / "record.json"
     lost.write_text("{}")
-    set_aside(plan.run)
+    made.history = read_history(made.plan.run)
+    set_aside_unusable(made.history)
     assert not lost.exists()
     assert lost.with_name("record.json.broken").read_text() == "{}"
-    assert lacking(plan, identify) == wanted[:1]
-    suggestion = Finals(wanted[:1], plan.run, identify=identify, first_number=4).suggest()
+    assert made.missing() == wanted[:1]
+    suggestion = made.finals(wanted[:1]).suggest()
     assert not isinstance(suggestion, str)
     assert suggestion.number == 3
-
-
-def ends(plan: Plan, wanted: list[Recipe], state: State) -> None:
-    """Run the finals, all of which end in the same way."""
-    decider = Finals(wanted, plan.run, identify=identify, first_number=3)
-    for recipe in wanted:
-        suggestion = decider.suggest()
-        assert not isinstance(suggestion, str)
-        if state == "done":
-            put(plan, recipe, 0.5, number=suggestion.number, asked=False)
-        decider.end(suggestion.number, state, 1, 0.5 if state == "done" else None)

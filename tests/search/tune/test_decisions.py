@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.history import ends, read_events, suggested
 from fixtures.plays import play
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ferray.errors import RecordError
 from ferray.files.journal import Journal
+from ferray.records.events import EndEvent, EventLog, ResultEvent, SuggestEvent
 from ferray.search.history.points import Suggestion
 from ferray.search.tune.decisions import Decisions
 from ferray.space import Space, num_points, read_space
@@ -39,10 +41,8 @@ def make_space(kind: str, folder: Path) -> Space:
     return read_space(file)
 
 
-def decide(space: Space, journal: Path, **values: Any) -> Decisions:
-    return Decisions(
-        space, Journal(journal), identify=identity(space), seed=3, max_trials=None, folds=space.folds, **values
-    )
+def decide(space: Space, journal: Path, *, max_points: int | None = None) -> Decisions:
+    return Decisions(space, EventLog.open(journal), identify=identity(space), seed=3, max_points=max_points)
 
 
 def identity(space: Space) -> Callable[[dict[str, Any]], str]:
@@ -67,12 +67,12 @@ def test_every_point_is_asked_for_once_and_ends_once(kind: str, tmp_path: Path) 
     space = make_space(kind, tmp_path)
     decisions = decide(space, tmp_path / "journal.jsonl")
     play(decisions, random.Random(0))
-    events = Journal(tmp_path / "journal.jsonl").read()
-    asked = [event["number"] for event in events if event["event"] == "suggest"]
-    ended = sorted(event["number"] for event in events if event["event"] == "end")
+    events = read_events(tmp_path / "journal.jsonl")
+    asked = [event.number for event in events if isinstance(event, SuggestEvent)]
+    ended = sorted(event.number for event in ends(events))
     assert asked == list(range(num_trials(space)))
     assert ended == asked
-    assert not decide(space, tmp_path / "journal.jsonl").more()
+    assert not decide(space, tmp_path / "journal.jsonl").has_more()
 
 
 @pytest.mark.parametrize("kind", SPACES)
@@ -99,10 +99,10 @@ def test_a_search_cut_off_anywhere_goes_on_with_what_it_knew(
         written = written[: written[:-1].rfind(b"\n") + 1]
     play(decide(space, file), random.Random(seed + 1))
     assert file.read_bytes().startswith(written)
-    events = Journal(file).read()
-    results = [(event["number"], event["epoch"]) for event in events if event["event"] == "result"]
+    events = read_events(file)
+    results = [(event.number, event.epoch) for event in events if isinstance(event, ResultEvent)]
     assert len(results) == len(set(results))  # no epoch was told twice
-    assert sorted(event["number"] for event in events if event["event"] == "end") == list(range(num_trials(space)))
+    assert sorted(event.number for event in ends(events)) == list(range(num_trials(space)))
 
 
 @pytest.mark.parametrize("kind", ["grid with folds", "bayes with folds"])
@@ -110,9 +110,9 @@ def test_each_point_is_tried_on_every_fold_and_its_trials_differ_in_nothing_else
     space, file = make_space(kind, tmp_path), tmp_path / "journal.jsonl"
     play(decide(space, file), random.Random(0))
     tried: dict[float, list[int]] = {}
-    for event in Journal(file).read():
-        if event["event"] == "suggest":
-            tried.setdefault(event["point"]["dropout"], []).append(event["point"]["fold"])
+    for event in read_events(file):
+        if isinstance(event, SuggestEvent):
+            tried.setdefault(event.point["dropout"], []).append(event.point["fold"])
     assert len(tried) == num_points(space)
     assert all(folds == [0, 1, 2] for folds in tried.values())
 
@@ -130,7 +130,7 @@ def test_a_searcher_hears_the_mean_over_the_folds_and_of_a_failed_fold_only_that
 
 def test_successive_halving_stops_most_trials_early(tmp_path: Path) -> None:
     play(decide(make_space("asha", tmp_path), tmp_path / "journal.jsonl"), random.Random(0))
-    states = [event["state"] for event in Journal(tmp_path / "journal.jsonl").read() if event["event"] == "end"]
+    states = [event.state for event in ends(read_events(tmp_path / "journal.jsonl"))]
     assert states.count("stopped") > len(states) / 2
     assert "done" in states
 
@@ -143,8 +143,9 @@ def test_a_trial_whose_stop_was_recorded_but_not_its_end_is_ended_on_replay(tmp_
     file.write_bytes(b"".join(lines[:cut]))
     number = Journal(file).read()[-1]["number"]
     decide(space, file)
-    last = Journal(file).read()[-1]
-    assert (last["event"], last["number"], last["state"]) == ("end", number, "stopped")
+    last = read_events(file)[-1]
+    assert isinstance(last, EndEvent)
+    assert (last.number, last.state) == (number, "stopped")
 
 
 @pytest.mark.parametrize("change", [lambda line: line.replace(b'"stop":false', b'"stop":true', 1)])
@@ -181,9 +182,6 @@ def test_a_random_space_of_few_points_ends_when_they_are_used_up(tmp_path: Path)
 def test_a_limit_on_trials_holds_across_runs(tmp_path: Path) -> None:
     space, file = make_space("random", tmp_path), tmp_path / "journal.jsonl"
 
-    def limited() -> Decisions:
-        return Decisions(space, Journal(file), identify=repr, seed=3, max_trials=4)
-
-    play(limited(), random.Random(0), steps=5)
-    play(limited(), random.Random(1))
-    assert len([event for event in Journal(file).read() if event["event"] == "suggest"]) == 4
+    play(decide(space, file, max_points=4), random.Random(0), steps=5)
+    play(decide(space, file, max_points=4), random.Random(1))
+    assert len(suggested(read_events(file))) == 4

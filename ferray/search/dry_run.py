@@ -1,0 +1,115 @@
+"""What `--dry-run` prints of a plan: where, what, how much work. Begin at `describe`."""
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from ferray.recipe import Recipe
+from ferray.search.history.points import (
+    MAX_LISTED,
+    describe_additions,
+    draw_points,
+    format_value,
+    next_new,
+    recipe_of_point,
+)
+from ferray.search.history.resume import MORE
+from ferray.search.plan import Plan
+
+MAX_COUNTED = 100_000
+"""Points of a plan whose passes of the trunk are counted."""
+
+_KEPT = {"refit": "the winner is trained once more on the training split", "best-fold": "its best fold is kept"}
+
+
+def describe(plan: Plan) -> Iterator[str]:
+    """The lines of `--dry-run`: where, what, every new point that is known in advance, and how much work that is."""
+    yield from _describe_inputs(plan)
+    yield from _describe_method(plan)
+    total = plan.num_points
+    if plan.additions is not None:
+        first, *others = describe_additions(plan.additions, plan.space, max_listed=MAX_LISTED)
+        yield f"new       {first}"
+        yield from (f"          {line}" for line in others)
+        total = plan.additions.num_new
+    if total == 0:
+        yield f"nothing   {MORE}"
+        return
+    if total is not None:
+        num_epochs = (total * plan.space.folds + plan.num_final_trials) * _max_epochs(plan)
+        yield f"work      at most {num_epochs:,} epochs over the training faces; {_describe_passes(plan, total)}"
+    yield from _list_points(plan, total)
+
+
+def _describe_inputs(plan: Plan) -> Iterator[str]:
+    space = plan.space
+    yield f"search    {plan.run.name}: {space.method}, best {space.metric.name} ({space.metric.goal})"
+    yield f"folder    {plan.run.folder}"
+    yield f"data      {plan.data_dir or 'demo faces, drawn by code: their accuracy means nothing for real ones'}"
+    yield f"weights   {plan.weights}"
+    if plan.settings:
+        note = "" if plan.additions is None else " (those of the search stay, --set replaces)"
+        yield f"settings  {', '.join(plan.settings)}{note}"
+
+
+def _describe_method(plan: Plan) -> Iterator[str]:
+    space, total = plan.space, plan.num_points
+    yield f"trials    {total if total is not None else 'no limit'}, at most {_max_epochs(plan)} epochs each"
+    if space.folds > 1:
+        yield f"folds     {space.folds} trials a point, ranked by their mean; then {_KEPT[plan.keep]}"
+    if plan.replicates > 1:
+        yield f"finals    the best {plan.finalists} points with {plan.replicates} seeds each; the best mean wins"
+    if space.early_terminate is not None:
+        halving = space.early_terminate
+        yield f"stopping  successive halving from epoch {halving.min_iter}, by {halving.eta:g}"
+
+
+def _list_points(plan: Plan, total: int | None) -> Iterator[str]:
+    """The first points; a searcher that learns does not know them yet."""
+    if plan.space.method == "bayes":
+        yield "points    suggested one after the other, by what the earlier ones came to"
+        return
+    additions = plan.additions
+    before = 0 if additions is None else additions.num_known + len(additions.left_out)
+    listed = islice(_new_points(plan), min(10 if total is None else total, MAX_LISTED))
+    for number, point in enumerate(listed, start=before):
+        yield f"{number:5}  " + "  ".join(f"{name}={format_value(point[name])}" for name in plan.space.searched)
+    if total is None or total > MAX_LISTED:
+        yield f"  ...  {'without end' if total is None else f'{total - MAX_LISTED} more'}"
+
+
+def _new_points(plan: Plan) -> Iterator[dict[str, Any]]:
+    """The points that the search will ask for, in order; of a resumed one the new ones, `MAX_LISTED` at most."""
+    if plan.additions is not None:
+        yield from plan.additions.points or ()
+        return
+    seen: set[str] = set()
+    draws = draw_points(plan.space, seed=plan.seed)
+    while (point := next_new(draws, seen, repr)) is not None:
+        seen.add(repr(point))
+        yield point
+
+
+def _describe_passes(plan: Plan, total: int) -> str:
+    """What the trunk has to do for so many points, the larger part of the work: views are shared by all trials."""
+    if plan.space.method == "bayes" or total > (MAX_COUNTED if plan.additions is None else MAX_LISTED):
+        return "a frozen trunk runs once a view, not once a trial"
+    views: set[tuple[object, ...]] = set()
+    free = 0
+    for point in islice(_new_points(plan), total):
+        recipe = recipe_of_point(plan.space, point, seed=plan.seed)
+        if recipe.freeze != "trunk":
+            free += recipe.epochs
+        elif not recipe.alters_pictures:
+            views.add(("none",))
+        else:
+            key = (recipe.augmentation, recipe.augmentation_strength, recipe.random_erasing, recipe.seed)
+            views |= {(*key, recipe.view_epoch(epoch)) for epoch in range(1, recipe.epochs + 1)}
+    words = [f"{len(views)} passes of the frozen trunk"] if views else []
+    return " and ".join([*words, f"{free} epochs with free layers"] if free else words)
+
+
+def _max_epochs(plan: Plan) -> int:
+    """Epochs of the longest trial."""
+    largest = [one.largest for one in plan.space.parameters if one.name == "epochs"]
+    return int(largest[0]) if largest else Recipe().epochs
