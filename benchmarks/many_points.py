@@ -85,7 +85,7 @@ class Clock:
         if not self._marks:
             self._mark()
 
-    def epoch(self, trial_id: str, row: EpochResult) -> None:
+    def epoch_ended(self, trial_id: str, row: EpochResult) -> None:
         """Of no interest."""
 
     def trial_ended(self, record: TrialRecord) -> None:

@@ -76,8 +76,8 @@ class LiveView:
         with self._lock:
             self._running[record.number] = record
 
-    def epoch(self, trial_id: str, row: EpochResult) -> None:
-        """A trial has come one epoch further."""
+    def epoch_ended(self, trial_id: str, row: EpochResult) -> None:
+        """A trial was trained for one more epoch."""
         with self._lock:
             self._new_epochs += 1
             for number, record in self._running.items():

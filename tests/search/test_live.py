@@ -19,7 +19,7 @@ def test_in_a_log_every_trial_that_ends_is_one_line_with_its_settings_and_score(
     row = EpochResult(epoch=1, **dict.fromkeys(METRIC_FIELDS, 0.25))
     with LiveView(space, columns=space.searched, total=24, ended=2, activities=dict) as view:
         view.trial_started(record)
-        view.epoch("a", row)
+        view.epoch_ended("a", row)
         view.trial_ended(dataclasses.replace(record, state="done", epochs=(row,)))
         failed = dataclasses.replace(record, number=4, state="failed", reason="loss is nan\n  lower it")
         view.trial_ended(failed)

@@ -57,8 +57,8 @@ class Observer(Protocol):
     def trial_started(self, record: TrialRecord) -> None:
         """A trial is handed to Tune; it may have epochs already."""
 
-    def epoch(self, trial_id: str, row: EpochResult) -> None:
-        """A trial has come one epoch further."""
+    def epoch_ended(self, trial_id: str, row: EpochResult) -> None:
+        """A trial was trained for one more epoch."""
 
     def trial_ended(self, record: TrialRecord) -> None:
         """A trial is done, stopped or failed."""
@@ -242,7 +242,7 @@ class _TuneBridge:
             if row.epoch == len(record.epochs) + 1:  # Tune passes the result by which it stops a trial a second time
                 record = dataclasses.replace(record, epochs=(*record.epochs, row))
                 for observer in self._settings.observers:
-                    observer.epoch(record.trial_id, row)
+                    observer.epoch_ended(record.trial_id, row)
         # By the suggestion's number: two suggestions of one identity share the record's number.
         self._records[result["number"]] = record
         return record
