@@ -8,7 +8,7 @@ BIN := .venv/bin
 STAMP := .venv/.ferray-stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup search test test-slow test-all fuzz check format bench clean
+.PHONY: help setup search test test-slow test-all test-ray fuzz check format bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
@@ -34,6 +34,9 @@ test-slow: $(STAMP) ## the slow tests only
 
 test-all: $(STAMP) ## every test
 	$(BIN)/python -m pytest -m "" $(ARGS)
+
+test-ray: $(STAMP) ## the tests of a search with the lowest and the pinned version of ray; ARGS=2.61.0 for another
+	$(BIN)/python tests/ray_versions.py $(ARGS)
 
 fuzz: $(STAMP) ## a million hostile files for every reader; ARGS="--scale 0.01" for fewer
 	PYTHONPATH=tests:. $(BIN)/python tests/hostile/fuzz.py $(ARGS)

@@ -31,12 +31,12 @@ from ferray.records.events import EventLog
 from ferray.records.run import METRIC_FIELDS, EpochResult, Run, TrialRecord
 from ferray.records.search_file import SearchFile
 from ferray.search.fleet.cluster import start_dispatcher
-from ferray.search.fleet.dispatcher import Hello, Job
+from ferray.search.fleet.messages import GroupInfo, TrialJob, TrialUpdate
 from ferray.search.history.points import Suggestion
 from ferray.search.history.recorded import History
 from ferray.search.history.shared_epochs import SharedEpochs
 from ferray.search.tune.decisions import Decisions
-from ferray.search.tune.loop import tune_until_done
+from ferray.search.tune.loop import TuneSettings, tune_until_done
 
 ROW = EpochResult(epoch=1, **dict.fromkeys(METRIC_FIELDS, 0.5))
 
@@ -49,19 +49,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, connect(None):
         run = Run(Path(name) / "run")
         space = spaces.read_space(write_space(Path(name) / "many.yaml"))
-        dispatcher = start_dispatcher("dispatcher", decides=False)
+        dispatcher = start_dispatcher("dispatcher", has_scheduler=False)
         worker = Worker.options(num_cpus=0).remote(dispatcher, run.folder)
         serving = worker.serve.remote()
         clock = Clock(options.points)
-        tune_until_done(
-            open_decisions(space, run, options.points),
+        settings = TuneSettings(
             make_job=make_job,
             dispatcher_name="dispatcher",
-            concurrent=2,
+            num_proxies=2,
             stop=threading.Event(),
             observers=[clock, SharedEpochs([], has_scheduler=False), History.new(run, SearchFile.model_construct())],
-            scratch=Path(name) / "scratch",
         )
+        tune_until_done(open_decisions(space, run, options.points), settings, scratch=Path(name) / "scratch")
         ray.get(dispatcher.close.remote())
         ray.get(serving)
         for line in clock.lines():
@@ -86,7 +85,7 @@ class Clock:
         if not self._marks:
             self._mark()
 
-    def epoch(self, trial_id: str, row: EpochResult) -> None:
+    def epoch_ended(self, trial_id: str, row: EpochResult) -> None:
         """Of no interest."""
 
     def trial_ended(self, record: TrialRecord) -> None:
@@ -116,15 +115,17 @@ class Worker:
         self._run = Run(folder)
 
     def serve(self) -> None:
-        """Report one epoch of each trial, until told to leave."""
-        incarnation = ray.get(self._dispatcher.join.remote("g", Hello(device="none", precision="float32")))
-        while (job := ray.get(self._dispatcher.take.remote("g", incarnation))) != "leave":
-            if isinstance(job, Job):
+        """Report one epoch of each trial, until there are no more."""
+        info = GroupInfo(device="none", precision="float32")
+        group = ray.get(self._dispatcher.register_group.remote("g", info))
+        while (job := ray.get(self._dispatcher.take_trial.remote(group))) != "exit":
+            if isinstance(job, TrialJob):
                 record = TrialRecord(
                     trial_id=job.trial_id, number=job.number, recipe=job.recipe, state="done", epochs=(ROW,)
                 )
                 self._run.write_trial(record)
-                ray.get(self._dispatcher.leave_trial.remote("g", incarnation, job.trial_id, "done", "", [ROW]))
+                update = TrialUpdate(rows=(ROW,), state="done")
+                ray.get(self._dispatcher.release_trial.remote(group, job.trial_id, update))
 
 
 def write_space(file: Path) -> Path:
@@ -151,9 +152,9 @@ def open_decisions(space: spaces.Space, run: Run, points: int) -> Decisions:
     return Decisions(space, EventLog.open(run.journal().file), identify=identify, seed=0, max_points=points)
 
 
-def make_job(suggestion: Suggestion) -> Job:
-    """A suggestion as the worker wants it."""
-    return Job(trial_id=suggestion.trial_id, number=suggestion.number, recipe=settled(suggestion.point))
+def make_job(suggestion: Suggestion) -> TrialJob:
+    """A suggestion as a job for the worker."""
+    return TrialJob(trial_id=suggestion.trial_id, number=suggestion.number, recipe=settled(suggestion.point))
 
 
 if __name__ == "__main__":

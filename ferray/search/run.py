@@ -24,8 +24,8 @@ from ferray.records.run import FINISHED, State, TrialRecord
 from ferray.records.search_file import Session
 from ferray.search.fleet import cluster as clusters
 from ferray.search.fleet.cluster import Cluster
-from ferray.search.fleet.dispatcher import Job
-from ferray.search.fleet.launch import GRACE_S, Team, assemble
+from ferray.search.fleet.launch import GRACE_S, LaunchSettings, WorkerGroups, start_worker_groups
+from ferray.search.fleet.messages import TrialJob
 from ferray.search.history import repair
 from ferray.search.history.points import Suggestion, describe_additions
 from ferray.search.history.recorded import History
@@ -39,7 +39,7 @@ from ferray.search.outcome.significance import Significance, assess_winner
 from ferray.search.outcome.summary import Outcome, summarize
 from ferray.search.plan import DEMO_COMMAND, Plan
 from ferray.search.tune.decisions import Decisions
-from ferray.search.tune.loop import Decider, tune_until_done
+from ferray.search.tune.loop import Decider, TuneSettings, tune_until_done
 from ferray.tracking.wandb import Tracker, choose_mode
 from ferray.train.checkpoints.checked_safetensors import DamagedError
 
@@ -97,9 +97,9 @@ def _train_what_is_missing(search: Search, tracker: Tracker, stop: threading.Eve
     with (
         clusters.connect(plan.address) if cluster is None else nullcontext(cluster) as there,
         _scratch(plan, there) as scratch,
-        _team(search, there, scratch, stop, decides=has_scheduler) as team,
+        _team(search, there, scratch, stop, has_scheduler=has_scheduler) as team,
     ):
-        if not team.hellos:
+        if not team.infos:
             return False
         decisions = _decisions(search)
         jobs = _Jobs(search, has_scheduler=has_scheduler)
@@ -108,21 +108,20 @@ def _train_what_is_missing(search: Search, tracker: Tracker, stop: threading.Eve
             columns=plan.columns,
             total=None if plan.num_trials is None else plan.num_trials + plan.num_final_trials + decisions.num_outside,
             ended=decisions.num_ended - len(missing),
-            notes=team.notes,
+            activities=team.activities,
         )
         with view as live:
+            settings = TuneSettings(
+                make_job=jobs.make,
+                dispatcher_name=team.dispatcher_name,
+                # One more waits for the next free group, unless that costs a searcher knowledge.
+                num_proxies=team.allocation.num_groups + (plan.space.method != "bayes"),
+                stop=stop,
+                observers=[history, live, tracker, jobs.shared_epochs],
+            )
 
             def tune(decider: Decider, name: str) -> None:
-                tune_until_done(
-                    decider,
-                    make_job=jobs.make,
-                    dispatcher_name=team.dispatcher_name,
-                    # One more waits for the next free group, unless that costs a searcher knowledge.
-                    concurrent=team.share.num_groups + (plan.space.method != "bayes"),
-                    stop=stop,
-                    observers=[history, live, tracker, jobs.shared_epochs],
-                    scratch=scratch / name,
-                )
+                tune_until_done(decider, settings, scratch=scratch / name)
 
             if missing:
                 tune(repair.RecordRecovery(missing), "recovery")
@@ -150,7 +149,7 @@ class _Jobs:
         self._numbers = {record.number for record in records}
         self.shared_epochs = SharedEpochs(records, has_scheduler=has_scheduler)
 
-    def make(self, suggestion: Suggestion) -> Job:
+    def make(self, suggestion: Suggestion) -> TrialJob:
         """The job of a suggestion; a trial without a record gets a number that no trial of the finals has."""
         record = self._search.history.record(suggestion.trial_id)
         if record is not None:
@@ -160,7 +159,7 @@ class _Jobs:
             number = suggestion.number if is_free else max(self._numbers) + 1
         self._numbers.add(number)
         recipe = self._search.recipe(suggestion.point)
-        return Job(
+        return TrialJob(
             trial_id=suggestion.trial_id,
             number=number,
             recipe=recipe,
@@ -180,29 +179,34 @@ def _scratch(plan: Plan, there: Cluster) -> Iterator[Path]:
 
 
 @contextmanager
-def _team(search: Search, there: Cluster, scratch: Path, stop: threading.Event, *, decides: bool) -> Iterator[Team]:
+def _team(
+    search: Search, there: Cluster, scratch: Path, stop: threading.Event, *, has_scheduler: bool
+) -> Iterator[WorkerGroups]:
     """Worker groups while the block runs; what they are, and how busy they were, goes on record."""
     plan, history = search.plan, search.history
-    heads = _values(plan, "freeze") == ["trunk"]
-    recorded = {"id": history.search.id, "openings": history.search.openings}
-    with assemble(
-        plan, recorded, search.store.folder, there, decides=decides, heads_only=heads, scratch=scratch, stop=stop
-    ) as team:
-        if team.hellos:
+    settings = LaunchSettings(
+        search_id=history.search.id,
+        session=history.search.openings or 1,
+        data_dir=search.store.folder,
+        has_scheduler=has_scheduler,
+        heads_only=_values(plan, "freeze") == ["trunk"],
+    )
+    with start_worker_groups(plan, settings, there, scratch=scratch, stop=stop) as team:
+        if team.infos:
             _record_session(history, team)
         yield team
-    if team.hellos:
+    if team.infos:
         history.update_last_session(utilization=team.utilization)
 
 
-def _record_session(history: History, team: Team) -> None:
+def _record_session(history: History, team: WorkerGroups) -> None:
     """What the groups are goes on record; the first groups of a search settle its precision."""
-    precisions = {hello.precision for hello in team.hellos}
+    precisions = {info.precision for info in team.infos}
     precision = history.search.precision or ("float32" if len(precisions) > 1 else precisions.pop())
     session = Session(
         began=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        groups=dataclasses.asdict(team.share),
-        devices=tuple(sorted({hello.device for hello in team.hellos})),
+        groups=dataclasses.asdict(team.allocation),
+        devices=tuple(sorted({info.device for info in team.infos})),
     )
     history.update(precision=precision, sessions=(*history.search.sessions, session))
 

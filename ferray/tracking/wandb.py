@@ -85,7 +85,7 @@ class Tracker:
         """A trial begins or goes on; epochs it has already are sent if W&B does not have them."""
         self._tell(partial(self._mirror.start, record))
 
-    def epoch(self, trial_id: str, row: EpochResult) -> None:
+    def epoch_ended(self, trial_id: str, row: EpochResult) -> None:
         """A trial has come one epoch further."""
         self._tell(partial(self._mirror.add, trial_id, row))
 

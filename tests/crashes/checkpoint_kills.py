@@ -30,48 +30,48 @@ INTERRUPTED_AFTER = 4
 """Steps: in the middle of the second of three epochs."""
 
 
-class Death:
+class KillAtStep:
     """Kills this process at one of its write steps.
 
     Args:
-        at: Which, counted from 0.
-        folder: Only what is written there counts.
+        step_number: Which one, counted from 0.
+        folder: Only writes in it count.
         note: File for the name of the step.
     """
 
-    def __init__(self, at: int, folder: Path, note: Path) -> None:
-        self._at, self._folder, self._note = at, str(folder), note
-        self._passed = 0
+    def __init__(self, step_number: int, folder: Path, note: Path) -> None:
+        self._step_number, self._folder, self._note = step_number, str(folder), note
+        self._num_passed = 0
 
-    def comes_for(self, step: str) -> bool:
-        self._passed += 1
-        if self._passed != self._at + 1:
+    def is_planned(self, step: str) -> bool:
+        self._num_passed += 1
+        if self._num_passed != self._step_number + 1:
             return False
         self._note.write_text(step)
         return True
 
-    def strike(self, step: str) -> None:
-        if self.comes_for(step):
-            die()
+    def kill_if_planned(self, step: str) -> None:
+        if self.is_planned(step):
+            kill_self()
 
-    def wait_at_every_step(self) -> None:
-        """Stand in the way of every call that `ferray.files.storage` writes with."""
+    def watch_every_step(self) -> None:
+        """Wrap every call by which `ferray.files.storage` writes."""
         for name in ("replace", "link", "unlink"):
             setattr(os, name, self._around(name, getattr(os, name)))
         make, sync = tempfile.NamedTemporaryFile, os.fsync
 
         def named(*given: Any, **more: Any) -> Any:
             if str(more.get("dir", "")).startswith(self._folder):
-                self.strike(f"before {more['prefix']} is there")
+                self.kill_if_planned(f"before {more['prefix']} is there")
             return make(*given, **more)
 
         def fsync(descriptor: int) -> None:
             name = os.readlink(f"/proc/self/fd/{descriptor}")
             if name.startswith(self._folder):
-                if self.comes_for(f"{Path(name).name[:10]} half written"):
+                if self.is_planned(f"{Path(name).name[:10]} half written"):
                     os.truncate(descriptor, os.fstat(descriptor).st_size // 2)
-                    die()
-                self.strike(f"{Path(name).name[:10]} written")
+                    kill_self()
+                self.kill_if_planned(f"{Path(name).name[:10]} written")
             sync(descriptor)
 
         tempfile.NamedTemporaryFile, os.fsync = named, fsync  # type: ignore[assignment, misc]
@@ -80,26 +80,26 @@ class Death:
         def acted(path: Any, *given: Any, **more: Any) -> Any:
             if not os.fspath(path).startswith(self._folder) or not os.path.lexists(path):
                 return act(path, *given, **more)
-            told = " ".join([name, *(Path(one).name[:25] for one in (path, *given))])
-            self.strike(f"before {told}")
+            call = " ".join([name, *(Path(one).name[:25] for one in (path, *given))])
+            self.kill_if_planned(f"before {call}")
             done = act(path, *given, **more)
-            self.strike(f"after {told}")
+            self.kill_if_planned(f"after {call}")
             return done
 
         return acted
 
 
-def die() -> NoReturn:
+def kill_self() -> NoReturn:
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError("alive")
 
 
-def in_a_process(act: Callable[[], None]) -> int:
-    """What `os.waitpid` says of an act: 0, or 9 where it was killed."""
+def in_a_process(function: Callable[[], None]) -> int:
+    """Call a function in a process of its own; returns the status of `os.waitpid`: 0, or 9 if it was killed."""
     child = os.fork()
     if child == 0:
         try:
-            act()
+            function()
         except BaseException as error:  # noqa: BLE001 -- whatever it is, it must end here
             print(repr(error), file=sys.stderr)
             os._exit(1)
@@ -108,11 +108,11 @@ def in_a_process(act: Callable[[], None]) -> int:
 
 
 def train(folder: Path, *, interrupted: bool = False) -> None:
-    """Train as far as it goes; write down the epochs."""
-    asked = itertools.count()
+    """Train to the end; write the epochs to a file."""
+    num_calls = itertools.count()
 
     def is_interrupted() -> bool:
-        return interrupted and next(asked) >= INTERRUPTED_AFTER
+        return interrupted and next(num_calls) >= INTERRUPTED_AFTER
 
     rows = fit(
         RECIPE,
@@ -132,7 +132,7 @@ def train(folder: Path, *, interrupted: bool = False) -> None:
 
 
 def main(folder: Path) -> int:
-    """Kill one run after the other, each a step later, until one gets through."""
+    """Kill one run after the other, each one step later, until a run ends before its step."""
     torch.set_num_threads(1)
     fit_module.ASK_EVERY_S = 0.0
     BACKBONES["vgg16"] = small_backbone()
@@ -141,11 +141,11 @@ def main(folder: Path) -> int:
     for at in itertools.count():
         place, note = folder / str(at), folder / "note"
 
-        def doomed(at: int = at, place: Path = place, note: Path = note) -> None:
-            Death(at, place, note).wait_at_every_step()
+        def run_and_be_killed(at: int = at, place: Path = place, note: Path = note) -> None:
+            KillAtStep(at, place, note).watch_every_step()
             train(place, interrupted=True)
 
-        status = in_a_process(doomed)
+        status = in_a_process(run_and_be_killed)
         if status == 0:
             break
         assert status == signal.SIGKILL, status

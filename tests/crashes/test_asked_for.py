@@ -1,4 +1,4 @@
-"""What users of other tools asked for, where no other test says it; docs/reliability.md has the whole list."""
+"""Requests of the users of other tools that no other test covers; docs/reliability.md has the whole list."""
 
 import ast
 import dataclasses
@@ -60,13 +60,13 @@ def names_in(file: str) -> set[str]:
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
 
-class Desk(Decisions):
-    """Decisions whose trials are on record, as the workers write them."""
+class RecordedDecisions(Decisions):
+    """Decisions whose trials are put on record, as workers do."""
 
     def __init__(self, file: Path, run: Run, max_trials: int) -> None:
         log = EventLog.open(run.journal().file)
         super().__init__(read_space(file), log, identify=self._identity, seed=0, max_points=max_trials)
-        self.run, self.most_open = run, 0
+        self.run, self.max_open_files = run, 0
         self.shared_epochs = SharedEpochs([], has_scheduler=False)
 
     @staticmethod
@@ -81,7 +81,7 @@ class Desk(Decisions):
             record = TrialRecord(trial_id=suggestion.trial_id, number=suggestion.number, recipe=recipe)
             self.shared_epochs.trial_started(record)
             self.run.write_trial(dataclasses.replace(record, epochs=(ROW,)), lease=lease)
-        self.most_open = max(self.most_open, len(os.listdir("/proc/self/fd")))
+        self.max_open_files = max(self.max_open_files, len(os.listdir("/proc/self/fd")))
         return suggestion
 
 
@@ -97,19 +97,19 @@ def test_a_search_of_many_points_holds_no_more_files_open_than_one_of_few(tmp_pa
     (tmp_path / "many.yaml").write_text(MANY)
     most = []
     for count in (5, 300):
-        desk = Desk(tmp_path / "many.yaml", Run(tmp_path / f"of-{count}"), count)
-        play(desk, random.Random(0))
-        assert len(desk.run.read_trials()) == count
-        most.append(desk.most_open)
+        decisions = RecordedDecisions(tmp_path / "many.yaml", Run(tmp_path / f"of-{count}"), count)
+        play(decisions, random.Random(0))
+        assert len(decisions.run.read_trials()) == count
+        most.append(decisions.max_open_files)
     assert most[0] == most[1]
 
 
-def test_a_decision_is_one_line_more_whatever_the_search_has_behind_it(tmp_path: Path) -> None:
+def test_a_decision_adds_one_line_however_long_the_journal_is(tmp_path: Path) -> None:
     (tmp_path / "many.yaml").write_text(MANY)
-    desk = Desk(tmp_path / "many.yaml", Run(tmp_path / "run"), 60)
-    file, before = desk.run.folder / "journal.jsonl", b""
+    decisions = RecordedDecisions(tmp_path / "many.yaml", Run(tmp_path / "run"), 60)
+    file, before = decisions.run.folder / "journal.jsonl", b""
     lengths = []
-    while isinstance(desk.suggest(), Suggestion):
+    while isinstance(decisions.suggest(), Suggestion):
         now = file.read_bytes()
         assert now.startswith(before)
         lengths.append(len(now) - len(before))

@@ -1,4 +1,4 @@
-"""What a search waits for is said, and a GPU that cannot be used is refused; no cluster is started."""
+"""What a search waits for is named, and a GPU that cannot be used is refused; no cluster is started."""
 
 import contextlib
 import threading
@@ -11,49 +11,53 @@ import torch
 
 from ferray.errors import SearchError
 from ferray.search.fleet import launch
-from ferray.search.fleet.cluster import Share
-from ferray.search.fleet.launch import Team, _greet
+from ferray.search.fleet.allocation import Allocation
+from ferray.search.fleet.launch import WorkerGroups, _wait_for_groups
 from ferray.search.fleet.worker import _check_device
 
-SHARE = Share(num_groups=1, workers=2, cpus_per_worker=4, gpus_per_worker=1.0)
+ALLOCATION = Allocation(num_groups=1, workers=2, cpus_per_worker=4, gpus_per_worker=1.0)
 
 
-class Answer:
-    """What Ray knows, while others hold the cluster and after they have left."""
+class FakeRay:
+    """Ray whose calls time out for some turns, while others hold the cluster."""
 
-    def __init__(self, turns: int, free: dict[str, float]) -> None:
-        self.turns = turns
-        self.free = free
+    def __init__(self, num_timeouts: int) -> None:
+        self.num_timeouts = num_timeouts
 
-    def get(self, greetings: str, timeout: float) -> list[str]:
-        self.turns -= 1
-        if self.turns >= 0:
-            raise ray.exceptions.GetTimeoutError(f"nobody greeted within {timeout} s")
-        return [greetings]
+    def get(self, answer: str, timeout: float) -> list[str]:
+        self.num_timeouts -= 1
+        if self.num_timeouts >= 0:
+            raise ray.exceptions.GetTimeoutError(f"no answer within {timeout} s")
+        return [answer]
 
 
-class Method:
+class FakeMethod:
     """A method of the dispatcher."""
 
     def remote(self, num_groups: int) -> str:
-        return f"{num_groups} up"
+        return f"{num_groups} ready"
 
 
-class Desk:
-    """The dispatcher, as far as it is asked who is up."""
+class FakeDispatcher:
+    """The dispatcher, as far as it is asked which groups are ready."""
 
-    greetings = Method()
+    wait_for_groups = FakeMethod()
 
 
-def greet(
-    monkeypatch: pytest.MonkeyPatch, *, free: dict[str, float], turns: int, pending_s: float, ours: str = "PENDING"
+def wait(
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    free: dict[str, float],
+    num_timeouts: int,
+    message_s: float,
+    own: str = "PENDING",
 ) -> Any:
-    answer = Answer(turns, free)
-    monkeypatch.setattr(ray, "get", answer.get)
-    monkeypatch.setattr(ray, "available_resources", lambda: answer.free)
-    monkeypatch.setattr(ray.util, "placement_group_table", lambda: {"ours": {"state": ours}})
-    monkeypatch.setattr(launch, "PENDING_S", pending_s)
-    return _greet(Team(Desk(), "dispatcher", SHARE), 1, threading.Event())
+    """Wait for a group, the first placement group of which is in a state, while some resources are free."""
+    monkeypatch.setattr(ray, "get", FakeRay(num_timeouts).get)
+    monkeypatch.setattr(ray, "available_resources", lambda: free)
+    monkeypatch.setattr(ray.util, "placement_group_table", lambda: {"own": {"state": own}})
+    monkeypatch.setattr(launch, "WAIT_MESSAGE_S", message_s)
+    return _wait_for_groups(WorkerGroups(FakeDispatcher(), "dispatcher", ALLOCATION), 1, threading.Event())
 
 
 @pytest.mark.parametrize(
@@ -68,21 +72,21 @@ def greet(
 def test_what_others_use_is_waited_for_and_named_again_and_again(
     free: dict[str, float], words: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert greet(monkeypatch, free=free, turns=3, pending_s=-1) == ["1 up"]
-    assert caplog.messages == [f"no worker group is up yet: {words}"] * 3
+    assert wait(monkeypatch, free=free, num_timeouts=3, message_s=-1) == ["1 ready"]
+    assert caplog.messages == [f"no worker group is ready yet: {words}"] * 3
 
 
-def test_a_group_that_has_its_place_is_not_said_to_wait_for_it(
+def test_a_group_that_has_its_resources_is_not_reported_as_waiting_for_them(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    greet(monkeypatch, free={}, turns=1, pending_s=-1, ours="CREATED")
-    assert caplog.messages == ["no worker group is up yet: they are starting"]
+    wait(monkeypatch, free={}, num_timeouts=1, message_s=-1, own="CREATED")
+    assert caplog.messages == ["no worker group is ready yet: they are starting"]
 
 
-def test_a_search_whose_groups_come_up_in_time_says_nothing_of_waiting(
+def test_a_search_whose_groups_are_ready_in_time_logs_nothing_of_waiting(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert greet(monkeypatch, free={}, turns=3, pending_s=600) == ["1 up"]
+    assert wait(monkeypatch, free={}, num_timeouts=3, message_s=600) == ["1 ready"]
     assert caplog.messages == []
 
 

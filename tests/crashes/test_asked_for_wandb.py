@@ -114,7 +114,7 @@ def tell(tracker: Tracker, run: Run, name: str, number: int, *, begun: int = 0) 
     if not begun:
         tracker.trial_started(make_record(name, number=number))
     for epoch in range(1 + begun, EPOCHS + 1):
-        tracker.epoch(name, make_row(epoch, number=number))
+        tracker.epoch_ended(name, make_row(epoch, number=number))
     run.write_trial(done)
     tracker.trial_ended(done)
     return time.monotonic() - began
@@ -135,7 +135,7 @@ def test_a_server_that_fails_holds_nothing_up_and_nothing_is_lost(
     with track(run) as tracker:
         if when == "in the middle":
             tracker.trial_started(make_record("open"))
-            tracker.epoch("open", make_row(1))
+            tracker.epoch_ended("open", make_row(1))
             drain(tracker)
         server.answers = answers
         waited = [tell(tracker, run, "open", 0, begun=1)] if when == "in the middle" else []

@@ -1,4 +1,4 @@
-"""A disk that is full, and a folder that cannot be written: on a small file system of the test's own."""
+"""A full disk and a read-only folder, on a small file system of the test's own."""
 
 import os
 import subprocess
@@ -79,7 +79,7 @@ def test_a_full_disk_leaves_the_old_file_and_the_old_lines_whole(small_disk: Pat
 
 
 @pytest.mark.slow
-def test_a_search_on_a_disk_that_fills_up_says_so_and_goes_on_when_there_is_room(
+def test_a_search_on_a_disk_that_fills_up_names_it_and_goes_on_when_there_is_room(
     small_disk: Path, tiny_store: Store
 ) -> None:
     searches = Searches(small_disk, tiny_store)

@@ -1,4 +1,4 @@
-"""The driver dies again and again, at writes of every kind and at random moments; the search ends as if it had not."""
+"""The driver is killed many times, during writes and at random times; the search ends like an undisturbed one."""
 
 import json
 import os
@@ -25,8 +25,8 @@ parameters:
   batch_size: {value: 16}
 """
 TRIALS, EPOCHS = 24, 4
-WAITED_FOR = "early_terminate: {type: hyperband, min_iter: 4}\n"
-"""A scheduler that hears of each epoch, in a checkpoint of its own, and stops none; without it epochs share one."""
+WITH_SCHEDULER = "early_terminate: {type: hyperband, min_iter: 4}\n"
+"""A scheduler that stops no trial, but has each epoch reported with a checkpoint of its own; else epochs share one."""
 EARLY = [
     "search.json", "space.yaml", "journal.jsonl", "lease.json", "shard", "view.json", "record.json",
     "last.safetensors", "best.safetensors",
@@ -35,9 +35,9 @@ LATE = ["trials.parquet", "trials.csv", "heatmap.png", "curves.png", "model.safe
 
 
 def plans(number: int, seed: int) -> list[dict[str, Any]]:
-    """Deaths: at each step of a write of each kind of file, those at the end of a search last, the rest at any time.
+    """Where to kill: at each step of a write of each kind of file, and the rest at random times.
 
-    Views come first: they are made once.
+    Files that are written at the end of a search come last, views first, since they are written once.
     """
     draw = random.Random(seed)
     steps = [(file, step) for file in EARLY for step in ("half", "unnamed", "named")]
@@ -54,48 +54,50 @@ def plans(number: int, seed: int) -> list[dict[str, Any]]:
     return [{**plan, "all": draw.random() < 0.5} for plan in chosen]
 
 
-def die(searches: Searches, name: str, plan: dict[str, Any], folder: Path, turn: int) -> str:
-    """Begin or go on with a search that is to be killed; says how it was, empty if it came to its end before."""
+def run_until_killed(searches: Searches, name: str, plan: dict[str, Any], folder: Path, turn: int) -> str:
+    """Start or resume a search that kills itself; returns what it was killed at, empty if it ended before."""
     (folder / "plan.json").write_text(json.dumps(plan))
     (folder / "turn").write_text(str(turn))
-    (folder / "struck").unlink(missing_ok=True)
-    begun = (searches.folder / "runs" / name / "search.json").exists()
+    (folder / "killed").unlink(missing_ok=True)
+    is_begun = (searches.folder / "runs" / name / "search.json").exists()
     new = ["--space", str(searches.folder / "alone.yaml"), "--name", name, "--weights", "none"]
-    asked = ["--resume", name] if begun else [*new, "--data", str(searches.store.folder)]
+    options = ["--resume", name] if is_begun else [*new, "--data", str(searches.store.folder)]
     with (folder / "log").open("a") as log:  # not a pipe: Ray's processes hold it open for some time after the driver
-        environment = os.environ | {"DEATH_TURN": str(turn)}
+        environment = os.environ | {"KILL_TURN": str(turn)}
         process = subprocess.Popen(
-            searches.command(*asked), stdout=log, stderr=log, env=environment, start_new_session=True
+            searches.command(*options), stdout=log, stderr=log, env=environment, start_new_session=True
         )
         try:
             process.wait(timeout=250)
         finally:
             process.kill()
-    struck = (folder / "struck").read_text() if (folder / "struck").exists() else ""
-    assert struck or process.returncode == 0, (folder / "log").read_text()[-3000:]
-    return struck
+    killed = (folder / "killed").read_text() if (folder / "killed").exists() else ""
+    assert killed or process.returncode == 0, (folder / "log").read_text()[-3000:]
+    return killed
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("number, scheduler", [(20, ""), (50, ""), (20, WAITED_FOR)], ids=["20", "50", "20-waited-for"])
+@pytest.mark.parametrize(
+    "number, scheduler", [(20, ""), (50, ""), (20, WITH_SCHEDULER)], ids=["20", "50", "20-with-a-scheduler"]
+)
 def test_a_search_that_is_killed_at_any_moment_ends_as_if_it_had_not_been(
     number: int, scheduler: str, tmp_path: Path, tiny_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     searches = Searches(tmp_path, tiny_store)
     alone = searches.run(GRID + scheduler, "alone")
-    folder = tmp_path / "death"
+    folder = tmp_path / "kill"
     folder.mkdir()
     monkeypatch.setenv("FERRAY_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("DEATH_PLAN", str(folder))
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "death"))
+    monkeypatch.setenv("KILL_PLAN", str(folder))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "kill_hook"))
     turns = enumerate(plans(number, seed=0))
-    injected = [how for turn, plan in turns if (how := die(searches, "killed", plan, folder, turn))]
+    injected = [how for turn, plan in turns if (how := run_until_killed(searches, "killed", plan, folder, turn))]
     (folder / "plan.json").unlink()
     finish(searches.begin(searches.command("--resume", "killed")))
 
     run = Run(searches.folder / "runs" / "killed")
-    print(f"{len(injected)} of {number} deaths:", *sorted(injected), sep="\n")
+    print(f"{len(injected)} of {number} kills:", *sorted(injected), sep="\n")
     assert table(run) == table(alone)
     assert len(table(run)) == TRIALS
     ends = [event["trial_id"] for event in run.journal().read() if event["event"] == "end"]

@@ -1,4 +1,4 @@
-"""Searches that grow, retry and mend themselves, with real Ray and real training on 32-pixel faces."""
+"""Searches that are extended, that repeat failed trials and that repair lost records: real Ray, 32-pixel faces."""
 
 import dataclasses
 import os

@@ -46,10 +46,10 @@ LATE_S = 15.0
 """How long processes may take to end after the search has; none was left when this was measured."""
 
 ORPHANED_S = 120.0
-"""How long they may take where the driver was killed and could tell nobody."""
+"""How long they may take where the driver was killed and could not end them."""
 
 OTHERS = {f"torchinductor_{os.environ.get('USER', 'root')}"}
-"""What libraries keep among temporary files for all their runs: a folder of torch's, which is empty."""
+"""Temporary files that libraries keep for all their runs: an empty folder of torch's."""
 
 KNOWN_LINES = (
     r"demo faces, drawn by code: accuracy on them means nothing for real ones\. Real data: .*",
@@ -57,21 +57,21 @@ KNOWN_LINES = (
     r"42 training, 21 validation, 21 sealed test faces",
     r"\d/3: trial \d done \(learning_rate [\d.e-]+\): val_accuracy [01]\.\d{4} in epoch \d+ of 20, [\d.]+ s",
     r"\d/3 trials, \d+ epochs, .* spent.*",  # where the machine is so busy that nothing ended for half a minute
-    r"\S+ \S+ WARNING ferray\.search\.team: no worker group is up yet: .*",  # the same
+    r"\S+ \S+ WARNING ferray\.search\.fleet\.launch: no worker group is ready yet: .*",  # the same
 )
-"""All that a search that meets no trouble may write to a log."""
+"""All lines that an undisturbed search may write to a log."""
 
 
 @dataclass
 class Place:
-    """What a search may touch, and what was there before."""
+    """What a search may change, and what existed before."""
 
     searches: Searches
     temporary: Path
     """The folder for temporary files, of Ray, W&B and ferray alike."""
     mark: str
     shared_memory: set[str]
-    """What nobody used any more."""
+    """Segments that no process used any more."""
 
     def check_nothing_is_left(self, *, within_s: float = LATE_S) -> None:
         """No process (so no port that one listened on), no shared memory, no temporary file, and no half file."""
@@ -79,11 +79,11 @@ class Place:
         wait_until(lambda: not (abandoned() - self.shared_memory), within_s=LATE_S)
         assert set(os.listdir(self.temporary)) - OTHERS == set()
         for run in (self.searches.folder / "runs").iterdir():
-            assert [str(path) for path in run.rglob("*") if _is_scrap(path.relative_to(run))] == []
+            assert [str(path) for path in run.rglob("*") if _is_leftover(path.relative_to(run))] == []
 
 
 def abandoned() -> set[str]:
-    """Shared memory that no living process has: what others on this machine work with is theirs."""
+    """Segments of shared memory that no living process has mapped."""
     names = set(os.listdir("/dev/shm"))
     for maps in Path("/proc").glob("[0-9]*/maps"):
         try:
@@ -93,8 +93,8 @@ def abandoned() -> set[str]:
     return names
 
 
-def _is_scrap(path: Path) -> bool:
-    """Whether somebody had begun to write it, or it is Ray's; what W&B keeps for its `sync` is W&B's."""
+def _is_leftover(path: Path) -> bool:
+    """Whether it is an unfinished file or a folder of Ray's; what W&B keeps for `wandb sync` is none."""
     return path.parts[0] != "wandb" and (path.name.endswith((".partial", ".tmp")) or path.name.startswith(".ray-"))
 
 
@@ -116,7 +116,7 @@ def place(tmp_path: Path, tiny_store: Store, monkeypatch: pytest.MonkeyPatch) ->
 
 @dataclass
 class Ended:
-    """A search that nothing happened to."""
+    """An undisturbed search."""
 
     place: Place
     run: Run
@@ -138,7 +138,7 @@ def test_a_search_leaves_its_folder_and_nothing_else(ended: Ended) -> None:
     ended.place.check_nothing_is_left()
 
 
-def test_a_search_without_trouble_says_only_lines_of_its_own(ended: Ended) -> None:
+def test_an_undisturbed_search_logs_only_its_own_lines(ended: Ended) -> None:
     lines = ended.err.splitlines()
     strange = [line for line in lines if not any(re.fullmatch(known, line) for known in KNOWN_LINES)]
     assert strange == [], "\n".join(strange)
@@ -146,39 +146,41 @@ def test_a_search_without_trouble_says_only_lines_of_its_own(ended: Ended) -> No
     assert not re.search(r"\bray\b|raylet|^wandb:", ended.out, re.IGNORECASE | re.MULTILINE)
 
 
-DEATH = """\
+KILLED_ACTOR = """\
 from ferray.search.fleet.cluster import connect, set_environment
 set_environment(None)
 import os, signal, threading, time
 import ray
 from ray._private import worker
 
-printed, tell = threading.Event(), worker.print_to_stdstream
+was_called, print_original = threading.Event(), worker.print_to_stdstream
 
-def told(*what, **how):
-    tell(*what, **how)
-    printed.set()
+def print_and_note(*arguments, **options):
+    print_original(*arguments, **options)
+    was_called.set()
 
-worker.print_to_stdstream = told  # what Ray says of a death comes by a thread of its own
+worker.print_to_stdstream = print_and_note  # Ray prints messages of dead workers in a thread of its own
 
-class Mortal:
+class Actor:
     def pid(self):
         return os.getpid()
     def wait(self):
         time.sleep(1000)
 
 with connect(None):
-    mortal = ray.remote(num_cpus=0)(Mortal).remote()
-    pid, waiting = ray.get(mortal.pid.remote()), mortal.wait.remote()
+    actor = ray.remote(num_cpus=0)(Actor).remote()
+    pid, waiting = ray.get(actor.pid.remote()), actor.wait.remote()
     os.kill(pid, signal.SIGKILL)
-    print("told" if printed.wait(60) else "not told")
+    print("called" if was_called.wait(60) else "not called")
 """
 
 
-def test_of_a_worker_that_dies_ray_says_nothing_on_the_terminal() -> None:
-    """What becomes of its trial is in the search's own line."""
-    done = subprocess.run([sys.executable, "-c", DEATH], capture_output=True, text=True, timeout=200, check=False)
-    assert (done.stdout, done.stderr) == ("told\n", "")
+def test_ray_prints_nothing_about_a_worker_that_dies() -> None:
+    """The search itself prints a line about the trial."""
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED_ACTOR], capture_output=True, text=True, timeout=200, check=False
+    )
+    assert (done.stdout, done.stderr) == ("called\n", "")
 
 
 def test_no_file_of_a_search_names_the_folder_that_it_lies_in(ended: Ended) -> None:
@@ -214,8 +216,8 @@ def test_however_a_search_ends_nothing_is_left(space: str, options: tuple[str, .
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "told to end"])
-def test_an_interrupted_search_leaves_only_what_it_goes_on_from(number: int, place: Place) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_an_interrupted_search_leaves_only_what_a_resume_needs(number: int, place: Place) -> None:
     process = place.searches.start(GRID, "grid")
     wait_for_line(process, r"^1/3")
     process.send_signal(number)
@@ -224,17 +226,17 @@ def test_an_interrupted_search_leaves_only_what_it_goes_on_from(number: int, pla
 
 
 @pytest.mark.slow
-def test_after_the_driver_was_killed_its_processes_end_by_themselves_and_another_place_is_as_good(
+def test_after_the_driver_was_killed_its_processes_end_by_themselves_and_the_folder_can_be_moved(
     place: Place,
 ) -> None:
     process = place.searches.start(GRID, "grid")
     wait_for_line(process, r"^1/3")
-    os.kill(process.pid, signal.SIGKILL)  # the driver alone: its children are not told
+    os.kill(process.pid, signal.SIGKILL)  # the driver alone: nothing ends its children
     began = time.monotonic()
     wait_until(lambda: not processes(place.mark), within_s=ORPHANED_S)
     print(f"the last process ended {time.monotonic() - began:.0f} s after the driver")
     process.communicate()
-    for left in set(os.listdir(place.temporary)) - OTHERS:  # what the killed one had no chance to remove
+    for left in set(os.listdir(place.temporary)) - OTHERS:  # which the killed driver could not remove
         assert re.fullmatch(r"ferray-\w+|tmp\w+wandb-(artifacts|media)", left)
         shutil.rmtree(place.temporary / left)
     runs = place.searches.folder / "runs"

@@ -1,4 +1,4 @@
-"""Nodes that die, or say that they will: several raylets of a real cluster, on loopback."""
+"""Nodes that are killed or drained: several raylets of a real cluster, on loopback."""
 
 import os
 import secrets
@@ -29,7 +29,7 @@ parameters:
 """
 
 TOKEN = secrets.token_hex(32)
-"""Of every cluster here: a process reads it once."""
+"""Token of all clusters in this module: a process reads it only once."""
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def searches(tmp_path: Path, tiny_store: Store) -> Searches:
 
 
 def is_in_the_middle(run: Run, epochs: int) -> bool:
-    """Whether two trials are under way."""
+    """Whether two trials are in training."""
     return sum(0 < len(record.epochs) < epochs for record in run.read_trials()) >= 2
 
 
@@ -70,9 +70,7 @@ def test_trials_of_a_dead_node_go_on_elsewhere_and_a_new_node_is_used(cluster: A
     assert [numbers(record) for record in run.read_trials()] == [numbers(record) for record in alone.read_trials()]
 
 
-def test_a_node_that_is_about_to_go_gives_its_trial_back_in_the_middle_of_an_epoch(
-    cluster: Any, searches: Searches
-) -> None:
+def test_a_draining_node_releases_its_trial_within_an_epoch(cluster: Any, searches: Searches) -> None:
     options = ("--wandb", "disabled", "--address", cluster.address, "--concurrent-trials", "2", "--max-failures", "0")
     process = searches.start(FREE, "grid", *options)
     run = Run(searches.folder / "runs" / "grid")
@@ -89,13 +87,13 @@ def test_a_node_that_is_about_to_go_gives_its_trial_back_in_the_middle_of_an_epo
 
 
 def lease(folder: Path) -> int:
-    """How often trials had been taken when this one was, last."""
+    """The count in the lease of a trial: how often trials had been taken when it was taken last."""
     file = folder / "lease.json"
     return int(file.read_text().rpartition(",")[2].strip("] \n")) if file.exists() else 0
 
 
 def drain(cluster: Any, node_id: str) -> None:
-    """What a cloud's notice of preemption becomes in Ray."""
+    """Drain a node, as a cloud's notice of preemption does."""
     ray = Path(sys.executable).parent / "ray"
     asked = ["drain-node", "--address", cluster.address, "--node-id", node_id, "--deadline-remaining-seconds", "120"]
     reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]

@@ -53,7 +53,7 @@ def plan_of(searches: Searches, name: str, *options: str) -> Plan:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    """Every file of a search, but for its lock."""
+    """Every file of a search except its lock."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
@@ -75,7 +75,7 @@ def test_a_search_whose_folder_is_in_use_is_refused_and_changes_nothing(searches
     plan = plan_of(searches, "same")
     open_search(plan, searches.store, {"vgg16": load_weights("none", "vgg16")}, say=print)
     before = content(plan.run.folder)
-    alone = Cluster(cpus=1, gpus=0, nodes=1, joined=False)  # nothing comes to need it
+    alone = Cluster(cpus=1, gpus=0, nodes=1, joined=False)  # never used
     with (
         storage.lock(plan.run.folder / ".lock"),
         pytest.raises(StorageError, match="another process is using this folder"),
@@ -134,9 +134,9 @@ def answers(port: int) -> bool:
 
 
 def held(address: str) -> list[str]:
-    """Actors that live in a cluster, placement groups that hold something, and resources that are taken.
+    """Living actors of a cluster, placement groups that hold resources, and resources that are taken.
 
-    One actor is Ray's own: it lives as long as the cluster, for all that train there, and holds nothing.
+    One actor is Ray's own: it serves all that train there, lives as long as the cluster and holds no resources.
     """
     code = (
         "import json, sys, ray; ray.init(address=sys.argv[1], log_to_driver=False)\n"

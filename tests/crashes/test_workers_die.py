@@ -1,4 +1,4 @@
-"""Workers that die while they train: real Ray, real signals."""
+"""Workers that are killed while they train: real Ray, real signals."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from ferray.train.fit import fit
 
 @pytest.fixture
 def mark(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Of the search that the test starts."""
+    """The mark of the search that the test starts."""
     value = new_mark()
     monkeypatch.setenv(MARK, value)
     return value
@@ -35,8 +35,8 @@ def progress(run: Run) -> dict[str, int]:
     return {file.parent.name: len(json.loads(file.read_text())["epochs"]) for file in files}
 
 
-def in_the_middle(run: Run) -> bool:
-    """Whether a trial is under way, with many epochs to come."""
+def is_in_the_middle(run: Run) -> bool:
+    """Whether a trial has some epochs, with many to come."""
     return any(10 <= epochs < LONG_EPOCHS - 30 for epochs in progress(run).values())
 
 
@@ -62,7 +62,7 @@ def test_a_trial_that_loses_its_worker_goes_on_from_its_last_checkpoint(
 ) -> None:
     process = searches.start(LONG_GRID, "grid", "--wandb", "disabled", *options)
     run = Run(searches.folder / "runs" / "grid")
-    wait_until(lambda: in_the_middle(run))
+    wait_until(lambda: is_in_the_middle(run))
     before = progress(run)
     kill(workers(mark)[-1], number)
     finish(process)
@@ -83,7 +83,7 @@ def test_a_trial_that_has_lost_too_many_workers_fails_with_the_reason_and_the_se
         LONG_GRID, "grid", "--wandb", "disabled", "--max-failures", "0", "--concurrent-trials", "1"
     )
     run = Run(searches.folder / "runs" / "grid")
-    wait_until(lambda: in_the_middle(run))
+    wait_until(lambda: is_in_the_middle(run))
     kill(workers(mark)[0])
     finish(process)
     failed = [record for record in run.read_trials() if record.state == "failed"]
@@ -97,22 +97,22 @@ def test_a_trial_that_has_lost_too_many_workers_fails_with_the_reason_and_the_se
 
 
 @pytest.mark.slow
-def test_a_worker_that_was_stopped_and_comes_back_writes_nothing_over_its_successor(
+def test_a_worker_that_was_suspended_and_continues_writes_nothing_over_its_successor(
     mark: str, searches: Searches
 ) -> None:
     process = searches.start(LONG_GRID, "grid", "--wandb", "disabled", "--concurrent-trials", "1")
     run = Run(searches.folder / "runs" / "grid")
-    wait_until(lambda: in_the_middle(run))
+    wait_until(lambda: is_in_the_middle(run))
     held = next(trial_id for trial_id, epochs in progress(run).items() if epochs < LONG_EPOCHS)
     lease = run.trial_dir(held) / "lease.json"
     (worker,) = workers(mark)
-    os.kill(worker, signal.SIGSTOP)  # cut off: it does not die, and Ray Train cannot reach it
-    os.killpg(process.pid, signal.SIGKILL)  # the driver dies with it; the stopped one stays
+    os.kill(worker, signal.SIGSTOP)  # it is alive, but Ray Train cannot reach it
+    os.killpg(process.pid, signal.SIGKILL)  # the driver and the other processes; the suspended one stays
     process.communicate()
     first = json.loads(lease.read_text())
     again = searches.begin(searches.command("--resume", "grid", "--wandb", "disabled"))
     wait_until(lambda: json.loads(lease.read_text()) > first)
-    after = before_waking(run, held)
+    after = numbers_before_it_continues(run, held)
     kill(worker, signal.SIGCONT)
     finish(again)
     records = {record.trial_id: record for record in run.read_trials()}
@@ -122,7 +122,7 @@ def test_a_worker_that_was_stopped_and_comes_back_writes_nothing_over_its_succes
     assert table(run) == {key: (value.number, value.state, numbers(value)) for key, value in records.items()}
 
 
-def before_waking(run: Run, trial_id: str) -> list[tuple[Any, ...]]:
+def numbers_before_it_continues(run: Run, trial_id: str) -> list[tuple[Any, ...]]:
     record = run.read_trial(trial_id)
     assert record is not None
     return numbers(record)
@@ -135,7 +135,7 @@ def test_a_group_whose_controller_dies_is_given_up_and_its_trial_goes_to_another
 ) -> None:
     process = searches.start(LONG_GRID, "grid", "--wandb", "disabled", "--concurrent-trials", str(groups))
     run = Run(searches.folder / "runs" / "grid")
-    wait_until(lambda: in_the_middle(run) and len(workers(mark)) == groups)
+    wait_until(lambda: is_in_the_middle(run) and len(workers(mark)) == groups)
     kill(min(processes(mark, "ray::TrainController")))
     if groups == 1:
         _, err = finish(process, code=2)

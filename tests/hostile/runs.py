@@ -124,7 +124,7 @@ def journal(folder: Path) -> Parser:
         for _ in range(3):
             suggestion = decisions.suggest()
             assert suggestion != "none left"
-            decisions.hear(suggestion.number, 1, 0.5)
+            decisions.report_epoch(suggestion.number, 1, 0.5)
             decisions.end(suggestion.number, "done", 1, 0.5)
         seeds.append(file.read_bytes())
 

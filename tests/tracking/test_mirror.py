@@ -73,7 +73,7 @@ def search_of_four(run: Run) -> list[TrialRecord]:
             tracker.trial_started(dataclasses.replace(record, state="running", epochs=()))
         for record in records:
             for row in record.epochs:
-                tracker.epoch(record.trial_id, row)
+                tracker.epoch_ended(record.trial_id, row)
             if record.state != "interrupted":
                 tracker.trial_ended(record)
             run.write_trial(record)
@@ -175,7 +175,7 @@ def test_neither_command_line_nor_output_is_in_any_file_and_no_service_in_the_en
             drain(tracker)
             assert "WANDB_SERVICE" not in os.environ  # else processes that start now would log through our wandb-core
             print("what" + "-was-printed")
-            tracker.epoch("a", make_row(1))
+            tracker.epoch_ended("a", make_row(1))
             print("what" + "-was-printed", file=sys.stderr)
     """
     assert tell_elsewhere(story, run.folder, "--a-secret=argument") == 0
@@ -195,7 +195,7 @@ def test_a_search_gone_through_once_more_changes_nothing(run: Run) -> None:
         for record in records[:2]:
             tracker.trial_started(dataclasses.replace(record, state="running", epochs=()))
             for row in record.epochs:
-                tracker.epoch(record.trial_id, row)
+                tracker.epoch_ended(record.trial_id, row)
             tracker.trial_ended(record)
         summary = {
             "accuracy": 0.5,
@@ -212,8 +212,8 @@ def test_a_search_gone_through_once_more_changes_nothing(run: Run) -> None:
 def test_a_run_opened_again_gets_each_epoch_once(run: Run, lost: str) -> None:
     with track(run) as tracker:
         tracker.trial_started(make_record("a"))
-        tracker.epoch("a", make_row(1))
-        tracker.epoch("a", make_row(2))
+        tracker.epoch_ended("a", make_row(1))
+        tracker.epoch_ended("a", make_row(2))
     first = list(read(run)["a"].history)
     if lost == "wandb.jsonl":
         (run.folder / lost).unlink()
@@ -222,7 +222,7 @@ def test_a_run_opened_again_gets_each_epoch_once(run: Run, lost: str) -> None:
         first = []
     with track(run) as tracker:
         tracker.trial_started(make_record("a", epochs=3))  # the third was recorded, but its driver never heard of it
-        tracker.epoch("a", make_row(4))
+        tracker.epoch_ended("a", make_row(4))
         tracker.trial_ended(make_record("a", epochs=4, state="done"))
     found = read(run)["a"]
 
@@ -234,7 +234,7 @@ def test_a_run_opened_again_and_again_within_a_second_keeps_all_epochs(run: Run)
     for epoch in range(1, 6):
         with track(run) as tracker:
             tracker.trial_started(make_record("a", epochs=epoch - 1))
-            tracker.epoch("a", make_row(epoch))
+            tracker.epoch_ended("a", make_row(epoch))
 
     assert epochs(read(run)["a"]) == [1, 2, 3, 4, 5]
 
@@ -243,10 +243,10 @@ def test_two_points_that_are_one_trial_share_a_run_that_ends_with_the_second(run
     with track(run) as tracker:
         tracker.trial_started(make_record("a", number=0))
         tracker.trial_started(make_record("a", number=1))
-        tracker.epoch("a", make_row(1))
-        tracker.epoch("a", make_row(1))
+        tracker.epoch_ended("a", make_row(1))
+        tracker.epoch_ended("a", make_row(1))
         tracker.trial_ended(make_record("a", epochs=1, state="stopped", reason="early"))
-        tracker.epoch("a", make_row(2))
+        tracker.epoch_ended("a", make_row(2))
         tracker.trial_ended(make_record("a", number=1, epochs=2, state="done"))
 
     assert len(segments(run, "a")) == 1
@@ -278,11 +278,11 @@ def test_a_killed_wandb_core_costs_no_epoch_and_no_exception(run: Run) -> None:
             tracker.trial_started(make_record("a"))
             tracker.trial_started(make_record("b", number=1))
             for epoch in (1, 2):
-                tracker.epoch("a", make_row(epoch))
-                tracker.epoch("b", make_row(epoch, number=1))
+                tracker.epoch_ended("a", make_row(epoch))
+                tracker.epoch_ended("b", make_row(epoch, number=1))
             drain(tracker)
             os.kill(live_core(), signal.SIGKILL)
-            tracker.epoch("a", make_row(3))
+            tracker.epoch_ended("a", make_row(3))
             tracker.trial_ended(make_record("a", epochs=3, state="done"))
             tracker.trial_ended(make_record("b", number=1, epochs=2, state="failed", reason="broke"))
     """
@@ -307,7 +307,7 @@ def test_a_wandb_core_killed_while_it_ends_a_run_costs_no_epoch(run: Run) -> Non
         from ferray.tracking.wandb import Tracker
         with Tracker(Run(Path(sys.argv[1])), mode="offline", search_id="5ea7c4", config={}) as tracker:
             tracker.trial_started(make_record("a"))
-            tracker.epoch("a", make_row(1))
+            tracker.epoch_ended("a", make_row(1))
             drain(tracker)
             core = live_core()
             os.kill(core, signal.SIGSTOP)  # it takes what it is told and answers nothing
@@ -334,14 +334,14 @@ def test_a_killed_driver_costs_no_epoch_and_doubles_none(run: Run) -> None:
         with Tracker(Run(Path(sys.argv[1])), mode="offline", search_id="5ea7c4", config={}) as tracker:
             tracker.trial_started(make_record("a"))
             for epoch in (1, 2):
-                tracker.epoch("a", make_row(epoch))
+                tracker.epoch_ended("a", make_row(epoch))
             drain(tracker)
             os.kill(os.getpid(), signal.SIGKILL)
     """
     assert tell_elsewhere(story, run.folder) == -signal.SIGKILL
     with track(run) as tracker:
         tracker.trial_started(make_record("a", epochs=2))
-        tracker.epoch("a", make_row(3))
+        tracker.epoch_ended("a", make_row(3))
         tracker.trial_ended(make_record("a", epochs=3, state="done"))
 
     assert len(segments(run, "a")) == 2
@@ -381,7 +381,7 @@ def test_an_online_search_whose_server_refuses_goes_on_in_files(
     monkeypatch.setattr(wandb, "init", refuse_online)
     with Tracker(run, mode="online", search_id=SEARCH, config={}) as tracker:
         tracker.trial_started(make_record("a"))
-        tracker.epoch("a", make_row(1))
+        tracker.epoch_ended("a", make_row(1))
         tracker.trial_ended(make_record("a", epochs=1, state="done"))
 
     assert (epochs(read(run)["a"]), read(run)["a"].exit_code) == ([1], 0)
@@ -472,7 +472,7 @@ def test_disabled_or_before_the_first_trial_wandb_is_not_even_imported(run: Run)
             pass
         with Tracker(run, mode="disabled", search_id="a", config={}) as tracker:
             tracker.trial_started(make_record("a"))
-            tracker.epoch("a", make_row(1))
+            tracker.epoch_ended("a", make_row(1))
             tracker.trial_ended(make_record("a", epochs=1, state="done"))
             tracker.search_ended(records=run.read_trials(), best=None, files=[], summary={})
         assert "wandb" not in sys.modules

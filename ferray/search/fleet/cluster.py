@@ -1,6 +1,6 @@
-"""The Ray cluster of a search: started here on loopback, or joined; what it has, and how it is shared out.
+"""The Ray cluster of a search: started here on loopback, or joined.
 
-Begin at `connect`; `share_out` turns what the cluster has into worker groups.
+Begin at `connect`; `ferray.search.fleet.allocation` divides the cluster into worker groups.
 """
 
 import logging
@@ -15,85 +15,70 @@ from dataclasses import dataclass
 from typing import Any
 
 from ferray.errors import SearchError
+from ferray.search.fleet import ray_patches
+from ferray.search.fleet.messages import NAMESPACE
 
 log = logging.getLogger(__name__)
 
-MAX_CPU_GROUPS = 8
-"""Worker groups on CPUs by default; each takes half a gigabyte and seconds to start."""
-
-LONGEST_TEMP_DIR = 32
-"""Characters of a folder for Ray; its sockets' names are up to 66 longer, and a socket's name has 107 at most."""
-
 DRAIN_POLL_S = 1.0
-"""How often a cluster is asked for nodes that are about to go; a spot instance has two minutes."""
+"""How often the cluster is asked for draining nodes; a spot instance has two minutes from the notice to its end."""
+
+
+DOCUMENTED_VARIABLES = {
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # the search handles Ctrl-C
+    "TUNE_GLOBAL_CHECKPOINT_S": "1e9",  # no snapshots of all trials while Tune runs: nobody reads them
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the search keeps its own records
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # else a paragraph on stdout for each worker that dies
+}
+"""Ray's documented variables, unless the user has set them."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """What a cluster has in all."""
+    """The resources of a cluster in all."""
 
     cpus: int
     gpus: float
     nodes: int
     joined: bool
-    """Whether it was there before this search."""
+    """Whether it was running before this search, and so outlives it."""
     per_node: tuple[tuple[int, float], ...] = ()
     """CPUs and GPUs of each node; empty for one node that has them all."""
 
     @property
     def num_with_cpus(self) -> int:
-        """Nodes that workers may lie on."""
+        """Nodes that can run workers."""
         return sum(cpus > 0 for cpus, _ in self.per_node) or 1
 
-    def num_fitting(self, cpus: int, gpus: float) -> int:
-        """How many workers of so many CPUs and GPUs find a place at once; a worker lies on one node."""
+    def num_workers_fitting(self, cpus: int, gpus: float) -> int:
+        """How many workers of so many CPUs and GPUs fit at once; a worker is on one node."""
         nodes = self.per_node or ((self.cpus, self.gpus),)
         return sum(min(int(cpu // cpus), int(gpu / gpus + 1e-9) if gpus else int(cpu)) for cpu, gpu in nodes)
 
 
-@dataclass(frozen=True)
-class Share:
-    """Worker groups and what each of their workers holds."""
-
-    num_groups: int
-    workers: int
-    cpus_per_worker: int
-    gpus_per_worker: float
-
-    def __str__(self) -> str:
-        device = f"{self.gpus_per_worker:g} GPU and " if self.gpus_per_worker else ""
-        groups = f"{self.num_groups} worker group{'s' if self.num_groups > 1 else ''}"
-        workers = f"{self.workers} worker{'s' if self.workers > 1 else ''}"
-        return f"{groups} of {workers}, {device}{self.cpus_per_worker} CPU each"
-
-
 def set_environment(address: str | None) -> None:
-    """Environment variables that Ray reads while it is imported; to be called before that.
+    """Set the environment variables that Ray reads while it is imported; call it before that.
 
     Args:
-        address: As `connect`.
+        address: The same as for `connect`.
     """
-    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # else a thread that asks after the end starts or joins a cluster
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.2")  # else the end of a group shows after 2 s
-    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C is the search's
-    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "1e9")  # snapshots of all trials, which nobody reads
-    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")  # the records are ours
-    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")  # a paragraph on stdout for each worker that dies
-    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")  # a process a group; `drain_watch` does it
+    os.environ.update(ray_patches.NO_AUTO_CONNECT)
+    for name, value in {**DOCUMENTED_VARIABLES, **ray_patches.TRAIN_VARIABLES}.items():
+        os.environ.setdefault(name, value)
     if address is None:
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # on any system: every port of Ray's on 127.0.0.1
-        os.environ.pop("RAY_AUTH_MODE", None)  # unset, Ray turns tokens on for a cluster of its own
+        os.environ.update(ray_patches.LOOPBACK_ONLY)
+        os.environ["RAY_AUTH_MODE"] = "token"  # the default for a local cluster since 2.59 only
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # in the environment only: no file is left behind
 
 
 @contextmanager
 def connect(address: str | None) -> Iterator[Cluster]:
-    """A Ray cluster while the block runs; `set_environment` comes first.
+    """A Ray cluster while the block runs; call `set_environment` before.
 
     Args:
         address: `auto` or `HOST:PORT` joins a running cluster; None starts one on loopback, with a token of its own,
-            and ends it afterwards. Never joins one that was not asked for, whatever the environment says.
+            and ends it afterwards. A cluster is joined only by this argument, whatever the environment says.
 
     Raises:
         SearchError: No cluster answers at the address, or none could be started.
@@ -104,10 +89,8 @@ def connect(address: str | None) -> Iterator[Cluster]:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with ExitStack() as stack:
         if address is None:
-            # Ray would leave some megabytes for every search in a folder that all users of the machine share.
-            own = stack.enter_context(tempfile.TemporaryDirectory(prefix="ferray-", ignore_cleanup_errors=True))
-            folder = {"_temp_dir": own} if len(own) <= LONGEST_TEMP_DIR else {}
-            _start(include_dashboard=False, **folder, **quiet)
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ferray-", ignore_cleanup_errors=True))
+            _start(include_dashboard=False, **ray_patches.temp_dir_option(folder), **quiet)
         else:
             try:
                 ray.init(address=address, **quiet)
@@ -117,9 +100,9 @@ def connect(address: str | None) -> Iterator[Cluster]:
                 raise SearchError(f"--address {address}", what, f"{way_out}, or leave --address out") from error
         try:
             for number, handler in handlers.items():
-                signal.signal(number, handler)  # Ray puts its own in place
+                signal.signal(number, handler)  # Ray has replaced it
             if address is None:
-                _start_coordinator()
+                ray_patches.start_autoscaling_coordinator()
             alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             per_node = tuple((int(one.get("CPU", 0)), float(one.get("GPU", 0))) for one in alive)
             cpus, gpus = sum(cpus for cpus, _ in per_node), sum(gpus for _, gpus in per_node)
@@ -129,142 +112,69 @@ def connect(address: str | None) -> Iterator[Cluster]:
 
 
 def _start(**options: Any) -> None:
-    """Ray on this machine, tried twice: it gives its processes 30 s, which are not enough on a busy one.
+    """Start Ray on this machine, in two attempts: it gives its processes 30 s, too little on a busy machine.
 
     Raises:
-        SearchError: It does not come up.
+        SearchError: Both attempts failed.
     """
     import ray
 
     for is_last in (False, True):
         try:
             ray.init(address="local", **options)
-        except Exception as error:  # a bare one
+        except Exception as error:  # Ray raises no narrower class
             what = f"did not start: {str(error).splitlines()[0]}"
             ray.shutdown()
             if is_last:
                 way_out = "The machine may be overloaded or short of memory: try again later"
                 raise SearchError("Ray", what, way_out) from error
-            log.warning("Ray %s; once more", what)
+            log.warning("Ray %s; trying once more", what)
         else:
             return
 
 
-def _start_coordinator() -> None:
-    """Begin what Ray Train's controller would begin and wait for: 1.3 s of a start, and the driver reads torch yet."""
-    from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
-        get_or_create_autoscaling_coordinator,
-    )
-
-    get_or_create_autoscaling_coordinator()
-
-
-def share_out(
-    cluster: Cluster,
-    *,
-    workers: int,
-    gpus_per_worker: float | None,
-    num_groups: int | None,
-    heads_only: bool = False,
-    num_points: int | None = None,
-) -> Share:
-    """Worker groups for what a cluster has: as many as fit on GPUs, one a node on CPUs, unless told otherwise.
-
-    On CPUs a head on cached features trains hardly faster with two threads than with one, so where all trials train
-    heads, there is one group a core, up to `MAX_CPU_GROUPS`.
+def start_dispatcher(name: str, *, has_scheduler: bool, session: int = 1, max_failures: int = 2) -> Any:
+    """Start the dispatcher as a Ray actor on the head node that holds none of its CPUs; returns its handle.
 
     Args:
-        cluster: What there is.
-        workers: Ranks per group.
-        gpus_per_worker: None for 1 where the cluster has GPUs, else 0.
-        num_groups: None for the default.
-        heads_only: Whether all trials leave the whole trunk frozen.
-        num_points: Of the search, if known: there are no more groups by default.
-
-    Raises:
-        SearchError: It does not fit; the missing resource is named.
+        name: The actor's name.
+        has_scheduler: As for `Dispatcher`, like the other two.
+        session: The session's number.
+        max_failures: Deaths during one trial before it fails.
     """
-    gpus = gpus_per_worker if gpus_per_worker is not None else (1.0 if cluster.gpus else 0.0)
-    if num_groups is None:
-        places = min(cluster.cpus, MAX_CPU_GROUPS * workers) if heads_only else cluster.num_with_cpus
-        on_cpus = places // workers
-        fit = cluster.num_fitting(1, gpus) // workers if gpus else on_cpus
-        num_groups = max(1, fit if num_points is None else min(fit, num_points))
-    need_gpus, total = num_groups * workers * gpus, num_groups * workers
-    if need_gpus > cluster.gpus:
-        raise SearchError(
-            f"{num_groups} x {workers} workers",
-            f"need {need_gpus:g} GPUs, but the cluster has {cluster.gpus:g}",
-            "Lower --concurrent-trials, --workers-per-trial or --gpus-per-worker (0 trains on CPUs)",
-        )
-    if total > cluster.cpus:
-        raise SearchError(
-            f"{num_groups} x {workers} workers",
-            f"need {total} CPUs, but the cluster has {cluster.cpus}",
-            "Lower --concurrent-trials or --workers-per-trial",
-        )
-    for cpus in range(cluster.cpus // total, 0, -1):  # the most that every worker finds on one node
-        if cluster.num_fitting(cpus, gpus) >= total:
-            return Share(num_groups, workers, cpus_per_worker=cpus, gpus_per_worker=gpus)
-    raise SearchError(
-        f"{num_groups} x {workers} workers",
-        f"a worker lies on one node: with 1 CPU and {gpus:g} GPUs each, {cluster.num_fitting(1, gpus)} find a place",
-        "Lower --concurrent-trials, --workers-per-trial or --gpus-per-worker (0 trains on CPUs)",
-    )
-
-
-def start_dispatcher(name: str, *, decides: bool, session: int = 1, max_failures: int = 2) -> Any:
-    """The dispatcher as a Ray actor on the head node, without a share of its CPUs."""
     import ray
 
-    from ferray.search.fleet.dispatcher import NAMESPACE, Dispatcher
+    from ferray.search.fleet.dispatcher import Dispatcher
 
-    resources = {"node:__internal_head__": 1e-4}
     options = ray.remote(Dispatcher).options(
         name=name,
         namespace=NAMESPACE,
         num_cpus=0,
-        resources=resources,
-        max_concurrency=100_000,  # of calls that wait: one a rank for as long as it lives, one a group, one a proxy
+        resources=ray_patches.HEAD_NODE,
+        max_concurrency=100_000,  # calls that wait: one per rank for its whole life, one per group, one per proxy
     )
-    return options.remote(decides, session=session, max_failures=max_failures)
+    return options.remote(has_scheduler, session=session, max_failures=max_failures)
 
 
 @contextmanager
-def drain_watch(dispatcher: Any) -> Iterator[None]:
-    """While the block runs, tell the dispatcher of nodes that are about to go: preempted, or drained by a person."""
+def watch_draining_nodes(dispatcher: Any) -> Iterator[None]:
+    """While the block runs, report to the dispatcher which nodes are drained: preempted, or by a person."""
     import ray
 
-    over = threading.Event()
+    ended = threading.Event()
 
     def watch() -> None:
-        while not over.wait(DRAIN_POLL_S):
+        while not ended.wait(DRAIN_POLL_S):
             try:
-                # Ray Train's own watcher ends a group's run at the deadline; we want its trial back before.
-                if nodes := ray._private.state.state.get_draining_nodes():
-                    ray.get(dispatcher.drain.remote(list(nodes)))
-            except ray.exceptions.RayError:  # no answer for once: ask again
-                log.info("the cluster does not say which nodes are about to go", exc_info=True)
+                if nodes := ray_patches.draining_nodes():
+                    ray.get(dispatcher.drain_nodes.remote(nodes))
+            except ray.exceptions.RayError:  # asked again at the next turn
+                log.info("the cluster does not answer which nodes are draining", exc_info=True)
 
-    thread = threading.Thread(target=watch, name="drain-watch", daemon=True)
+    thread = threading.Thread(target=watch, name="watch-draining-nodes", daemon=True)
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        ended.set()
         thread.join()
-
-
-def missing(share: Share) -> str:
-    """What one worker group still waits for, in words; empty if it has got it, or there is room for it."""
-    import ray
-
-    if not any(group["state"] == "PENDING" for group in ray.util.placement_group_table().values()):
-        return ""  # what is not free is what our own groups hold
-    free = ray.available_resources()
-    short = []
-    for resource, per_worker in (("CPU", float(share.cpus_per_worker)), ("GPU", share.gpus_per_worker)):
-        wanted, there = per_worker * share.workers, float(free.get(resource, 0.0))
-        if wanted > there:
-            short.append(f"{wanted:g} {resource}, of which {there:g} free")
-    return " and ".join(short)

@@ -1,15 +1,15 @@
 """The dispatcher: the one actor between Tune's proxies and the worker groups.
 
-Proxies ask for the epochs of a trial, as they come; groups take trials and report epochs. Between them a queue, the
-epochs so far, and two rules: every (trial, epoch) counts once, and only the group that holds a trial may report it.
-A group that dies, or whose node is going, loses its trial to the next one.
+A proxy requests the epochs of its trial one after the other; a worker group takes trials from a queue and reports their
+epochs. The dispatcher keeps the queue and the epochs so far, and two rules: each (trial, epoch) counts once, and only
+the group that holds a trial may report it. A trial whose group dies, or whose node is drained, goes to the next group.
 
-    proxy  -- epochs_after(trial, 2) -->  dispatcher  <-- report(trial, epoch 3) --  rank 0 of a group
-                                                       -- go on, or leave it ---->
+    proxy  -- epochs_after(trial, 2) -->  dispatcher  <-- report_epochs(trial, epoch 3) --  rank 0 of a group
+                                                       -- "continue" or "stopped" ------->
 
-A report is answered when somebody asks for the epoch after it (go on) or lets the trial go (leave it), so no epoch is
-trained that the scheduler did not want. Where nothing is ever stopped early, it is answered at once, and a group tells
-of several short epochs together.
+With a scheduler, a report is answered when a proxy requests the next epoch ("continue") or the trial is closed
+("stopped"), so that no epoch is trained that the scheduler did not ask for. Without one it is answered at once, and a
+group reports several short epochs together.
 
 `Dispatcher` is plain asyncio; `ferray.search.fleet.cluster` makes a Ray actor of it.
 """
@@ -19,330 +19,272 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
-from pathlib import Path
 from time import monotonic
-from typing import Literal
 
 from ferray.errors import FerrayError
-from ferray.recipe import Recipe
 from ferray.records.run import ENDED, EpochResult, State
+from ferray.search.fleet.messages import GroupId, GroupInfo, NoTrial, ReportReply, TrialJob, TrialUpdate
 
-NAMESPACE = "ferray"
-"""Of Ray's actor names."""
-
-TAKE_WAIT_S = 10.0
-"""How long `take` waits for a trial before it answers None; the ranks of a group meet at least this often."""
-
-Answer = Literal["go on", "stopped", "interrupted", "fenced"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """What all groups of a search are told when they start; plain values, since it crosses processes."""
-
-    run_dir: Path
-    search_id: str
-    """In the `search.json` of `run_dir`: a node that does not find it there has another disk."""
-    data_dir: Path
-    weights: str
-    cache: Path
-    cpus_per_worker: int
-    decides: bool
-    """Whether a scheduler wants to hear of every epoch before the next one begins."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """A trial as the groups see it."""
-
-    trial_id: str
-    number: int
-    recipe: Recipe
-    epochs: tuple[EpochResult, ...] = ()
-    """Already on record."""
-    state: State = "queued"
-    reason: str = ""
-    shorter: tuple[str, ...] = ()
-    """Ids of trials whose epochs, once they are done, are this one's first epochs; the longest first."""
-    lease: tuple[int, int] = (0, 0)
-    """Of whoever takes it, higher each time: see `ferray.files.storage.Lease`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """What a proxy gets: epochs that it had not heard of, and the trial's state after them."""
-
-    rows: tuple[EpochResult, ...]
-    state: State
-    reason: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hello:
-    """What a worker group says of itself when it is up."""
-
-    device: str
-    precision: str
-    """The faster one on this device, by measurement."""
+TAKE_TIMEOUT_S = 10.0
+"""How long `take_trial` waits for a trial; the ranks of a group synchronize at least this often."""
 
 
 @dataclass
 class _Trial:
-    job: Job
+    job: TrialJob
     rows: list[EpochResult]
     state: State
     reason: str
-    askers: int = 0
-    wanted: int = 0
-    holder: tuple[str, int] | None = None
+    num_open: int = 0
+    """How many proxies have it open."""
+    requested_epoch: int = 0
+    """The last epoch that a proxy has requested."""
+    holder: GroupId | None = None
     taken_at: float = 0.0
-    deaths: int = 0
+    num_deaths: int = 0
 
 
 class Dispatcher:
-    """Queue in, epochs out.
+    """The queue of trials, the epochs that were trained, and the worker groups.
 
     Args:
-        decides: Whether a scheduler may stop trials early, so that groups must wait for its word after each epoch.
-        session: Counts the times that this search was begun or resumed; leases of a later one are higher.
-        max_failures: Deaths of worker groups that one trial may have a part in before it is given up.
+        has_scheduler: Whether a scheduler may stop trials early, so that a group waits for its decision on each epoch.
+        session: How often this search was started or resumed; later sessions have higher leases.
+        max_failures: Deaths of worker groups during one trial before the trial fails.
     """
 
-    def __init__(self, decides: bool, *, session: int = 1, max_failures: int = 2) -> None:
-        self._decides = decides
+    def __init__(self, has_scheduler: bool, *, session: int = 1, max_failures: int = 2) -> None:
+        self._has_scheduler = has_scheduler
         self._session = session
         self._max_failures = max_failures
-        self._counts = count(1)
-        self._proxies_to_come = 0
+        self._lease_counts = count(1)
+        self._num_missing_proxies = 0
         self._trials: dict[str, _Trial] = {}
         self._queue: deque[str] = deque()
         self._changed = asyncio.Event()
-        self._groups: dict[str, int] = {}  # name -> incarnation
-        self._hellos: dict[str, Hello] = {}
-        self._gone: set[str] = set()
-        self._places: dict[str, dict[int, str]] = {}  # group -> rank -> node
+        self._incarnations: dict[str, int] = {}  # by group
+        self._infos: dict[str, GroupInfo] = {}  # by group
+        self._ended_groups: set[str] = set()
+        self._nodes: dict[str, dict[int, str]] = {}  # group -> rank -> node
         self._draining: set[str] = set()  # nodes
-        self._useful: set[str] = set()  # groups that trained an epoch since they were last started
-        self._notes: dict[str, str] = {}  # trial_id -> what its group is doing
-        self._closed, self._lost = False, ""
-        self._fault: FerrayError | None = None
+        self._productive: set[str] = set()  # groups that trained an epoch since their last start
+        self._activities: dict[str, str] = {}  # by trial
+        self._is_closed, self._end_reason = False, ""
+        self._error: FerrayError | None = None
         self._busy_s = self._span_s = 0.0
-        self._idle_since: dict[str, float] = {}  # group -> when it left its last trial
+        self._idle_since: dict[str, float] = {}  # group -> when it released its last trial
 
-    # The side of Tune's proxies and of the driver.
+    # Called by Tune's proxies and by the driver.
 
-    async def open_trial(self, job: Job) -> None:
-        """Make a trial known before it is asked for; two points with one identity share it."""
+    async def open_trial(self, job: TrialJob) -> None:
+        """Add a trial before its epochs are requested; two points with one identity share it."""
         if (trial := self._trials.get(job.trial_id)) is None:
             state: State = job.state if job.state in ENDED else "queued"
             trial = _Trial(job=job, rows=list(job.epochs), state=state, reason=job.reason)
             self._trials[job.trial_id] = trial
-        trial.askers += 1
-        self._change()
+        trial.num_open += 1
+        self._notify()
 
-    async def epochs_after(self, trial_id: str, epoch: int, *, begins: bool = False) -> Outcome:
-        """The epochs of a trial beyond one, trained if they are not on record, and the trial's state after them.
+    async def epochs_after(self, trial_id: str, epoch: int, *, is_first: bool = False) -> TrialUpdate:
+        """The epochs of a trial after a given one, trained if they are not on record, and the state after them.
 
-        Where a scheduler decides it is one epoch at most; where none is left to come, the state says how it ended.
+        With a scheduler it is one epoch at most. After the last one, the state says how the trial has ended.
 
         Args:
-            trial_id: Opened before, or at this moment: the driver does not wait for an answer.
-            epoch: The last one that the proxy has heard of.
-            begins: Whether the proxy asks for this trial for the first time.
+            trial_id: Opened before, or at this moment: the driver does not wait for `open_trial`.
+            epoch: The last epoch that the proxy has.
+            is_first: Whether this is the proxy's first request for this trial.
         """
-        await self._until(lambda: trial_id in self._trials)
+        await self._wait_until(lambda: trial_id in self._trials)
         trial = self._trials[trial_id]
-        self._proxies_to_come -= begins
-        trial.wanted = max(trial.wanted, epoch + 1)
+        self._num_missing_proxies -= is_first
+        trial.requested_epoch = max(trial.requested_epoch, epoch + 1)
         if len(trial.rows) <= epoch and trial.state == "queued" and trial_id not in self._queue:
             self._queue.append(trial_id)
-        self._change()
-        await self._until(lambda: len(trial.rows) > epoch or trial.state in ENDED or self._over)
-        await self._until(lambda: self._proxies_to_come <= 0 or self._over)
-        rows = tuple(trial.rows[epoch : epoch + 1] if self._decides else trial.rows[epoch:])
+        self._notify()
+        await self._wait_until(lambda: len(trial.rows) > epoch or trial.state in ENDED or self._is_over)
+        await self._wait_until(lambda: self._num_missing_proxies <= 0 or self._is_over)
+        rows = tuple(trial.rows[epoch : epoch + 1] if self._has_scheduler else trial.rows[epoch:])
         if trial.state in ENDED and epoch + len(rows) == len(trial.rows):
-            return Outcome(rows=rows, state=trial.state, reason=trial.reason)
+            return TrialUpdate(rows=rows, state=trial.state, reason=trial.reason)
         if rows:
-            return Outcome(rows=rows, state="running")
-        return Outcome(rows=(), state="interrupted", reason=self._lost or "the search was interrupted")
+            return TrialUpdate(rows=rows, state="running")
+        return TrialUpdate(rows=(), state="interrupted", reason=self._end_reason or "the search was interrupted")
 
-    async def await_proxies(self, number: int) -> None:
-        """No trial gets an answer before so many proxies have begun one; 0 if no more will.
+    async def expect_proxies(self, num_proxies: int) -> None:
+        """Answer no proxy before so many of them have made their first request; 0 if no more will come.
 
-        Tune gives the process of a trial that ends to the one that waits for its own, which it then drops. Where trials
-        are shorter than the start of a process, it would start one for every trial and never have two.
+        Tune gives the process of a trial that ends to one that waits for a process, and drops the process that was
+        starting for it. Where trials take less time than the start of a process, Tune would start one for each trial
+        and never have two.
         """
-        self._proxies_to_come = number
-        self._change()
+        self._num_missing_proxies = num_proxies
+        self._notify()
 
     async def close_trial(self, trial_id: str) -> None:
-        """A trial that was opened is let go: it has ended, or the scheduler stopped it."""
+        """The trial has ended, or the scheduler has stopped it: one proxy less has it open."""
         trial = self._trials[trial_id]
-        trial.askers -= 1
-        if trial.askers == 0 and trial_id in self._queue:
+        trial.num_open -= 1
+        if trial.num_open == 0 and trial_id in self._queue:
             self._queue.remove(trial_id)
-        self._forget(trial)
-        self._change()
+        self._drop_if_unused(trial)
+        self._notify()
 
-    async def greetings(self, num_groups: int) -> list[Hello]:
-        """What the groups say of themselves, once all are up; fewer if all were lost or the search closed before."""
-        await self._until(lambda: len(self._hellos) >= num_groups or self._over)
-        return list(self._hellos.values())
+    async def wait_for_groups(self, num_groups: int) -> list[GroupInfo]:
+        """Wait until so many groups are ready; returns fewer if the search ended before."""
+        await self._wait_until(lambda: len(self._infos) >= num_groups or self._is_over)
+        return list(self._infos.values())
 
-    async def groups_seen(self, num_groups: int) -> bool:
-        """Wait until so many groups have come up, or gone; whether there is anything left to do for another one."""
-        await self._until(lambda: len(self._hellos.keys() | self._gone) >= num_groups or self._over)
-        return not self._over
+    async def wait_for_start(self, num_groups: int) -> bool:
+        """Wait until so many groups are ready or have ended; returns whether to start another one."""
+        await self._wait_until(lambda: len(self._infos.keys() | self._ended_groups) >= num_groups or self._is_over)
+        return not self._is_over
 
     async def utilization(self) -> float | None:
-        """Share of the time that groups had a trial, from the first trial of each to the end of its last."""
+        """Fraction of the time in which groups had a trial, from each group's first trial to the end of its last."""
         return round(self._busy_s / self._span_s, 4) if self._span_s else None
 
-    async def notes(self) -> dict[str, str]:
+    async def activities(self) -> dict[str, str]:
         """What the groups are doing at this moment, by trial."""
-        return dict(self._notes)
+        return dict(self._activities)
 
-    async def drain(self, nodes: Collection[str]) -> None:
-        """Nodes are about to go: groups that have a worker there leave their trial, in the middle of an epoch too."""
+    async def drain_nodes(self, nodes: Collection[str]) -> None:
+        """These nodes will leave the cluster: groups with a worker there release their trial, within an epoch too."""
         self._draining |= set(nodes)
-        self._change()
+        self._notify()
 
-    async def group_down(self, group: str, reason: str) -> None:
-        """A worker of a group has died; others may have its trial at once, and what is left of it is refused."""
-        before = self._groups.get(group)
+    async def group_died(self, group: str, reason: str) -> None:
+        """A worker of the group has died: its trial is free for another, and further reports of it are refused."""
+        before = self._incarnations.get(group)
         if before is not None:
-            self._groups[group] = before + 1
-            self._release((group, before), reason)
-            self._change()
+            self._incarnations[group] = before + 1
+            self._requeue_trials_of(GroupId(group, before), reason)
+            self._notify()
 
-    async def wants_again(self, group: str) -> bool:
-        """All workers of a group have gone; whether to start it again: it was of use, or left a node that is going."""
-        again = group in self._useful or self._is_leaving(group)
-        self._useful.discard(group)
-        self._places.pop(group, None)
-        return again and not self._over
+    async def should_restart(self, group: str) -> bool:
+        """All workers of a group have ended; whether to start it again: it trained an epoch, or its node is drained."""
+        again = group in self._productive or self._is_draining(group)
+        self._productive.discard(group)
+        self._nodes.pop(group, None)
+        return again and not self._is_over
 
-    async def group_ended(self, group: str, reason: str, last: bool) -> None:
-        """A group is gone for good; its trial waits for another, or ends with the last group."""
-        self._release((group, self._groups.pop(group, 0)), reason)
-        self._gone.add(group)
-        if last:
-            self._lost = self._lost or reason
-        self._change()
+    async def group_ended(self, group: str, reason: str, is_last: bool) -> None:
+        """The group will not be started again; its trial waits for another one, or ends with the last group."""
+        self._requeue_trials_of(GroupId(group, self._incarnations.pop(group, 0)), reason)
+        self._ended_groups.add(group)
+        if is_last:
+            self._end_reason = self._end_reason or reason
+        self._notify()
 
-    async def halt(self, fault: FerrayError) -> None:
-        """Nothing can be trained as things are, such as with a full disk: the search ends, its trials unfinished."""
-        self._fault = self._fault or fault
-        self._lost = self._lost or str(fault)
-        self._change()
+    async def abort(self, error: FerrayError) -> None:
+        """End the search with its trials unfinished: none can be trained, for example on a full disk."""
+        self._error = self._error or error
+        self._end_reason = self._end_reason or str(error)
+        self._notify()
 
-    async def fault(self) -> FerrayError | None:
-        """Why the search was halted, if it was."""
-        return self._fault
+    async def error(self) -> FerrayError | None:
+        """Why the search was aborted, if it was."""
+        return self._error
 
     async def close(self) -> None:
-        """No more trials: groups leave theirs where they are."""
-        self._closed = True
-        self._change()
+        """Give out no more trials; the groups release theirs, unfinished."""
+        self._is_closed = True
+        self._notify()
 
-    # The side of the worker groups, rank 0 only.
+    # Called by worker groups: `register_worker` by every rank, the rest by rank 0.
 
-    async def place(self, group: str, rank: int, node: str) -> None:
-        """Where a worker of a group runs; each says so before the group joins."""
-        self._places.setdefault(group, {})[rank] = node
+    async def register_worker(self, group: str, rank: int, node: str) -> None:
+        """On which node a worker runs; each rank calls this before its group is registered."""
+        self._nodes.setdefault(group, {})[rank] = node
 
-    async def interruption(self, group: str, incarnation: int) -> None:
-        """Returns when the group is to leave its trial at once."""
-        await self._until(lambda: self._is_to_go(group, incarnation))
-
-    async def join(self, group: str, hello: Hello) -> int:
-        """A group is up, for the first time or again; what an earlier incarnation held goes back to the queue's head.
+    async def register_group(self, group: str, info: GroupInfo) -> GroupId:
+        """A group is ready, for the first time or again; a trial of its last incarnation goes to the queue's head.
 
         Returns:
-            The incarnation, to be shown with every later call.
+            The new incarnation, which every later call shows.
         """
-        before = self._groups.get(group, 0)
-        self._groups[group] = before + 1
-        self._hellos[group] = hello
+        before = self._incarnations.get(group, 0)
+        self._incarnations[group] = before + 1
+        self._infos[group] = info
         if before:
-            self._release((group, before), "started again without a word")
-        self._change()
-        return before + 1
+            self._requeue_trials_of(GroupId(group, before), "restarted without a reported death")
+        self._notify()
+        return GroupId(group, before + 1)
 
-    async def take(self, group: str, incarnation: int) -> Job | Literal["wait", "leave"]:
-        """The next trial; `wait` if none came for a while, `leave` if none will come."""
+    async def wait_for_interruption(self, group: GroupId) -> None:
+        """Return when the group is to release its trial at once."""
+        await self._wait_until(lambda: self._must_release(group))
+
+    async def take_trial(self, group: GroupId) -> TrialJob | NoTrial:
+        """The next trial of the queue, now held by this group."""
         try:
-            async with asyncio.timeout(TAKE_WAIT_S):
-                await self._until(lambda: bool(self._queue) or self._is_to_go(group, incarnation))
+            async with asyncio.timeout(TAKE_TIMEOUT_S):
+                await self._wait_until(lambda: bool(self._queue) or self._must_release(group))
         except TimeoutError:
-            return "wait"
-        if self._is_to_go(group, incarnation):
-            return "leave"
+            return "none yet"
+        if self._must_release(group):
+            return "exit"
         trial = self._trials[self._queue.popleft()]
-        trial.holder, trial.state, trial.taken_at = (group, incarnation), "running", monotonic()
-        self._notes[trial.job.trial_id] = "training"
-        self._change()
-        return replace(trial.job, lease=(self._session, next(self._counts)))
+        trial.holder, trial.state, trial.taken_at = group, "running", monotonic()
+        self._activities[trial.job.trial_id] = "training"
+        self._notify()
+        return replace(trial.job, lease=(self._session, next(self._lease_counts)))
 
-    async def report(self, group: str, incarnation: int, trial_id: str, rows: Sequence[EpochResult]) -> Answer:
-        """Epochs, in order, that are on record now; a second report of the same epoch changes nothing.
-
-        Returns:
-            Whether to go on; `fenced` if the trial has been given to somebody else.
-        """
-        trial, holder = self._trials.get(trial_id), (group, incarnation)
-        if trial is None or trial.holder != holder:
+    async def report_epochs(self, group: GroupId, trial_id: str, rows: Sequence[EpochResult]) -> ReportReply:
+        """Epochs, in order, that are on record now; a second report of the same epoch changes nothing."""
+        trial = self._trials.get(trial_id)
+        if trial is None or trial.holder != group:
             return "fenced"
-        self._add(trial, rows)
-        self._useful.add(group)
-        self._notes[trial_id] = "training"
-        self._change()
-        if self._decides:
+        self._append(trial, rows)
+        self._productive.add(group.name)
+        self._activities[trial_id] = "training"
+        self._notify()
+        if self._has_scheduler:
             last = rows[-1].epoch
-            await self._until(lambda: trial.wanted > last or trial.askers == 0 or trial.holder != holder or self._over)
-        if trial.holder != holder:
+            await self._wait_until(
+                lambda: trial.requested_epoch > last or not trial.num_open or trial.holder != group or self._is_over
+            )
+        if trial.holder != group:
             return "fenced"
-        if trial.askers == 0:
+        if trial.num_open == 0:
             return "stopped"
-        return "interrupted" if self._over else "go on"
+        return "interrupted" if self._is_over else "continue"
 
-    async def holds(self, group: str, incarnation: int, trial_id: str) -> bool:
-        """Whether a trial is still this group's."""
+    async def holds_trial(self, group: GroupId, trial_id: str) -> bool:
+        """Whether the trial is still held by this group."""
         trial = self._trials.get(trial_id)
-        return trial is not None and trial.holder == (group, incarnation)
+        return trial is not None and trial.holder == group
 
-    async def note(self, group: str, incarnation: int, trial_id: str, text: str) -> None:
-        """A word for the live table on what the group is doing."""
-        if self._groups.get(group) == incarnation:
-            self._notes[trial_id] = text
+    async def set_activity(self, group: GroupId, trial_id: str, text: str) -> None:
+        """What the group is doing for a trial, for the table that a running search shows."""
+        if self._incarnations.get(group.name) == group.incarnation:
+            self._activities[trial_id] = text
 
-    async def leave_trial(
-        self, group: str, incarnation: int, trial_id: str, state: State, reason: str, rows: Sequence[EpochResult]
-    ) -> None:
-        """The group has recorded the trial's end, and the epochs that it did not report yet, and is free.
+    async def release_trial(self, group: GroupId, trial_id: str, update: TrialUpdate) -> None:
+        """The group has recorded the state of its trial and is free; the update has the epochs not yet reported.
 
-        A trial that it left unfinished is the next to be taken.
+        A trial that is released as interrupted is the next to be taken.
         """
         trial = self._trials.get(trial_id)
-        if trial is not None and trial.holder == (group, incarnation):
-            self._add(trial, rows)
-            self._count_time(group, trial)
-            self._useful.add(group)
-            if state == "interrupted":
-                self._give_back(trial)
+        if trial is not None and trial.holder == group:
+            self._append(trial, update.rows)
+            self._count_time(group.name, trial)
+            self._productive.add(group.name)
+            if update.state == "interrupted":
+                self._requeue(trial)
             else:
-                self._let_go(trial, state, reason)
-            self._forget(trial)
-            self._change()
+                self._set_free(trial, update.state, update.reason)
+            self._drop_if_unused(trial)
+            self._notify()
 
-    # Below: the same few steps, named.
+    # Steps that several of the above share.
 
     @property
-    def _over(self) -> bool:
-        return self._closed or bool(self._lost)
+    def _is_over(self) -> bool:
+        return self._is_closed or bool(self._end_reason)
 
-    def _add(self, trial: _Trial, rows: Sequence[EpochResult]) -> None:
-        """Append the epochs that are new."""
+    def _append(self, trial: _Trial, rows: Sequence[EpochResult]) -> None:
+        """Add the epochs that are new."""
         for row in rows:
             if row.epoch == len(trial.rows) + 1:
                 trial.rows.append(row)
@@ -353,48 +295,49 @@ class Dispatcher:
         self._span_s += now - self._idle_since.get(group, trial.taken_at)
         self._idle_since[group] = now
 
-    def _let_go(self, trial: _Trial, state: State, reason: str) -> None:
+    def _set_free(self, trial: _Trial, state: State, reason: str) -> None:
         trial.state, trial.reason, trial.holder = state, reason, None
-        self._notes.pop(trial.job.trial_id, None)
+        self._activities.pop(trial.job.trial_id, None)
 
-    def _forget(self, trial: _Trial) -> None:
-        """Drop a trial that nobody asks for or holds: whoever opens it again brings what is on record."""
-        if trial.askers == 0 and trial.holder is None:
+    def _drop_if_unused(self, trial: _Trial) -> None:
+        """Forget a trial that no proxy has open and no group holds: `open_trial` brings what is on record."""
+        if trial.num_open == 0 and trial.holder is None:
             del self._trials[trial.job.trial_id]
 
-    def _release(self, holder: tuple[str, int], reason: str) -> None:
-        """Take a dead group's trial from it and put it at the queue's head, unless it has killed too many."""
+    def _requeue_trials_of(self, group: GroupId, reason: str) -> None:
+        """Take the trial of a dead group from it; it goes to the queue's head, or fails after too many deaths."""
         for trial in list(self._trials.values()):
-            if trial.holder != holder:
+            if trial.holder != group:
                 continue
-            if not self._is_leaving(holder[0]):  # a node that was announced to go, sooner than its group could leave
-                trial.deaths += 1
-            times = "once" if trial.deaths == 1 else f"{trial.deaths} times"
-            if trial.deaths > self._max_failures:
-                self._let_go(trial, "failed", f"its worker group died {times} while training it: {reason}")
+            if not self._is_draining(group.name):  # a drained node may be gone before its group could release the trial
+                trial.num_deaths += 1
+            times = "once" if trial.num_deaths == 1 else f"{trial.num_deaths} times"
+            if trial.num_deaths > self._max_failures:
+                self._set_free(trial, "failed", f"its worker group died {times} while training it: {reason}")
             else:
-                self._give_back(trial)
-            self._forget(trial)
+                self._requeue(trial)
+            self._drop_if_unused(trial)
 
-    def _give_back(self, trial: _Trial) -> None:
+    def _requeue(self, trial: _Trial) -> None:
         """Put an unfinished trial at the queue's head."""
-        self._let_go(trial, "queued", "")
-        if trial.askers:
+        self._set_free(trial, "queued", "")
+        if trial.num_open:
             self._queue.appendleft(trial.job.trial_id)
 
-    def _is_to_go(self, group: str, incarnation: int) -> bool:
-        return self._over or self._is_leaving(group) or self._groups.get(group) != incarnation
+    def _must_release(self, group: GroupId) -> bool:
+        is_replaced = self._incarnations.get(group.name) != group.incarnation
+        return self._is_over or self._is_draining(group.name) or is_replaced
 
-    def _is_leaving(self, group: str) -> bool:
-        """Whether a worker of a group runs on a node that is about to go."""
-        return not self._draining.isdisjoint(self._places.get(group, {}).values())
+    def _is_draining(self, group: str) -> bool:
+        """Whether a worker of the group runs on a node that is being drained."""
+        return not self._draining.isdisjoint(self._nodes.get(group, {}).values())
 
-    async def _until(self, ready: Callable[[], bool]) -> None:
-        """Wait until something is so; asked again after every change."""
-        while not ready():
+    async def _wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait until a condition holds; it is evaluated after every change."""
+        while not condition():
             await self._changed.wait()
 
-    def _change(self) -> None:
-        """Wake whoever waits, and let the next wait begin anew."""
+    def _notify(self) -> None:
+        """Wake everything that waits, and let later waits use a new event."""
         self._changed.set()
         self._changed = asyncio.Event()

@@ -1,91 +1,71 @@
-"""Worker groups as the driver sees them: each one Ray Train run that stays up and trains one trial after the other.
+"""Worker groups on the driver's side: each is one run of Ray Train that stays up and trains one trial after the other.
 
-Starting a Ray Train run takes 7 to 28 s, a trial on a cached trunk less than one; so a group is started once. This
-module does not import torch: the driver starts the groups while torch is still being read, and Ray Train's controller,
-a process of each group that only watches, needs none.
+A run of Ray Train takes 7 to 28 s to start, a trial on a cached trunk less than one; so a group is started once. This
+module does not import torch: the driver starts the groups while torch is still being imported, and Ray Train's
+controller, a process of each group that only watches it, needs none.
 
-Begin at `Groups`; what a group does is `ferray.search.fleet.worker`.
+Begin at `GroupSupervisor`; `ferray.search.fleet.worker` is what runs in a group.
 """
 
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
-from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
-from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from ferray.search.fleet.cluster import Share
-from ferray.search.fleet.dispatcher import Task
+from ferray.search.fleet import ray_patches
+from ferray.search.fleet.allocation import Allocation
+from ferray.search.fleet.cluster import Cluster
+from ferray.search.fleet.messages import GroupConfig
 
 log = logging.getLogger(__name__)
 
 MAX_RESTARTS = 5
-"""Deaths of a group's workers in one run of Ray Train; it is run again if it had trained anything until then."""
+"""Restarts of a group's workers in one run of Ray Train; it is run again if it had trained an epoch until then."""
 
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_ARENA_MAX": "1"}
-"""Of the workers' environment. glibc would give each step's memory back to the system and ask for it again, 27,000
-pages a step of the whole model with 64 pixels, 640,000 with 224, every one of them zeroed on its way. No block gets
-pages of its own; what is free stays; and threads share one heap, since that of a thread gives back 64 MB at a time
-whatever the second says. Other allocators do not read it."""
+"""Variables of the workers' environment for glibc, which would return the memory of each step to the system and request
+it again: 27,000 pages per step of the whole model with 64 pixels, 640,000 with 224, each zeroed by the kernel. With
+them no block gets pages of its own, free memory is kept, and all threads share one heap, since the heap of a thread
+returns 64 MB at a time whatever the second variable says. Other allocators do not read them."""
 
 
-class Groups:
-    """The worker groups of a search, seen from the driver.
+class GroupSupervisor:
+    """Starts the worker groups of a search, starts them again where that helps, and reports their end.
+
+    On a cluster of one node, each group is started when the one before it is ready: where the cores are few, the first
+    is then ready sooner.
 
     Args:
-        task: What they work on.
+        config: What each group needs of the search.
         dispatcher: Handle of the dispatcher actor.
-        share: How many, each a Ray Train run of its own, and what their workers hold.
-        joined: Whether the cluster outlives this process.
-        one_by_one: Start each when the one before is up, so that on a node with few cores the first is up sooner.
+        cluster: Where the groups run.
+        allocation: How many groups, and what their workers hold.
         scratch: Folder for Ray Train's own files, removed by the caller.
     """
 
     def __init__(
-        self, task: Task, dispatcher: Any, *, share: Share, joined: bool, one_by_one: bool, scratch: Path
+        self, config: GroupConfig, dispatcher: Any, *, cluster: Cluster, allocation: Allocation, scratch: Path
     ) -> None:
-        self.lost = ""
+        self.failure = ""
+        """Why a group ended before the search did; empty if none has."""
+        self._config = config
         self._dispatcher = dispatcher
-        self._joined = joined
-        self._alive = share.num_groups
+        self._joined = cluster.joined
+        self._allocation = allocation
+        self._scratch = scratch
+        self._num_alive = allocation.num_groups
         self._lock = threading.Lock()
-        environment = {name: os.environ.get(name, value) for name, value in KEEP_MEMORY.items()}
-        resources = {"CPU": float(share.cpus_per_worker)}
-        if share.gpus_per_worker:
-            resources["GPU"] = share.gpus_per_worker
-        scaling = ScalingConfig(
-            num_workers=share.workers, use_gpu=share.gpus_per_worker > 0, resources_per_worker=resources
-        )
-
-        def run(group: str, turn: int) -> None:
-            """One run of Ray Train, until its workers leave or too many have died."""
-            _make_trainer(
-                share,
-                joined=joined,
-                train_loop_config={"task": task, "group": group, "dispatcher": dispatcher},
-                scaling_config=scaling,
-                run_config=RunConfig(
-                    name=f"{group}-{turn}",
-                    storage_path=str(scratch),
-                    failure_config=FailureConfig(max_failures=MAX_RESTARTS),
-                    callbacks=[_Deaths(group, dispatcher)],
-                    worker_runtime_env={"env_vars": environment},
-                ),
-            ).fit()
-
         self._threads = []
-        for number in range(share.num_groups):
+        for number in range(allocation.num_groups):
             name = f"group-{number}"
-            wait_for = number if one_by_one else 0
-            thread = threading.Thread(target=self._watch, args=(name, run, wait_for), name=name, daemon=True)
+            num_before = number if cluster.nodes == 1 else 0
+            thread = threading.Thread(target=self._supervise, args=(name, num_before), name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
 
@@ -95,38 +75,55 @@ class Groups:
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _watch(self, name: str, run: Callable[[str, int], None], wait_for: int) -> None:
-        """Keep one group running, once so many others have come up, and tell the dispatcher of its end."""
+    def _supervise(self, name: str, num_before: int) -> None:
+        """Keep one group running, once so many others are ready, and report its end to the dispatcher."""
         reason = ""
         try:
-            for turn in count(1):
-                if not ray.get(self._dispatcher.groups_seen.remote(wait_for)):
+            for attempt in count(1):
+                if not ray.get(self._dispatcher.wait_for_start.remote(num_before)):
                     break
                 try:
-                    run(name, turn)
-                except Exception as error:  # noqa: BLE001  any end of a run must reach those who wait for it
+                    self._run(name, attempt)
+                except Exception as error:  # noqa: BLE001  whatever ended the run, those who wait must know of it
                     reason = describe_death(error)
                     log.warning("%s: %s", name, reason)
                     if isinstance(error, ray.exceptions.ActorDiedError) and not self._joined:
-                        break  # the controller, which has left the workers' share of the cluster taken
-                if not ray.get(self._dispatcher.wants_again.remote(name)):
+                        break  # the controller has died, and the workers' resources stay taken
+                if not ray.get(self._dispatcher.should_restart.remote(name)):
                     break
                 reason = ""
         except Exception as error:  # noqa: BLE001  the dispatcher is gone
             reason = f"{type(error).__name__}: {error}"
             log.warning("%s: %s", name, reason)
         with self._lock:
-            self._alive -= 1
-            last = self._alive == 0
-            self.lost = self.lost or reason
+            self._num_alive -= 1
+            is_last = self._num_alive == 0
+            self.failure = self.failure or reason
         try:
-            ray.get(self._dispatcher.group_ended.remote(name, reason or "no worker group is left", last))
-        except Exception:  # noqa: BLE001  the search is over and the dispatcher gone with it
+            ray.get(self._dispatcher.group_ended.remote(name, reason or "no worker group is left", is_last))
+        except Exception:  # noqa: BLE001  the search has ended, and the dispatcher with it
             log.debug("%s ended after the dispatcher", name)
 
+    def _run(self, name: str, attempt: int) -> None:
+        """One run of Ray Train: until its workers end, or have died `MAX_RESTARTS` times."""
+        environment = {name: os.environ.get(name, value) for name, value in KEEP_MEMORY.items()}
+        trainer = _make_trainer(
+            self._allocation,
+            joined=self._joined,
+            train_loop_config={"config": self._config, "group": name, "dispatcher": self._dispatcher},
+            run_config=RunConfig(
+                name=f"{name}-{attempt}",
+                storage_path=str(self._scratch),
+                failure_config=FailureConfig(max_failures=MAX_RESTARTS),
+                callbacks=[_DeathCallback(name, self._dispatcher)],
+                worker_runtime_env={"env_vars": environment},
+            ),
+        )
+        trainer.fit()
 
-class _Deaths(UserCallback):  # type: ignore[misc]  # ray has no complete annotations
-    """Tells the dispatcher that a worker has died, from Ray Train's controller, before the group is started again."""
+
+class _DeathCallback(UserCallback):  # type: ignore[misc]  # ray has no complete annotations
+    """Reports from Ray Train's controller that a worker has died, before the group is started again."""
 
     def __init__(self, group: str, dispatcher: Any) -> None:
         self._group = group
@@ -135,41 +132,42 @@ class _Deaths(UserCallback):  # type: ignore[misc]  # ray has no complete annota
     def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
         """Called when one or more workers raised or died."""
         reason = describe_death(next(iter(worker_exceptions.values())))
-        ray.get(self._dispatcher.group_down.remote(self._group, reason))
+        ray.get(self._dispatcher.group_died.remote(self._group, reason))
 
 
 def describe_death(error: Exception) -> str:
     """What a worker died of, in one line for a table."""
-    for wrapped in ("health_check_failure", "_base_exc"):  # Ray Train's own words are only that it died
-        error = getattr(error, wrapped, error)
+    error = ray_patches.original_error(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if line.startswith(("The actor is dead because", "Worker exit"))] or lines or [""]
-    return f"{type(error).__name__}: {telling[0][:300]}"
+    causes = [line for line in lines if line.startswith(("The actor is dead because", "Worker exit"))] or lines or [""]
+    return f"{type(error).__name__}: {causes[0][:300]}"
 
 
-def _make_trainer(share: Share, *, joined: bool, **arguments: Any) -> DataParallelTrainer:
-    """A Ray Train run without the processes that it would begin and nobody here needs, each a second of a core.
+def _make_trainer(allocation: Allocation, *, joined: bool, **arguments: Any) -> Any:
+    """Ray Train's trainer for one group.
 
-    They are one for datasets, of which it has none, and one that gives the workers' resources back where the controller
-    dies before them, so that it can be run again: on a cluster of its own a group is given up in that case.
+    Args:
+        allocation: What its workers hold.
+        joined: Whether the cluster outlives the search.
+        arguments: Further arguments of the trainer.
     """
-    unused = (DatasetsCallback,) if joined else (DatasetsCallback, PlacementGroupCleanerCallback)
-    kind: type[DataParallelTrainer] = DataParallelTrainer
-    if share.workers > 1:  # only workers that train one trial together need torch's process group
-        from ray.train.torch import TorchConfig, TorchTrainer
+    resources = {"CPU": float(allocation.cpus_per_worker)}
+    if allocation.gpus_per_worker:
+        resources["GPU"] = allocation.gpus_per_worker
+    arguments["scaling_config"] = ScalingConfig(
+        num_workers=allocation.workers, use_gpu=allocation.gpus_per_worker > 0, resources_per_worker=resources
+    )
+    with_process_group = allocation.workers > 1  # only workers that train one trial together need torch's
+    if with_process_group:
+        from ray.train.torch import TorchConfig
 
-        kind, backend = TorchTrainer, "nccl" if share.gpus_per_worker >= 1 else "gloo"
-        arguments["torch_config"] = TorchConfig(backend=backend)
-
-    class Trainer(kind):  # type: ignore[misc]
-        def _create_default_callbacks(self) -> list[Any]:
-            return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unused)]
-
-    return Trainer(_enter, **arguments)
+        arguments["torch_config"] = TorchConfig(backend="nccl" if allocation.gpus_per_worker >= 1 else "gloo")
+    trainer_class = ray_patches.trainer_class(with_process_group=with_process_group, joined=joined)
+    return trainer_class(_train_loop_per_worker, **arguments)
 
 
-def _enter(config: dict[str, Any]) -> None:
-    """The workers' entrance, which the controller can name without importing what they do."""
-    from ferray.search.fleet.worker import serve
+def _train_loop_per_worker(config: dict[str, Any]) -> None:
+    """Ray Train's entry into a worker; here, so that the controller need not import what a worker does."""
+    from ferray.search.fleet.worker import run_worker
 
-    serve(**config)
+    run_worker(**config)

@@ -1,6 +1,6 @@
-"""The worker groups of a search and their dispatcher, from the first greeting to the last goodbye.
+"""The worker groups of a search and their dispatcher, from start-up to shutdown.
 
-Begin at `assemble`.
+Begin at `start_worker_groups`.
 """
 
 import logging
@@ -17,127 +17,150 @@ import ray
 
 from ferray.errors import FerrayError, SearchError
 from ferray.files import storage
-from ferray.search.fleet import cluster as clusters
-from ferray.search.fleet.cluster import Cluster, Share
-from ferray.search.fleet.dispatcher import Hello, Task
-from ferray.search.fleet.groups import Groups
+from ferray.search.fleet.allocation import Allocation, GroupRequest, allocate
+from ferray.search.fleet.cluster import Cluster, start_dispatcher, watch_draining_nodes
+from ferray.search.fleet.groups import GroupSupervisor
+from ferray.search.fleet.messages import GroupConfig, GroupInfo
 from ferray.search.plan import Plan
 
 log = logging.getLogger(__name__)
 
 GRACE_S = 30.0
-"""How long groups have to leave their trials when a search ends early."""
+"""How long groups have to release their trials when a search ends early."""
 
-PENDING_S = 30.0
-"""After so many seconds without a group, and again and again, the user hears what is missing."""
+WAIT_MESSAGE_S = 30.0
+"""How often the user is informed of what a search waits for while no group is ready."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaunchSettings:
+    """What the worker groups need of a search beyond its plan."""
+
+    search_id: str
+    session: int
+    """How often the search was started or resumed, this time included; later sessions have higher leases."""
+    data_dir: Path
+    """The store's folder."""
+    has_scheduler: bool
+    """Whether trials may be stopped early."""
+    heads_only: bool
+    """Whether all trials keep the whole trunk frozen."""
 
 
 @dataclass
-class Team:
-    """Worker groups that are up, and the dispatcher that they take trials from."""
+class WorkerGroups:
+    """The worker groups of a search that are ready, and the dispatcher that they take trials from."""
 
     dispatcher: Any
     dispatcher_name: str
-    share: Share
-    hellos: list[Hello] = field(default_factory=list)
-    """Of the groups that came up first; empty if the search was interrupted before."""
+    allocation: Allocation
+    infos: list[GroupInfo] = field(default_factory=list)
+    """Of the groups that were ready first; empty if the search was interrupted before."""
     utilization: float | None = None
-    """Share of the time in which groups had a trial; known once they are gone."""
+    """Fraction of the time in which groups had a trial; known once they have ended."""
 
-    def notes(self) -> dict[str, str]:
+    def activities(self) -> dict[str, str]:
         """What the groups are doing at this moment, by trial."""
-        found: dict[str, str] = ray.get(self.dispatcher.notes.remote())
+        found: dict[str, str] = ray.get(self.dispatcher.activities.remote())
         return found
 
 
 @contextmanager
-def assemble(
-    plan: Plan,
-    search: dict[str, Any],
-    data_dir: Path,
-    there: Cluster,
-    *,
-    decides: bool,
-    heads_only: bool,
-    scratch: Path,
-    stop: threading.Event,
-) -> Iterator[Team]:
-    """Worker groups while the block runs; afterwards none of them is left.
+def start_worker_groups(
+    plan: Plan, settings: LaunchSettings, cluster: Cluster, *, scratch: Path, stop: threading.Event
+) -> Iterator[WorkerGroups]:
+    """Worker groups while the block runs; at its end all of them are ended.
 
     Args:
         plan: The search.
-        search: The value of `search.json`.
-        data_dir: The store's folder.
-        there: The cluster.
-        decides: Whether somebody may stop trials early.
-        heads_only: Whether all trials leave the whole trunk frozen.
+        settings: What the plan does not say of it.
+        cluster: Where the groups run.
         scratch: Folder for Ray Train's own files.
         stop: Ends the wait for groups.
 
     Raises:
-        SearchError: The groups cannot be had, or nothing can be trained as things are: a full disk, a lost cluster.
+        SearchError: The groups do not fit, or no trial can be trained: a full disk, a cluster that does not answer.
     """
-    share = clusters.share_out(
-        there,
-        workers=plan.workers_per_trial,
-        gpus_per_worker=plan.gpus_per_worker,
-        num_groups=plan.concurrent_trials,
-        heads_only=heads_only,
-        num_points=plan.num_trials,
+    allocation = allocate(
+        cluster,
+        GroupRequest(
+            workers=plan.workers_per_trial,
+            gpus_per_worker=plan.gpus_per_worker,
+            num_groups=plan.concurrent_trials,
+            heads_only=settings.heads_only,
+            num_trials=plan.num_trials,
+        ),
     )
-    name = f"dispatcher-{search['id']}-{secrets.token_hex(4)}"  # a copy of the search has its id
-    dispatcher = clusters.start_dispatcher(
-        name, decides=decides, session=search["openings"], max_failures=plan.max_failures
+    name = f"dispatcher-{settings.search_id}-{secrets.token_hex(4)}"  # a copy of the search has the same id
+    dispatcher = start_dispatcher(
+        name, has_scheduler=settings.has_scheduler, session=settings.session, max_failures=plan.max_failures
     )
-    task = Task(
+    config = GroupConfig(
         run_dir=plan.run.folder,
-        search_id=search["id"],
-        data_dir=data_dir,
+        search_id=settings.search_id,
+        data_dir=settings.data_dir,
         weights=plan.weights,
         cache=storage.cache_dir(),
-        cpus_per_worker=share.cpus_per_worker,
-        decides=decides,
+        cpus_per_worker=allocation.cpus_per_worker,
+        has_scheduler=settings.has_scheduler,
     )
-    alike = there.nodes == 1  # then the first group may begin while the others come up
-    groups = Groups(task, dispatcher, share=share, joined=there.joined, one_by_one=alike, scratch=scratch)
-    team = Team(dispatcher, name, share)
-    fault: FerrayError | None = None
+    supervisor = GroupSupervisor(config, dispatcher, cluster=cluster, allocation=allocation, scratch=scratch)
+    groups = WorkerGroups(dispatcher, name, allocation)
+    # Groups on one node have the same device, so the first may begin while the others start.
+    num_needed = 1 if cluster.nodes == 1 else allocation.num_groups
+    error: FerrayError | None = None
     try:
-        with clusters.drain_watch(dispatcher) if there.joined else nullcontext():
+        with watch_draining_nodes(dispatcher) if cluster.joined else nullcontext():
             try:
-                team.hellos = _greet(team, 1 if alike else share.num_groups, stop)
-                yield team
+                groups.infos = _wait_for_groups(groups, num_needed, stop)
+                yield groups
             finally:
-                fault = ray.get(dispatcher.fault.remote())
+                error = ray.get(dispatcher.error.remote())
                 ray.get(dispatcher.close.remote())
-                groups.join(GRACE_S)
-                team.utilization = ray.get(dispatcher.utilization.remote())
-    except ray.exceptions.RayError as error:
-        raise _stopped(plan, SearchError("cluster", f"no longer answers: {error}", "See that it is up")) from error
-    # A group that was lost is no fault of a search that came to its end with the others.
-    if fault is None and groups.lost and (stop.is_set() or not team.hellos):
-        fault = SearchError("worker groups", groups.lost, "See the log with FERRAY_LOG=info")
-    if fault is not None:
-        raise _stopped(plan, fault)
+                supervisor.join(GRACE_S)
+                groups.utilization = ray.get(dispatcher.utilization.remote())
+    except ray.exceptions.RayError as ray_error:
+        lost = SearchError("cluster", f"does not answer any more: {ray_error}", "See whether it is running")
+        raise _with_resume_command(plan, lost) from ray_error
+    # Where a search came to its end with the other groups, the failure of one is no error of the search.
+    if error is None and supervisor.failure and (stop.is_set() or not groups.infos):
+        error = SearchError("worker groups", supervisor.failure, "See the log with FERRAY_LOG=info")
+    if error is not None:
+        raise _with_resume_command(plan, error)
 
 
-def _greet(team: Team, num_groups: int, stop: threading.Event) -> list[Hello]:
-    """Wait until so many groups are up; tell the user from time to time what is missing."""
-    answer = team.dispatcher.greetings.remote(num_groups)
-    said = time.monotonic()
+def _wait_for_groups(groups: WorkerGroups, num_groups: int, stop: threading.Event) -> list[GroupInfo]:
+    """Wait until so many groups are ready, and log from time to time what is missing."""
+    answer = groups.dispatcher.wait_for_groups.remote(num_groups)
+    logged_at = time.monotonic()
     while not stop.is_set():
         try:
-            hellos: list[Hello] = ray.get(answer, timeout=0.5)
-            return hellos
+            infos: list[GroupInfo] = ray.get(answer, timeout=0.5)
+            return infos
         except ray.exceptions.GetTimeoutError:
-            if time.monotonic() - said > PENDING_S:
-                said = time.monotonic()
-                short = clusters.missing(team.share)
-                log.warning("no worker group is up yet: %s", f"one needs {short}" if short else "they are starting")
+            if time.monotonic() - logged_at > WAIT_MESSAGE_S:
+                logged_at = time.monotonic()
+                missing = _describe_missing(groups.allocation)
+                log.warning(
+                    "no worker group is ready yet: %s", f"one needs {missing}" if missing else "they are starting"
+                )
     return []
 
 
-def _stopped(plan: Plan, fault: FerrayError) -> SearchError:
-    """A fault that ended the search, with the way to go on."""
-    where, what, way_out = fault.args
+def _describe_missing(allocation: Allocation) -> str:
+    """The resources that one more worker group waits for; empty if none waits, or they are free."""
+    if not any(group["state"] == "PENDING" for group in ray.util.placement_group_table().values()):
+        return ""  # what is not free is held by the search's own groups
+    free = ray.available_resources()
+    missing = []
+    for resource, per_worker in (("CPU", float(allocation.cpus_per_worker)), ("GPU", allocation.gpus_per_worker)):
+        num_needed, num_free = per_worker * allocation.workers, float(free.get(resource, 0.0))
+        if num_needed > num_free:
+            missing.append(f"{num_needed:g} {resource}, of which {num_free:g} free")
+    return " and ".join(missing)
+
+
+def _with_resume_command(plan: Plan, error: FerrayError) -> SearchError:
+    """The error that ended the search, with the command that goes on with it."""
+    where, what, way_out = error.args
     return SearchError(where, what, f"{way_out}; then go on: python -m ferray.search --resume {plan.run.name}")

@@ -1,32 +1,36 @@
-"""What a worker group does: it trains one trial after the other until the dispatcher says leave.
+"""What a worker of a group does: it trains one trial after the other until the dispatcher has no more.
 
-Rank 0 takes a trial from the dispatcher and shares it with its ranks; all train it; after each epoch rank 0 writes the
-checkpoint, tells record and dispatcher, and shares the answer. Where nobody decides after each epoch, short epochs
-share a checkpoint and are told together. `ray.train.report` is not on this path: each call waits for a 2 s poll.
+Rank 0 takes a trial from the dispatcher and sends it to the other ranks; all of them train it. After each epoch rank 0
+writes the checkpoint, then the record, reports to the dispatcher, and sends the reply to the other ranks. Without a
+scheduler, short epochs share a checkpoint and a report. `ray.train.report` is not used here: each call of it waits for
+the controller's poll, every 2 s.
 
-What is wrong with a trial fails the trial. What is wrong with the place, such as a full disk or a folder that a node
-does not see, ends the search, since it would fail one trial after the other.
+An error of a trial fails the trial. An error of the environment, such as a full disk or a folder that a node does not
+see, ends the search, since one trial after the other would fail by it.
 
-Begin at `serve`, the loop of every rank, which `ferray.search.fleet.groups` starts.
+Begin at `run_worker`, the loop of every rank, which `ferray.search.fleet.groups` starts.
 """
 
 import dataclasses
 import logging
 import socket
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
 import ray
 import torch
-import torch._dynamo  # the first optimizer reads it, 1.2 s, and by then other groups start on the same cores
+import torch._dynamo  # the first optimizer imports it, 1.2 s, and by then other groups start on the same cores
 
 from ferray.data.store.reader import Store, open_store
 from ferray.errors import CheckpointError, FencedError, FerrayError, SearchError, StorageError
 from ferray.files.storage import Lease
 from ferray.model.weights import Weights, load_weights
 from ferray.records.run import Run, State, TrialRecord
-from ferray.search.fleet.dispatcher import Answer, Hello, Job, Task
+from ferray.search.fleet.messages import GroupConfig, GroupId, GroupInfo, NoTrial, ReportReply, TrialJob, TrialUpdate
 from ferray.train.checkpoints.checkpoint import LAST, adopt
+from ferray.train.checkpoints.writer import Epochs
 from ferray.train.features import view as features
 from ferray.train.fit import Interrupted, fit
 from ferray.train.ranks import Ranks, current_ranks
@@ -38,45 +42,40 @@ SAVE_EVERY_S = 0.5
 """Epochs that end sooner after the last checkpoint share the next one, where no scheduler waits for each."""
 
 
-def serve(task: Task, group: str, dispatcher: Any) -> None:
-    """The loop of one rank: trial after trial until the dispatcher says leave.
+def run_worker(config: GroupConfig, group: str, dispatcher: Any) -> None:
+    """The loop of one rank: trial after trial until the dispatcher has no more.
 
     Args:
-        task: The search's.
+        config: What the group needs of its search.
         group: Name of this rank's group.
         dispatcher: Handle of the dispatcher actor.
     """
-    torch.set_num_threads(task.cpus_per_worker)
+    torch.set_num_threads(config.cpus_per_worker)
     ranks = current_ranks()
     device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
-    ray.get(dispatcher.place.remote(group, ranks.rank, ray.get_runtime_context().get_node_id()))
-    desk = _Desk(dispatcher, group, task) if ranks.is_first else None
+    ray.get(dispatcher.register_worker.remote(group, ranks.rank, ray.get_runtime_context().get_node_id()))
+    client = DispatcherClient(dispatcher, config.run_dir) if ranks.is_first else None
     try:
         with ranks.together():
             _check_device()
-            store = _open_data(task)
-            if desk is not None:
-                precision = measure_precision(device=device, cache=task.cache)
-                desk.join(Hello(device=_device_name(device), precision=precision))
-                _note_features(desk)
-        incarnation = ranks.from_first(desk.incarnation if desk is not None else 0)
-        interruption = dispatcher.interruption.remote(group, incarnation)
+            store = _open_store(config)
+            if client is not None:
+                precision = measure_precision(device=device, cache=config.cache)
+                client.register(group, GroupInfo(device=_device_name(device), precision=precision))
+                _forward_progress_on_features(client)
+        interruption = dispatcher.wait_for_interruption.remote(ranks.from_first(client.group if client else None))
 
         def is_interrupted() -> bool:
-            """Whether the trial is to be left at once, in the middle of an epoch too."""
+            """Whether to leave the trial at once, within an epoch too."""
             return bool(ray.wait([interruption], timeout=0)[0])
 
-        weights: dict[str, Weights] = {}
-        while (job := ranks.from_first(desk.take() if desk is not None else None)) != "leave":
-            if isinstance(job, Job):
-                name = job.recipe.backbone
-                with ranks.together():
-                    weights[name] = weights.get(name) or load_weights(task.weights, name)
-                _train(job, task, store, weights[name], ranks, device, desk, is_interrupted)
+        trainer = TrialTrainer(config, store, ranks, device, client, is_interrupted)
+        while (job := ranks.from_first(client.take_trial() if client is not None else None)) != "exit":
+            if isinstance(job, TrialJob):
+                trainer.train(job)
     except FerrayError as error:
-        if desk is None:
-            return
-        desk.halt(error)
+        if client is not None:
+            client.abort(error)
 
 
 def _check_device() -> None:
@@ -93,104 +92,225 @@ def _check_device() -> None:
         )
 
 
-def _open_data(task: Task) -> Store:
-    """The store, if this node has what the search counts on.
+def _open_store(config: GroupConfig) -> Store:
+    """The store, after a check that this node sees the search's own folder.
 
     Raises:
-        SearchError: It has another disk under the same name.
+        SearchError: The folder of this name is on another disk.
         FerrayError: The store cannot be opened.
     """
-    run = Run(task.run_dir)
-    if not run.exists() or run.read_search().id != task.search_id:
+    run = Run(config.run_dir)
+    if not run.exists() or run.read_search().id != config.search_id:
         raise SearchError(
-            str(task.run_dir),
-            "not the folder of this search: this node has a disk of its own, and checkpoints there would die with it",
+            str(config.run_dir),
+            "is not the folder of this search on this node, which has a disk of its own:"
+            " checkpoints would be lost with the node",
             "Give a folder that all nodes share: --out /shared/runs",
         )
-    return open_store(task.data_dir)
+    return open_store(config.data_dir)
 
 
-def _train(
-    job: Job,
-    task: Task,
-    store: Store,
-    weights: Weights,
-    ranks: Ranks,
-    device: str,
-    desk: "_Desk | None",
-    is_interrupted: Callable[[], bool],
-) -> None:
-    """Train one trial until it is complete, stopped or broken; only rank 0, which has a desk, writes and reports.
+@dataclass
+class TrialTrainer:
+    """Trains trials on one rank; all ranks of a group are given the same trials in the same order."""
 
-    Raises:
-        StorageError: The trial's folder cannot be written.
-    """
-    with ranks.together():
-        found = desk.open(job) if desk is not None else None
-    record = ranks.from_first(found)
-    if record is None:  # taken over before it was begun
-        return
-    record = dataclasses.replace(record, state="running", reason="", device=_device_name(device))
-    state: State = "done"
-    reason = ""
-    rows = fit(
-        job.recipe,
-        store,
-        weights,
-        checkpoints=Run(task.run_dir).trial_dir(job.trial_id),
-        ranks=ranks,
-        device=device,
-        cache=task.cache,
-        recorded_epochs=len(record.epochs),
-        lease=desk.lease if desk is not None else None,
-        is_interrupted=is_interrupted,
-        save_every_s=0.0 if task.decides else SAVE_EVERY_S,
-    )
-    try:
-        for row in rows:
-            if row.epoch == len(record.epochs) + 1:
-                record = dataclasses.replace(record, epochs=(*record.epochs, row))
-            if record.complete:
-                break
-            if rows.has_more and not task.decides:
-                continue
-            answer: Answer = "go on"
-            with ranks.together():
-                if desk is not None:
-                    answer = desk.tell(record)
-            answer = ranks.from_first(answer)
-            if answer == "fenced":
-                return
-            if answer != "go on":
-                state = answer
-                break
-    except Interrupted:
-        state = "interrupted"
-    except FencedError as error:
-        with ranks.together():
-            if desk is not None:
-                desk.give_way(error)
-        return
-    except StorageError:
-        raise
-    except FerrayError as error:
-        state, reason = "failed", str(error)
-    except torch.AcceleratorError:  # the device is of no use to this process any more
-        raise
-    except (RuntimeError, ValueError, MemoryError) as error:
-        if ranks.world > 1:  # the other ranks may be waiting in a collective: only a restart frees them
+    config: GroupConfig
+    store: Store
+    ranks: Ranks
+    device: str
+    client: "DispatcherClient | None"
+    """Rank 0's; the other ranks neither write nor report."""
+    is_interrupted: Callable[[], bool]
+    weights: dict[str, Weights] = field(default_factory=dict)
+    """The pretrained weights that were needed so far, by backbone."""
+    _record: TrialRecord = field(init=False)
+    """The trial in training."""
+
+    def train(self, job: TrialJob) -> None:
+        """Train one trial until it is complete, stopped, interrupted or failed, and release it.
+
+        Raises:
+            StorageError: The trial's folder cannot be written.
+        """
+        with self.ranks.together():
+            weights = self._weights(job.recipe.backbone)
+        with self.ranks.together():
+            found = self.client.open_trial(job) if self.client is not None else None
+        record = self.ranks.from_first(found)
+        if record is None:  # another group has taken it since
+            return
+        self._record = dataclasses.replace(record, state="running", reason="", device=_device_name(self.device))
+        rows = fit(
+            job.recipe,
+            self.store,
+            weights,
+            checkpoints=Run(self.config.run_dir).trial_dir(job.trial_id),
+            ranks=self.ranks,
+            device=self.device,
+            cache=self.config.cache,
+            recorded_epochs=len(record.epochs),
+            lease=self.client.lease if self.client is not None else None,
+            is_interrupted=self.is_interrupted,
+            save_every_s=0.0 if self.config.has_scheduler else SAVE_EVERY_S,
+        )
+        state, reason = self._train_to_end(rows)
+        if state != "fenced":
+            with self.ranks.together():
+                if self.client is not None:
+                    self.client.release(dataclasses.replace(self._record, state=state, reason=reason))
+
+    def _weights(self, backbone: str) -> Weights:
+        if backbone not in self.weights:
+            self.weights[backbone] = load_weights(self.config.weights, backbone)
+        return self.weights[backbone]
+
+    def _train_to_end(self, rows: Epochs) -> tuple[State | Literal["fenced"], str]:
+        """Train the epochs; returns the state that the trial has then, and the reason if it failed."""
+        try:
+            return self._train_epochs(rows), ""
+        except Interrupted:
+            return "interrupted", ""
+        except FencedError as error:
+            with self.ranks.together():
+                if self.client is not None:
+                    self.client.check_fenced(error)
+            return "fenced", ""
+        except StorageError:
             raise
-        log.exception("trial %s failed", job.trial_id)
-        state, reason = "failed", f"{type(error).__name__}: {error}"
-    finally:
-        rows.close()
-    with ranks.together():
-        if desk is not None:
-            desk.leave(dataclasses.replace(record, state=state, reason=reason))
+        except FerrayError as error:
+            return "failed", str(error)
+        except torch.AcceleratorError:  # this process cannot use the device any more
+            raise
+        except (RuntimeError, ValueError, MemoryError) as error:
+            if self.ranks.world > 1:  # the other ranks may be waiting in a collective: only a restart ends that
+                raise
+            log.exception("trial %s failed", self._record.trial_id)
+            return "failed", f"{type(error).__name__}: {error}"
+        finally:
+            rows.close()
+
+    def _train_epochs(self, rows: Epochs) -> State | Literal["fenced"]:
+        """Add each epoch to the record and report it, until the trial is complete or is not to be continued."""
+        for row in rows:
+            if row.epoch == len(self._record.epochs) + 1:
+                self._record = dataclasses.replace(self._record, epochs=(*self._record.epochs, row))
+            if self._record.complete:
+                break
+            if rows.has_more and not self.config.has_scheduler:  # more epochs of the same checkpoint
+                continue
+            reply = self._report()
+            if reply != "continue":
+                return reply
+        return "done"
+
+    def _report(self) -> ReportReply:
+        reply: ReportReply = "continue"
+        with self.ranks.together():
+            if self.client is not None:
+                reply = self.client.report(self._record)
+        return self.ranks.from_first(reply)
 
 
-def _go_on_from(job: Job, run: Run, lease: Lease) -> None:
-    """Take the checkpoints of a shorter trial that is done for the trial's own, unless it has some."""
+class DispatcherClient:
+    """Rank 0's access to the dispatcher and to the folder of the trial that its group holds.
+
+    Args:
+        dispatcher: Handle of the dispatcher actor.
+        run_dir: The search's folder.
+
+    Attributes:
+        group: This group's incarnation; set by `register`.
+        lease: On the folder of the trial that was opened last.
+    """
+
+    group: GroupId
+    lease: Lease
+
+    def __init__(self, dispatcher: Any, run_dir: Path) -> None:
+        self._dispatcher = dispatcher
+        self._run = Run(run_dir)
+        self._trial_id = ""
+        self._num_reported = 0
+
+    def register(self, group: str, info: GroupInfo) -> None:
+        """Report that the group is ready."""
+        self.group = ray.get(self._dispatcher.register_group.remote(group, info))
+
+    def take_trial(self) -> TrialJob | NoTrial:
+        """The next trial for the group."""
+        job: TrialJob | NoTrial = ray.get(self._dispatcher.take_trial.remote(self.group))
+        if isinstance(job, TrialJob):
+            self._trial_id, self._num_reported = job.trial_id, 0
+        return job
+
+    def open_trial(self, job: TrialJob) -> TrialRecord | None:
+        """Take the lease of a trial's folder; returns the trial's record, or None if another group has a later lease.
+
+        Raises:
+            StorageError: The folder cannot be written.
+        """
+        try:
+            self.lease = Lease.take(self._run.trial_dir(job.trial_id), job.lease)
+        except FencedError as error:
+            self.check_fenced(error)
+            return None
+        record = self._run.read_trial(job.trial_id)
+        if record is None or not record.epochs:
+            _adopt_shorter_trial(job, self._run, self.lease)
+        return record or TrialRecord(trial_id=job.trial_id, number=job.number, recipe=job.recipe)
+
+    def check_fenced(self, error: FencedError) -> None:
+        """Check that the trial was given to another group, which is no error.
+
+        Raises:
+            StorageError: It was not: another search writes into the folder.
+        """
+        if ray.get(self._dispatcher.holds_trial.remote(self.group, self._trial_id)):
+            where, what, _ = error.args
+            raise StorageError(where, what, "Another search writes into this folder: end it, then resume") from error
+        log.warning("%s", error)
+
+    def report(self, record: TrialRecord) -> ReportReply:
+        """Write the record and report its new epochs.
+
+        Raises:
+            FencedError: Another group has the trial.
+            StorageError: The record cannot be written.
+        """
+        # The record comes before the report: a reported epoch must be on record.
+        self._run.write_trial(record, lease=self.lease)
+        rows = record.epochs[self._num_reported :]
+        reply: ReportReply = ray.get(self._dispatcher.report_epochs.remote(self.group, record.trial_id, rows))
+        self._num_reported = len(record.epochs)
+        return reply
+
+    def release(self, record: TrialRecord) -> None:
+        """Write the record of a trial that has ended or is interrupted, and report it with its new epochs.
+
+        Raises:
+            StorageError: The record cannot be written.
+        """
+        try:
+            self._run.write_trial(record, lease=self.lease)
+        except FencedError as error:
+            self.check_fenced(error)
+            return
+        rows = record.epochs[self._num_reported :]
+        update = TrialUpdate(rows=rows, state=record.state, reason=record.reason)
+        ray.get(self._dispatcher.release_trial.remote(self.group, record.trial_id, update))
+
+    def set_activity(self, text: str) -> None:
+        """Report what the group is doing, without waiting for an answer."""
+        self._dispatcher.set_activity.remote(self.group, self._trial_id, text)
+
+    def abort(self, error: FerrayError) -> None:
+        """End the search: no trial can be trained on this node."""
+        where, what, way_out = error.args
+        ray.get(self._dispatcher.abort.remote(SearchError(f"{where} on {socket.gethostname()}", what, way_out)))
+
+
+def _adopt_shorter_trial(job: TrialJob, run: Run, lease: Lease) -> None:
+    """Copy the checkpoints of a shorter trial that is done, unless the trial has some of its own."""
     folder = run.trial_dir(job.trial_id)
     for donor in () if (folder / LAST).exists() else job.shorter:
         known = run.read_trial(donor)
@@ -203,114 +323,20 @@ def _go_on_from(job: Job, run: Run, lease: Lease) -> None:
                 return
 
 
-class _Desk:
-    """Rank 0's dealings with the records and the dispatcher.
+class _ActivityHandler(logging.Handler):
+    """Reports log records as what the group is doing."""
 
-    Attributes:
-        run: The search's folder.
-        lease: On the folder of the trial at hand.
-        incarnation: Of the group, from `join` on.
-    """
-
-    lease: Lease
-    incarnation: int
-
-    def __init__(self, dispatcher: Any, group: str, task: Task) -> None:
-        self.run = Run(task.run_dir)
-        self._dispatcher = dispatcher
-        self._group = group
-        self._trial_id = ""
-        self._told_epochs = 0
-
-    def join(self, hello: Hello) -> None:
-        self.incarnation = ray.get(self._dispatcher.join.remote(self._group, hello))
-
-    def take(self) -> Any:
-        job = ray.get(self._dispatcher.take.remote(self._group, self.incarnation))
-        if isinstance(job, Job):
-            self._trial_id, self._told_epochs = job.trial_id, 0
-        return job
-
-    def open(self, job: Job) -> TrialRecord | None:
-        """Take a trial's folder over, with what is on record of it; None if somebody else has taken it since.
-
-        Raises:
-            StorageError: The folder cannot be written.
-        """
-        try:
-            self.lease = Lease.take(self.run.trial_dir(job.trial_id), job.lease)
-        except FencedError as error:
-            self.give_way(error)
-            return None
-        record = self.run.read_trial(job.trial_id)
-        if record is None or not record.epochs:
-            _go_on_from(job, self.run, self.lease)
-        return record or TrialRecord(trial_id=job.trial_id, number=job.number, recipe=job.recipe)
-
-    def give_way(self, error: FencedError) -> None:
-        """Somebody else writes the trial's folder: a later incarnation, or another search, which must not be.
-
-        Raises:
-            StorageError: The dispatcher knows nothing of it.
-        """
-        if ray.get(self._dispatcher.holds.remote(self._group, self.incarnation, self._trial_id)):
-            where, what, _ = error.args
-            raise StorageError(where, what, "Another search writes into this folder: end it, then resume") from error
-        log.warning("%s", error)
-
-    def halt(self, error: FerrayError) -> None:
-        """End the search: no trial can be trained here."""
-        where, what, way_out = error.args
-        ray.get(self._dispatcher.halt.remote(SearchError(f"{where} on {socket.gethostname()}", what, way_out)))
-
-    def note(self, text: str) -> None:
-        self._dispatcher.note.remote(self._group, self.incarnation, self._trial_id, text)  # nobody waits for it
-
-    def tell(self, record: TrialRecord) -> Answer:
-        """Write the record and report its new epochs.
-
-        Raises:
-            FencedError: Somebody else has the trial.
-            StorageError: The record cannot be written.
-        """
-        # Before the report: whoever hears of an epoch must find it on record.
-        self.run.write_trial(record, lease=self.lease)
-        call = self._dispatcher.report
-        answer: Answer = ray.get(
-            call.remote(self._group, self.incarnation, record.trial_id, record.epochs[self._told_epochs :])
-        )
-        self._told_epochs = len(record.epochs)
-        return answer
-
-    def leave(self, record: TrialRecord) -> None:
-        """Write the record of a trial that has ended or is left, report what was not yet told, and be free.
-
-        Raises:
-            StorageError: The record cannot be written.
-        """
-        try:
-            self.run.write_trial(record, lease=self.lease)
-        except FencedError as error:
-            self.give_way(error)
-            return
-        call, rows = self._dispatcher.leave_trial, record.epochs[self._told_epochs :]
-        ray.get(call.remote(self._group, self.incarnation, record.trial_id, record.state, record.reason, rows))
-
-
-class _Notes(logging.Handler):
-    """Long work on features, told to the live table."""
-
-    def __init__(self, desk: _Desk) -> None:
+    def __init__(self, client: DispatcherClient) -> None:
         super().__init__(logging.INFO)
-        self._desk = desk
+        self._client = client
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._desk.note(record.getMessage())
+        self._client.set_activity(record.getMessage())
 
 
-def _note_features(desk: _Desk) -> None:
-    """Let the live table hear what features are logged to have come to."""
-    features.log.addHandler(_Notes(desk))
+def _forward_progress_on_features(client: DispatcherClient) -> None:
+    """Report how far the computation of features is, which takes long without an epoch."""
+    features.log.addHandler(_ActivityHandler(client))
     features.log.setLevel(logging.INFO)
 
 

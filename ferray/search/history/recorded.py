@@ -130,7 +130,7 @@ class History:
         """From here on a worker writes the trial's record."""
         self._stale.add(record.trial_id)
 
-    def epoch(self, trial_id: str, row: EpochResult) -> None:
+    def epoch_ended(self, trial_id: str, row: EpochResult) -> None:
         """The worker has written the record before it reported the epoch."""
 
     def trial_ended(self, record: TrialRecord) -> None:

@@ -123,7 +123,7 @@ class RecordRecovery:
         """The next trial."""
         return self._left.pop(0) if self._left else "none left"
 
-    def hear(self, number: int, epoch: int, score: float) -> bool:
+    def report_epoch(self, number: int, epoch: int, score: float) -> bool:
         """Stop where the scheduler had stopped it."""
         return self._ends[number].state == "stopped" and epoch >= self._ends[number].epoch
 

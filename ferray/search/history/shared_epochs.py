@@ -38,7 +38,7 @@ class SharedEpochs:
         """Longer trials may go on from this one."""
         self._known.setdefault(_without_epochs(record.recipe), {})[record.recipe.epochs] = record.trial_id
 
-    def epoch(self, trial_id: str, row: EpochResult) -> None:
+    def epoch_ended(self, trial_id: str, row: EpochResult) -> None:
         """Nothing to do: the worker that begins a longer trial reads how far a shorter one has come."""
 
     def trial_ended(self, record: TrialRecord) -> None:

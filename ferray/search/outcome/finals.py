@@ -124,7 +124,7 @@ class Finals:
         """The next trial."""
         return self._left.pop(0) if self._left else "none left"
 
-    def hear(self, number: int, epoch: int, score: float) -> bool:
+    def report_epoch(self, number: int, epoch: int, score: float) -> bool:
         """No trial of the finals is stopped."""
         return False
 

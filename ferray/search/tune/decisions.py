@@ -114,7 +114,7 @@ class Decisions:
         self._note_suggestion(suggestion)
         return suggestion
 
-    def hear(self, number: int, epoch: int, score: float) -> bool:
+    def report_epoch(self, number: int, epoch: int, score: float) -> bool:
         """Tell the scheduler of an epoch; True if the trial is to stop.
 
         Args:

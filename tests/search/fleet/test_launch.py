@@ -1,7 +1,5 @@
-"""How worker groups and Ray come up and go; no cluster is started: Ray's answers are set."""
+"""How worker groups are started and ended; no cluster is started: Ray's answers are set."""
 
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,16 +12,16 @@ import ray
 
 from ferray.errors import FerrayError, SearchError, StorageError
 from ferray.records.run import Run
-from ferray.search.fleet import cluster as clusters
 from ferray.search.fleet import launch
-from ferray.search.fleet.cluster import Cluster, connect
-from ferray.search.fleet.dispatcher import Hello
+from ferray.search.fleet.cluster import Cluster
+from ferray.search.fleet.launch import LaunchSettings
+from ferray.search.fleet.messages import GroupInfo
 
-HERE = Cluster(cpus=2, gpus=0.0, nodes=1, joined=False, per_node=((2, 0.0),))
+CLUSTER = Cluster(cpus=2, gpus=0.0, nodes=1, joined=False, per_node=((2, 0.0),))
 
 
-class Answers:
-    """The dispatcher: every method answers what it was given, at once."""
+class FakeDispatcher:
+    """Every method answers what was given for it, at once."""
 
     def __init__(self, **answers: Any) -> None:
         self._answers = answers
@@ -33,76 +31,46 @@ class Answers:
 
 
 @contextmanager
-def assembled(
-    monkeypatch: pytest.MonkeyPatch, folder: Path, *, lost: str, fault: FerrayError | None, stopped: bool
+def two_groups(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, *, failure: str, error: FerrayError | None, stopped: bool
 ) -> Iterator[None]:
-    """Two groups for a search, of which one may be lost, that may be stopped before its end."""
-    dispatcher = Answers(greetings=[Hello(device="cpu", precision="float32")], fault=fault)
+    """Two groups of a search, one of which may have failed; the search may be stopped before its end."""
+    dispatcher = FakeDispatcher(wait_for_groups=[GroupInfo(device="cpu", precision="float32")], error=error)
+    supervisor = SimpleNamespace(failure=failure, join=lambda timeout_s: None)
     monkeypatch.setattr(ray, "get", lambda answer, timeout=None: answer)
-    monkeypatch.setattr(clusters, "start_dispatcher", lambda *_, **__: dispatcher)
-    monkeypatch.setattr(launch, "Groups", lambda *_, **__: SimpleNamespace(lost=lost, join=lambda timeout_s: None))
+    monkeypatch.setattr(launch, "start_dispatcher", lambda *_, **__: dispatcher)
+    monkeypatch.setattr(launch, "GroupSupervisor", lambda *_, **__: supervisor)
     plan: Any = SimpleNamespace(
         run=Run(folder / "first"), weights="none", max_failures=2, workers_per_trial=1, gpus_per_worker=None,
         concurrent_trials=2, num_trials=4,
     )  # fmt: skip
     stop = threading.Event()
-    search = {"id": "0123abcd", "openings": 1}
-    with launch.assemble(plan, search, folder, HERE, decides=False, heads_only=True, scratch=folder, stop=stop):
+    settings = LaunchSettings(search_id="0123abcd", session=1, data_dir=folder, has_scheduler=False, heads_only=True)
+    with launch.start_worker_groups(plan, settings, CLUSTER, scratch=folder, stop=stop):
         yield
         if stopped:
             stop.set()
 
 
-def test_a_search_that_came_to_its_end_is_none_the_worse_for_a_group_that_was_lost(
+def test_a_search_that_came_to_its_end_has_not_failed_because_a_group_has(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    with assembled(monkeypatch, tmp_path, lost="killed by signal 9", fault=None, stopped=False):
+    with two_groups(monkeypatch, tmp_path, failure="killed by signal 9", error=None, stopped=False):
         pass
 
 
 @pytest.mark.parametrize(
-    "lost, fault, words",
+    "failure, error, words",
     [
         ("killed by signal 9", None, "worker groups: killed by signal 9"),
         ("", StorageError("runs/first", "cannot be written: No space left", "Free space"), "No space left"),
     ],
 )
 def test_a_search_that_could_not_go_on_says_why_and_how_to(
-    lost: str, fault: FerrayError | None, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    failure: str, error: FerrayError | None, words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with (
         pytest.raises(SearchError, match=rf"(?s){words}.*--resume first"),
-        assembled(monkeypatch, tmp_path, lost=lost, fault=fault, stopped=True),
+        two_groups(monkeypatch, tmp_path, failure=failure, error=error, stopped=True),
     ):
         pass
-
-
-@pytest.mark.parametrize("failures", [1, 2])
-def test_ray_is_started_twice_before_it_is_given_up(failures: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-
-    def init(**options: Any) -> None:
-        calls.append(options["address"])
-        if len(calls) <= failures:
-            raise Exception("The current node timed out during startup.")
-
-    monkeypatch.setattr(ray, "init", init)
-    monkeypatch.setattr(ray, "shutdown", lambda: None)
-    monkeypatch.setattr(clusters, "_start_coordinator", lambda: None)
-    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": False}])
-    if failures == 1:
-        with connect(None) as there:
-            assert there == HERE
-    else:
-        with pytest.raises(SearchError, match="timed out during startup"), connect(None):
-            pass
-    assert calls == ["local", "local"]
-
-
-def test_who_asks_ray_before_or_after_a_cluster_starts_and_joins_none() -> None:
-    code = (
-        "from ferray.search.fleet.cluster import set_environment; set_environment(None); import ray\n"
-        "try:\n    ray.get(ray.put(1))\nexcept ray.exceptions.RaySystemError:\n    print(ray.is_initialized())"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=False)
-    assert done.stdout == "False\n", done.stderr[-2000:]

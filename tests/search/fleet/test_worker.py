@@ -9,13 +9,18 @@ from fixtures.history import make_search_file
 from fixtures.train import SmallStore, small_recipe, small_weights
 
 from ferray.data.store.reader import Store
-from ferray.errors import SearchError
+from ferray.errors import DivergedError, SearchError, StorageError
 from ferray.files.storage import Lease
 from ferray.recipe import trial_id
 from ferray.records.run import Run, State, TrialRecord
 from ferray.search.fleet import worker
-from ferray.search.fleet.dispatcher import Answer, Job, Task
-from ferray.search.fleet.worker import _go_on_from, _note_features, _open_data, _train
+from ferray.search.fleet.messages import GroupConfig, ReportReply, TrialJob
+from ferray.search.fleet.worker import (
+    TrialTrainer,
+    _adopt_shorter_trial,
+    _forward_progress_on_features,
+    _open_store,
+)
 from ferray.train.checkpoints.checked_safetensors import read_sealed
 from ferray.train.checkpoints.checkpoint import BEST, LAST
 from ferray.train.features import view as features
@@ -43,20 +48,20 @@ def test_a_trial_goes_on_from_a_shorter_one_that_is_done(
     state: State, goes_on: bool, small_rows: None, tmp_path: Path
 ) -> None:
     run = Run(tmp_path)
-    job = Job(trial_id="long", number=1, recipe=LONG, shorter=(write_short_trial(run, state),))
-    _go_on_from(job, run, take(run))
+    job = TrialJob(trial_id="long", number=1, recipe=LONG, shorter=(write_short_trial(run, state),))
+    _adopt_shorter_trial(job, run, take(run))
 
     assert [(run.trial_dir("long") / name).exists() for name in (BEST, LAST)] == [goes_on] * 2
 
 
-def test_a_broken_checkpoint_of_a_shorter_trial_is_told_and_left_alone(
+def test_a_broken_checkpoint_of_a_shorter_trial_is_logged_and_not_used(
     small_rows: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = Run(tmp_path)
     short = write_short_trial(run, "done")
     (run.trial_dir(short) / LAST).write_bytes(b"torn")
-    job = Job(trial_id="long", number=1, recipe=LONG, shorter=(short,))
-    _go_on_from(job, run, take(run))
+    job = TrialJob(trial_id="long", number=1, recipe=LONG, shorter=(short,))
+    _adopt_shorter_trial(job, run, take(run))
 
     assert "does not go on from trial" in caplog.text
     assert not (run.trial_dir("long") / LAST).exists()
@@ -67,56 +72,64 @@ def test_a_trial_with_epochs_of_its_own_keeps_them(small_rows: None, tmp_path: P
     own = run.trial_dir("long") / LAST
     own.parent.mkdir(parents=True)
     own.write_bytes(b"its own")
-    _go_on_from(dataclasses.replace(Job(trial_id="long", number=1, recipe=LONG), shorter=("short",)), run, take(run))
+    _adopt_shorter_trial(TrialJob(trial_id="long", number=1, recipe=LONG, shorter=("short",)), run, take(run))
 
     assert own.read_bytes() == b"its own"
 
 
-class Listener:
-    """What rank 0 tells of a trial, kept; without a dispatcher.
+class FakeClient:
+    """Rank 0's client without a dispatcher: it keeps what is reported.
 
     Args:
         run: The search's folder.
-        answers: To whoever tells of epochs, the last one again and again.
+        replies: To the reports, in order; the last one to all further ones.
     """
 
-    def __init__(self, run: Run, *answers: Answer) -> None:
-        self.run, self._answers = run, answers
-        self.told: list[int] = []
-        """Epochs of each record that was told."""
-        self.noted: list[str] = []
-        self.left: TrialRecord | None = None
+    def __init__(self, run: Run, *replies: ReportReply) -> None:
+        self._run, self._replies = run, replies
+        self.reported: list[int] = []
+        """Number of epochs in each record that was reported."""
+        self.activities: list[str] = []
+        self.released: TrialRecord | None = None
 
-    def open(self, job: Job) -> TrialRecord:
-        self.lease = Lease.take(self.run.trial_dir(job.trial_id), (1, 1))
+    def open_trial(self, job: TrialJob) -> TrialRecord:
+        self.lease = Lease.take(self._run.trial_dir(job.trial_id), (1, 1))
         return TrialRecord(trial_id=job.trial_id, number=job.number, recipe=job.recipe)
 
-    def tell(self, record: TrialRecord) -> Answer:
-        self.told.append(len(record.epochs))
-        return self._answers[min(len(self.told), len(self._answers)) - 1]
+    def report(self, record: TrialRecord) -> ReportReply:
+        self.reported.append(len(record.epochs))
+        return self._replies[min(len(self.reported), len(self._replies)) - 1]
 
-    def leave(self, record: TrialRecord) -> None:
-        self.left = record
+    def release(self, record: TrialRecord) -> None:
+        self.released = record
 
-    def note(self, text: str) -> None:
-        self.noted.append(text)
+    def set_activity(self, text: str) -> None:
+        self.activities.append(text)
 
 
-def task_of(run: Run, cache: Path) -> Task:
-    return Task(
+def train(job: TrialJob, config: GroupConfig, client: FakeClient) -> TrialRecord:
+    """Train a trial as a group of one rank does; returns the record that it is released with."""
+    trainer = TrialTrainer(config, SmallStore(), ALONE, "cpu", client, lambda: False, {"vgg16": small_weights()})  # type: ignore[arg-type]
+    trainer.train(job)
+    assert client.released is not None
+    return client.released
+
+
+def config_of(run: Run, cache: Path) -> GroupConfig:
+    return GroupConfig(
         run_dir=run.folder,
         search_id="ffffffff",
         data_dir=Path("faces"),
         weights="none",
         cache=cache,
         cpus_per_worker=1,
-        decides=False,
+        has_scheduler=False,
     )
 
 
-@pytest.mark.parametrize("answer, epochs, state", [("go on", 6, "done"), ("interrupted", 3, "interrupted")])
-def test_epochs_that_share_a_checkpoint_are_told_together_and_none_is_left_out_of_the_record(
-    answer: Answer, epochs: int, state: State, small_rows: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("reply, epochs, state", [("continue", 6, "done"), ("interrupted", 3, "interrupted")])
+def test_epochs_that_share_a_checkpoint_are_reported_together_and_all_are_on_record(
+    reply: ReportReply, epochs: int, state: State, small_rows: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = itertools.count()  # a second an epoch, or a write
     monkeypatch.setattr("ferray.train.checkpoints.writer.time.monotonic", lambda: float(next(clock)))
@@ -125,58 +138,88 @@ def test_epochs_that_share_a_checkpoint_are_told_together_and_none_is_left_out_o
     recipe = small_recipe(epochs=6)
     name = trial_id(recipe, data_fingerprint=store.fingerprint, weights_fingerprint=weights.fingerprint)
     run = Run(tmp_path)
-    desk = Listener(run, answer)
-    job = Job(trial_id=name, number=0, recipe=recipe)
-    _train(job, task_of(run, tmp_path), store, weights, ALONE, "cpu", desk, lambda: False)  # type: ignore[arg-type]
+    client = FakeClient(run, reply)
+    record = train(TrialJob(trial_id=name, number=0, recipe=recipe), config_of(run, tmp_path), client)
 
-    assert desk.told == [3]
-    assert desk.left is not None
-    assert (len(desk.left.epochs), desk.left.state) == (epochs, state)
+    assert client.reported == [3]
+    assert (len(record.epochs), record.state) == (epochs, state)
     assert len(read_sealed(run.trial_dir(name) / LAST)[0]["epochs"]) == epochs
 
 
-def test_a_scheduler_hears_of_every_epoch_by_itself_though_a_checkpoint_holds_several(
+def test_with_a_scheduler_each_epoch_is_reported_alone_though_a_checkpoint_holds_several(
     small_rows: None, tmp_path: Path
 ) -> None:
     store, weights = SmallStore(), small_weights()
     recipe = small_recipe(epochs=6)
     name = trial_id(recipe, data_fingerprint=store.fingerprint, weights_fingerprint=weights.fingerprint)
     run = Run(tmp_path)
-    list(fit(recipe, store, weights, checkpoints=run.trial_dir(name), cache=None))  # of which the record was lost
-    desk = Listener(run, "go on", "stopped")
-    job = Job(trial_id=name, number=0, recipe=recipe)
-    task = dataclasses.replace(task_of(run, tmp_path), decides=True)
-    _train(job, task, store, weights, ALONE, "cpu", desk, lambda: False)  # type: ignore[arg-type]
+    list(fit(recipe, store, weights, checkpoints=run.trial_dir(name), cache=None))  # the record of it was lost
+    client = FakeClient(run, "continue", "stopped")
+    config = dataclasses.replace(config_of(run, tmp_path), has_scheduler=True)
+    record = train(TrialJob(trial_id=name, number=0, recipe=recipe), config, client)
 
-    assert desk.told == [1, 2]
-    assert desk.left is not None
-    assert (len(desk.left.epochs), desk.left.state) == (2, "stopped")
+    assert client.reported == [1, 2]
+    assert (len(record.epochs), record.state) == (2, "stopped")
 
 
-def test_what_features_have_come_to_reaches_the_live_table(
+class FailingClient(FakeClient):
+    """A client whose reports fail."""
+
+    def __init__(self, run: Run, error: Exception) -> None:
+        super().__init__(run)
+        self._error = error
+
+    def report(self, record: TrialRecord) -> ReportReply:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    "error, state",
+    [
+        (DivergedError("epoch 1", "loss is nan", "Lower the learning rate"), "failed"),
+        (RuntimeError("out of memory"), "failed"),
+        (StorageError("runs", "No space left on device", "Free space"), "raised"),
+    ],
+)
+def test_an_error_of_a_trial_fails_the_trial_and_one_of_the_environment_is_raised(
+    error: Exception, state: str, small_rows: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "SAVE_EVERY_S", 0.0)
+    run = Run(tmp_path)
+    job, client = TrialJob(trial_id="a", number=0, recipe=LONG), FailingClient(run, error)
+    if state == "raised":
+        with pytest.raises(StorageError, match="No space left"):
+            train(job, config_of(run, tmp_path), client)
+    else:
+        record = train(job, config_of(run, tmp_path), client)
+        assert (record.state, len(record.epochs)) == ("failed", 1)
+        assert str(error) in record.reason
+
+
+def test_progress_on_features_is_reported_as_an_activity(
     small_rows: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(features, "TELL_EVERY_S", 0.0)
     monkeypatch.setattr(features.log, "handlers", [])
-    desk = Listener(Run(tmp_path), "go on")
-    _note_features(desk)  # type: ignore[arg-type]
+    client = FakeClient(Run(tmp_path), "continue")
+    _forward_progress_on_features(client)  # type: ignore[arg-type]
     list(fit(SHORT, SmallStore(), small_weights(), checkpoints=None, cache=tmp_path))
 
-    assert [note.partition(",")[0] for note in desk.noted] == [
+    assert [activity.partition(",")[0] for activity in client.activities] == [
         "features: 12 of 12 faces",
         "features: 24 of 24 faces",
     ]
 
 
-@pytest.mark.parametrize("there", [False, True])
+@pytest.mark.parametrize("has_another", [False, True])
 def test_a_node_with_a_disk_of_its_own_is_refused_and_the_way_out_is_a_shared_folder(
-    there: bool, tiny_store: Store, tmp_path: Path
+    has_another: bool, tiny_store: Store, tmp_path: Path
 ) -> None:
     run = Run(tmp_path / "first")
-    if there:  # of another search with the same name
+    if has_another:  # a search of the same name, on this node's disk
         run.write_search(make_search_file())
-    task = dataclasses.replace(task_of(run, tmp_path), data_dir=tiny_store.folder)
-    with pytest.raises(SearchError, match=r"(?s)checkpoints there would die with it.*--out"):
-        _open_data(task)
+    config = dataclasses.replace(config_of(run, tmp_path), data_dir=tiny_store.folder)
+    with pytest.raises(SearchError, match=r"(?s)checkpoints would be lost with the node.*--out"):
+        _open_store(config)
     run.write_search(make_search_file(id="ffffffff"))
-    assert _open_data(task).fingerprint == tiny_store.fingerprint
+    assert _open_store(config).fingerprint == tiny_store.fingerprint

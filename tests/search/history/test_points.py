@@ -206,7 +206,7 @@ def test_halving_judges_new_trials_by_the_earlier_ones(tmp_path: Path) -> None:
     decisions = decide(space, file)
     suggestion = decisions.suggest()
     assert isinstance(suggestion, Suggestion)
-    assert decisions.hear(
+    assert decisions.report_epoch(
         suggestion.number, 1, 0.0
     )  # worse than all; the first trial of a search goes on with any score
 
@@ -312,17 +312,17 @@ def test_a_trial_that_lost_its_record_is_trained_again_without_a_word_to_the_sch
     decisions = decide(space, file)
     begun = decisions.suggest()
     assert isinstance(begun, Suggestion)
-    assert not decisions.hear(begun.number, 1, 0.5)
-    assert not decisions.hear(begun.number, 2, 0.6)
+    assert not decisions.report_epoch(begun.number, 1, 0.5)
+    assert not decisions.report_epoch(begun.number, 2, 0.6)
     before = file.read_bytes()
     again = decide(space, file)
     first = again.suggest()
     assert isinstance(first, Suggestion)
     assert first.after == 2
-    assert not again.hear(begun.number, 1, 0.5)
-    assert not again.hear(begun.number, 2, 0.6)
+    assert not again.report_epoch(begun.number, 1, 0.5)
+    assert not again.report_epoch(begun.number, 2, 0.6)
     assert file.read_bytes() == before
-    again.hear(begun.number, 3, 0.7)
+    again.report_epoch(begun.number, 3, 0.7)
     last = read_events(file)[-1]
     assert isinstance(last, ResultEvent)
     assert last.epoch == 3

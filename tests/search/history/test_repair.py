@@ -156,8 +156,8 @@ def test_a_trial_that_is_trained_again_stops_where_it_did_and_no_event_is_writte
     recovery = RecordRecovery(find_missing_records(read(run), space))
     asked = [recovery.suggest() for _ in range(3)]
     assert asked[2] == "none left"
-    assert [recovery.hear(0, epoch, 0.5) for epoch in (1, 2, 3)] == [False] * 3
-    assert [recovery.hear(1, epoch, 0.5) for epoch in (1, 2)] == [False, True]
+    assert [recovery.report_epoch(0, epoch, 0.5) for epoch in (1, 2, 3)] == [False] * 3
+    assert [recovery.report_epoch(1, epoch, 0.5) for epoch in (1, 2)] == [False, True]
     caplog.clear()
     recovery.end(0, "done", 3, 0.5)
     assert caplog.text == ""

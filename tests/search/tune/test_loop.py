@@ -1,42 +1,135 @@
-"""What is changed in Tune."""
+"""What is done when Tune asks for points and reports results; neither Ray nor Tune is started."""
 
-from collections.abc import Iterator
+import threading
 from types import SimpleNamespace
+from typing import Any, Literal
 
 import pytest
-from ray.tune import registry
-from ray.tune.execution.tune_controller import TuneController
-from ray.tune.experiment import Trial
+import ray
+from ray.tune.search import Searcher
 
-import ferray.search.tune.loop  # noqa: F401  it changes the registry and the controller
+from ferray.errors import RecordError
+from ferray.recipe import Recipe
+from ferray.records.run import METRIC_FIELDS, EpochResult, TrialRecord
+from ferray.search.fleet.messages import TrialJob
+from ferray.search.history.points import Suggestion
+from ferray.search.tune.loop import TuneSettings, _TuneBridge
 
-NAME = ("__test__", "of ferray")
-
-
-@pytest.fixture(autouse=True)
-def _nothing_left() -> Iterator[None]:
-    yield
-    registry._global_registry.unregister(*NAME)
+ROWS = tuple(EpochResult(epoch=epoch, **dict.fromkeys(METRIC_FIELDS, 0.5)) for epoch in (1, 2))
 
 
-def test_tunes_registry_remembers_what_it_was_asked_for_until_that_is_registered_anew() -> None:
-    book = registry._global_registry
-    assert not book.contains(*NAME)
-    book.register(*NAME, ["first"])
-    assert book.contains(*NAME)
-    held = book.get(*NAME)
-    assert held == ["first"]
-    assert book.get(*NAME) is held, "not unpickled again"
+class FakeDecider:
+    """Has three trials and stops each after its second epoch; keeps the calls."""
 
-    book.register(*NAME, ["second"])
-    assert book.contains(*NAME)
-    assert book.get(*NAME) == ["second"]
+    def __init__(self) -> None:
+        self.left = [Suggestion(number, f"trial-{number}", {}) for number in range(3)]
+        self.calls: list[tuple[Any, ...]] = []
 
-    book.unregister(*NAME)
-    assert not book.contains(*NAME)
+    def suggest(self) -> Suggestion | Literal["none left"]:
+        return self.left.pop(0) if self.left else "none left"
+
+    def report_epoch(self, number: int, epoch: int, score: float) -> bool:
+        self.calls.append(("epoch", number, epoch))
+        return epoch == 2
+
+    def end(self, number: int, state: str, epoch: int, score: float | None) -> None:
+        self.calls.append(("end", number, state, epoch))
 
 
-def test_tune_makes_no_texts_of_trials_for_a_snapshot_that_nobody_reads() -> None:
-    controller = SimpleNamespace(_trials_to_cache=set(), _trial_metadata={})
-    TuneController._mark_trial_to_checkpoint(controller, Trial("of ferray", stub=True, _setup_default_resource=False))
-    assert TuneController._get_trial_checkpoints(controller) == {}
+class ListObserver:
+    """Keeps what it is informed of."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[Any, ...]] = []
+
+    def trial_started(self, record: TrialRecord) -> None:
+        self.events.append(("started", record.trial_id))
+
+    def epoch_ended(self, trial_id: str, row: EpochResult) -> None:
+        self.events.append((trial_id, row.epoch))
+
+    def trial_ended(self, record: TrialRecord) -> None:
+        self.events.append((record.state, record.trial_id))
+
+
+@pytest.fixture
+def decider() -> FakeDecider:
+    return FakeDecider()
+
+
+@pytest.fixture
+def observer() -> ListObserver:
+    return ListObserver()
+
+
+@pytest.fixture
+def bridge(decider: FakeDecider, observer: ListObserver, monkeypatch: pytest.MonkeyPatch) -> _TuneBridge:
+    """In a round of two proxies, with a dispatcher that does nothing."""
+    method = SimpleNamespace(remote=lambda *_: None)
+    dispatcher = SimpleNamespace(expect_proxies=method, open_trial=method, close_trial=method)
+    monkeypatch.setattr(ray, "get_actor", lambda name, namespace: dispatcher)
+    monkeypatch.setattr(ray, "get", lambda answer: answer)
+    settings = TuneSettings(
+        make_job=lambda one: TrialJob(trial_id=one.trial_id, number=one.number, recipe=Recipe(epochs=2)),
+        dispatcher_name="dispatcher",
+        num_proxies=2,
+        stop=threading.Event(),
+        observers=[observer],
+    )
+    made = _TuneBridge(decider, settings)  # type: ignore[arg-type]
+    made.begin_round()
+    return made
+
+
+def result(number: int, *rows: EpochResult, state: str = "running") -> dict[str, Any]:
+    return {"number": number, "rows": rows, "state": state, "reason": ""}
+
+
+def test_tune_has_no_more_trials_at_a_time_than_proxies(bridge: _TuneBridge) -> None:
+    assert [isinstance(bridge.suggest(), dict) for _ in range(2)] == [True, True]
+    assert bridge.suggest() is None, "not now"
+    bridge.end(0, result(0, *ROWS, state="done"))
+    assert isinstance(bridge.suggest(), dict)
+    bridge.end(1, result(1, *ROWS, state="done"))
+    assert bridge.suggest() == Searcher.FINISHED
+    assert bridge.none_left
+
+
+def test_a_result_that_tune_passes_a_second_time_counts_once(
+    bridge: _TuneBridge, decider: FakeDecider, observer: ListObserver
+) -> None:
+    bridge.suggest()
+    assert not bridge.report_epochs(result(0, ROWS[0]))
+    assert bridge.report_epochs(result(0, ROWS[1]))
+    bridge.end(0, result(0, ROWS[1]))  # as Tune ends a trial that its scheduler has stopped
+    assert decider.calls == [("epoch", 0, 1), ("epoch", 0, 2), ("end", 0, "stopped", 2)]
+    assert observer.events == [("started", "trial-0"), ("trial-0", 1), ("trial-0", 2), ("stopped", "trial-0")]
+
+
+def test_a_decision_that_cannot_be_recorded_ends_the_search(bridge: _TuneBridge, decider: FakeDecider) -> None:
+    error = RecordError("journal.jsonl", "No space left on device", "Free space")
+
+    def fail(*_: object) -> bool:
+        raise error
+
+    bridge.suggest()
+    decider.report_epoch = fail  # type: ignore[method-assign]
+    assert bridge.guarded(lambda: bridge.report_epochs(result(0, ROWS[0]))) is None
+    assert bridge.stop.is_set()
+    assert bridge.error is error
+    assert bridge.guarded(bridge.suggest) is None, "no further decisions"
+
+
+def test_an_interrupted_trial_and_one_whose_proxy_failed_stay_unfinished(
+    bridge: _TuneBridge, decider: FakeDecider, observer: ListObserver
+) -> None:
+    for number in range(2):
+        bridge.suggest()
+        bridge.stop.clear()
+        if number == 0:
+            assert not bridge.report_epochs(result(0, state="interrupted"))
+        else:
+            bridge.end(1, None)
+        assert bridge.stop.is_set()
+    assert decider.calls == []
+    assert observer.events == [("started", "trial-0"), ("started", "trial-1")]

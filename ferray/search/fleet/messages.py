@@ -1,0 +1,75 @@
+"""What the driver, the dispatcher and the worker groups send each other: plain values, since they cross processes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from ferray.recipe import Recipe
+from ferray.records.run import EpochResult, State
+
+NAMESPACE = "ferray"
+"""Ray's namespace for the names of actors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupConfig:
+    """What every worker group of a search needs before it can train a trial."""
+
+    run_dir: Path
+    search_id: str
+    """The id in the `search.json` of `run_dir`: a node that finds another one there has a different disk."""
+    data_dir: Path
+    weights: str
+    cache: Path
+    cpus_per_worker: int
+    has_scheduler: bool
+    """Whether a scheduler may stop a trial after any epoch, so that each is reported before the next one begins."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialJob:
+    """A trial to be trained, with what is on record of it."""
+
+    trial_id: str
+    number: int
+    recipe: Recipe
+    epochs: tuple[EpochResult, ...] = ()
+    """The epochs that are on record already."""
+    state: State = "queued"
+    reason: str = ""
+    shorter: tuple[str, ...] = ()
+    """Ids of trials whose epochs, once they are done, are the first epochs of this one; the longest first."""
+    lease: tuple[int, int] = (0, 0)
+    """The lease for the group that trains it, higher each time: see `ferray.files.storage.Lease`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialUpdate:
+    """New epochs of a trial, and its state after them."""
+
+    rows: tuple[EpochResult, ...]
+    state: State
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupInfo:
+    """What a worker group reports about itself when it is ready."""
+
+    device: str
+    precision: str
+    """The faster number format on this device, by measurement."""
+
+
+class GroupId(NamedTuple):
+    """A worker group in one of its incarnations; each restart of its workers begins a new one."""
+
+    name: str
+    incarnation: int
+
+
+ReportReply = Literal["continue", "stopped", "interrupted", "fenced"]
+"""Whether a group goes on with the trial that it reported; `fenced` if another group has it by now."""
+
+NoTrial = Literal["none yet", "exit"]
+"""Why a group gets no trial: there is none at this moment, or it is to end."""

@@ -1,0 +1,184 @@
+"""All that ferray uses of Ray beyond what Ray documents: private names, patched methods, hidden options and variables.
+
+Each stands here with its reason and with the line of Ray's source that it relies on; paths are below `ray/`, as of
+2.60. Importing this module imports and changes nothing: a search calls these functions when it starts, and what
+`patched_tune` replaces is put back at its end.
+
+A new release of Ray may drop any of it without notice, so `pyproject.toml` has an upper bound. Before it is raised,
+`make test-ray` runs the tests of a search with it; `tests/search/fleet/test_ray_patches.py` then names what is gone.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+NO_AUTO_CONNECT = {"RAY_ENABLE_AUTO_CONNECT": "0"}
+"""Without it, a thread that calls Ray after the search has ended starts or joins a cluster: ray#31060,
+`_private/auto_init_hook.py`, `auto_init_ray`. Ray reads it while it is imported."""
+
+LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""With it, Ray binds every port to 127.0.0.1, on Linux too: ray#30770, `_private/services.py`, `get_node_ip_address`.
+Ray reads it while it is imported. `ray.init(_node_ip_address="127.0.0.1")` does not do: Ray replaces that address."""
+
+TRAIN_VARIABLES = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+}
+"""Ray Train's variables without documentation: `train/v2/_internal/constants.py`.
+
+The interval: a controller notices the end of a group only when it polls, by default every 2 s.
+The watcher: an actor for each group, since ray#63807, that ends a run at the node's deadline; `watch_draining_nodes` of
+`ferray.search.fleet.cluster` gives the trial back before. Releases without the watcher ignore the variable."""
+
+HEAD_NODE = {"node:__internal_head__": 1e-4}
+"""Resources of an actor that must run on the head node: `_common/constants.py`, `HEAD_NODE_RESOURCE_NAME`."""
+
+MAX_TEMP_DIR_CHARS = 32
+"""Longest name of a temporary folder for Ray: the paths of its sockets are up to 66 characters longer, and the path of
+a socket has at most 107."""
+
+
+def temp_dir_option(folder: str) -> dict[str, str]:
+    """The hidden option of `ray.init` for its temporary folder; empty where the folder's name is too long.
+
+    Ray would leave some megabytes for each search in a folder that all users of the machine share. `init` in
+    `_private/worker.py` lists `_temp_dir` among its unstable options.
+
+    Args:
+        folder: Absolute path.
+    """
+    return {"_temp_dir": folder} if len(folder) <= MAX_TEMP_DIR_CHARS else {}
+
+
+def start_autoscaling_coordinator() -> None:
+    """Start the actor that each controller of Ray Train starts and waits for: 1.3 s, while the driver imports torch.
+
+    Ray Train registers its resources with it since ray#61703; `data/_internal/cluster_autoscaler`.
+    """
+    from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
+        get_or_create_autoscaling_coordinator,
+    )
+
+    get_or_create_autoscaling_coordinator()
+
+
+def draining_nodes() -> list[str]:
+    """Ids of the nodes that are about to leave the cluster: drained by a person, or preempted.
+
+    No public call says so. Ray Train's watcher (ray#63807) asks the same: `_private/state.py`, `get_draining_nodes`.
+    """
+    import ray
+
+    return list(ray._private.state.state.get_draining_nodes())
+
+
+def trainer_class(*, with_process_group: bool, joined: bool) -> type[Any]:
+    """A trainer class of Ray Train that does not start the actors that a worker group has no use for.
+
+    They take a second of a core each. One serves data sets, of which there are none. The other removes the placement
+    group where the controller dies first (ray#58515), and takes some hundred megabytes (ray#65443); on a cluster of the
+    search's own such a group is given up, and the cluster ends with the search. `_create_default_callbacks` of
+    `train/v2/api/data_parallel_trainer.py` is the one place that lists them.
+
+    Args:
+        with_process_group: Whether the workers need torch's process group; only then is torch imported.
+        joined: Whether the cluster outlives the search, so that a placement group must be removed in any case.
+    """
+    from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+    from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    unused = (DatasetsCallback,) if joined else (DatasetsCallback, PlacementGroupCleanerCallback)
+    base: type[Any] = DataParallelTrainer
+    if with_process_group:
+        from ray.train.torch import TorchTrainer
+
+        base = TorchTrainer
+
+    class GroupTrainer(base):  # type: ignore[misc]
+        """Runs one worker group."""
+
+        def _create_default_callbacks(self) -> list[Any]:
+            return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unused)]
+
+    return GroupTrainer
+
+
+def original_error(error: Exception) -> Exception:
+    """The error that Ray Train has wrapped in one of its own, which says only that a worker died.
+
+    `train/v2/_internal/exceptions.py`: `WorkerHealthCheckFailedError` and `UserExceptionWithTraceback`.
+    """
+    for attribute in ("health_check_failure", "_base_exc"):
+        error = getattr(error, attribute, error)
+    return error
+
+
+@contextmanager
+def patched_tune() -> Iterator[None]:
+    """While the block runs, Ray Tune hands out no cloud keys, keeps no snapshot and caches its registry.
+
+    - `tune/execution/class_cache.py`, `ENV_VARS_TO_PROPAGATE`: Tune hands the variables `AWS_*` to its actors in a
+      runtime environment, which Ray writes to its logs in plain (ray#28276). Proxies need none of them.
+    - `tune/execution/tune_controller.py`, `_mark_trial_to_checkpoint`: at the end of a run Tune writes a snapshot of
+      all trials (ray#11233), a millisecond a trial, and keeps its texts; a search goes on from its own journal. A trial
+      that is never marked is in no snapshot.
+    - `tune/registry.py`, `_global_registry`: Tune asks the cluster's store for the class of the trials three times for
+      each trial, 2 ms in all, and unpickles it each time; the value changes only by `register` or `unregister`.
+    """
+    from ray.tune import registry
+    from ray.tune.execution import class_cache
+    from ray.tune.execution.tune_controller import TuneController
+
+    without_cloud_keys = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if not name.startswith("AWS_")}
+    with (
+        _replaced(class_cache, ENV_VARS_TO_PROPAGATE=without_cloud_keys),
+        _replaced(TuneController, _mark_trial_to_checkpoint=lambda self, trial: None),
+        _replaced(registry._global_registry, **_cached(registry._global_registry)),
+    ):
+        yield
+
+
+def _cached(registry: Any) -> dict[str, Callable[..., Any]]:
+    """The methods of Tune's registry, with a cache of the values that were read."""
+    values: dict[tuple[str, str], Any] = {}
+    read, contains, register, unregister = registry.get, registry.contains, registry.register, registry.unregister
+
+    def get_cached(category: str, key: str) -> Any:
+        if (category, key) not in values:
+            values[category, key] = read(category, key)
+        return values[category, key]
+
+    def contains_cached(category: str, key: str) -> bool:
+        return (category, key) in values or bool(contains(category, key))
+
+    def register_anew(category: str, key: str, value: Any) -> None:
+        register(category, key, value)
+        values.pop((category, key), None)
+
+    def unregister_cached(category: str, key: str) -> None:
+        unregister(category, key)
+        values.pop((category, key), None)
+
+    return {
+        "get": get_cached,
+        "contains": contains_cached,
+        "register": register_anew,
+        "unregister": unregister_cached,
+    }
+
+
+@contextmanager
+def _replaced(owner: Any, **values: Any) -> Iterator[None]:
+    """Set attributes of a module, class or object while the block runs."""
+    before = {name: vars(owner)[name] for name in values if name in vars(owner)}
+    for name, value in values.items():
+        setattr(owner, name, value)
+    try:
+        yield
+    finally:
+        for name in values:
+            if name in before:
+                setattr(owner, name, before[name])
+            else:
+                delattr(owner, name)
