@@ -13,7 +13,15 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PROSE = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").glob("*.md"))]
+DECISIONS = sorted((REPOSITORY / "docs" / "decisions").glob("*.md"))
+PROSE = [
+    *sorted(REPOSITORY.glob("*.md")),
+    *sorted((REPOSITORY / "docs").glob("*.md")),
+    *DECISIONS,
+    REPOSITORY / "benchmarks" / "README.md",
+]
+ARCHITECTURE = (REPOSITORY / "docs" / "architecture.md").read_text()
+MAX_DECISION_WORDS = 400
 PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 README = (REPOSITORY / "README.md").read_text()
 SUFFIXES = (".py", ".md", ".yaml", ".toml", ".txt")
@@ -35,16 +43,61 @@ def help_of(*words: str) -> str:
     return subprocess.run(asked, capture_output=True, text=True, timeout=60, cwd=REPOSITORY, check=True).stdout
 
 
-@pytest.mark.parametrize("file", PROSE, ids=lambda file: file.name)
+def anchors(file: Path) -> set[str]:
+    """The headings of a Markdown file as GitHub names them in links."""
+    headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def shown(file: Path) -> str:
+    return file.relative_to(REPOSITORY).as_posix()
+
+
+@pytest.mark.parametrize("file", PROSE, ids=shown)
 def test_every_link_leads_somewhere(file: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", file.read_text()):
+    for target in re.findall(r"\]\(([^)\s]+)\)", file.read_text()):
+        path, _, anchor = target.partition("#")
         if not re.match(r"[a-z]+:", target):
-            assert (file.parent / target).exists(), target
+            assert (file.parent / path).exists(), target
+            assert not anchor or anchor in anchors(file.parent / path if path else file), target
 
 
-@pytest.mark.parametrize("file", PROSE, ids=lambda file: file.name)
+def test_every_decision_has_a_date_a_status_a_reason_and_a_place_in_the_index() -> None:
+    numbers = [file.name[:4] for file in DECISIONS]
+
+    assert numbers == [f"{number:04}" for number in range(1, len(DECISIONS) + 1)]
+    for file in DECISIONS:
+        text = file.read_text()
+        assert text.startswith(f"# {file.name[:4]}. "), file.name
+        assert re.search(r"^Date: 20\d\d-\d\d-\d\d.*\sStatus: \w+", text, re.MULTILINE), file.name
+        assert {"## Decision", "## Reason", "## Consequences"} <= set(text.splitlines()), file.name
+        assert len(text.split()) <= MAX_DECISION_WORDS, file.name
+        assert ARCHITECTURE.count(f"(decisions/{file.name})") == 1, file.name
+
+
+def test_the_life_of_a_trial_can_be_read_in_five_minutes() -> None:
+    text = (REPOSITORY / "docs" / "life-of-a-trial.md").read_text()
+    terms = text.split("## Glossary\n\n")[1].strip().splitlines()[2:]
+
+    assert len(text.split()) <= 900
+    assert len(terms) <= 20
+    assert all(re.fullmatch(r"\| [a-z ]+ \| .+ \|", line) for line in terms)
+
+
+def test_the_layers_that_the_prose_draws_are_those_that_are_checked() -> None:
+    drawn = re.search(r"^## Layers\n[\s\S]*?\n\n((?:    .+\n)+)", ARCHITECTURE, re.MULTILINE)
+    contracts = PYPROJECT["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+
+    assert drawn is not None
+    assert [line.strip() for line in drawn[1].splitlines()] == layers
+
+
+@pytest.mark.parametrize("file", PROSE, ids=shown)
 def test_every_path_in_the_prose_exists(file: Path) -> None:
-    for name in in_backticks(file.read_text()):
+    text = file.read_text()
+    drawings = "".join(re.findall(r"^```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    for name in in_backticks(text) | set(re.findall(r"[\w.-]+/[\w./-]+\.py", drawings)):
         if re.fullmatch(r"[\w.-]+/[\w./-]*", name) and (name.endswith("/") or name.endswith(SUFFIXES)):
             places = (REPOSITORY, REPOSITORY / "ferray")
             assert name.startswith(("runs/", "data/")) or any((place / name).exists() for place in places), name
