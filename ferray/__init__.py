@@ -1,6 +1,25 @@
 """ferray: a search over training settings for image classifiers, on one laptop or a cluster.
 
-The Python API's few names are loaded when they are first used, so that importing the package costs nothing.
+The Python API has six names. Each is imported when it is first used, so importing the package costs nothing. `Recipe`
+holds the settings of one training run, `open_store` returns a `Store` of faces, `fit` trains a recipe on a store, `Run`
+reads the folder of a search, and `FerrayError` is the base class of all errors that a user can correct.
+
+    >>> from ferray import FerrayError, Recipe
+    >>> recipe = Recipe(learning_rate=3e-4, batch_size=64)
+    >>> recipe.batch_size
+    64
+
+A recipe checks the values that it is given. Errors of ferray consist of a place, a fault and a way out:
+
+    >>> from ferray.recipe import make_recipe
+    >>> try:
+    ...     make_recipe({"dropout": 2.5}, where="my.yaml:3")
+    ... except FerrayError as error:
+    ...     place, fault, way_out = error.args
+    >>> place, fault
+    ('my.yaml:3', 'dropout 2.5: Input should be less than 1')
+
+`examples/` in the repository has complete programs.
 """
 
 import importlib

@@ -1,19 +1,35 @@
 """Promises of the project's files: what the prose says is there, and what is there can be installed."""
 
+import ast
+import io
 import re
 import subprocess
 import sys
+import tokenize
 import tomllib
 from collections.abc import Iterator
 from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import grimp
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-PROSE = [*sorted(REPOSITORY.glob("*.md")), *sorted((REPOSITORY / "docs").glob("*.md"))]
+DECISIONS = sorted((REPOSITORY / "docs" / "decisions").glob("*.md"))
+PROSE = [
+    *sorted(REPOSITORY.glob("*.md")),
+    *sorted((REPOSITORY / "docs").glob("*.md")),
+    *DECISIONS,
+    REPOSITORY / "benchmarks" / "README.md",
+]
+ARCHITECTURE = (REPOSITORY / "docs" / "architecture.md").read_text()
+MAX_DECISION_WORDS = 400
+MAX_READING_LINES = 1500
+"""Of code, in 15 minutes."""
 PYPROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 README = (REPOSITORY / "README.md").read_text()
 SUFFIXES = (".py", ".md", ".yaml", ".toml", ".txt")
@@ -29,22 +45,73 @@ def commands(text: str) -> Iterator[str]:
         yield re.split(r"\s#|\s{2,}|[;|]", found)[0].strip().removeprefix("python -m ferray.").removeprefix("ferray ")
 
 
+@pytest.fixture(scope="module")
+def imports() -> grimp.ImportGraph:
+    """What imports what, as import-linter sees it."""
+    return grimp.build_graph("ferray", include_external_packages=True, exclude_type_checking_imports=True)
+
+
 @cache
 def help_of(*words: str) -> str:
     asked = [sys.executable, "-m", f"ferray.{words[0]}", *words[1:], "--help"]
     return subprocess.run(asked, capture_output=True, text=True, timeout=60, cwd=REPOSITORY, check=True).stdout
 
 
-@pytest.mark.parametrize("file", PROSE, ids=lambda file: file.name)
+def anchors(file: Path) -> set[str]:
+    """The headings of a Markdown file as GitHub names them in links."""
+    headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def shown(file: Path) -> str:
+    return file.relative_to(REPOSITORY).as_posix()
+
+
+@pytest.mark.parametrize("file", PROSE, ids=shown)
 def test_every_link_leads_somewhere(file: Path) -> None:
-    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", file.read_text()):
+    for target in re.findall(r"\]\(([^)\s]+)\)", file.read_text()):
+        path, _, anchor = target.partition("#")
         if not re.match(r"[a-z]+:", target):
-            assert (file.parent / target).exists(), target
+            assert (file.parent / path).exists(), target
+            assert not anchor or anchor in anchors(file.parent / path if path else file), target
 
 
-@pytest.mark.parametrize("file", PROSE, ids=lambda file: file.name)
+def test_every_decision_has_a_date_a_status_a_reason_and_a_place_in_the_index() -> None:
+    numbers = [file.name[:4] for file in DECISIONS]
+
+    assert numbers == [f"{number:04}" for number in range(1, len(DECISIONS) + 1)]
+    for file in DECISIONS:
+        text = file.read_text()
+        assert text.startswith(f"# {file.name[:4]}. "), file.name
+        assert re.search(r"^Date: 20\d\d-\d\d-\d\d.*\sStatus: \w+", text, re.MULTILINE), file.name
+        assert {"## Decision", "## Reason", "## Consequences"} <= set(text.splitlines()), file.name
+        assert len(text.split()) <= MAX_DECISION_WORDS, file.name
+        assert ARCHITECTURE.count(f"(decisions/{file.name})") == 1, file.name
+
+
+def test_the_life_of_a_trial_can_be_read_in_five_minutes() -> None:
+    text = (REPOSITORY / "docs" / "life-of-a-trial.md").read_text()
+    terms = text.split("## Glossary\n\n")[1].strip().splitlines()[2:]
+
+    assert len(text.split()) <= 900
+    assert len(terms) <= 20
+    assert all(re.fullmatch(r"\| [a-z ]+ \| .+ \|", line) for line in terms)
+
+
+def test_the_layers_that_the_prose_draws_are_those_that_are_checked() -> None:
+    drawn = re.search(r"^## Layers\n[\s\S]*?\n\n((?:    .+\n)+)", ARCHITECTURE, re.MULTILINE)
+    contracts = PYPROJECT["tool"]["importlinter"]["contracts"]
+    (layers,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+
+    assert drawn is not None
+    assert [line.strip() for line in drawn[1].splitlines()] == layers
+
+
+@pytest.mark.parametrize("file", PROSE, ids=shown)
 def test_every_path_in_the_prose_exists(file: Path) -> None:
-    for name in in_backticks(file.read_text()):
+    text = file.read_text()
+    drawings = "".join(re.findall(r"^```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    for name in in_backticks(text) | set(re.findall(r"[\w.-]+/[\w./-]+\.py", drawings)):
         if re.fullmatch(r"[\w.-]+/[\w./-]*", name) and (name.endswith("/") or name.endswith(SUFFIXES)):
             places = (REPOSITORY, REPOSITORY / "ferray")
             assert name.startswith(("runs/", "data/")) or any((place / name).exists() for place in places), name
@@ -63,6 +130,31 @@ def test_the_tree_of_the_readme_is_true() -> None:
 
     assert {path for path in named if not path.exists()} == set()
     assert package - named == set()
+
+
+def num_code_lines(file: Path) -> int:
+    """Lines that are neither blank nor comments nor docstrings."""
+    text = file.read_text()
+    strings = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Expr)]
+    documents = {
+        line
+        for node in strings
+        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    nothing = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+    tokens = [one for one in tokenize.generate_tokens(io.StringIO(text).readline) if one.type not in nothing]
+    return len({line for one in tokens for line in range(one.start[0], one.end[0] + 1)} - documents)
+
+
+def test_the_readme_is_short_and_its_reading_list_too() -> None:
+    section = README.split("## Where to look\n\n")[1].split("The tree:")[0]
+    listed = [REPOSITORY / name for name in re.findall(r"^\| `([\w./]+\.py)` \|", section, re.MULTILINE)]
+
+    assert len(README.split()) < 1000
+    assert section.startswith("First read `docs/life-of-a-trial.md`")
+    assert [file.stem for file in listed] == ["run", "worker", "fit", "dispatcher", "decisions"]
+    assert sum(num_code_lines(file) for file in listed) <= MAX_READING_LINES
 
 
 def test_every_command_in_the_prose_is_one_and_has_its_options() -> None:
@@ -107,6 +199,37 @@ def test_every_dependency_has_an_exact_version_within_its_bounds() -> None:
         assert requirement.specifier.contains(exact[canonicalize_name(requirement.name)]), requirement
 
 
+def test_the_package_imports_every_dependency_and_nothing_that_only_tests_need(imports: grimp.ImportGraph) -> None:
+    modules: dict[str, set[str]] = {}  # distribution -> its top modules
+    for module, names in packages_distributions().items():
+        for name in names:
+            modules.setdefault(canonicalize_name(name), set()).add(module)
+    project = PYPROJECT["project"]
+    needed = {canonicalize_name(Requirement(line).name) for line in project["dependencies"]}
+    for_tests = {canonicalize_name(Requirement(line).name) for line in project["optional-dependencies"]["dev"]}
+
+    assert {name for name in needed if not modules[name] & imports.modules} == set()
+    assert {name for name in for_tests if modules.get(name, set()) & imports.modules} == set()
+
+
+def test_every_module_that_a_contract_allows_an_import_uses_it(imports: grimp.ImportGraph) -> None:
+    for contract in PYPROJECT["tool"]["importlinter"]["contracts"]:
+        if contract["type"] != "protected":
+            continue
+        protected = set(contract["protected_modules"])
+        importers = set().union(*(imports.find_modules_that_directly_import(name) for name in protected))
+        for allowed in contract["allowed_importers"]:
+            pattern = re.escape(allowed).replace(r"\*\*", ".+").replace(r"\*", r"[^.]+")
+            used = [module for module in importers if re.fullmatch(pattern, module)]
+            assert used, f"{contract['name']}: {allowed} imports none of {sorted(protected)}"
+
+
+def test_the_package_says_that_it_has_types() -> None:
+    assert (REPOSITORY / "ferray" / "py.typed").exists()  # the wheel takes the whole folder
+    assert PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["ferray"]
+    assert "Typing :: Typed" in PYPROJECT["project"]["classifiers"]
+
+
 def test_the_console_script_is_the_module() -> None:
     assert PYPROJECT["project"]["scripts"] == {"ferray": "ferray.__main__:main"}
 
@@ -119,6 +242,21 @@ def test_no_module_is_longer_than_one_sitting() -> None:
     }
 
     assert long == {}
+
+
+def test_the_hooks_before_a_commit_are_the_steps_of_make_check() -> None:
+    config = yaml.safe_load((REPOSITORY / ".pre-commit-config.yaml").read_text())
+    hooks = [hook for repository in config["repos"] for hook in repository["hooks"]]
+    target = re.search(r"^check:.*\n((?:\t.*\n)+)", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+
+    assert target is not None
+    assert [hook["entry"] for hook in hooks] == [
+        line.strip().replace("$(BIN)", ".venv/bin") for line in target[1].splitlines()
+    ]
+    for hook in hooks:
+        assert hook["language"] == "system"
+        assert hook["always_run"]
+        assert not hook["pass_filenames"]
 
 
 def test_ci_runs_what_a_laptop_runs() -> None:
