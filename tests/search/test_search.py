@@ -232,10 +232,12 @@ OWN_LIMIT = {"MALLOC_TRIM_THRESHOLD_": "123456789"}
 
 
 @pytest.fixture(scope="module")
-def interrupted(folder: Path, tiny_store: Store) -> Interrupted:
+def interrupted(folder: Path, tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
     with pytest.MonkeyPatch.context() as patch:
         mark = new_mark()
-        for name, value in {MARK: mark, **OWN_LIMIT}.items():
+        # The cache holds the measured precision, which is part of every trial id: it must be that of `grid`.
+        cache = str(tmp_path_factory.getbasetemp() / "cache")
+        for name, value in {MARK: mark, "FERRAY_CACHE": cache, "WANDB_MODE": "offline", **OWN_LIMIT}.items():
             patch.setenv(name, value)
         process = Searches(folder, tiny_store).start(GRID, "interrupted")
     wait_for_line(process, r"^1/6")
