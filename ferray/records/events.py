@@ -50,7 +50,7 @@ class SuggestEvent(_Event):
 
 
 class ResultEvent(_Event):
-    """The scheduler was told of an epoch."""
+    """An epoch was reported to the scheduler."""
 
     event: Literal["result"] = "result"
     number: Count

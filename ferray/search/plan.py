@@ -25,7 +25,7 @@ from ferray.space import Space
 DEMO_COMMAND = "python -m ferray.search --space grid --data DIR"
 
 MAX_FAILURES = 2
-"""Deaths of worker groups that one trial may have a part in, unless told otherwise."""
+"""Default of `--max-failures`."""
 
 Value = TypeVar("Value")
 

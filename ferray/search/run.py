@@ -95,11 +95,11 @@ def _train_what_is_missing(search: Search, tracker: Tracker, stop: threading.Eve
     verify_store(search.store)
     has_scheduler = plan.space.early_terminate is not None or any(one.end.state == "stopped" for one in missing)
     with (
-        clusters.connect(plan.address) if cluster is None else nullcontext(cluster) as there,
-        _scratch(plan, there) as scratch,
-        _team(search, there, scratch, stop, has_scheduler=has_scheduler) as team,
+        clusters.connect(plan.address) if cluster is None else nullcontext(cluster) as connected,
+        _scratch(plan, connected) as scratch,
+        _worker_groups(search, connected, scratch, stop, has_scheduler=has_scheduler) as groups,
     ):
-        if not team.infos:
+        if not groups.infos:
             return False
         decisions = _decisions(search)
         jobs = _Jobs(search, has_scheduler=has_scheduler)
@@ -108,14 +108,14 @@ def _train_what_is_missing(search: Search, tracker: Tracker, stop: threading.Eve
             columns=plan.columns,
             total=None if plan.num_trials is None else plan.num_trials + plan.num_final_trials + decisions.num_outside,
             ended=decisions.num_ended - len(missing),
-            activities=team.activities,
+            activities=groups.activities,
         )
         with view as live:
             settings = TuneSettings(
                 make_job=jobs.make,
-                dispatcher_name=team.dispatcher_name,
+                dispatcher_name=groups.dispatcher_name,
                 # One more waits for the next free group, unless that costs a searcher knowledge.
-                num_proxies=team.allocation.num_groups + (plan.space.method != "bayes"),
+                num_proxies=groups.allocation.num_groups + (plan.space.method != "bayes"),
                 stop=stop,
                 observers=[history, live, tracker, jobs.shared_epochs],
             )
@@ -131,7 +131,7 @@ def _train_what_is_missing(search: Search, tracker: Tracker, stop: threading.Eve
                     break
                 tune(Finals(wanted, history, identify=search.trial_id), f"finals-{turn}")
             if stop.is_set():
-                _say(f"stopping; trials at hand keep what they have, {GRACE_S:.0f} s at most")
+                _say(f"stopping: workers write the checkpoints of unfinished trials; this takes up to {GRACE_S:.0f} s")
     return not stop.is_set()
 
 
@@ -171,16 +171,16 @@ class _Jobs:
 
 
 @contextmanager
-def _scratch(plan: Plan, there: Cluster) -> Iterator[Path]:
+def _scratch(plan: Plan, cluster: Cluster) -> Iterator[Path]:
     """Folder for Ray's own files, which nobody reads; where every node sees it."""
-    parent = plan.run.folder if there.joined else None
+    parent = plan.run.folder if cluster.joined else None
     with tempfile.TemporaryDirectory(prefix=".ray-" if parent else "ferray-", dir=parent) as name:
         yield Path(name)
 
 
 @contextmanager
-def _team(
-    search: Search, there: Cluster, scratch: Path, stop: threading.Event, *, has_scheduler: bool
+def _worker_groups(
+    search: Search, cluster: Cluster, scratch: Path, stop: threading.Event, *, has_scheduler: bool
 ) -> Iterator[WorkerGroups]:
     """Worker groups while the block runs; what they are, and how busy they were, goes on record."""
     plan, history = search.plan, search.history
@@ -191,22 +191,22 @@ def _team(
         has_scheduler=has_scheduler,
         heads_only=_values(plan, "freeze") == ["trunk"],
     )
-    with start_worker_groups(plan, settings, there, scratch=scratch, stop=stop) as team:
-        if team.infos:
-            _record_session(history, team)
-        yield team
-    if team.infos:
-        history.update_last_session(utilization=team.utilization)
+    with start_worker_groups(plan, settings, cluster, scratch=scratch, stop=stop) as groups:
+        if groups.infos:
+            _record_session(history, groups)
+        yield groups
+    if groups.infos:
+        history.update_last_session(utilization=groups.utilization)
 
 
-def _record_session(history: History, team: WorkerGroups) -> None:
+def _record_session(history: History, groups: WorkerGroups) -> None:
     """What the groups are goes on record; the first groups of a search settle its precision."""
-    precisions = {info.precision for info in team.infos}
+    precisions = {info.precision for info in groups.infos}
     precision = history.search.precision or ("float32" if len(precisions) > 1 else precisions.pop())
     session = Session(
         began=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        groups=dataclasses.asdict(team.allocation),
-        devices=tuple(sorted({info.device for info in team.infos})),
+        groups=dataclasses.asdict(groups.allocation),
+        devices=tuple(sorted({info.device for info in groups.infos})),
     )
     history.update(precision=precision, sessions=(*history.search.sessions, session))
 
@@ -296,7 +296,7 @@ def _say_first(plan: Plan, store: Store) -> None:
     if plan.additions is not None:
         for line in describe_additions(plan.additions, plan.space):
             _say(line)
-    _say(f"{faces['train']:,} training, {faces['validation']:,} validation, {faces['test']:,} sealed test faces")
+    _say(f"{faces['train']:,} training, {faces['validation']:,} validation, {faces['test']:,} held-out test faces")
 
 
 def _say(text: str) -> None:

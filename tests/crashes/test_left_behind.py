@@ -54,7 +54,7 @@ OTHERS = {f"torchinductor_{os.environ.get('USER', 'root')}"}
 KNOWN_LINES = (
     r"demo faces, drawn by code: accuracy on them means nothing for real ones\. Real data: .*",
     r"search grid: 3 points of .*grid\.yaml",
-    r"42 training, 21 validation, 21 sealed test faces",
+    r"42 training, 21 validation, 21 held-out test faces",
     r"\d/3: trial \d done \(learning_rate [\d.e-]+\): val_accuracy [01]\.\d{4} in epoch \d+ of 20, [\d.]+ s",
     r"\d/3 trials, \d+ epochs, .* spent.*",  # where the machine is so busy that nothing ended for half a minute
     r"\S+ \S+ WARNING ferray\.search\.fleet\.launch: no worker group is ready yet: .*",  # the same

@@ -46,7 +46,7 @@ class Suggestion:
     trial_id: str
     point: dict[str, Any]
     after: int = 0
-    """Epochs that searcher and scheduler have already been told of."""
+    """Epochs that were already reported to searcher and scheduler."""
 
 
 @dataclass(frozen=True, kw_only=True)

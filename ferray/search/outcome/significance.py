@@ -56,26 +56,26 @@ class Significance:
 
     def lines(self, metric: str) -> list[str]:
         """In words."""
-        said = []
+        lines = []
         if self.spread is not None:
-            said.append(
+            lines.append(
                 f"trial {self.winner}'s point has the best mean, {metric} {self.mean:.4f} +- {self.spread:.4f}"
                 f" over {self.trials} trials"
             )
         if self.comparison is not None:
             low, high = self.comparison.interval
             ahead = f"{self.comparison.difference:+.4f} [{low:+.4f}, {high:+.4f}]"
-            said.append(
+            lines.append(
                 f"trial {self.winner} is ahead of trial {self.runner_up} in validation accuracy by {ahead}, face by"
                 f" face over {_count(self.comparison.seeds, 'seed')}: {self.comparison.conclusion}"
             )
         if self.luck is not None:
             low, high = self.luck.interval
-            said.append(
+            lines.append(
                 f"{metric} {self.luck.best:.4f} is the best of many; without the luck of the search"
                 f" {self.luck.corrected:.4f} [{low:.4f}, {high:.4f}]"
             )
-        return said
+        return lines
 
 
 def assess_winner(search: Search, ranking: Ranking) -> Significance:

@@ -4,11 +4,11 @@ Ray Tune's own searchers and schedulers decide. Each decision, and each result t
 search feeds the events to a fresh searcher and a fresh scheduler in the recorded order, without Tune and without
 training: they then know what they knew, and their answers must be the recorded ones.
 
-With folds, a point is as many trials, numbered one after the other; the searcher is told of their mean when the last
+With folds, a point is as many trials, numbered one after the other; their mean is reported to the searcher when the last
 has ended.
 
-Where the search was extended by another space, searcher and scheduler are made anew for it and told what the trials
-before came to, as far as they are points of the new space; their answers to that are not used.
+Where the search was extended by another space, searcher and scheduler are made anew for it. The results of
+earlier trials are reported to them, as far as these are points of the new space; their answers are not used.
 
 Begin at `Decisions`. Trials are known by number here, the order in which the search asked for them.
 """
@@ -59,7 +59,7 @@ class Decisions:
         self._known: dict[int, Suggestion] = {}
         self._seen: set[str] = set()  # the trial ids of the known ones
         self._open: set[int] = set()
-        self._reported: dict[int, int] = {}  # number -> epochs that the scheduler was told of
+        self._reported: dict[int, int] = {}  # number -> epochs that were reported to the scheduler
         self._scores: dict[int, float | None] = {}  # of trials that have ended; None for one that failed
         self._awaited: set[int] = set()  # first trials of points that the searcher waits for
         self._unfinished: list[Suggestion] = []

@@ -25,7 +25,7 @@ class EarlierTrials:
     """Trials among them that the new space would not ask for, in whole points."""
 
     def matters(self, number: int) -> bool:
-        """Whether the new space's scheduler hears of a trial: it is one of its points, or it is continued."""
+        """Whether a trial is reported to the new space's scheduler: it is one of its points, or it is continued."""
         return number in self.points or number in self.unfinished
 
 

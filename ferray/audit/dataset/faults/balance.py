@@ -62,11 +62,11 @@ def find_balancing(dataset: ScannedDataset) -> list[Finding]:
 
 _IN_TRAIN = (
     "Only train is copied here, which weighs the rare classes more and spoils no score.",
-    "Nothing to mend; drawing rare faces more often while training does the same without copies.",
+    "Nothing to change; drawing rare faces more often while training does the same without copies.",
 )
 _BEFORE_THE_SPLIT = (
     "If rare faces are copied before the set is split, nearly every rare test face is in train, too. The score can lie "
-    "forty points too high, and gives itself away: the rarest class is recalled best.",
+    "forty points too high, and one sign tells: the rarest class has the highest recall.",
     "Go back to the set without copies, split that, and weigh or draw rare classes more often in train alone. Look at "
     "the recall of each class in the report: the rarest should not be the best.",
 )

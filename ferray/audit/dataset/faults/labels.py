@@ -68,8 +68,8 @@ def find_shifted_labels(dataset: ScannedDataset) -> list[Finding]:
         return []
     is_right_by_way = {
         "copies with equal labels": _equal_labels_of_copies(dataset),
-        "labels told by the words of the name": _predicted_by_words(dataset),
-        "labels told by the picture": _predicted_by_thumbnails(dataset),
+        "labels predicted from the words of the name": _predicted_by_words(dataset),
+        "labels predicted from the picture": _predicted_by_thumbnails(dataset),
     }
     found: dict[int, list[tuple[float, str]]] = {}
     for shift in (-1, 1):
