@@ -27,7 +27,8 @@ import ray
 from ferray import recipe as recipes
 from ferray import space as spaces
 from ferray.recipe import Recipe
-from ferray.records.run import METRIC_FIELDS, EpochResult, Run, TrialRecord
+from ferray.records.run import Run
+from ferray.records.trial import METRIC_FIELDS, EpochResult, TrialRecord
 from ferray.search.fleet.cluster import start_dispatcher
 from ferray.search.fleet.dispatcher import Hello, Job
 from ferray.search.history.points import Suggestion

@@ -179,11 +179,21 @@ class Recipe:
     @property
     def maximize(self) -> bool:
         """Whether a larger `monitor` is better."""
-        return self.monitor != "val_loss"
+        return is_maximized(self.monitor)
+
+    def cost(self, score: float) -> float:
+        """A value of `monitor` as something to minimize: a loss as it is, an accuracy negated."""
+        return -score if self.maximize else score
 
 
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(Recipe))
 METRICS: tuple[str, ...] = get_args(Metric)
+
+
+def is_maximized(metric: Metric) -> bool:
+    """Whether a larger value of a metric is better."""
+    return metric != "val_loss"
+
 
 NEUTRAL_BY_DEFAULT = frozenset(
     {

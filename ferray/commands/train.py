@@ -23,7 +23,7 @@ from ferray.space import parse_settings
 from ferray.space.nodes import read_yaml
 
 if TYPE_CHECKING:
-    from ferray.records.run import EpochResult
+    from ferray.records.trial import EpochResult
     from ferray.train.ranks import Ranks
 
 EXAMPLES = """\

@@ -11,7 +11,7 @@ from typing import Any
 from ferray.data.store.manifest import SPLITS, Manifest
 from ferray.metrics.names import NAMES
 from ferray.recipe import Recipe, to_values
-from ferray.records.run import EpochResult
+from ferray.records.trial import EpochResult
 from ferray.report.axes import in_words, value_text
 from ferray.report.slices import worst_in_words
 

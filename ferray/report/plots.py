@@ -29,7 +29,7 @@ def heatmap(trials: "pandas.DataFrame", file: Path, *, metric: str, maximize: bo
     combinations were tried, as in a random search, become a cloud of points; one parameter becomes a line or bars.
 
     Args:
-        trials: From `ferray.records.run.trials_frame`; trials without an epoch, and failed ones, are left out.
+        trials: From `ferray.records.tables.trials_frame`; trials without an epoch, and failed ones, are left out.
         file: The PNG file.
         metric: Of validation, for example `val_accuracy`.
         maximize: Whether a larger metric is better.
@@ -67,8 +67,8 @@ def curves(
     """Show the course of training: the metric and the losses by epoch, the three best trials in color.
 
     Args:
-        epochs: From `ferray.records.run.epochs_frame`.
-        trials: From `ferray.records.run.trials_frame`, of the same records.
+        epochs: From `ferray.records.tables.epochs_frame`.
+        trials: From `ferray.records.tables.trials_frame`, of the same records.
         file: The PNG file.
         metric: Of validation, for example `val_accuracy`.
         maximize: Whether a larger metric is better.
@@ -207,7 +207,7 @@ def _draw_line(
 
 
 def _rank(trials: "pandas.DataFrame", metric: str, maximize: bool) -> "pandas.DataFrame":
-    """Trials that count, best first, as `ferray.records.run.rank` has them."""
+    """Trials that count, best first, as `ferray.records.points.rank_trials` has them."""
     column = f"best_{metric}"
     counted = trials[trials[column].notna() & (trials["state"] != "failed")]
     return counted.sort_values([column, "best_epoch", "number"], ascending=[not maximize, True, True])

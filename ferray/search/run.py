@@ -22,7 +22,8 @@ from ferray.data.store.verify import verify_store
 from ferray.files import storage
 from ferray.model.weights import Weights, load_weights
 from ferray.recipe import Recipe
-from ferray.records.run import FINISHED, Run, State, TrialRecord
+from ferray.records.run import Run
+from ferray.records.trial import FINISHED, State, TrialRecord
 from ferray.search.fleet import cluster as clusters
 from ferray.search.fleet.cluster import Cluster
 from ferray.search.fleet.dispatcher import Job

@@ -27,7 +27,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ferray import recipe as recipes
-from ferray.records.run import FINISHED, METRIC_FIELDS, EpochResult, Run, State, TrialRecord, trials_frame
+from ferray.records.run import Run
+from ferray.records.tables import best_columns, trials_frame
+from ferray.records.trial import FINISHED, EpochResult, State, TrialRecord
 from ferray.tracking.ledger import Ledger
 from ferray.tracking.mode import Mode, has_key
 
@@ -221,9 +223,8 @@ class Mirror:
         self._bring_up(trial)
         assert trial.run is not None
         summary: dict[str, Any] = {"state": record.state, "stop_reason": record.reason}
-        best = record.best()
-        if best is not None:
-            summary |= {f"best_{name}": getattr(best, name) for name in ("epoch", *METRIC_FIELDS) if name != "seconds"}
+        if record.epochs:
+            summary |= best_columns(record)
         trial.run.summary.update(summary)
         trial.run.tags = (*_tags(record), *(() if record.state == "done" else (record.state,)))
         trial.run.finish(exit_code=EXIT_CODES[record.state])

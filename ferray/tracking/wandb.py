@@ -17,7 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ferray.records.run import EpochResult, Run, TrialRecord
+from ferray.records.run import Run
+from ferray.records.trial import EpochResult, TrialRecord
 from ferray.tracking.mirror import EXIT_S, FLUSH_S, Mirror
 from ferray.tracking.mode import Mode, choose_mode
 

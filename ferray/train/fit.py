@@ -30,7 +30,7 @@ from ferray.model.head import draw_dropout_mask
 from ferray.model.randomness import Purpose, make_seed
 from ferray.model.weights import Weights
 from ferray.recipe import Recipe, trial_id
-from ferray.records.run import METRIC_FIELDS, EpochResult
+from ferray.records.trial import METRIC_FIELDS, EpochResult
 from ferray.train.checkpoints.checkpoint import NOT_BEGUN, Partial, State, find_last, put_back
 from ferray.train.checkpoints.writer import Epochs, Keeper
 from ferray.train.features.inputs import Inputs, Rows, open_inputs, order_batches, send

@@ -12,7 +12,8 @@ from fixtures.search import LONG_EPOCHS, LONG_GRID, Searches, finish, numbers, t
 
 from ferray.data.store.reader import Store
 from ferray.model.weights import load_weights
-from ferray.records.run import Run, TrialRecord
+from ferray.records.run import Run
+from ferray.records.trial import TrialRecord
 from ferray.train.fit import fit
 
 

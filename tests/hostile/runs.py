@@ -18,7 +18,8 @@ from ferray import recipe as recipes
 from ferray import space as spaces
 from ferray.files import storage
 from ferray.files.journal import Journal
-from ferray.records.run import Run, points, rank
+from ferray.records.points import rank_points, rank_trials
+from ferray.records.run import Run
 
 
 def _json(data: bytes, edits: Edits, *, other: bytes) -> bytes:
@@ -41,8 +42,8 @@ def record(folder: Path) -> Parser:
     def read() -> None:
         records = run.read_trials()
         expect(len(records) <= 1, f"{len(records)} records")
-        rank(records)
-        for point in points(records):
+        rank_trials(records)
+        for point in rank_points(records):
             expect(point.mean == point.mean, "a mean that is no number")
         for one in records:
             recipes.to_json(one.recipe)

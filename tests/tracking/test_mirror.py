@@ -20,7 +20,8 @@ from fixtures.tracking import KEY, drain, make_record, make_row
 from wandb.cli.cli import cli
 
 from ferray import recipe as recipes
-from ferray.records.run import METRIC_FIELDS, Run, State, TrialRecord
+from ferray.records.run import Run
+from ferray.records.trial import METRIC_FIELDS, State, TrialRecord
 from ferray.tracking import mirror
 from ferray.tracking.offline import OfflineRun, read_offline_runs
 from ferray.tracking.wandb import Tracker

@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 from ferray.errors import CheckpointError, TrainError, WeightsError
 from ferray.model.weights import Weights, load_weights
 from ferray.recipe import FIELD_NAMES, NO_WEIGHTS, ClassBalance, Metric, Recipe, trial_id
-from ferray.records.run import EpochResult
-from ferray.train.checkpoints.checkpoint import adopt, best_epoch
+from ferray.records.progress import best_epoch
+from ferray.records.trial import EpochResult
+from ferray.train.checkpoints.checkpoint import adopt
 from ferray.train.fit import fit
 from ferray.train.folds import divide
 
@@ -295,7 +296,7 @@ def test_patience_counts_from_the_best_epoch_of_the_monitored_metric(
 ) -> None:
     recipe = small_recipe(monitor=monitor, patience=2, epochs=60, learning_rate=0.5)
     rows = train(recipe, store, weights, checkpoints=tmp_path)
-    best = best_epoch(rows, recipe)
+    best = best_epoch(rows, recipe).epoch
 
     assert len(rows) == best + 2
     value = (min if monitor == "val_loss" else max)(getattr(row, monitor) for row in rows)

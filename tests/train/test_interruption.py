@@ -23,7 +23,7 @@ from safetensors.torch import load_file
 from ferray.data.store.reader import Store
 from ferray.model.weights import Weights
 from ferray.recipe import Recipe
-from ferray.records.run import EpochResult
+from ferray.records.trial import EpochResult
 from ferray.train import fit as fit_module
 from ferray.train.checkpoints.checked_safetensors import read_sealed
 from ferray.train.checkpoints.checkpoint import find_last

@@ -16,9 +16,10 @@ from ferray.files import storage
 from ferray.files.storage import Lease
 from ferray.model.weights import Weights
 from ferray.recipe import trial_id
-from ferray.records.run import EpochResult
+from ferray.records.progress import best_epoch
+from ferray.records.trial import EpochResult
 from ferray.train.checkpoints.checked_safetensors import read_sealed, write_sealed
-from ferray.train.checkpoints.checkpoint import adopt, best_epoch
+from ferray.train.checkpoints.checkpoint import adopt
 from ferray.train.fit import fit
 
 RECIPE = small_recipe(monitor="val_loss", learning_rate=0.01)
@@ -35,7 +36,7 @@ def train(store: SmallStore, weights: Weights, folder: Path, **named: Any) -> li
 def whole(store: SmallStore, weights: Weights, tmp_path: Path) -> list[EpochResult]:
     """The undisturbed run, in the folder `whole`."""
     rows = train(store, weights, tmp_path / "whole")
-    assert best_epoch(rows, RECIPE) == 3, "so that a lost best epoch tells"
+    assert best_epoch(rows, RECIPE).epoch == 3, "so that a lost best epoch tells"
     return rows
 
 

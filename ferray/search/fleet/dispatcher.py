@@ -25,7 +25,7 @@ from typing import Literal
 
 from ferray.errors import FerrayError
 from ferray.recipe import Recipe
-from ferray.records.run import ENDED, EpochResult, State
+from ferray.records.trial import ENDED, EpochResult, State
 
 NAMESPACE = "ferray"
 """Of Ray's actor names."""

@@ -24,7 +24,8 @@ from ferray.data.store.reader import Store, open_store
 from ferray.errors import CheckpointError, FencedError, FerrayError, SearchError, StorageError
 from ferray.files.storage import Lease
 from ferray.model.weights import Weights, load_weights
-from ferray.records.run import Run, State, TrialRecord
+from ferray.records.run import Run
+from ferray.records.trial import State, TrialRecord
 from ferray.search.fleet.dispatcher import Answer, Hello, Job, Task
 from ferray.train.checkpoints.checkpoint import LAST, adopt
 from ferray.train.features import view as features

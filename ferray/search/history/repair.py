@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ferray.errors import CheckpointError, FerrayError, RecordError, SearchError
-from ferray.records.run import FINISHED, EpochResult, Run, State, TrialRecord
+from ferray.records.run import Run
+from ferray.records.trial import FINISHED, EpochResult, State, TrialRecord
 from ferray.search.history.points import Suggestion, ended_trials, known_trials
 from ferray.space import Space
 

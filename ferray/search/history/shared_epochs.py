@@ -13,7 +13,8 @@ import json
 import logging
 
 from ferray.recipe import Recipe, to_values
-from ferray.records.run import EpochResult, Run, TrialRecord
+from ferray.records.run import Run
+from ferray.records.trial import EpochResult, TrialRecord
 
 log = logging.getLogger(__name__)
 

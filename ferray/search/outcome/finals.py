@@ -16,7 +16,9 @@ from typing import Literal
 from ferray import recipe as recipes
 from ferray.errors import SearchError
 from ferray.recipe import Recipe
-from ferray.records.run import FINISHED, Point, Run, State, TrialRecord, points
+from ferray.records.points import Point, rank_points
+from ferray.records.run import Run
+from ferray.records.trial import FINISHED, State, TrialRecord
 from ferray.search.history.points import Identify, Suggestion, ended_trials
 from ferray.search.plan import Plan
 
@@ -47,7 +49,7 @@ def standing(plan: Plan, records: Sequence[TrialRecord]) -> Standing:
         SearchError: No trial has an epoch.
     """
     space = plan.space
-    ranked = points(_of_the_search(plan, records), wanted=space.folds * plan.replicates)
+    ranked = rank_points(_of_the_search(plan, records), wanted=space.folds * plan.replicates)
     if not ranked:
         reasons = sorted({record.reason.splitlines()[0] for record in records if record.reason})
         what = "no trial came to an epoch"
@@ -81,7 +83,7 @@ def lacking(plan: Plan, identify: Identify) -> list[Recipe]:
         return [recipe for recipe in wanted if identify(recipes.to_values(recipe)) not in ended]
 
     missing = not_yet([recipe for point in finalists(plan, records) for recipe in _other_seeds(point, plan.replicates)])
-    if missing or not plan.refits or not points(_of_the_search(plan, records)):
+    if missing or not plan.refits or not rank_points(_of_the_search(plan, records)):
         return missing
     return not_yet([_without_folds(standing(plan, records).winner.recipe)])
 
@@ -92,7 +94,7 @@ def finalists(plan: Plan, records: Sequence[TrialRecord]) -> list[Point]:
         return []
     asked = {event["trial_id"] for event in plan.run.journal().read() if event["event"] == "suggest"}
     proper = [record for record in _of_the_search(plan, records) if record.trial_id in asked]
-    return points(proper, wanted=plan.space.folds)[: plan.finalists]
+    return rank_points(proper, wanted=plan.space.folds)[: plan.finalists]
 
 
 class Finals:

@@ -17,7 +17,9 @@ from ferray.data.store.reader import Store
 from ferray.metrics.compare import Comparison, Luck, compare_paired, luck_of_the_search
 from ferray.metrics.scores import score
 from ferray.model.weights import Weights
-from ferray.records.run import Point, Run, TrialRecord
+from ferray.records.points import Point
+from ferray.records.run import Run
+from ferray.records.trial import TrialRecord
 from ferray.search.outcome.finals import Standing
 from ferray.train.predict import predict_validation
 

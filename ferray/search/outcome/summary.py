@@ -6,7 +6,7 @@ Begin at `summary`.
 from collections.abc import Sequence
 
 from ferray.data.store.reader import Store
-from ferray.records.run import TrialRecord
+from ferray.records.trial import TrialRecord
 from ferray.search.outcome.export import Best, short_path
 from ferray.search.outcome.finals import Standing
 from ferray.search.outcome.significance import Verdict

@@ -24,7 +24,7 @@ from ray.tune.search import Searcher
 
 from ferray.errors import RecordError
 from ferray.files.journal import Journal
-from ferray.records.run import State
+from ferray.records.trial import State
 from ferray.search.history.points import (
     Identify,
     Known,

@@ -26,7 +26,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from ferray.errors import FerrayError
-from ferray.records.run import ENDED, EpochResult, State, TrialRecord
+from ferray.records.trial import ENDED, EpochResult, State, TrialRecord
 from ferray.search.fleet.dispatcher import NAMESPACE, Job, Outcome
 from ferray.search.history.points import Suggestion
 

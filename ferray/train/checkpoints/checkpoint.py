@@ -12,9 +12,7 @@ names them. Every file is written whole or not at all, with a checksum.
 Begin at `save` and `find_last`; `ferray.train.checkpoints.export` makes a whole model of the best epoch.
 """
 
-import dataclasses
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -32,7 +30,8 @@ from ferray.files.storage import Lease
 from ferray.model.classifier import FreePart
 from ferray.model.weights import Weights
 from ferray.recipe import Recipe, trial_id
-from ferray.records.run import METRIC_FIELDS, EpochResult
+from ferray.records.progress import best_epoch
+from ferray.records.trial import EpochResult, epochs_from_json, epochs_to_json
 from ferray.train.checkpoints.checked_safetensors import REMOVE_IT, DamagedError, read_sealed, write_sealed
 from ferray.train.tally import Sums
 
@@ -77,12 +76,6 @@ class State:
     tensors: dict[str, Tensor]
 
 
-def best_epoch(history: Sequence[EpochResult], recipe: Recipe) -> int:
-    """The epoch with the best monitored metric, the earliest of equals."""
-    sign = -1.0 if recipe.maximize else 1.0
-    return min(history, key=lambda row: (sign * getattr(row, recipe.monitor), row.epoch)).epoch
-
-
 def save(
     folder: Path,
     free: FreePart,
@@ -113,7 +106,7 @@ def save(
     if best is not None:
         write_sealed(folder / BEST, best.tensors, {"trial_id": identity, "epoch": best.epoch}, lease=lease)
     tensors = _tensors_of(free, optimizer)
-    facts: dict[str, Any] = {"trial_id": identity, "epochs": [dataclasses.asdict(row) for row in history]}
+    facts: dict[str, Any] = {"trial_id": identity, "epochs": epochs_to_json(history)}
     if partial.sums is not None:
         tensors["partial.losses"] = torch.from_numpy(partial.sums.losses)
         tensors["partial.confusion"] = torch.from_numpy(partial.sums.confusion)
@@ -169,8 +162,8 @@ def find_last(folder: Path, *, recipe: Recipe, identity: str, lease: Lease | Non
             continue
         try:
             state = _read_state(file, identity)
-            if state.history:
-                _check_best(best, identity, best_epoch(state.history, recipe), len(state.history))
+            if (row := best_epoch(state.history, recipe)) is not None:
+                _check_best(best, identity, row.epoch, len(state.history))
         except DamagedError as error:
             log.warning("%s: %s", *error.args[:2])
             is_damaged = True
@@ -280,14 +273,12 @@ def _read_own(file: Path, identity: str) -> tuple[dict[str, Any], dict[str, Tens
 def _read_state(file: Path, identity: str) -> State:
     facts, tensors = _read_own(file, identity)
     try:
-        history = [_to_epoch(row) for row in facts["epochs"]]
-        if [row.epoch for row in history] != list(range(1, len(history) + 1)):
-            raise ValueError("its epochs are not in order")
+        history = list(epochs_from_json(facts["epochs"]))
         partial = NOT_BEGUN
         if told := facts.get("partial"):
             sums = Sums(tensors["partial.losses"].numpy(), tensors["partial.confusion"].numpy())
             partial = Partial(steps=int(told["steps"]), seconds=float(told["seconds"]), sums=sums)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise CheckpointError(str(file), f"a broken checkpoint: {error!r}", REMOVE_IT) from error
     return State(file=str(file), history=history, partial=partial, tensors=tensors)
 
@@ -304,10 +295,3 @@ def _epoch_of(facts: Mapping[str, Any], *, where: str) -> int:
     if not isinstance(epoch, int):
         raise CheckpointError(where, f"a broken checkpoint: its epoch is {epoch!r}", REMOVE_IT)
     return epoch
-
-
-def _to_epoch(row: Mapping[str, Any]) -> EpochResult:
-    values = {name: float(row[name]) for name in METRIC_FIELDS}
-    if not all(map(math.isfinite, values.values())):
-        raise ValueError(f"epoch {row['epoch']} has a number that is not finite")
-    return EpochResult(epoch=int(row["epoch"]), **values)

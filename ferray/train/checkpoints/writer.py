@@ -13,8 +13,9 @@ from torch.optim import Optimizer
 from ferray.files.storage import Lease
 from ferray.model.classifier import FreePart
 from ferray.recipe import Recipe
-from ferray.records.run import EpochResult
-from ferray.train.checkpoints.checkpoint import NOT_BEGUN, Best, Partial, best_epoch, save
+from ferray.records.progress import best_epoch, is_complete
+from ferray.records.trial import EpochResult
+from ferray.train.checkpoints.checkpoint import NOT_BEGUN, Best, Partial, save
 from ferray.train.ranks import Ranks
 
 
@@ -64,12 +65,7 @@ class Keeper:
     @property
     def is_complete(self) -> bool:
         """Whether the run has all its epochs, or its patience has run out."""
-        if self.num_epochs >= self._recipe.epochs:
-            return True
-        patience = self._recipe.patience
-        if patience is None or not self._history:
-            return False
-        return self.num_epochs - best_epoch(self._history, self._recipe) >= patience
+        return is_complete(self._history, self._recipe)
 
     @property
     def waiting(self) -> Sequence[EpochResult]:
@@ -92,7 +88,7 @@ class Keeper:
         """
         self._history.append(row)
         is_due = self._is_due(at_once)
-        if best_epoch(self._history, self._recipe) == row.epoch:
+        if best_epoch(self._history, self._recipe) is row:
             tensors = {name: tensor.detach() for name, tensor in self._free.named_parameters()}
             if not is_due and self._folder is not None and self._ranks.is_first:  # training goes on in these very ones
                 tensors = {name: tensor.clone() for name, tensor in tensors.items()}

@@ -12,7 +12,7 @@ from ray.train.v2._internal.callbacks.placement_group_callback import PlacementG
 
 from ferray.errors import SearchError
 from ferray.recipe import Recipe
-from ferray.records.run import METRIC_FIELDS, EpochResult, TrialRecord
+from ferray.records.trial import METRIC_FIELDS, EpochResult, TrialRecord
 from ferray.search.fleet.cluster import MAX_CPU_GROUPS, Cluster, Share, share_out
 from ferray.search.fleet.groups import _make_trainer
 from ferray.search.live import LiveView

@@ -8,7 +8,7 @@ import pytest
 
 from ferray.errors import StorageError
 from ferray.recipe import Recipe
-from ferray.records.run import METRIC_FIELDS, EpochResult
+from ferray.records.trial import METRIC_FIELDS, EpochResult
 from ferray.search.fleet import dispatcher
 from ferray.search.fleet.dispatcher import Dispatcher, Hello, Job, Outcome
 

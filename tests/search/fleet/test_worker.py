@@ -11,7 +11,8 @@ from ferray.data.store.reader import Store
 from ferray.errors import SearchError
 from ferray.files.storage import Lease
 from ferray.recipe import trial_id
-from ferray.records.run import Run, State, TrialRecord
+from ferray.records.run import Run
+from ferray.records.trial import State, TrialRecord
 from ferray.search.fleet import worker
 from ferray.search.fleet.dispatcher import Answer, Job, Task
 from ferray.search.fleet.worker import _go_on_from, _note_features, _open_data, _train

@@ -8,7 +8,8 @@ import pytest
 
 from ferray import recipe as recipes
 from ferray.recipe import Recipe
-from ferray.records.run import METRIC_FIELDS, EpochResult, Run, State, TrialRecord
+from ferray.records.run import Run
+from ferray.records.trial import METRIC_FIELDS, EpochResult, State, TrialRecord
 from ferray.search.history.repair import Mending, Reasons, failures, lose, retry, set_aside, wounds
 from ferray.search.run import _settle_states
 from ferray.space import Space, read_space

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from ferray.recipe import Recipe
-from ferray.records.run import METRIC_FIELDS, EpochResult, Run, TrialRecord
+from ferray.records.run import Run
+from ferray.records.trial import METRIC_FIELDS, EpochResult, TrialRecord
 from ferray.search.history.shared_epochs import Prefixes
 
 RECIPE = Recipe(image_size=64, precision="float32", epochs=10)

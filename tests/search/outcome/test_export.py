@@ -8,7 +8,8 @@ import pytest
 from fixtures.train import SmallStore, small_recipe, small_weights
 
 from ferray.recipe import trial_id
-from ferray.records.run import Run, TrialRecord
+from ferray.records.run import Run
+from ferray.records.trial import TrialRecord
 from ferray.search.outcome.export import select_best
 from ferray.train.checkpoints.checked_safetensors import DamagedError
 from ferray.train.fit import fit

@@ -10,7 +10,9 @@ from ferray import recipe as recipes
 from ferray.commands.search import _parser
 from ferray.errors import SearchError
 from ferray.recipe import Recipe, make_recipe
-from ferray.records.run import METRIC_FIELDS, EpochResult, Point, State, TrialRecord, trials_frame
+from ferray.records.points import Point
+from ferray.records.tables import trials_frame
+from ferray.records.trial import METRIC_FIELDS, EpochResult, State, TrialRecord
 from ferray.search.history.repair import retry, set_aside
 from ferray.search.outcome.export import _by_point
 from ferray.search.outcome.finals import Finals, lacking, standing

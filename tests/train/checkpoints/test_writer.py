@@ -14,10 +14,10 @@ from ferray.errors import DivergedError, StorageError
 from ferray.files import storage
 from ferray.model.weights import Weights
 from ferray.recipe import Recipe
-from ferray.records.run import EpochResult
+from ferray.records.progress import best_epoch
+from ferray.records.trial import EpochResult
 from ferray.train import fit as fit_module
 from ferray.train.checkpoints.checked_safetensors import read_sealed
-from ferray.train.checkpoints.checkpoint import best_epoch
 from ferray.train.fit import fit
 
 RECIPE = small_recipe(monitor="val_loss", learning_rate=0.01, epochs=6)
@@ -49,7 +49,7 @@ def test_epochs_that_wait_come_to_the_same_numbers_and_files_with_one_write(
 ) -> None:
     usual = list(fit(recipe, store, weights, checkpoints=tmp_path / "usual", cache=None))
     assert len(written) > len(usual), "one checkpoint an epoch, and the best ones"
-    assert best_epoch(usual, recipe) == (6 if recipe == RECIPE else 3)
+    assert best_epoch(usual, recipe).epoch == (6 if recipe == RECIPE else 3)
     written.clear()
 
     waited = list(fit(recipe, store, weights, checkpoints=tmp_path / "waited", cache=None, save_every_s=math.inf))
@@ -58,7 +58,7 @@ def test_epochs_that_wait_come_to_the_same_numbers_and_files_with_one_write(
     assert written == ["best.safetensors", "last.safetensors"]
     for name in FILES:
         assert same_tensors(load_file(tmp_path / "waited" / name), load_file(tmp_path / "usual" / name))
-    assert read_sealed(tmp_path / "waited" / "best.safetensors")[0]["epoch"] == best_epoch(usual, recipe)
+    assert read_sealed(tmp_path / "waited" / "best.safetensors")[0]["epoch"] == best_epoch(usual, recipe).epoch
 
 
 def test_whoever_hears_of_an_epoch_finds_it_in_a_checkpoint(
