@@ -21,6 +21,7 @@ from ferray.records.run import Run
 from ferray.search.history.points import News, draw, next_new, said, short
 from ferray.search.history.resume import MAX_LISTED, MORE, Past, applied, extension, recall
 from ferray.space import Space
+from ferray.train.features.key import ViewKey, keys_of_run
 
 DEMO_COMMAND = "python -m ferray.search --space grid --data DIR"
 Keep = Literal["refit", "best-fold"]
@@ -224,22 +225,22 @@ def _read_space(options: argparse.Namespace, past: Past | None, settings: list[s
 
 
 def _passes(plan: Plan, total: int) -> str:
-    """What the trunk has to do for so many points, the larger part of the work: views are shared by all trials."""
+    """The trunk's part of the work, which is the largest: passes over all faces, shared by all trials, and free epochs.
+
+    Args:
+        plan: Seeds of finals and refits are not counted.
+        total: Points to train.
+    """
     space = plan.space
     if space.method == "bayes" or total > (100_000 if plan.news is None else MAX_LISTED):
         return "a frozen trunk runs once a view, not once a trial"
-    views: set[tuple[object, ...]] = set()
+    views: set[ViewKey] = set()
     free = 0
     for point in islice(_points(plan), total):
         recipe = spaces.to_recipe(space, point, seed=plan.seed)
-        if recipe.freeze != "trunk":
-            free += recipe.epochs
-        elif not recipe.alters_pictures:
-            views.add(("none",))
-        else:
-            key = (recipe.augmentation, recipe.augmentation_strength, recipe.random_erasing, recipe.seed)
-            views |= {(*key, recipe.view_epoch(epoch)) for epoch in range(1, recipe.epochs + 1)}
-    words = [f"{len(views)} passes of the frozen trunk"] if views else []
+        views |= keys_of_run(recipe, weights=plan.weights)
+        free += recipe.epochs if recipe.freeze != "trunk" else 0
+    words = [f"{len(views)} {'pass' if len(views) == 1 else 'passes'} of the frozen trunk"] if views else []
     return " and ".join([*words, f"{free} epochs with free layers"] if free else words)
 
 

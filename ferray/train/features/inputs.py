@@ -22,6 +22,7 @@ from ferray.model.randomness import Purpose, make_seed
 from ferray.model.weights import Weights
 from ferray.recipe import Recipe
 from ferray.train.features.cache import Features
+from ferray.train.features.key import reads_views
 from ferray.train.features.pictures import make_ahead, read_pictures
 from ferray.train.features.view import View, make_view, open_or_compute, view_folder
 from ferray.train.folds import Division, Part, span_rows
@@ -61,10 +62,7 @@ def open_inputs(
     device: torch.device,
     cache: Path | None,
 ) -> Inputs:
-    """The inputs of a run: cached where the whole trunk is frozen, or a part of it and nothing alters the pictures.
-
-    A part's output is large, 16 KiB a face of 64 pixels after block 4, four times the trunk's, and where altered each
-    epoch has its own: not worth its room on the disk for one or two trials.
+    """The inputs of a run: cached features where the recipe reads views, else pictures.
 
     Args:
         recipe: Settled.
@@ -79,7 +77,7 @@ def open_inputs(
     def build() -> FrozenPart:
         return build_frozen(recipe, trunk_tensors(), device=device)
 
-    if recipe.freeze == "trunk" or (recipe.freeze != "none" and not recipe.alters_pictures):
+    if reads_views(recipe):
         return CachedInputs(recipe, store, weights, division=division, build=build, device=device, cache=cache)
     return PictureInputs(recipe, store, division=division, build=build, device=device)
 

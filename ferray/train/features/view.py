@@ -26,9 +26,10 @@ from ferray.errors import WeightsError
 from ferray.model.backbones import BACKBONES
 from ferray.model.classifier import FrozenPart
 from ferray.model.weights import Weights
-from ferray.recipe import NO_WEIGHTS, NUMBERS_VERSION, Freeze, Policy, Recipe
+from ferray.recipe import NUMBERS_VERSION, Freeze, Policy, Recipe
 from ferray.train.features import cache as viewcache
 from ferray.train.features.cache import Features, shards
+from ferray.train.features.key import view_key
 from ferray.train.features.pictures import make_ahead, read_pictures
 from ferray.train.folds import span_rows
 
@@ -86,24 +87,8 @@ def make_view(recipe: Recipe, store: Store, weights: Weights, *, split: str, epo
         device: `cpu` or `cuda`, ...
     """
     assert recipe.image_size is not None, "settled"
-    view_epoch = recipe.view_epoch(epoch) if epoch is not None and recipe.alters_pictures else None
-    altered = view_epoch is not None
-    pretrained = recipe.weights == "pretrained" and weights.fingerprint != NO_WEIGHTS
-    return View(
-        data=store.fingerprint,
-        split=split,
-        weights=weights.fingerprint if pretrained else f"{NO_WEIGHTS}, seed {recipe.seed}",
-        backbone=recipe.backbone,
-        freeze=recipe.freeze,
-        image_size=recipe.image_size,
-        precision=recipe.precision,
-        device=torch.device(device).type,
-        policy=recipe.augmentation if altered else "none",
-        strength=recipe.augmentation_strength if altered else 0.0,
-        seed=recipe.seed if altered else None,
-        epoch=view_epoch,
-        random_erasing=recipe.random_erasing if altered else 0.0,
-    )
+    key = view_key(recipe, epoch, weights=weights.fingerprint)
+    return View(data=store.fingerprint, split=split, device=torch.device(device).type, **key._asdict())
 
 
 def view_folder(view: View, cache: Path) -> Path:
