@@ -75,7 +75,10 @@ def _train(arguments: argparse.Namespace) -> int:
     from ferray.files.storage import cache_dir
     from ferray.model.weights import load_weights
     from ferray.train.checkpoints.export import export_best
-    from ferray.train.fit import Interrupted, fit
+    from ferray.train.checkpoints.writer import Checkpointing
+    from ferray.train.environment import Environment
+    from ferray.train.fit import fit
+    from ferray.train.interruption import Interrupted
     from ferray.train.settle import measure_precision, settle
 
     cache = cache_dir()
@@ -92,11 +95,8 @@ def _train(arguments: argparse.Namespace) -> int:
                     recipe,
                     store,
                     weights,
-                    checkpoints=arguments.out,
-                    ranks=ranks,
-                    device=device,
-                    cache=cache,
-                    recorded_epochs=0,
+                    checkpointing=None if arguments.out is None else Checkpointing(arguments.out, recorded_epochs=0),
+                    environment=Environment(ranks=ranks, device=device, cache=cache),
                     is_interrupted=is_interrupted,
                 ):
                     if ranks.is_first:

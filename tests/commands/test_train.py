@@ -17,6 +17,7 @@ from ferray.data.store.reader import Store
 from ferray.errors import FerrayError, RecipeError
 from ferray.recipe import Recipe
 from ferray.train import fit as fit_module
+from ferray.train import interruption
 
 RECIPE = """\
 weights: none        # a comment
@@ -99,7 +100,7 @@ def test_who_kept_nothing_is_told_so(
     monkeypatch: pytest.MonkeyPatch,
     small_rows: None,
 ) -> None:
-    monkeypatch.setattr(fit_module, "ASK_EVERY_S", 0.0)
+    monkeypatch.setattr(interruption, "POLL_INTERVAL_S", 0.0)
     asked = ["--recipe", str(recipe_file), "--data", str(tiny_store.folder), "--device", "cpu"]
     read = fit_module.confusions.macro_f1
 

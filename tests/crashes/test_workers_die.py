@@ -44,7 +44,7 @@ def in_the_middle(run: Run) -> bool:
 def check_alone(run: Run, store: Store, record: TrialRecord) -> None:
     """A trial that lost its worker has the numbers of the same recipe trained alone, in one process."""
     with threads_of(record):
-        rows = tuple(fit(record.recipe, store, load_weights("none", "vgg16"), checkpoints=None, cache=None))
+        rows = tuple(fit(record.recipe, store, load_weights("none", "vgg16")))
     alone = TrialRecord(trial_id=record.trial_id, number=0, recipe=record.recipe, epochs=rows)
     assert numbers(record) == numbers(alone)
 

@@ -278,20 +278,21 @@ class _Trained:
         from fixtures.train import SmallStore, small_backbone, small_recipe, small_weights
 
         from ferray.model.backbones import BACKBONES
+        from ferray.train.checkpoints.checkpoint import CheckpointFolder
         from ferray.train.checkpoints.export import export_best
+        from ferray.train.checkpoints.writer import Checkpointing
         from ferray.train.fit import fit
+        from ferray.train.spec import RunSpec
 
         torch.set_num_threads(1)
         BACKBONES.update({name: small_backbone(name) for name in ("vgg16", "vgg16_bn")})
         self.store, self.weights, self.recipe = SmallStore(), small_weights(), small_recipe(epochs=2)
         self.checkpoints, self.best = folder / "trial", folder / "best"
-        self.epochs = list(fit(self.recipe, self.store, self.weights, checkpoints=self.checkpoints, cache=None))  # type: ignore[arg-type]
+        self.epochs = list(fit(self.recipe, self.store, self.weights, checkpointing=Checkpointing(self.checkpoints)))  # type: ignore[arg-type]
         export_best(
             self.best, checkpoints=self.checkpoints, recipe=self.recipe, store=self.store, weights=self.weights  # type: ignore[arg-type]
         )  # fmt: skip
-        self.identity = recipes.trial_id(
-            self.recipe, data_fingerprint=self.store.fingerprint, weights_fingerprint=self.weights.fingerprint
-        )
+        self.folder = CheckpointFolder(self.checkpoints, RunSpec(self.recipe, self.store, self.weights).trial_id)  # type: ignore[arg-type]
 
     def parser(
         self, name: str, file: Path, read: Callable[[], None], *, folder: Path, edit: Callable[..., bytes]
@@ -327,27 +328,27 @@ def last_checkpoint(folder: Path) -> Parser:
     from torch import optim
 
     from ferray.model.classifier import build_free
-    from ferray.train.checkpoints.checkpoint import LAST, find_last, put_back
+    from ferray.train.checkpoints.checkpoint import LAST, restore
 
     trained = _Trained(folder)
 
     def read() -> None:
         free = build_free(trained.recipe, trained.weights.tensors, num_classes=7)
         optimizer = optim.Adam(free.parameters())
-        state = find_last(trained.checkpoints, recipe=trained.recipe, identity=trained.identity)
+        state = trained.folder.find_last(trained.recipe)
         if state is not None:
-            put_back(state, free, optimizer)
+            restore(state, free, optimizer)
 
     return trained.parser("last", trained.checkpoints / LAST, read, folder=folder, edit=_safetensors)
 
 
 def best_checkpoint(folder: Path) -> Parser:
-    from ferray.train.checkpoints.checkpoint import BEST, read_best
+    from ferray.train.checkpoints.checkpoint import BEST
 
     trained = _Trained(folder)
 
     def read() -> None:
-        read_best(trained.checkpoints, recipe=trained.recipe, store=trained.store, weights=trained.weights)  # type: ignore[arg-type]
+        trained.folder.read_best()
 
     return trained.parser("best", trained.checkpoints / BEST, read, folder=folder, edit=_safetensors)
 

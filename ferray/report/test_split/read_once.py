@@ -24,7 +24,7 @@ from ferray.report import diagrams
 from ferray.report.slices import Slice, score_slices, slices_csv, worst_slice
 from ferray.report.test_split.evaluate import Evaluation, evaluate, predict
 from ferray.report.test_split.readings import METRICS, now
-from ferray.train.predict import Predictions
+from ferray.train.predict import ValidationAnswers
 
 MOST_TO_FIT = 2000
 """Validation faces that are predicted for the temperature: one number needs no more, and each costs a whole pass."""
@@ -34,7 +34,7 @@ NUM_LOWEST = 5
 
 
 def read_test_split(
-    best_dir: Path, store: Store, *, readings: int, validation: Predictions | None = None
+    best_dir: Path, store: Store, *, readings: int, validation: ValidationAnswers | None = None
 ) -> dict[str, Any]:
     """Score a model on its own test split and write down everything that another reading would be for.
 

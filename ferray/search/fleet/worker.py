@@ -27,9 +27,12 @@ from ferray.model.weights import Weights, load_weights
 from ferray.records.run import Run
 from ferray.records.trial import State, TrialRecord
 from ferray.search.fleet.dispatcher import Answer, Hello, Job, Task
-from ferray.train.checkpoints.checkpoint import LAST, adopt
+from ferray.train.checkpoints.checkpoint import LAST, CheckpointFolder
+from ferray.train.checkpoints.writer import Checkpointing
+from ferray.train.environment import Environment
 from ferray.train.features import view as features
-from ferray.train.fit import Interrupted, fit
+from ferray.train.fit import fit
+from ferray.train.interruption import Interrupted
 from ferray.train.ranks import Ranks, current_ranks
 from ferray.train.settle import measure_precision
 
@@ -134,18 +137,20 @@ def _train(
     record = dataclasses.replace(record, state="running", reason="", device=_device_name(device))
     state: State = "done"
     reason = ""
+    checkpointing = Checkpointing(
+        Run(task.run_dir).trial_dir(job.trial_id),
+        lease=desk.lease if desk is not None else None,
+        min_interval_s=0.0 if task.decides else SAVE_EVERY_S,
+        recorded_epochs=len(record.epochs),
+    )
+    environment = Environment(ranks=ranks, device=device, cache=task.cache)
     rows = fit(
         job.recipe,
         store,
         weights,
-        checkpoints=Run(task.run_dir).trial_dir(job.trial_id),
-        ranks=ranks,
-        device=device,
-        cache=task.cache,
-        recorded_epochs=len(record.epochs),
-        lease=desk.lease if desk is not None else None,
+        checkpointing=checkpointing,
+        environment=environment,
         is_interrupted=is_interrupted,
-        save_every_s=0.0 if task.decides else SAVE_EVERY_S,
     )
     try:
         for row in rows:
@@ -197,7 +202,7 @@ def _go_on_from(job: Job, run: Run, lease: Lease) -> None:
         known = run.read_trial(donor)
         if known is not None and known.state == "done":
             try:
-                adopt(folder, identity=job.trial_id, donor=run.trial_dir(donor), donor_identity=donor, lease=lease)
+                CheckpointFolder(folder, job.trial_id, lease).copy_from(CheckpointFolder(run.trial_dir(donor), donor))
             except CheckpointError as error:
                 log.warning("trial %s does not go on from trial %s: %s", job.trial_id, donor, error)
             else:

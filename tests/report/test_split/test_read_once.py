@@ -18,7 +18,7 @@ from ferray.records.run import Run
 from ferray.report.test_split import readings as readings_module
 from ferray.report.test_split.evaluate import evaluate, predict
 from ferray.report.test_split.read_once import read_test_split
-from ferray.train.predict import Predictions
+from ferray.train.predict import ValidationAnswers
 
 LEFT = {
     "metrics.json",
@@ -96,7 +96,7 @@ def test_the_temperature_is_fitted_on_the_answers_that_a_search_has_where_it_has
     rows = np.arange(10, 40)  # of a fold
     labels, probabilities = tiny_store.labels[rows], draw_answers(30, seed=2)[1].astype(np.float32)
     run = begin(tmp_path / "grid", tiny_store, best_dir)
-    metrics = read_test_split(run.best_dir, tiny_store, readings=1, validation=Predictions(rows, probabilities))
+    metrics = read_test_split(run.best_dir, tiny_store, readings=1, validation=ValidationAnswers(rows, probabilities))
 
     assert metrics["temperature"] == fit_temperature(labels, probabilities)
     assert metrics["calibration"]["fitted_on"] == 30

@@ -16,8 +16,10 @@ from ferray.records.trial import State, TrialRecord
 from ferray.search.fleet import worker
 from ferray.search.fleet.dispatcher import Answer, Job, Task
 from ferray.search.fleet.worker import _go_on_from, _note_features, _open_data, _train
-from ferray.train.checkpoints.checked_safetensors import read_sealed
+from ferray.train.checkpoints.checked_safetensors import read_checked
 from ferray.train.checkpoints.checkpoint import BEST, LAST
+from ferray.train.checkpoints.writer import Checkpointing
+from ferray.train.environment import Environment
 from ferray.train.features import view as features
 from ferray.train.fit import fit
 from ferray.train.ranks import ALONE
@@ -38,7 +40,7 @@ def write_short_trial(run: Run, state: State) -> str:
     """A trial of one epoch with its checkpoints, on record; returns its id."""
     store, weights = SmallStore(), small_weights()
     name = trial_id(SHORT, data_fingerprint=store.fingerprint, weights_fingerprint=weights.fingerprint)
-    rows = tuple(fit(SHORT, store, weights, checkpoints=run.trial_dir(name), cache=None))
+    rows = tuple(fit(SHORT, store, weights, checkpointing=Checkpointing(run.trial_dir(name))))
     run.write_trial(TrialRecord(trial_id=name, number=0, recipe=SHORT, state=state, epochs=rows))
     return name
 
@@ -141,7 +143,7 @@ def test_epochs_that_share_a_checkpoint_are_told_together_and_none_is_left_out_o
     assert desk.told == [3]
     assert desk.left is not None
     assert (len(desk.left.epochs), desk.left.state) == (epochs, state)
-    assert len(read_sealed(run.trial_dir(name) / LAST)[0]["epochs"]) == epochs
+    assert len(read_checked(run.trial_dir(name) / LAST)[0]["epochs"]) == epochs
 
 
 def test_a_scheduler_hears_of_every_epoch_by_itself_though_a_checkpoint_holds_several(
@@ -151,7 +153,7 @@ def test_a_scheduler_hears_of_every_epoch_by_itself_though_a_checkpoint_holds_se
     recipe = small_recipe(epochs=6)
     name = trial_id(recipe, data_fingerprint=store.fingerprint, weights_fingerprint=weights.fingerprint)
     run = Run(tmp_path)
-    list(fit(recipe, store, weights, checkpoints=run.trial_dir(name), cache=None))  # of which the record was lost
+    list(fit(recipe, store, weights, checkpointing=Checkpointing(run.trial_dir(name))))  # of which the record was lost
     desk = Listener(run, "go on", "stopped")
     job = Job(trial_id=name, number=0, recipe=recipe)
     task = dataclasses.replace(task_of(run, tmp_path), decides=True)
@@ -165,11 +167,11 @@ def test_a_scheduler_hears_of_every_epoch_by_itself_though_a_checkpoint_holds_se
 def test_what_features_have_come_to_reaches_the_live_table(
     small_rows: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features, "TELL_EVERY_S", 0.0)
+    monkeypatch.setattr(features, "PROGRESS_INTERVAL_S", 0.0)
     monkeypatch.setattr(features.log, "handlers", [])
     desk = Listener(Run(tmp_path), "go on")
     _note_features(desk)  # type: ignore[arg-type]
-    list(fit(SHORT, SmallStore(), small_weights(), checkpoints=None, cache=tmp_path))
+    list(fit(SHORT, SmallStore(), small_weights(), environment=Environment(cache=tmp_path)))
 
     assert [note.partition(",")[0] for note in desk.noted] == [
         "features: 12 of 12 faces",

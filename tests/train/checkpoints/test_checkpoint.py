@@ -18,13 +18,14 @@ from ferray.model.weights import Weights, load_weights
 from ferray.recipe import Recipe
 from ferray.records.progress import best_epoch
 from ferray.records.trial import EpochResult
-from ferray.train.checkpoints.checked_safetensors import read_sealed, write_sealed
+from ferray.train.checkpoints.checked_safetensors import read_checked, write_checked
 from ferray.train.checkpoints.export import export_best, load_model, predict_probabilities
+from ferray.train.checkpoints.writer import Checkpointing
 from ferray.train.fit import fit
 
 
 def train(recipe: Recipe, store: SmallStore, weights: Weights, folder: Path) -> list[EpochResult]:
-    return list(fit(recipe, store, weights, checkpoints=folder, cache=None))
+    return list(fit(recipe, store, weights, checkpointing=Checkpointing(folder)))
 
 
 def seal_again(
@@ -34,10 +35,10 @@ def seal_again(
     tensors: Callable[[dict[str, torch.Tensor]], None] = lambda tensors: None,
 ) -> None:
     """Change a checkpoint as another version of ferray, or somebody, might have written it."""
-    told, held = read_sealed(file)
+    told, held = read_checked(file)
     facts(told)
     tensors(held)
-    write_sealed(file, held, told)
+    write_checked(file, held, told)
 
 
 @pytest.mark.parametrize("name", ["last.safetensors", "last.safetensors.previous"])
@@ -74,7 +75,7 @@ def test_a_run_killed_between_its_two_files_ends_with_the_same_two(
     store: SmallStore, weights: Weights, tmp_path: Path
 ) -> None:
     recipe = small_recipe(monitor="val_loss", learning_rate=0.01)
-    run = fit(recipe, store, weights, checkpoints=tmp_path, cache=None)
+    run = fit(recipe, store, weights, checkpointing=Checkpointing(tmp_path))
     next(run)
     last = (tmp_path / "last.safetensors").read_bytes()
     list(run)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from fixtures.train import SmallStore, small_recipe
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,10 +20,11 @@ from ferray.commands.search import main
 from ferray.errors import SpaceError
 from ferray.model.weights import Weights
 from ferray.recipe import NO_WEIGHTS, Recipe
+from ferray.train.environment import LOCAL
 from ferray.train.features import inputs
 from ferray.train.features.view import View, make_view
-from ferray.train.folds import divide
 from ferray.train.settle import settle
+from ferray.train.spec import RunSpec
 
 
 def write_space(folder: Path, parameters: dict[str, list[Any]]) -> Path:
@@ -56,15 +56,7 @@ def opened_views(recipe: Recipe, store: Any, weights: Weights) -> list[View]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(inputs, "open_or_compute", note)
-        run = inputs.open_inputs(
-            recipe,
-            store,
-            weights,
-            division=divide(recipe, store),
-            trunk_tensors=lambda: dict(weights.tensors),
-            device=torch.device("cpu"),
-            cache=None,
-        )
+        run = inputs.open_inputs(RunSpec(recipe, store, weights), LOCAL)
         for epoch in range(1, recipe.epochs + 1):
             run.open_epoch(epoch)
     return opened
@@ -172,7 +164,7 @@ def test_the_name_of_a_view_stays_what_it_is_in_the_caches_of_earlier_versions(
 ) -> None:
     store: Any = SimpleNamespace(fingerprint="data")
 
-    assert make_view(small_recipe(**changes), store, weights, **of).view_id == view_id
+    assert make_view(RunSpec(small_recipe(**changes), store, weights), **of).view_id == view_id
 
 
 def test_counting_views_loads_nothing_heavy() -> None:
