@@ -7,7 +7,6 @@ Begin at `Recipe`; `trial_id` is its identity.
 """
 
 import dataclasses
-import difflib
 import functools
 import hashlib
 import json
@@ -18,6 +17,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ferray.errors import RecipeError
+from ferray.wording import did_you_mean
 
 NUMBERS_VERSION = 1
 """Raised by every change of ferray's code that changes the numbers of a training run; part of every identity."""
@@ -266,9 +266,8 @@ def check_field_name(name: str, *, where: str) -> None:
     """
     if name in FIELD_NAMES:
         return
-    near = difflib.get_close_matches(name, FIELD_NAMES, n=1, cutoff=0.5)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
-    raise RecipeError(where, f"unknown setting {name!r}", f"{hint}Known: {', '.join(FIELD_NAMES)}")
+    way_out = f"{did_you_mean(name, FIELD_NAMES)}Known: {', '.join(FIELD_NAMES)}"
+    raise RecipeError(where, f"unknown setting {name!r}", way_out)
 
 
 def read_recipe(text: str, *, where: str) -> Recipe:

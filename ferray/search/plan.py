@@ -22,6 +22,7 @@ from ferray.search.history.points import News, draw, next_new, said, short
 from ferray.search.history.resume import MAX_LISTED, MORE, Past, applied, extension, recall
 from ferray.space import Space
 from ferray.train.features.key import ViewKey, keys_of_run
+from ferray.wording import count_of
 
 DEMO_COMMAND = "python -m ferray.search --space grid --data DIR"
 Keep = Literal["refit", "best-fold"]
@@ -240,8 +241,8 @@ def _passes(plan: Plan, total: int) -> str:
         recipe = spaces.to_recipe(space, point, seed=plan.seed)
         views |= keys_of_run(recipe, weights=plan.weights)
         free += recipe.epochs if recipe.freeze != "trunk" else 0
-    words = [f"{len(views)} {'pass' if len(views) == 1 else 'passes'} of the frozen trunk"] if views else []
-    return " and ".join([*words, f"{free} epochs with free layers"] if free else words)
+    words = [f"{count_of(len(views), 'pass', 'passes')} of the frozen trunk"] if views else []
+    return " and ".join([*words, f"{count_of(free, 'epoch')} with free layers"] if free else words)
 
 
 def _epochs(plan: Plan) -> int:

@@ -252,7 +252,7 @@ def test_a_space_of_100_megabytes_is_refused_unread(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text, what",
     [
-        ("a: &a [1,1]\nb: &b [*a,*a]\n" + "".join(f"c{n}: &c{n} [*b,*b]\n" for n in range(3)), "is no key"),
+        ("a: &a [1,1]\nb: &b [*a,*a]\n" + "".join(f"c{n}: &c{n} [*b,*b]\n" for n in range(3)), "is not a key"),
         ("x: " + "1:" * 600 + "1", "a text of"),
         ("x: 0x" + "F" * 5000, "a text of"),
         ("k" * 2000 + ": 1", "a text of"),
