@@ -153,7 +153,7 @@ def read_recipe_file(file: Path, *, settings: Sequence[str] = ()) -> Recipe:
     """
     way_out = "Give a YAML or JSON file of settings"
     try:
-        text = untrusted.read_bytes(file, most_bytes=MAX_RECIPE_BYTES).decode("utf-8-sig")
+        text = untrusted.read_bytes(file, max_bytes=MAX_RECIPE_BYTES).decode("utf-8-sig")
     except StorageError as error:
         raise RecipeError(str(file), error.args[1], way_out) from error
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""A journal: what was decided, line by line, so that it can be decided again in the same order.
+"""A journal: the decisions of a search, one per line, so that they can be repeated in the same order.
 
 Begin at `Journal`.
 """
@@ -18,21 +18,21 @@ log = logging.getLogger(__name__)
 
 
 MAX_BYTES = 2**30
-"""Of a journal; a line has some 200."""
+"""Of a journal; a line has about 200."""
 
 
 class Journal:
-    """An append-only file of JSON objects, one a line with a checksum, each in the file at once and mostly on the disk.
+    """An append-only file of JSON objects, one per line, each with a checksum.
 
-    A line that was torn by a crash is the last one; it is cut off before the next append. Another line that is damaged
-    ends what the journal says: `repair` sets the rest aside.
+    A crash may leave an incomplete last line, which is removed before the next append. Where another line is damaged,
+    the journal ends before it, and `repair` keeps the rest in a copy.
     """
 
     def __init__(self, file: Path) -> None:
         self.file = file
 
     def read(self) -> list[dict[str, Any]]:
-        """All whole lines, in order.
+        """All complete lines, in order.
 
         Raises:
             RecordError: A line before the last is damaged.
@@ -43,11 +43,16 @@ class Journal:
         return events
 
     def read_whole(self) -> list[dict[str, Any]]:
-        """The lines before the first damaged one: what `repair` leaves, for those who may not write."""
+        """The lines before the first damaged one, which are those that `repair` keeps, without changing the file."""
         return self._scan()[0]
 
     def append(self, event: dict[str, Any], *, durable: bool = True) -> None:
-        """Add one line; it is on the disk when this returns, or with the next durable one."""
+        """Add one line.
+
+        Args:
+            event: A JSON object.
+            durable: Whether the line must be on the disk when this returns, not only with the next durable one.
+        """
         text = json.dumps(storage.with_checksum(event), separators=(",", ":"), allow_nan=False)
         line = (text + "\n").encode()
         try:
@@ -55,7 +60,7 @@ class Journal:
             with self.file.open("ab", buffering=0) as file:
                 size = file.tell()
                 try:
-                    if file.write(line) != len(line):  # a full disk takes a part of the line without a complaint
+                    if file.write(line) != len(line):  # a full disk takes a part of the line without an error
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                     if durable:
                         os.fsync(file.fileno())
@@ -68,10 +73,10 @@ class Journal:
             ) from error
 
     def repair(self) -> None:
-        """Cut off what cannot be read; to be called once by the one writer before it appends.
+        """Remove what cannot be read; to be called once by the only writer before it appends.
 
-        A torn last line is dropped. Where a line before is damaged, it and all after it are kept in a file beside the
-        journal, with a warning: what they decided is decided anew.
+        An incomplete last line is dropped. Where an earlier line is damaged, it and all later lines are removed with a
+        warning, and kept in a copy of the journal beside it: their decisions are made again.
         """
         if not self.file.exists():
             return
@@ -87,8 +92,8 @@ class Journal:
             os.truncate(self.file, num_bytes)
 
     def _scan(self) -> tuple[list[dict[str, Any]], RecordError | None, int]:
-        """The whole lines before the first damaged one, its error (None for a torn last one or none), their bytes."""
-        data = untrusted.read_bytes(self.file, most_bytes=MAX_BYTES) if self.file.exists() else b""
+        """The complete lines before the first damaged one; its error, None where only the last is incomplete; bytes."""
+        data = untrusted.read_bytes(self.file, max_bytes=MAX_BYTES) if self.file.exists() else b""
         lines = data.splitlines(keepends=True)
         events: list[dict[str, Any]] = []
         num_bytes = 0
@@ -107,11 +112,11 @@ class Journal:
 
 
 def _to_event(line: bytes, *, where: str) -> dict[str, Any]:
-    """A line of a journal; those of the first version have no checksum.
+    """A line of a journal; lines of the first version have no checksum.
 
     Raises:
-        StorageError: Its checksum is wrong.
-        ValueError: It is no JSON object.
+        StorageError: The checksum does not match.
+        ValueError: The line is not a JSON object.
     """
     event = json.loads(line)
     if not isinstance(event, dict):

@@ -191,7 +191,7 @@ def read_confusion(file: Path) -> Predictions:
 def _read_csv(file: Path) -> tuple[list[str], list[list[str]]]:
     """Header and rows, all of one length."""
     try:
-        with untrusted.open_text(file, most_bytes=MAX_BYTES) as text:
+        with untrusted.open_text(file, max_bytes=MAX_BYTES) as text:
             rows = [row for row in csv.reader(text) if row]
     except StorageError as error:
         raise DataError(*error.args) from error

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from ferray.recipe import Metric as MetricName
+from ferray.recipe import MetricName
 from ferray.space.parameter import Parameter
 
 Method = Literal["grid", "random", "bayes"]

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from ferray.errors import SpaceError
+from ferray.wording import first_line
 
 MAX_NODES = 100_000
 """A file of more values, such as one whose aliases multiply, is refused."""
@@ -133,7 +134,7 @@ def read_yaml(text: str, *, file: str) -> Node:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = file if mark is None else f"{file}:{mark.line + 1}"
-        what = getattr(error, "problem", None) or str(error).splitlines()[0]
+        what = getattr(error, "problem", None) or first_line(str(error))
         raise SpaceError(where, f"not YAML: {what}", "Check indentation, colons and quotes around this line") from error
     except RecursionError as error:
         raise SpaceError(file, "not a space: nested hundreds of levels deep", "Write it flat") from error

@@ -114,7 +114,7 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
 
 def _read_text(path: Path, file: str) -> str:
     try:
-        data = untrusted.read_bytes(path, most_bytes=MAX_BYTES)
+        data = untrusted.read_bytes(path, max_bytes=MAX_BYTES)
     except StorageError as error:
         raise SpaceError(file, error.args[1], error.args[2]) from error
     try:

@@ -152,8 +152,8 @@ def journal(folder: Path) -> Parser:
 
 def wandb_files(folder: Path) -> Parser:
     """W&B's log, with checksums that are right for whatever its records say."""
-    from ferray.tracking.ledger import Ledger
     from ferray.tracking.offline import read_offline_runs
+    from ferray.tracking.sent_log import SentLog
 
     file = folder / "wandb" / "offline-run-20260101_000000-s-t" / "run-s-t.wandb"
     file.parent.mkdir(parents=True)
@@ -189,7 +189,7 @@ def wandb_files(folder: Path) -> Parser:
     def read() -> None:
         (folder / "wandb.jsonl").unlink(missing_ok=True)
         read_offline_runs(folder / "wandb")
-        Ledger(folder).sent("s-t")
+        SentLog(folder).sent("s-t")
 
     valid = tuple(pack(seed.split(b"\xfe\xff")) for seed in seeds)
     by_valid = dict(zip(valid, seeds, strict=True))
@@ -200,15 +200,15 @@ def wandb_files(folder: Path) -> Parser:
     return Parser(name="wandb", seeds=valid, file=file, read=read, folder=folder, edit=edit_valid)
 
 
-def ledger(folder: Path) -> Parser:
-    from ferray.tracking.ledger import Ledger
+def sent_log(folder: Path) -> Parser:
+    from ferray.tracking.sent_log import SentLog
 
     file = folder / "wandb.jsonl"
-    Ledger(folder).write("s-t", 3, "done")
-    Ledger(folder).write("s-u", 1, None)
+    SentLog(folder).write("s-t", 3, "done")
+    SentLog(folder).write("s-u", 1, None)
 
     def read() -> None:
-        Ledger(folder).sent("s-t")
+        SentLog(folder).sent("s-t")
 
     def edit(data: bytes, edits: Edits, *, other: bytes) -> bytes:
         lines = data.splitlines()

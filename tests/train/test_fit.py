@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from ferray.errors import CheckpointError, TrainError, WeightsError
 from ferray.model.weights import Weights, load_weights
-from ferray.recipe import FIELD_NAMES, NO_WEIGHTS, ClassBalance, Metric, Recipe
+from ferray.recipe import FIELD_NAMES, NO_WEIGHTS, ClassBalance, MetricName, Recipe
 from ferray.records.progress import best_epoch
 from ferray.records.trial import EpochResult
 from ferray.train.checkpoints.checkpoint import CheckpointFolder
@@ -292,7 +292,7 @@ def test_every_epoch_is_reported_with_its_scores_and_its_rate(store: SmallStore,
         assert row.seconds > 0
 
 
-@pytest.mark.parametrize("monitor", get_args(Metric))
+@pytest.mark.parametrize("monitor", get_args(MetricName))
 def test_patience_counts_from_the_best_epoch_of_the_monitored_metric(
     monitor: str, store: SmallStore, weights: Weights, tmp_path: Path
 ) -> None:

@@ -49,10 +49,10 @@ def read_table(file: Path, *, labels: NDArray[np.int64], splits: Sequence[str], 
     def refuse(what: str) -> DataError:
         return DataError(str(file), what, way_out)
 
-    most_bytes = _FREE_BYTES + MAX_ROW_BYTES * len(labels)
+    max_bytes = _FREE_BYTES + MAX_ROW_BYTES * len(labels)
     parts, num_bytes = [], 0
     try:
-        with untrusted.open_file(file, most_bytes=most_bytes, inside=file.parent) as opened:
+        with untrusted.open_file(file, max_bytes=max_bytes, inside=file.parent) as opened:
             whole = parquet.ParquetFile(opened)
             rows, names = whole.metadata.num_rows, whole.schema_arrow.names
             if rows != len(labels):
@@ -64,8 +64,8 @@ def read_table(file: Path, *, labels: NDArray[np.int64], splits: Sequence[str], 
                     raise refuse(f"column {name!r} is {kind}, neither numbers nor texts")
             for part in whole.iter_batches(batch_size=_BATCH):
                 num_bytes += part.nbytes
-                if num_bytes > most_bytes:
-                    raise refuse(f"decodes to more than {most_bytes:,} bytes, {MAX_ROW_BYTES:,} a row")
+                if num_bytes > max_bytes:
+                    raise refuse(f"decodes to more than {max_bytes:,} bytes, {MAX_ROW_BYTES:,} a row")
                 parts.append(part)
             table: pandas.DataFrame = pyarrow.Table.from_batches(parts, whole.schema_arrow).to_pandas(
                 ignore_metadata=True

@@ -73,7 +73,7 @@ def read_checked(file: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         CheckpointError: The file is of another version.
     """
     try:
-        with untrusted.open_file(file, most_bytes=MAX_BYTES) as opened:
+        with untrusted.open_file(file, max_bytes=MAX_BYTES) as opened:
             data = opened.read()
     except StorageError as error:
         raise DamagedError(error.args[0], error.args[1], REMOVE_IT) from error

@@ -81,7 +81,7 @@ def open_view(folder: Path, shape: tuple[int, ...]) -> Features | None:
     try:
         if not folder.exists():
             return None
-        facts = untrusted.read_bytes(folder / "view.json", most_bytes=MAX_FACTS_BYTES)
+        facts = untrusted.read_bytes(folder / "view.json", max_bytes=MAX_FACTS_BYTES)
         checksums = json.loads(facts)["checksums"]
         features: Features = open_array(file, shape=shape, dtype="<f2")
         version = (file, file.stat().st_mtime_ns, tuple(checksums))
