@@ -28,12 +28,15 @@ from ferray.data.demo.photographs import demo_store
 from ferray.data.store.reader import Store, open_store
 from ferray.files.storage import cache_dir
 from ferray.metrics.scores import confusion_by_group
-from ferray.model.classifier import build_free, build_frozen, trunk_tensors
+from ferray.model.classifier import build_free
 from ferray.model.weights import Weights, load_weights
 from ferray.recipe import Recipe
 from ferray.train.checkpoints.checkpoint import BEST, copy_tensors
+from ferray.train.checkpoints.writer import Checkpointing
+from ferray.train.environment import Environment
 from ferray.train.features.view import make_view, open_or_compute
 from ferray.train.fit import fit
+from ferray.train.spec import RunSpec
 
 EXPW = {
     "angry": 3671,
@@ -113,13 +116,10 @@ def cut_training_split(store: Store, folder: Path, counts: dict[str, int]) -> St
 
 def read_test_features(recipe: Recipe, store: Store, weights: Weights) -> torch.Tensor:
     """What the frozen trunk makes of the test faces, shape (faces, 512, height, width)."""
-    view = make_view(recipe, store, weights, split="test", epoch=None, device="cpu")
+    spec = RunSpec(recipe, store, weights)
+    view = make_view(spec, split="test", epoch=None, device="cpu")
     features = open_or_compute(
-        view,
-        recipe,
-        store,
-        build_frozen=lambda: build_frozen(recipe, trunk_tensors(recipe, weights)),
-        cache=cache_dir(),
+        view, spec, cache=cache_dir(), build_frozen=lambda: spec.build_frozen(torch.device("cpu"))
     )
     return torch.from_numpy(np.array(features))
 
@@ -137,7 +137,8 @@ class Result:
 def run(recipe: Recipe, store: Store, weights: Weights, folder: Path) -> Result:
     """Train one recipe and read the test split with its best epoch."""
     checkpoints = Path(tempfile.mkdtemp(dir=folder))
-    rows = list(fit(recipe, store, weights, checkpoints=checkpoints, cache=cache_dir()))
+    environment = Environment(cache=cache_dir())
+    rows = list(fit(recipe, store, weights, checkpointing=Checkpointing(checkpoints), environment=environment))
     free = build_free(recipe, {}, num_classes=len(store.class_names))
     copy_tensors(free, load_file(checkpoints / BEST))
     with torch.no_grad():

@@ -28,8 +28,9 @@ from ferray import recipe as recipes
 from ferray import space as spaces
 from ferray.recipe import Recipe
 from ferray.records.events import EventLog
-from ferray.records.run import METRIC_FIELDS, EpochResult, Run, TrialRecord
+from ferray.records.run import Run
 from ferray.records.search_file import SearchFile
+from ferray.records.trial import METRIC_FIELDS, EpochResult, TrialRecord
 from ferray.search.fleet.cluster import start_dispatcher
 from ferray.search.fleet.messages import GroupInfo, TrialJob, TrialUpdate
 from ferray.search.history.points import Suggestion

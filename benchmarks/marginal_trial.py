@@ -24,6 +24,8 @@ from ferray.data.store.writer import Provenance, StoreWriter
 from ferray.model.weights import load_weights
 from ferray.recipe import Recipe
 from ferray.search.fleet.worker import SAVE_EVERY_S
+from ferray.train.checkpoints.writer import Checkpointing
+from ferray.train.environment import Environment
 from ferray.train.fit import fit
 
 NUM_FACES = {"train": 256, "validation": 64, "test": 64}
@@ -98,12 +100,14 @@ def time_training(folder: Path, store: Store, num_points: int, epochs: int) -> l
     """Seconds of each trial of the same points, one after the other in this process, checkpoints written."""
     weights = load_weights("none", "vgg16")
     recipe = Recipe(weights="none", precision="float32", image_size=32, epochs=epochs, batch_size=64)
+    environment = Environment(cache=folder / "cache")
     seconds = []
     for number, rate in enumerate(rates(num_points)):
         one = dataclasses.replace(recipe, learning_rate=rate)
         begun = time.perf_counter()
         place = folder / "alone" / str(number)
-        for _ in fit(one, store, weights, checkpoints=place, cache=folder / "cache", save_every_s=SAVE_EVERY_S):
+        checkpointing = Checkpointing(place, min_interval_s=SAVE_EVERY_S)
+        for _ in fit(one, store, weights, checkpointing=checkpointing, environment=environment):
             pass
         seconds.append(time.perf_counter() - begun)
     return seconds[1:]  # the first one computes the features

@@ -29,13 +29,13 @@ from ferray.data.prepare.split import split_groups
 from ferray.data.store.reader import open_store
 from ferray.files.storage import cache_dir
 from ferray.metrics import confusion as confusions
-from ferray.model.classifier import build_frozen, trunk_tensors
 from ferray.model.head import Head, draw_dropout_mask
 from ferray.model.randomness import Purpose, make_generator
 from ferray.model.weights import load_weights
 from ferray.recipe import Recipe
 from ferray.train.features.view import make_view, open_or_compute
 from ferray.train.settle import settle
+from ferray.train.spec import RunSpec
 
 Examples = NDArray[np.int64]
 """Places in the pool of pictures: face + number of faces x view, where view 0 is the picture itself."""
@@ -169,11 +169,12 @@ def open_pool(data: Path, weights_name: str, num_faces: int, size_px: int | None
     store, weights = open_store(folder), load_weights(weights_name, "vgg16")
     recipe = Recipe(augmentation="light", image_size=size_px, precision="float32")
     recipe = settle(recipe, store, precision="float32")
-    frozen = build_frozen(recipe, trunk_tensors(recipe, weights))
+    spec = RunSpec(recipe, store, weights)
+    frozen = spec.build_frozen(torch.device("cpu"))
     views = []
     for epoch in (None, *range(1, 1 + VIEWS)):
-        view = make_view(recipe, store, weights, split="train", epoch=epoch, device="cpu")
-        features = open_or_compute(view, recipe, store, build_frozen=lambda: frozen, cache=cache_dir())
+        view = make_view(spec, split="train", epoch=epoch, device="cpu")
+        features = open_or_compute(view, spec, cache=cache_dir(), build_frozen=lambda: frozen)
         views.append(torch.from_numpy(np.array(features)))
     return Pool(
         features=torch.cat(views),

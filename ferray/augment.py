@@ -1,8 +1,8 @@
-"""Augmentation: policies that alter training pictures, each picture a pure function of where it stands.
+"""Augmentation: policies that alter training pictures. An altered picture is a pure function of its place.
 
-A policy has a strength: 0 leaves the pictures alone, 1 is the policy as named, more is more. Whatever the batches, the
-order and the threads, the same (policy, strength, seed, epoch, sample) gives the same bytes. Random erasing comes after
-the policy and leaves the rest of the picture as the policy made it. On one core of a common processor `standard` alters
+A policy has a strength: 0 leaves the pictures unchanged, 1 is the policy as defined, and more than 1 exceeds it. With
+any batches, order and threads, the same (policy, strength, seed, epoch, sample) gives the same bytes. Random erasing
+comes after the policy and does not change the rest of the picture. On one core of a common processor `standard` alters
 about 5,000 faces of 64 pixels a second.
 
 To add a policy, write one function, add it to `POLICIES` and its name to `ferray.recipe.Policy`. Begin at `augment`.
@@ -32,22 +32,21 @@ def augment(
 
     Args:
         faces: RGB, shape (faces, size, size, 3).
-        indices: What tells one face from all others, the row in its store; as many as there are faces.
+        indices: A number for each face that identifies it: its row in the store.
         policy: Name in `POLICIES`.
         strength: At least 0; scales ranges and, up to 1, how often a change happens.
         seed: Of the recipe.
         epoch: Counted from 1.
-        random_erasing: How often a rectangle is put over a picture, in [0, 1].
+        random_erasing: The probability of a rectangle over a picture, in [0, 1].
 
     Returns:
-        New pictures of the same shape, the faces themselves where nothing asks for a change.
+        New pictures of the same shape; the faces themselves where neither the policy nor random erasing changes them.
     """
     by_policy = policy != "none" and strength > 0
     if not by_policy and random_erasing == 0:
         return faces
-    os.environ.setdefault(
-        "NO_ALBUMENTATIONS_UPDATE", "1"
-    )  # it would look for a new version on import, over the network
+    # Without it, importing albumentations looks for a new version over the network.
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations
 
     transforms = POLICIES[policy](strength) if by_policy else []
@@ -64,12 +63,12 @@ def augment(
 
 
 def light(strength: float) -> list[Any]:
-    """Mirror, small turns and shifts, a little brightness: what a second photograph of the moment could look like."""
+    """Mirroring, small turns and shifts, slight changes of brightness: like a second photograph of the same moment."""
     return [_mirror(strength), _move(strength, turn_deg=8, zoom=0.06, shift=0.04), _relight(strength, 0.12)]
 
 
 def standard(strength: float) -> list[Any]:
-    """Light's changes, wider, with gamma, color and blur: another camera, another lamp."""
+    """Light's changes with wider ranges, and gamma, color and blur: like another camera in other light."""
     import albumentations as a
 
     color = 10 * strength
@@ -86,7 +85,7 @@ def standard(strength: float) -> list[Any]:
 
 
 def strong(strength: float) -> list[Any]:
-    """Standard's changes, wider, with local contrast, noise and pieces left out: poor photographs, hidden faces."""
+    """Standard's changes with wider ranges, and local contrast, noise and holes: poor photographs of hidden faces."""
     import albumentations as a
 
     color = 15 * strength
@@ -128,7 +127,7 @@ def _mirror(strength: float) -> Any:
 
 
 def _move(strength: float, *, turn_deg: float, zoom: float, shift: float) -> Any:
-    """Turn, zoom and shift at once; what comes in at the border repeats the border."""
+    """Turn, zoom and shift at once; new pixels at the border repeat the border."""
     import albumentations as a
     import cv2
 
@@ -151,7 +150,7 @@ def _relight(strength: float, limit: float) -> Any:
 
 
 def _often(probability: float, strength: float) -> float:
-    """How often a change happens: as named from strength 1 on, less below, never at 0."""
+    """The probability of a change: the given one from strength 1 on, proportionally less below, 0 at strength 0."""
     return probability * min(1.0, strength)
 
 
@@ -161,4 +160,4 @@ POLICIES: dict[Policy, Callable[[float], list[Any]]] = {
     "standard": standard,
     "strong": strong,
 }
-"""Every policy that `ferray.recipe.Policy` names: strength to transforms."""
+"""All policies of `ferray.recipe.Policy` by name: each makes transforms of a strength."""

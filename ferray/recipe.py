@@ -1,13 +1,12 @@
-"""A recipe: everything that decides the numbers of one training run.
+"""A recipe: all settings that decide the numbers of one training run.
 
-A `Recipe` is one flat frozen value, checked where it is made. Together with the fingerprints of the data and of the
-pretrained weights it has an identity, a hash: same identity, same numbers.
+A `Recipe` is one flat frozen value that is checked when it is made. A hash of the recipe and of the fingerprints of
+data and pretrained weights is the identity of the run: the same identity means the same numbers.
 
-Begin at `Recipe`; `trial_id` is its identity.
+Begin at `Recipe`; `trial_id` is the identity.
 """
 
 import dataclasses
-import difflib
 import functools
 import hashlib
 import json
@@ -18,14 +17,15 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ferray.errors import RecipeError
+from ferray.wording import did_you_mean
 
 NUMBERS_VERSION = 1
-"""Raised by every change of ferray's code that changes the numbers of a training run; part of every identity."""
+"""Increased by every change of ferray's code that changes the numbers of a training run; part of every identity."""
 
 NO_WEIGHTS = "none, zero-mean filters"
-"""Stands for the fingerprint where there are no pretrained weights; changes with the way random ones are drawn."""
+"""The fingerprint where there are no pretrained weights; it changes if random weights are drawn in another way."""
 
-Backbone = Literal["vgg16", "vgg16_bn"]
+BackboneName = Literal["vgg16", "vgg16_bn"]
 Freeze = Literal["none", "blocks1-3", "blocks1-4", "trunk"]
 Policy = Literal["none", "light", "standard", "strong"]
 ClassBalance = Literal[
@@ -36,7 +36,7 @@ ClassBalance = Literal[
     "balanced_sampling",
     "logit_adjustment",
 ]
-Metric = Literal["val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_loss"]
+MetricName = Literal["val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_loss"]
 
 
 @dataclass(
@@ -45,16 +45,16 @@ Metric = Literal["val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_l
     config=ConfigDict(extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False),
 )
 class Recipe:
-    """Everything that decides the numbers of one training run, and nothing else."""
+    """All settings that decide the numbers of one training run, and no others."""
 
-    backbone: Backbone = "vgg16"
+    backbone: BackboneName = "vgg16"
     """Architecture of the convolutional trunk."""
 
     weights: Literal["pretrained", "none"] = "pretrained"
-    """What the trunk starts from; which pretrained weights is the command's `--weights`, hashed into the identity."""
+    """Initial weights of the trunk; `--weights` says which pretrained ones, whose hash is a part of the identity."""
 
     image_size: Annotated[int, Field(ge=32, le=512)] | None = None
-    """Side of the square picture in pixels; None for the store's own."""
+    """Side of the square picture in pixels; None for the size of the store."""
 
     freeze: Freeze = "trunk"
     """The part of the trunk that keeps its weights; `trunk` is all of its convolutions."""
@@ -66,40 +66,40 @@ class Recipe:
     """Units of the head's hidden layer; None for a linear head."""
 
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Fraction of the units before the output layer that a step leaves out."""
+    """Fraction of the units before the output layer that a step drops."""
 
     augmentation: Policy = "none"
-    """Policy that alters the training pictures, anew in every epoch."""
+    """Policy that alters the training pictures, in every epoch in another way."""
 
     augmentation_strength: Annotated[float, Field(ge=0, le=2)] = 1.0
-    """Scale of the policy's ranges; 1 is the policy as named, 0 leaves the pictures alone."""
+    """Scale of the policy's ranges; 1 is the policy as defined, 0 leaves the pictures unchanged."""
 
     augmentation_views: Annotated[int, Field(ge=1)] | None = None
     """Altered copies of each picture that the epochs use in turn; None for a new one in every epoch."""
 
     random_erasing: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """How often a training picture has a rectangle of noise put over it, after the policy; whatever the strength."""
+    """Probability of a rectangle of noise over a training picture, after the policy and independent of its strength."""
 
     mixup_alpha: Annotated[float, Field(ge=0, le=10)] = 0.0
-    """Mixes faces in pairs, by shares from Beta(alpha, alpha): pictures, or what frozen layers make of them; 0: not."""
+    """Alpha of mixup, which mixes pairs of pictures, or of their frozen features, by Beta(alpha, alpha); 0 for none."""
 
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the target that is spread evenly over all classes."""
 
     class_balance: ClassBalance = "none"
-    """How training makes up for classes of unequal size: one way at a time, since each alone already does it."""
+    """How training compensates for classes of unequal size; only one way at a time, since two would do it twice."""
 
     effective_number_beta: Annotated[float, Field(ge=0, lt=1)] = 0.999
-    """Beta of effective-number weights; 0 weighs all classes alike, near 1 by their inverse size. Else ignored."""
+    """Beta of `effective_number_weights`: 0 gives all classes the same weight, near 1 the inverse of their size."""
 
     logit_adjustment_tau: Annotated[float, Field(ge=0, le=10)] = 1.0
-    """How much of the classes' log shares logit adjustment adds to the training logits. Else ignored."""
+    """Factor of the classes' log shares that `logit_adjustment` adds to the training logits."""
 
     focal_gamma: Annotated[float, Field(ge=0, le=10)] = 0.0
-    """Exponent of the focal loss, which counts a face less the surer its label is predicted; 0 for none."""
+    """Exponent of the focal loss, in which confidently predicted faces count less; 0 for plain cross-entropy."""
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    """Rule that turns gradients into steps."""
+    """Algorithm that updates the weights."""
 
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
     """Peak learning rate of the head."""
@@ -111,49 +111,49 @@ class Recipe:
     """L2 penalty (adam, sgd) or decoupled decay (adamw)."""
 
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Momentum of sgd; the others ignore it."""
+    """Momentum of sgd; the other optimizers ignore it."""
 
     schedule: Literal["constant", "cosine", "step"] = "constant"
     """Course of the learning rate after the warm-up."""
 
     warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
-    """Epochs of linear rise to `learning_rate`; fractions are allowed."""
+    """Epochs in which the learning rate rises linearly to `learning_rate`; fractions are allowed."""
 
     step_epochs: Annotated[int, Field(ge=1)] = 5
-    """Epochs between two falls of the step schedule."""
+    """Epochs between two decreases of the step schedule."""
 
     step_factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """What the step schedule multiplies the learning rate by."""
+    """Factor of the learning rate at each decrease of the step schedule."""
 
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
     """Faces per optimizer step, all ranks together."""
 
     epochs: Annotated[int, Field(ge=1, le=10000)] = 10
-    """Passes over the training split, at most."""
+    """Largest number of passes over the training split."""
 
     patience: Annotated[int, Field(ge=1)] | None = None
     """Epochs without a better `monitor` after which the run ends; None to run all epochs."""
 
-    monitor: Metric = "val_accuracy"
-    """Validation metric that names the best epoch; a search sets it from its space."""
+    monitor: MetricName = "val_accuracy"
+    """Validation metric by which the best epoch is chosen; a search sets it to the metric of its space."""
 
     gradient_clip: Annotated[float, Field(gt=0)] | None = None
     """Largest L2 norm of a step's gradient; None for no limit."""
 
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Number format of the trunk; `auto` is settled by a measurement before the first trial and recorded."""
+    """Number format of the trunk; `auto` is replaced by the faster one, measured before the first trial."""
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    """Seed of the head's first weights, the order of faces, dropout, mixup and augmentation."""
+    """Seed of the head's initial weights, the order of faces, dropout, mixup and augmentation."""
 
     folds: Annotated[int, Field(ge=2, le=100)] | None = None
-    """Parts into which the training and validation splits together are cut; None to use the splits as they are."""
+    """Parts into which the training and validation splits together are divided; None to use the splits as they are."""
 
     fold: Annotated[int, Field(ge=0, lt=100)] | None = None
-    """Which of the `folds` is validated with, from 0; the others are trained on. The cut is the same for all seeds."""
+    """The fold to validate with, counted from 0; the others are trained on. All seeds have the same folds."""
 
     shuffle_labels: bool = False
-    """Whether training faces get each other's labels, at random: a check that scores then fall to chance."""
+    """Whether the labels of the training faces are permuted, to check that scores then fall to chance."""
 
     def __post_init__(self) -> None:
         if self.warmup_epochs >= self.epochs:
@@ -169,21 +169,31 @@ class Recipe:
 
     @property
     def alters_pictures(self) -> bool:
-        """Whether training sees other pictures than the store's."""
+        """Whether training pictures differ from those of the store."""
         return (self.augmentation != "none" and self.augmentation_strength > 0) or self.random_erasing > 0
 
     def view_epoch(self, epoch: int) -> int:
-        """The epoch, counted from 1, whose altered pictures an epoch trains on: its own, or an earlier one's again."""
+        """The epoch, counted from 1, whose altered pictures an epoch trains on: its own, or those of an earlier one."""
         return epoch if self.augmentation_views is None else (epoch - 1) % self.augmentation_views + 1
 
     @property
     def maximize(self) -> bool:
         """Whether a larger `monitor` is better."""
-        return self.monitor != "val_loss"
+        return is_maximized(self.monitor)
+
+    def cost(self, score: float) -> float:
+        """A value of `monitor` as something to minimize: a loss as it is, an accuracy negated."""
+        return -score if self.maximize else score
 
 
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(Recipe))
-METRICS: tuple[str, ...] = get_args(Metric)
+METRICS: tuple[str, ...] = get_args(MetricName)
+
+
+def is_maximized(metric: MetricName) -> bool:
+    """Whether a larger value of a metric is better."""
+    return metric != "val_loss"
+
 
 NEUTRAL_BY_DEFAULT = frozenset(
     {
@@ -198,16 +208,16 @@ NEUTRAL_BY_DEFAULT = frozenset(
         "shuffle_labels",
     }
 )
-"""Settings whose default does nothing, so that a recipe has the numbers, and the identity, that it had without them.
+"""Settings whose default has no effect, so that a recipe keeps the numbers and the identity that it had without them.
 
-A setting that is added goes here where that holds; then no identity changes, and what is on record stays valid. Its
-default must never change: that would give an identity other numbers.
+A new setting of this kind is added here; then no identity changes, and records stay valid. Its default must never
+change, or an identity would have other numbers.
 """
 _ADAPTER = TypeAdapter(Recipe)
 
 
 def make_recipe(values: Mapping[str, Any], *, where: str) -> Recipe:
-    """A checked recipe from plain values; fields not named take their defaults.
+    """A checked recipe from plain values; fields that are not given take their defaults.
 
     Args:
         values: Field names and JSON scalars.
@@ -224,11 +234,11 @@ def make_recipe(values: Mapping[str, Any], *, where: str) -> Recipe:
 
 
 def check_value(name: str, value: Any, *, where: str) -> Any:
-    """One field's value as a recipe holds it; the rules between fields are not looked at.
+    """One field's value as a recipe holds it; rules between fields are not checked.
 
     Args:
         name: Of the field.
-        value: A JSON scalar; a whole number may stand for a fraction (1 for 1.0) and the other way round.
+        value: A JSON scalar; a whole number is accepted for a fraction (1 for 1.0), and the reverse.
         where: File and line or option, for the error.
 
     Raises:
@@ -249,23 +259,22 @@ def is_integer_field(name: str) -> bool:
 
 
 def check_field_name(name: str, *, where: str) -> None:
-    """Refuse a name that is no field of `Recipe`, offering the nearest.
+    """Refuse a name that is not a field of `Recipe`, and offer the nearest.
 
     Raises:
         RecipeError: The name is unknown.
     """
     if name in FIELD_NAMES:
         return
-    near = difflib.get_close_matches(name, FIELD_NAMES, n=1, cutoff=0.5)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
-    raise RecipeError(where, f"unknown setting {name!r}", f"{hint}Known: {', '.join(FIELD_NAMES)}")
+    way_out = f"{did_you_mean(name, FIELD_NAMES)}Known: {', '.join(FIELD_NAMES)}"
+    raise RecipeError(where, f"unknown setting {name!r}", way_out)
 
 
 def read_recipe(text: str, *, where: str) -> Recipe:
-    """The recipe of a JSON text as `to_json` writes it.
+    """The recipe of a JSON text that `to_json` wrote.
 
     Raises:
-        RecipeError: Not JSON, not an object, or not a recipe.
+        RecipeError: The text is not JSON, not an object, or not a recipe.
     """
     try:
         values = json.loads(text)
@@ -282,9 +291,9 @@ def to_values(recipe: Recipe) -> dict[str, Any]:
 
 
 def to_json(recipe: Recipe) -> str:
-    """Canonical JSON, what an identity hashes: sorted keys, no spaces; without what is neutral and at its default.
+    """Canonical JSON, of which an identity is the hash: sorted keys, no spaces, no neutral settings at their default.
 
-    So a recipe that does not use a setting has one text, whether or not its version of ferray knew the setting.
+    So a recipe that does not use a setting has the same text in a version of ferray that does not know the setting.
     """
     values = {
         name: value
@@ -295,12 +304,12 @@ def to_json(recipe: Recipe) -> str:
 
 
 def trial_id(recipe: Recipe, *, data_fingerprint: str, weights_fingerprint: str) -> str:
-    """Identity of a training run: 12 hexadecimal digits, equal for equal numbers.
+    """Identity of a training run: 12 hexadecimal digits; runs with the same identity have the same numbers.
 
-    It outlives new settings: those of `NEUTRAL_BY_DEFAULT` count only where they are not at their default.
+    It stays the same in later versions: a setting of `NEUTRAL_BY_DEFAULT` counts only if it is not at its default.
 
     Args:
-        recipe: With `precision` and `image_size` settled, else equal ids would not mean equal numbers.
+        recipe: With `precision` and `image_size` settled, or equal ids would not mean equal numbers.
         data_fingerprint: Of the store.
         weights_fingerprint: Of the pretrained weights; ignored where the recipe starts from none.
 
@@ -314,33 +323,26 @@ def trial_id(recipe: Recipe, *, data_fingerprint: str, weights_fingerprint: str)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def help_rows() -> list[tuple[str, str, str]]:
-    """Every field as (name, default, docstring with bounds), for help texts and documents."""
-    defaults = to_values(Recipe())
-    texts = _ADAPTER.json_schema()["properties"]
-    return [(name, json.dumps(defaults[name]), f"{texts[name]['description']} {_bounds(name)}") for name in FIELD_NAMES]
-
-
 @functools.cache
 def _field(name: str) -> TypeAdapter[Any]:
-    """What checks one field alone, with the bounds that stand beside it."""
+    """The validator of one field with its bounds, without the rules between fields."""
     return TypeAdapter(get_type_hints(Recipe, include_extras=True)[name], config=ConfigDict(allow_inf_nan=False))
 
 
 @functools.cache
 def _choices(name: str) -> tuple[dict[str, Any], ...]:
-    """What a field accepts, as JSON schemas, one of which must hold."""
+    """The values that a field accepts, as JSON schemas of which one must match."""
     schema = _ADAPTER.json_schema()["properties"][name]
     return tuple(schema.get("anyOf", [schema]))
 
 
 def _fault(error: ValidationError) -> str:
-    """The first fault, in pydantic's words."""
+    """The message of the first error that pydantic found."""
     return str(error.errors()[0]["msg"]).removeprefix("Value error, ")
 
 
 def _bounds(field: str) -> str:
-    """What a field accepts, in words."""
+    """The values that a field accepts, in words."""
     words = []
     for choice in _choices(field):
         if "enum" in choice:

@@ -8,14 +8,25 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from ferray import recipe as recipes
 from ferray.errors import RecipeError
-from ferray.recipe import FIELD_NAMES, METRICS, Metric, Recipe, check_value, make_recipe, read_recipe, to_json, trial_id
+from ferray.recipe import (
+    FIELD_NAMES,
+    METRICS,
+    MetricName,
+    Recipe,
+    check_value,
+    make_recipe,
+    read_recipe,
+    to_json,
+    trial_id,
+)
 
 SETTLED = Recipe(precision="float32", image_size=64)
 CHOICES: dict[str, tuple[Any, ...]] = {
-    "backbone": get_args(recipes.Backbone),
+    "backbone": get_args(recipes.BackboneName),
     "weights": ("pretrained",),
     "freeze": get_args(recipes.Freeze),
     "head_pooling": ("average", "flatten"),
@@ -162,12 +173,13 @@ def test_a_recipe_cannot_be_changed() -> None:
 
 
 def test_every_field_has_bounds_or_choices_and_a_docstring() -> None:
-    rows = recipes.help_rows()
+    fields = TypeAdapter(Recipe).json_schema()["properties"]
 
-    assert [name for name, _, _ in rows] == list(FIELD_NAMES)
-    for name, default, text in rows:
-        assert ". allowed: " in text, name
-        assert json.loads(default) == recipes.to_values(Recipe())[name]
+    assert list(fields) == list(FIELD_NAMES)
+    for name, field in fields.items():
+        assert field["description"].endswith("."), name
+        with pytest.raises(RecipeError, match="; allowed: "):
+            check_value(name, [], where="here")
 
 
 @given(values, values)
@@ -220,6 +232,6 @@ def test_an_unsettled_recipe_has_no_identity(open_question: dict[str, Any]) -> N
 
 
 def test_a_larger_metric_is_better_but_for_the_loss() -> None:
-    better = {name: dataclasses.replace(SETTLED, monitor=name).maximize for name in get_args(Metric)}
+    better = {name: dataclasses.replace(SETTLED, monitor=name).maximize for name in get_args(MetricName)}
 
     assert better == {name: name != "val_loss" for name in METRICS}

@@ -22,7 +22,7 @@ from ferray.space import parse_settings
 from ferray.space.nodes import read_yaml
 
 if TYPE_CHECKING:
-    from ferray.records.run import EpochResult
+    from ferray.records.trial import EpochResult
 
 EXAMPLES = """\
   python -m ferray.train --recipe recipe.yaml --data data/expw --out runs/alone
@@ -94,8 +94,11 @@ def _train(options: TrainOptions) -> int:
     from ferray.files.storage import cache_dir
     from ferray.model.weights import load_weights
     from ferray.train.checkpoints.export import export_best
+    from ferray.train.checkpoints.writer import Checkpointing
     from ferray.train.device import choose_device, torchrun_ranks
-    from ferray.train.fit import Interrupted, fit
+    from ferray.train.environment import Environment
+    from ferray.train.fit import fit
+    from ferray.train.interruption import Interrupted
     from ferray.train.settle import measure_precision, settle
 
     cache = cache_dir()
@@ -112,11 +115,8 @@ def _train(options: TrainOptions) -> int:
                     recipe,
                     store,
                     weights,
-                    checkpoints=options.out,
-                    ranks=ranks,
-                    device=device,
-                    cache=cache,
-                    recorded_epochs=0,
+                    checkpointing=None if options.out is None else Checkpointing(options.out, recorded_epochs=0),
+                    environment=Environment(ranks=ranks, device=device, cache=cache),
                     is_interrupted=is_interrupted,
                 ):
                     if ranks.is_first:
@@ -175,7 +175,7 @@ def read_recipe_file(file: Path, *, settings: Sequence[str] = ()) -> Recipe:
     """
     way_out = "Give a YAML or JSON file of settings"
     try:
-        text = untrusted.read_bytes(file, most_bytes=MAX_RECIPE_BYTES).decode("utf-8-sig")
+        text = untrusted.read_bytes(file, max_bytes=MAX_RECIPE_BYTES).decode("utf-8-sig")
     except StorageError as error:
         raise RecipeError(str(file), error.args[1], way_out) from error
     except UnicodeDecodeError as error:

@@ -1,1 +1,1 @@
-"""Files that are whole or not there: storage, journals of lines with checksums, input that may be hostile."""
+"""Files: atomic writes, checksums, locks and leases; journals; input that anybody may have written."""

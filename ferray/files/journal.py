@@ -41,7 +41,7 @@ class Journal:
         self.file = file
 
     def read(self) -> list[dict[str, Any]]:
-        """All whole lines, in order.
+        """All complete lines, in order.
 
         Raises:
             RecordError: A line before the last is damaged.
@@ -52,7 +52,12 @@ class Journal:
         return content.lines
 
     def append(self, event: dict[str, Any], *, durable: bool = True) -> None:
-        """Add one line; it is on the disk when this returns, or with the next durable one."""
+        """Add one line.
+
+        Args:
+            event: A JSON object.
+            durable: Whether the line must be on the disk when this returns, not only with the next durable one.
+        """
         text = json.dumps(storage.with_checksum(event), separators=(",", ":"), allow_nan=False)
         line = (text + "\n").encode()
         try:
@@ -60,7 +65,7 @@ class Journal:
             with self.file.open("ab", buffering=0) as file:
                 size = file.tell()
                 try:
-                    if file.write(line) != len(line):  # a full disk takes a part of the line without a complaint
+                    if file.write(line) != len(line):  # a full disk takes a part of the line without an error
                         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                     if durable:
                         os.fsync(file.fileno())
@@ -95,7 +100,7 @@ class Journal:
 
     def scan(self) -> JournalContent:
         """Read the file, which need not exist."""
-        data = untrusted.read_bytes(self.file, most_bytes=MAX_BYTES) if self.file.exists() else b""
+        data = untrusted.read_bytes(self.file, max_bytes=MAX_BYTES) if self.file.exists() else b""
         lines = data.splitlines(keepends=True)
         found: list[dict[str, Any]] = []
         num_bytes = 0
@@ -117,8 +122,8 @@ def _to_line(line: bytes, *, where: str) -> dict[str, Any]:
     """The object of a line; lines of the first version have no checksum.
 
     Raises:
-        StorageError: Its checksum is wrong.
-        ValueError: It is no JSON object.
+        StorageError: The checksum does not match.
+        ValueError: The line is not a JSON object.
     """
     event = json.loads(line)
     if not isinstance(event, dict):

@@ -1,7 +1,7 @@
-"""Files that are whole or not there: atomic writes, checksums, locks, leases and the cache folder.
+"""Atomic writes, checksums, locks, leases, and the cache folder.
 
 A reader of a path written by `write_bytes` finds the old content or the new one, never a part, even after a power loss.
-A `Lease` lets one process after the other write a folder: the file of whoever lost it does not get its name.
+A `Lease` lets one process after the other write a folder: a file of a process that has lost the lease is discarded.
 """
 
 import errno
@@ -22,13 +22,13 @@ from ferray.errors import FencedError, StorageError
 from ferray.files import untrusted
 
 PARTIAL = ".partial"
-"""How the names of files end that are being written; a process that is killed leaves one behind."""
+"""Suffix of temporary files; a process that is killed while it writes leaves one behind."""
 
 MAX_JSON_BYTES = 64 * 2**20
-"""A larger JSON file is nobody's that ferray knows of."""
+"""A larger JSON file is refused: ferray writes none."""
 
 LEASE_WAIT_S = 60.0
-"""Longest wait for whoever is giving a file its name."""
+"""Longest wait for another process that renames a file."""
 
 
 def write_bytes(path: Path, data: bytes, *, lease: "Lease | None" = None, keep_previous: bool = False) -> None:
@@ -37,11 +37,11 @@ def write_bytes(path: Path, data: bytes, *, lease: "Lease | None" = None, keep_p
     Args:
         path: The file.
         data: All of its content.
-        lease: On its folder; it must still be held when the file gets its name.
-        keep_previous: Leave the file that is replaced beside it, under the name `previous(path)`.
+        lease: On its folder; it must still be held when the file is renamed to its final name.
+        keep_previous: Keep the file that is replaced, under the name `previous(path)`.
 
     Raises:
-        FencedError: Somebody else holds the lease by now; nothing is changed.
+        FencedError: Another process holds the lease by now; nothing is changed.
         StorageError: The folder cannot be written, or the disk is full; the old file is untouched.
     """
     temporary = None
@@ -57,7 +57,7 @@ def write_bytes(path: Path, data: bytes, *, lease: "Lease | None" = None, keep_p
             os.fsync(file.fileno())
         with nullcontext() if lease is None else lease.held():
             if keep_previous and path.exists():
-                _keep(path)
+                _keep_previous(path)
             temporary.replace(path)
     except OSError as error:
         raise StorageError(
@@ -65,16 +65,16 @@ def write_bytes(path: Path, data: bytes, *, lease: "Lease | None" = None, keep_p
         ) from error
     finally:
         if temporary is not None:
-            temporary.unlink(missing_ok=True)  # there only if it was not renamed: Ctrl-C leaves nothing either
+            temporary.unlink(missing_ok=True)  # it still exists if it was not renamed, also after Ctrl-C
 
 
 def previous(path: Path) -> Path:
-    """Where `write_bytes` leaves the file that it replaces, if asked to."""
+    """Where `write_bytes` keeps the file that it replaces, with `keep_previous`."""
     return path.with_name(f"{path.name}.previous")
 
 
-def _keep(path: Path) -> None:
-    """Give a file its second name, which it keeps when the first goes to another."""
+def _keep_previous(path: Path) -> None:
+    """Link a file to its second name, so that it remains when the first name is given to a new file."""
     link = path.with_name(f".{path.name}.link{PARTIAL}")
     link.unlink(missing_ok=True)
     try:
@@ -84,13 +84,13 @@ def _keep(path: Path) -> None:
             raise
         shutil.copyfile(path, link)  # a file system without hard links
     link.replace(previous(path))
-    link.unlink(missing_ok=True)  # where a process was killed here before, both are one file: renaming does nothing
+    link.unlink(missing_ok=True)  # after a kill at this point both are one file, and renaming did nothing
 
 
 def remove_partial(folder: Path) -> None:
-    """Remove what killed processes left of files that they were writing, in a folder and below.
+    """Remove the temporary files of killed processes, in a folder and below.
 
-    To be called where nobody else writes.
+    To be called where no other process writes.
     """
     for file in folder.rglob(f".*{PARTIAL}"):
         with suppress(OSError):
@@ -113,7 +113,7 @@ def read_json(path: Path) -> Any:
         StorageError: The file is missing, unreadable or not JSON.
     """
     try:
-        return json.loads(untrusted.read_bytes(path, most_bytes=MAX_JSON_BYTES))
+        return json.loads(untrusted.read_bytes(path, max_bytes=MAX_JSON_BYTES))
     except (ValueError, RecursionError) as error:
         raise StorageError(
             str(path), f"not JSON: {error}", "Restore the file, or remove its folder and run again"
@@ -123,7 +123,7 @@ def read_json(path: Path) -> Any:
 def write_checked_json(
     path: Path, value: dict[str, Any], *, lease: "Lease | None" = None, keep_previous: bool = False
 ) -> None:
-    """As `write_json`, with a checksum of the content as its last key.
+    """Write a JSON object as `write_json` does, with a checksum of the content as its last key.
 
     Args:
         path: The file.
@@ -140,7 +140,7 @@ def write_checked_json(
 
 
 def with_checksum(value: dict[str, Any]) -> dict[str, Any]:
-    """An object of JSON with one key more, `checksum`, the last."""
+    """A JSON object with one more key, `checksum`, as the last."""
     return value | {"checksum": _checksum(value)}
 
 
@@ -152,7 +152,7 @@ def open_checked(value: dict[str, Any], *, where: str) -> dict[str, Any]:
         where: The file, for errors.
 
     Raises:
-        StorageError: It has no checksum, or its content is not what was written.
+        StorageError: The object has no checksum, or one that does not match its content.
     """
     content = {key: entry for key, entry in value.items() if key != "checksum"}
     given, found = value.get("checksum"), _checksum(content)
@@ -163,7 +163,7 @@ def open_checked(value: dict[str, Any], *, where: str) -> dict[str, Any]:
 
 
 def _checksum(value: dict[str, Any]) -> str:
-    """CRC-32 of an object's JSON, the same before it is written and after it is read: floats come back as they went."""
+    """CRC-32 of an object's JSON, the same before it is written and after it is read: JSON keeps floats exactly."""
     return f"{zlib.crc32(json.dumps(value, separators=(',', ':')).encode()):08x}"
 
 
@@ -184,11 +184,11 @@ def sha256_file(path: Path) -> str:
 
 @contextmanager
 def lock(path: Path, *, wait_s: float = -1) -> Iterator[None]:
-    """Hold a lock file while the block runs; the lock of a dead process counts as free.
+    """Hold a lock file while the block runs; the lock of a dead process is free.
 
     Args:
-        path: The lock file; it is left in place.
-        wait_s: Longest wait in seconds; negative waits for ever, 0 does not wait.
+        path: The lock file; it is not removed afterwards.
+        wait_s: Longest wait in seconds; negative waits forever, 0 does not wait.
 
     Raises:
         StorageError: Another process holds the lock after `wait_s`, or the folder cannot be written.
@@ -213,10 +213,10 @@ def lock(path: Path, *, wait_s: float = -1) -> Iterator[None]:
 
 @contextmanager
 def lock_if_free(path: Path) -> Iterator[bool]:
-    """Hold a lock file while the block runs, if nobody else does; tells whether.
+    """Hold a lock file while the block runs, unless another process holds it; yields whether the lock is held.
 
     Args:
-        path: The lock file; it is left in place.
+        path: The lock file; it is not removed afterwards.
 
     Raises:
         OSError: The folder cannot be written.
@@ -235,15 +235,15 @@ def lock_if_free(path: Path) -> Iterator[bool]:
 
 
 class Lease:
-    """The right to give files of a folder their names, until somebody with a higher number takes it.
+    """The right to write files of a folder, until another process takes it with a higher number.
 
-    A process that was cut off, stopped or believed dead may come back and go on writing. Whoever takes over its work
-    has a higher number, and the file of the one who comes back does not get its name: the check and the renaming
-    happen under one lock, which a killed process lets go.
+    A process that was disconnected, stopped or believed dead may come back and continue to write. The process that took
+    over its work has a higher number, and a file of the old one is discarded: the number is checked and the file is
+    renamed under one lock, which is released if the process is killed. (The number is a fencing token.)
 
     Args:
-        folder: What is written.
-        number: From `take`.
+        folder: The folder.
+        number: As given to `take`.
     """
 
     def __init__(self, folder: Path, number: tuple[int, int]) -> None:
@@ -252,14 +252,14 @@ class Lease:
 
     @classmethod
     def take(cls, folder: Path, number: tuple[int, int]) -> "Lease":
-        """Take a folder over.
+        """Take the lease on a folder over.
 
         Args:
-            folder: What is to be written; made where it is missing.
-            number: Higher than all that were given before: the session of the search, and a count in it.
+            folder: The folder; it is created if it is missing.
+            number: Higher than all before it: the session of the search, and a count within the session.
 
         Raises:
-            FencedError: A number as high, or a higher one, has it.
+            FencedError: The lease has this number already, or a higher one.
             StorageError: The folder cannot be written.
         """
         lease = cls(folder, number)
@@ -271,11 +271,11 @@ class Lease:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Nobody takes the lease while the block runs.
+        """While the block runs, no other process can take the lease.
 
         Raises:
-            FencedError: Somebody has it already.
-            StorageError: The lock cannot be had.
+            FencedError: Another process has taken it already.
+            StorageError: The lock is not free within `LEASE_WAIT_S`.
         """
         with self._locked():
             if self._holder() != self._number:
@@ -286,7 +286,7 @@ class Lease:
         return lock(self._file.parent.parent / ".lease.lock", wait_s=LEASE_WAIT_S)
 
     def _holder(self) -> tuple[int, int]:
-        """Whose it is; below all numbers where nobody's, or where the file is damaged."""
+        """The number of the current holder; below all numbers where there is none, or where the file is damaged."""
         try:
             session, count = read_json(self._file)
             return int(session), int(count)
@@ -294,8 +294,8 @@ class Lease:
             return (-1, -1)
 
     def _fenced(self) -> FencedError:
-        what = f"taken over by {list(self._holder())}; {list(self._number)} writes no more"
-        return FencedError(str(self._file.parent), what, "Nothing is lost: whoever has it goes on")
+        what = f"taken over by writer {list(self._holder())}, so writer {list(self._number)} must stop"
+        return FencedError(str(self._file.parent), what, "Nothing is lost: the new writer continues")
 
 
 def cache_dir() -> Path:

@@ -176,7 +176,7 @@ def read_confusion(file: Path) -> PredictionTable:
 def _read_csv(file: Path) -> tuple[list[str], list[list[str]]]:
     """Header and rows, all with the same number of cells."""
     try:
-        with untrusted.open_text(file, most_bytes=MAX_BYTES) as text:
+        with untrusted.open_text(file, max_bytes=MAX_BYTES) as text:
             rows = [row for row in csv.reader(text) if row]
     except StorageError as error:
         raise DataError(*error.args) from error

@@ -1,1 +1,1 @@
-"""What is trained: a pretrained convolutional trunk and a head of seven outputs on top."""
+"""The model: a pretrained convolutional trunk, and on top of it a head with one output per class."""

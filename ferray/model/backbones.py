@@ -1,10 +1,12 @@
-"""The table of backbones: convolutional trunks in torchvision's layout, a row each.
+"""The table of backbones: convolutional trunks in torchvision's layout, one row for each.
 
 VGG16's trunk is 13 convolutions in five blocks, 14.7 million weights; it turns a picture of 224 x 224 pixels into
 features of shape (512, 7, 7).
 
-To add a backbone, add a row to `BACKBONES` and its name to `ferray.recipe.Backbone`; begin there. This module does not
-import torchvision, which takes a search 1.7 s of its start, a third of what the command needs for all it reads.
+To add a backbone, add a row to `BACKBONES` and its name to `ferray.recipe.BackboneName`. This module does not import
+torchvision, which takes 1.7 s, a third of the time in which a search imports its modules.
+
+Begin at `BACKBONES`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,31 +23,31 @@ FROZEN_BLOCKS: dict[Freeze, int | None] = {"none": 0, "blocks1-3": 3, "blocks1-4
 
 @dataclass(frozen=True, kw_only=True)
 class Backbone:
-    """One row: how a trunk is built, where it may be cut, and what its pretrained weights expect."""
+    """One row: how a trunk is built, where it can be split into a frozen and a free part, and how colors are scaled."""
 
     name: str
     build_layers: Callable[[], nn.Sequential]
-    """Layers of the trunk with arbitrary weights."""
+    """Builds the layers of the trunk, with arbitrary weights."""
     block_ends: tuple[int, ...]
     """Index in the layers just after each block's pooling."""
     block_channels: tuple[int, ...]
-    """Of each block's output; each block halves the picture's sides."""
+    """Channels of each block's output; each block halves the picture's sides."""
     mean: tuple[float, float, float]
-    """Of red, green and blue in [0, 1], as the pretrained weights expect it to be subtracted."""
+    """Mean of red, green and blue in [0, 1], which is subtracted before the trunk."""
     std: tuple[float, float, float]
-    """What red, green and blue are divided by after that."""
+    """Standard deviation of red, green and blue, by which they are then divided."""
     imagenet: str
-    """torchvision's name of its ImageNet weights."""
+    """torchvision's name of the ImageNet weights."""
 
     def frozen_layers(self, freeze: Freeze) -> int:
-        """How many layers, from the picture, keep their weights."""
+        """The number of layers, counted from the picture, that keep their weights."""
         blocks = FROZEN_BLOCKS[freeze]
         if blocks is None:
             return self.block_ends[-1]
         return self.block_ends[blocks - 1] if blocks else 0
 
     def output_shape(self, size_px: int, freeze: Freeze = "trunk") -> tuple[int, int, int]:
-        """Shape (channels, height, width) of the frozen blocks' output, the whole trunk's by default.
+        """Shape (channels, height, width) of the frozen blocks' output; by default of the whole trunk's.
 
         Args:
             size_px: Side of the square picture.
@@ -70,8 +72,8 @@ def build_vgg_layers(blocks: Sequence[tuple[int, int]], *, batch_norm: bool) -> 
     """A VGG trunk's layers in torchvision's order, with torch's own first weights.
 
     Args:
-        blocks: Channels and convolutions of each.
-        batch_norm: Whether one follows each convolution.
+        blocks: Channels and convolutions of each block.
+        batch_norm: Whether batch norm follows each convolution.
 
     Source: Simonyan and Zisserman, "Very Deep Convolutional Networks", 2015, table 1.
     """
@@ -88,10 +90,10 @@ def build_vgg_layers(blocks: Sequence[tuple[int, int]], *, batch_norm: bool) -> 
 
 
 def build_trunk_layers(backbone: Backbone, tensors: Mapping[str, torch.Tensor]) -> nn.Sequential:
-    """The trunk's layers with given weights, which are copied, in evaluation mode.
+    """The trunk's layers with copies of the given weights, in evaluation mode.
 
     Batch norm uses the running statistics of the weights, in training too: numbers must not depend on how a batch is
-    divided among ranks, and statistics of a few faces are poor ones.
+    divided among ranks, and statistics of a few faces are inaccurate.
 
     Args:
         backbone: Row of the table.
@@ -106,12 +108,12 @@ def build_trunk_layers(backbone: Backbone, tensors: Mapping[str, torch.Tensor]) 
 
 
 def _is_counter(name: str) -> bool:
-    """Batch norm counts its training steps; nobody reads the count in evaluation mode."""
+    """Whether a tensor is batch norm's count of training steps, which has no effect in evaluation mode."""
     return name.endswith("num_batches_tracked")
 
 
 VGG16_BLOCKS = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
-"""Column D of the paper's table."""
+"""Channels and convolutions of each block: column D of the paper's table."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -139,4 +141,4 @@ BACKBONES: dict[str, Backbone] = {
         ),
     )
 }
-"""Every backbone that `ferray.recipe.Backbone` names."""
+"""All backbones of `ferray.recipe.BackboneName` by name."""

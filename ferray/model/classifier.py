@@ -1,6 +1,6 @@
-"""The whole model in two parts: the frozen one, from the picture up, and the free one, which is trained.
+"""The whole model in two parts: the frozen part, which begins at the picture, and the free part, which is trained.
 
-Where the whole trunk is frozen the free part is the head alone, and the frozen part's output can be kept: see
+Where the whole trunk is frozen the free part is the head alone, and the frozen part's output can be cached: see
 `ferray.train.features.view`. Where nothing is frozen the frozen part only normalizes the pictures.
 
 Shapes: B faces, S pixels along a side, C colors, D channels, H and W places, U units, K classes.
@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 
 class FrozenPart(nn.Module):
-    """Normalization and the layers that keep their weights; never trained, never asked for a gradient."""
+    """Normalization and the layers that keep their weights; it computes no gradients."""
 
     def __init__(self, backbone: Backbone, layers: nn.Sequential, *, precision: torch.dtype) -> None:
         super().__init__()
@@ -42,8 +42,8 @@ class FrozenPart(nn.Module):
             faces_BSSC: RGB, uint8, on the device of this part.
 
         Returns:
-            In float16, as the cache keeps them, so that cached and uncached runs see the same numbers; where no layer
-            is frozen, the normalized pictures in the recipe's precision.
+            In float16, as in the cache, so that cached and uncached runs have the same numbers; where no layer is
+            frozen, the normalized pictures in the recipe's precision.
         """
         faces_BCSS = faces_BSSC.permute(0, 3, 1, 2).float()
         features_BDHW: Tensor = self.layers(((faces_BCSS - self.mean) / self.std).to(self.precision))
@@ -51,12 +51,12 @@ class FrozenPart(nn.Module):
 
 
 class FreePart(nn.Module):
-    """What is trained: the trunk's remaining layers, if any, and the head."""
+    """The part that is trained: the trunk's remaining layers, if any, and the head."""
 
     def __init__(self, layers: nn.Sequential, head: Head, *, precision: torch.dtype) -> None:
         super().__init__()
         self.features = layers
-        """Named by their place in the whole trunk, as torchvision names them."""
+        """Layers named by their index in the whole trunk, as torchvision names them."""
         self.head = head
         self.precision = precision
 
@@ -71,7 +71,7 @@ class FreePart(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Pictures in, logits out: both parts, for a model that is used rather than trained."""
+    """Both parts as one model from pictures to logits, for inference."""
 
     def __init__(self, frozen: FrozenPart, free: FreePart) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ def build_classifier(
         recipe: Settled.
         tensors: The trunk's, from `trunk_tensors` or an exported model.
         num_classes: Of the store.
-        device: Where the model is to lie.
+        device: Where to put the model.
     """
     return Classifier(
         build_frozen(recipe, tensors, device=device),
@@ -121,10 +121,10 @@ def build_free(
     assert recipe.image_size is not None, "settled"
     backbone = BACKBONES[recipe.backbone]
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    if recipe.freeze != "trunk":  # building a trunk takes a tenth of a second, much for a head that trains in one
-        begin = backbone.frozen_layers(recipe.freeze)
-        whole = build_trunk_layers(backbone, tensors)
-        layers.update((str(place), layer) for place, layer in enumerate(whole) if place >= begin)
+    if recipe.freeze != "trunk":  # building a trunk takes a tenth of a second, as long as a head may train
+        first = backbone.frozen_layers(recipe.freeze)
+        trunk = build_trunk_layers(backbone, tensors)
+        layers.update((str(index), layer) for index, layer in enumerate(trunk) if index >= first)
     head = Head(
         backbone.output_shape(recipe.image_size),
         num_classes,

@@ -1,8 +1,8 @@
-"""The head: what turns the trunk's output into one number a class.
+"""The head: pooling and one or two linear layers, from the trunk's output to one logit per class.
 
 At 64 pixels VGG16's output is (512, 2, 2); flattened, with 256 hidden units and 7 classes, a head has 526,000 weights.
 
-Shapes: B faces, D channels, H and W places, U units before the output layer, K classes.
+Shapes: B faces, D channels, H and W pixels, U units before the output layer, K classes.
 
 Begin at `Head`; dropout masks are arguments, drawn by `draw_dropout_mask`.
 """
@@ -22,9 +22,9 @@ class Head(nn.Module):
     Args:
         in_shape: (D, H, W) of the trunk's output.
         num_classes: K.
-        pooling: `average` over the places, or `flatten`.
+        pooling: `average` over height and width, or `flatten`.
         hidden_units: Of the hidden layer; None for a linear head.
-        generator: Draws the first weights.
+        generator: Draws the initial weights.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Head(nn.Module):
         self.pooling = pooling
         in_units = channels if pooling == "average" else channels * height * width
         self.num_units = hidden_units or in_units
-        """U: units before the output layer, the ones that dropout leaves out."""
+        """U: units before the output layer, to which dropout applies."""
         self.hidden = None if hidden_units is None else _build_linear(in_units, hidden_units, generator)
         self.output = _build_linear(self.num_units, num_classes, generator)
 
@@ -50,7 +50,7 @@ class Head(nn.Module):
 
         Args:
             features_BDHW: The trunk's output in any floating format.
-            dropout_mask_BU: What each unit is multiplied by, from `draw_dropout_mask`; None leaves none out.
+            dropout_mask_BU: The factor of each unit, from `draw_dropout_mask`; None for no dropout.
         """
         features_BDHW = features_BDHW.float()
         units_BU = features_BDHW.mean(dim=(2, 3)) if self.pooling == "average" else features_BDHW.flatten(1)
@@ -68,7 +68,7 @@ def draw_dropout_mask(
     """The dropout mask of one step, for the batch of all ranks together; each rank takes its rows.
 
     Returns:
-        0 for a unit left out and 1 / (1 - dropout) for one kept, float32, shape (num_faces, num_units); None where
+        0 for a dropped unit and 1 / (1 - dropout) for a kept one, float32, shape (num_faces, num_units); None where
         `dropout` is 0.
     """
     if dropout == 0:
@@ -78,7 +78,7 @@ def draw_dropout_mask(
 
 
 def _build_linear(in_units: int, out_units: int, generator: torch.Generator) -> nn.Linear:
-    """A linear layer whose weights and biases are uniform in +-1 / sqrt(in_units), torch's own start, drawn here."""
+    """A linear layer with weights and biases uniform in +-1 / sqrt(in_units), as torch's, but from our generator."""
     linear = nn.Linear(in_units, out_units, device="meta")
     bound = in_units**-0.5
     for name, tensor in list(linear.named_parameters()):  # `to_empty` would import torch's compiler first, 0.4 s

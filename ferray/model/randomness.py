@@ -1,6 +1,6 @@
-"""Random numbers as pure functions: (seed, purpose, place) names a stream, and no state is carried from step to step.
+"""Random numbers as pure functions: (seed, purpose, place) names a stream, and no state is kept between steps.
 
-A run that goes on at epoch k draws what it would have drawn without the break, on any number of ranks.
+A run that continues at epoch k draws the same numbers as without the interruption, on any number of ranks.
 
 Begin at `make_generator`.
 """
@@ -12,20 +12,20 @@ import torch
 
 
 class Purpose(IntEnum):
-    """What a stream of random numbers is for; two purposes never share numbers."""
+    """The use of a stream of random numbers; the streams of two purposes are independent."""
 
     TRUNK = 1
-    """First weights of a trunk that starts from none."""
+    """Initial weights of a trunk without pretrained weights."""
     HEAD = 2
-    """First weights of the head."""
+    """Initial weights of the head."""
     ORDER = 3
     """Order of the training faces in an epoch."""
     DROPOUT = 4
-    """Units that a step leaves out."""
+    """Units that a step drops."""
     MIXUP = 5
     """Pairs of faces that a step mixes, and their shares."""
     LABELS = 6
-    """Labels dealt at random, where a recipe asks for that."""
+    """The permutation of labels with `shuffle_labels`."""
 
 
 def make_seed(seed: int, purpose: Purpose, *place: int) -> int:
@@ -33,8 +33,8 @@ def make_seed(seed: int, purpose: Purpose, *place: int) -> int:
 
     Args:
         seed: Of the recipe.
-        purpose: What the stream is for.
-        place: Epoch, step, or whatever tells streams of one purpose apart.
+        purpose: The use of the stream.
+        place: Epoch, step, or other numbers that distinguish the streams of one purpose.
     """
     sequence = np.random.SeedSequence(seed, spawn_key=(int(purpose), *place))
     return int(sequence.generate_state(1, np.uint64)[0])

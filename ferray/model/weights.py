@@ -1,7 +1,7 @@
-"""Pretrained weights of a trunk: downloaded, from a file, or none; every tensor checked before use.
+"""Pretrained weights of a trunk: downloaded, from a file, or none; every tensor is checked before use.
 
-VGG16's trunk is 26 tensors, 59 MB in float32. The fingerprint is taken over names, shapes and float32 values, so that
-a safetensors file and a torch state dict of the same weights are the same weights.
+VGG16's trunk has 26 tensors, 59 MB in float32. The fingerprint covers names, shapes and float32 values, so that a
+safetensors file and a torch state dict of the same weights have the same fingerprint.
 
 Begin at `load_weights`.
 """
@@ -25,6 +25,7 @@ from ferray.errors import WeightsError
 from ferray.model.backbones import BACKBONES, Backbone
 from ferray.model.randomness import Purpose, make_generator
 from ferray.recipe import NO_WEIGHTS
+from ferray.wording import first_line
 
 log = logging.getLogger(__name__)
 
@@ -32,17 +33,17 @@ GIVE_A_FILE = (
     "Give a file with --weights FILE (.safetensors, or a torch state dict), or start from none: --weights none"
 )
 NOT_OF_THE_TRUNK = ("classifier.", "head.")
-"""Tensors of a whole model that are left unread: torchvision's classifier and ferray's head."""
+"""Prefixes of tensors of a whole model that are ignored: torchvision's classifier and ferray's head."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """What a trunk starts from. Do not change its tensors: they are shared by all runs of a process."""
+    """The initial weights of a trunk. Do not change its tensors: all runs of a process share them."""
 
     name: str
     """`imagenet`, a file's name, or `none`."""
     backbone: str
-    """Row of `BACKBONES` that they belong to."""
+    """Name of the row of `BACKBONES` that they belong to."""
     fingerprint: str
     """Hexadecimal SHA-256 of the tensors; `NO_WEIGHTS` where there are none."""
     tensors: Mapping[str, torch.Tensor]
@@ -54,7 +55,7 @@ def load_weights(source: str | Path, backbone: str) -> Weights:
 
     Args:
         source: `imagenet` (torchvision's, downloaded once), `none`, or a file.
-        backbone: Row of `BACKBONES`.
+        backbone: Name of a row of `BACKBONES`.
 
     Raises:
         WeightsError: The download failed, the file cannot be read, or its tensors are not those of the backbone.
@@ -75,7 +76,7 @@ def first_tensors(weights: Weights, *, seed: int) -> dict[str, torch.Tensor]:
 
     Args:
         weights: From `load_weights`.
-        seed: Of the recipe; decides the random ones.
+        seed: Of the recipe, for the random ones.
     """
     if weights.tensors:
         return dict(weights.tensors)
@@ -83,12 +84,12 @@ def first_tensors(weights: Weights, *, seed: int) -> dict[str, torch.Tensor]:
 
 
 def without_pretraining(weights: Weights) -> Weights:
-    """The same backbone from none: what a recipe with `weights: none` trains."""
+    """No weights for the same backbone, as a recipe with `weights: none` needs."""
     return load_weights("none", weights.backbone)
 
 
 def _draw(backbone: Backbone, *, seed: int) -> dict[str, torch.Tensor]:
-    """Kaiming's normal numbers for convolutions, all filters but the first layer's shifted to a mean of 0.
+    """Kaiming's normal initialization for convolutions, with all filters but the first layer's centered at 0.
 
     Batch norm starts as the identity.
 
@@ -110,12 +111,12 @@ def _draw(backbone: Backbone, *, seed: int) -> dict[str, torch.Tensor]:
 
 
 def _center(drawn: torch.Tensor) -> torch.Tensor:
-    """Filters that see the differences between faces, shape (out, in, height, width).
+    """Filters with a mean of 0, shape (out, in, height, width), so that features differ between faces.
 
-    What a ReLU lets through is positive, so all faces have a large part in common; filters as they are drawn hand it
-    on, and after 13 layers the features of any two faces point the same way (mean cosine 0.97): no head learns from
-    them. Filters that sum to 0 leave most of it out. What is left of a ReLU's output is its variance, 1 - 1/pi of its
-    mean square, which the scale makes up for.
+    The output of a ReLU is positive, so the features of all faces have a large part in common. Filters as they are
+    drawn pass it on, and after 13 layers the features of any two faces have nearly the same direction (mean cosine
+    0.97): no head learns from them. Filters that sum to 0 remove most of the common part. What remains of a ReLU's
+    output is its variance, 1 - 1/pi of its mean square; the scale compensates for that.
 
     Source: Qiao, Wang, Liu, Shen and Yuille, "Weight Standardization", 2019, for the mean of 0.
     """
@@ -124,7 +125,7 @@ def _center(drawn: torch.Tensor) -> torch.Tensor:
 
 
 def _download(backbone: Backbone) -> Mapping[str, Any]:
-    """The ImageNet weights that torchvision names, from torch hub's cache or the network."""
+    """The ImageNet weights of torchvision, from torch hub's cache or the network."""
     from torchvision.models import get_weight
 
     url = get_weight(backbone.imagenet).url
@@ -142,7 +143,7 @@ def _download(backbone: Backbone) -> Mapping[str, Any]:
 
 
 def _read_file(file: Path) -> Mapping[str, Any]:
-    """The tensors of a .safetensors file or a torch state dict; nothing in it is executed."""
+    """The tensors of a .safetensors file or a torch state dict; no code in it is executed."""
     if not os.path.isfile(file):  # unlike Path.is_file, no error where the name is too long
         raise WeightsError(
             str(file), "no such file of weights", "Check the name; --weights takes imagenet, none or a file"
@@ -152,7 +153,7 @@ def _read_file(file: Path) -> Mapping[str, Any]:
             return load_file(file)
         state = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
-        what = f"cannot be read as weights: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        what = f"cannot be read as weights: {first_line(str(error), default=type(error).__name__)}"
         raise WeightsError(str(file), what, "Give a .safetensors file or a torch state dict of tensors only") from error
     if not isinstance(state, Mapping):
         raise WeightsError(
@@ -162,7 +163,11 @@ def _read_file(file: Path) -> Mapping[str, Any]:
 
 
 def _check(state: Mapping[str, Any], backbone: Backbone, *, where: str) -> dict[str, torch.Tensor]:
-    """The trunk's tensors as float32; exactly those of the backbone, in its order."""
+    """The trunk's tensors as float32, in the backbone's order.
+
+    Raises:
+        WeightsError: They are not exactly those of the backbone.
+    """
     expected = backbone.tensor_shapes()
     given = {
         name: tensor
@@ -184,7 +189,7 @@ def _check(state: Mapping[str, Any], backbone: Backbone, *, where: str) -> dict[
         shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
         way_out = f"Give weights in torchvision's layout of {backbone.name}: features.0.weight, ..."
         raise WeightsError(where, f"not the weights of {backbone.name}: {shown}", way_out)
-    # A copy: a safetensors file is mapped, and may be overwritten while a search runs.
+    # A copy: a safetensors file is memory-mapped, and may be overwritten while a search runs.
     return {name: given[name].to(torch.float32, copy=True).contiguous() for name in expected}
 
 

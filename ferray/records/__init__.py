@@ -1,1 +1,1 @@
-"""The folder `runs/NAME`: what is true of a search. Begin at `run`."""
+"""All that is on record of a search: trials, points, tables, and the folder that holds them. Begin at `run`."""

@@ -67,7 +67,7 @@ def pick_axes(trials: "pandas.DataFrame", searched: Sequence[str]) -> list[Axis]
     a setting.
 
     Args:
-        trials: From `ferray.records.run.trials_frame`.
+        trials: From `ferray.records.tables.trials_frame`.
         searched: Names of the parameters that can differ.
     """
     axes = [axis for axis in (_make_axis(trials, name) for name in searched) if len(axis.values) > 1]

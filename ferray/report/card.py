@@ -13,7 +13,7 @@ from ferray.metrics.intervals import bracket_text, range_text
 from ferray.metrics.names import SCORE_TITLES
 from ferray.metrics.scores import Scores
 from ferray.recipe import Recipe, to_values
-from ferray.records.run import EpochResult
+from ferray.records.trial import EpochResult
 from ferray.report.slices import worst_in_words
 from ferray.report.test_split.recorded import RecordedScore, SliceSummary
 from ferray.report.wording import in_words, value_text

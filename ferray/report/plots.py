@@ -31,7 +31,7 @@ def draw_heatmap(trials: "pandas.DataFrame", file: Path, *, metric: Metric, sear
     were tried, as in a random search, each trial becomes a point. One parameter becomes a line or bars.
 
     Args:
-        trials: From `ferray.records.run.trials_frame`; trials without an epoch, and failed ones, are left out.
+        trials: From `ferray.records.tables.trials_frame`; trials without an epoch, and failed ones, are left out.
         file: The PNG file.
         metric: The validation metric that ranks trials.
         searched: Names of the parameters that can differ.
@@ -67,8 +67,8 @@ def draw_curves(
     """Show the metric and the losses by epoch, the three best trials in color.
 
     Args:
-        epochs: From `ferray.records.run.epochs_frame`.
-        trials: From `ferray.records.run.trials_frame`, of the same records.
+        epochs: From `ferray.records.tables.epochs_frame`.
+        trials: From `ferray.records.tables.trials_frame`, of the same records.
         file: The PNG file.
         metric: The validation metric that ranks trials.
         searched: Names of the parameters that can differ.

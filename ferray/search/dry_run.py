@@ -15,6 +15,8 @@ from ferray.search.history.points import (
 )
 from ferray.search.history.resume import MORE
 from ferray.search.plan import Plan
+from ferray.train.features.key import ViewKey, keys_of_run
+from ferray.wording import count_of
 
 MAX_COUNTED = 100_000
 """Points of a plan whose passes of the trunk are counted."""
@@ -91,22 +93,22 @@ def _new_points(plan: Plan) -> Iterator[dict[str, Any]]:
 
 
 def _describe_passes(plan: Plan, total: int) -> str:
-    """What the trunk has to do for so many points, the larger part of the work: views are shared by all trials."""
+    """The trunk's part of the work, which is the largest: passes over all faces, shared by all trials, and free epochs.
+
+    Args:
+        plan: Seeds of finals and refits are not counted.
+        total: Points to train.
+    """
     if plan.space.method == "bayes" or total > (MAX_COUNTED if plan.additions is None else MAX_LISTED):
         return "a frozen trunk runs once a view, not once a trial"
-    views: set[tuple[object, ...]] = set()
+    views: set[ViewKey] = set()
     free = 0
     for point in islice(_new_points(plan), total):
         recipe = recipe_of_point(plan.space, point, seed=plan.seed)
-        if recipe.freeze != "trunk":
-            free += recipe.epochs
-        elif not recipe.alters_pictures:
-            views.add(("none",))
-        else:
-            key = (recipe.augmentation, recipe.augmentation_strength, recipe.random_erasing, recipe.seed)
-            views |= {(*key, recipe.view_epoch(epoch)) for epoch in range(1, recipe.epochs + 1)}
-    words = [f"{len(views)} passes of the frozen trunk"] if views else []
-    return " and ".join([*words, f"{free} epochs with free layers"] if free else words)
+        views |= keys_of_run(recipe, weights=plan.weights)
+        free += recipe.epochs if recipe.freeze != "trunk" else 0
+    words = [f"{count_of(len(views), 'pass', 'passes')} of the frozen trunk"] if views else []
+    return " and ".join([*words, f"{count_of(free, 'epoch')} with free layers"] if free else words)
 
 
 def _max_epochs(plan: Plan) -> int:

@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from ferray.records.run import EpochResult, TrialRecord
+from ferray.records.trial import EpochResult, TrialRecord
 from ferray.space import Space
 
 MAX_ROWS = 16

@@ -20,8 +20,8 @@ from ferray.data.store.verify import verify_store
 from ferray.files import storage
 from ferray.model.weights import load_weights
 from ferray.recipe import Recipe
-from ferray.records.run import FINISHED, State, TrialRecord
 from ferray.records.search_file import Session
+from ferray.records.trial import FINISHED, State, TrialRecord
 from ferray.search.fleet import cluster as clusters
 from ferray.search.fleet.cluster import Cluster
 from ferray.search.fleet.launch import GRACE_S, LaunchSettings, WorkerGroups, start_worker_groups
@@ -29,7 +29,7 @@ from ferray.search.fleet.messages import TrialJob
 from ferray.search.history import repair
 from ferray.search.history.points import Suggestion, describe_additions
 from ferray.search.history.recorded import History
-from ferray.search.history.resume import MORE, lock
+from ferray.search.history.resume import MORE
 from ferray.search.history.shared_epochs import SharedEpochs
 from ferray.search.live import LiveView
 from ferray.search.open import Search, open_search
@@ -60,7 +60,7 @@ def run(plan: Plan, history: History | None, cluster: Cluster | None) -> int:
     weights = {name: load_weights(plan.weights, name) for name in _backbones(plan, history)}
     with ExitStack() as stack:
         if history is None:
-            stack.enter_context(lock(plan.run))
+            stack.enter_context(plan.run.lock())
         search = open_search(plan, history, store, weights, say=_say)
         stop = stack.enter_context(_interruptible())
         mode, sentence = choose_mode(plan.wandb, folder=short_path(plan.run.folder))

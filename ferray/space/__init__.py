@@ -1,13 +1,12 @@
 """Search spaces: W&B sweep files, checked, as points and recipes.
 
     find_space     a name or a path to a file
-    read_space     the file, checked as W&B checks sweeps and strictly against the recipe, to a `Space`
+    read_space     the file as a `Space`, checked as W&B checks sweeps and strictly against the recipe
     points         a grid's points in order, or random ones; TPE suggests its own
     to_recipe      a point to the `Recipe` that is trained
 
-Read `definition` first, then `reading`; `settings` reads the parameters, `parameter` is what each draws, `sampling`
-makes the points.
-Everything here is light: `--dry-run` and every usage error need no more.
+Read `definition` first, then `reading`; `settings` reads the parameters, `parameter` draws their values, `sampling`
+makes the points. No module here imports a heavy library, since `--dry-run` and every usage error use them.
 """
 
 from ferray.space.definition import Hyperband, Metric, Space

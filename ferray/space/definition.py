@@ -1,9 +1,9 @@
-"""What a sweep file says, checked: `Space`, its metric and its rule for stopping early."""
+"""The content of a sweep file, checked: `Space`, its metric and its rule for stopping early."""
 
 from dataclasses import dataclass
 from typing import Literal
 
-from ferray.recipe import Metric as MetricName
+from ferray.recipe import MetricName
 from ferray.space.parameter import Parameter
 
 Method = Literal["grid", "random", "bayes"]
@@ -11,7 +11,7 @@ Method = Literal["grid", "random", "bayes"]
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """What names the best trial."""
+    """The metric that ranks trials."""
 
     name: MetricName
     goal: Literal["maximize", "minimize"]
@@ -19,9 +19,9 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True)
 class Hyperband:
-    """W&B's `early_terminate`, as asynchronous successive halving reads it.
+    """W&B's `early_terminate`, as settings of asynchronous successive halving.
 
-    Of the trials that reach epoch `min_iter * eta**k`, the best `1/eta` go on.
+    Of the trials that reach epoch `min_iter * eta**k`, the best `1/eta` continue.
     """
 
     min_iter: int
@@ -29,7 +29,7 @@ class Hyperband:
     max_iter: int
     """Epochs of a trial that is never stopped."""
     eta: float
-    """What both the epochs and the number of trials change by from rung to rung; above 1."""
+    """Factor by which the epochs grow, and the trials become fewer, from rung to rung; above 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,30 +37,30 @@ class Space:
     """A sweep file, read and checked: every point of it is a recipe."""
 
     name: str
-    """The file's, without its ending."""
+    """The file's name without its suffix."""
     file: str
-    """For messages: relative where that is shorter."""
+    """The file's path, for messages: relative where that is shorter."""
     text: str
-    """As given."""
+    """The file's content."""
     method: Method
-    """All points; points drawn by the parameters' distributions; points suggested by TPE."""
+    """`grid`: all points; `random`: points drawn from the distributions; `bayes`: points suggested by TPE."""
     metric: Metric
     parameters: tuple[Parameter, ...]
-    """In the file's order; nested ones by their last name."""
+    """In the file's order; nested ones by their own name."""
     run_cap: int | None = None
-    """Trials at most; None for no limit."""
+    """The largest number of points; None for no limit."""
     early_terminate: Hyperband | None = None
     replicates: int = 1
-    """Seeds that each of the best points is trained with before the winner is named; 1 names it at once."""
+    """Seeds that each of the best points is trained with before the winner is chosen; 1 for no such finals."""
     finalists: int = 3
-    """How many of the best points that are."""
+    """Points in the finals."""
     project: str | None = None
-    """W&B project and entity that the file names; None for the defaults."""
+    """W&B project and entity in the file; None for the defaults."""
     entity: str | None = None
 
     @property
     def folds(self) -> int:
-        """Trials of a point, one a fold; 1 without cross-validation."""
+        """Trials of a point, one per fold; 1 without cross-validation."""
         return next((int(one.value_at(0)) for one in self.parameters if one.name == "folds" and one.value_at(0)), 1)
 
     @property

@@ -1,7 +1,7 @@
-"""A YAML text as values that know where they stand, so that an error can name file, line and key.
+"""A YAML text as values with their positions, so that an error can name file, line and key.
 
-What is read is YAML as W&B reads it (version 1.1, PyYAML's safe loader), with one difference: `1e-3` is a number here,
-and not the text that PyYAML makes of a power of ten without a point. Keys given twice are refused.
+YAML is read as W&B reads it (version 1.1, PyYAML's safe loader), with one difference: `1e-3` is a number here, while
+PyYAML reads a power of ten without a point as text. Keys that are given twice are refused.
 
 Begin at `read_yaml`.
 """
@@ -15,21 +15,21 @@ from typing import Any
 import yaml
 
 from ferray.errors import SpaceError
+from ferray.wording import first_line
 
 MAX_NODES = 100_000
-"""A file that comes to more values, such as one whose aliases multiply, is refused."""
+"""A file of more values, such as one whose aliases multiply, is refused."""
 
 MAX_SCALAR = 1000
-"""Characters of a key or value; beyond it, numbers such as `1:1:1:1` take minutes to compute."""
+"""Characters of a key or value; with more, numbers such as `1:1:1:1` take minutes to compute."""
 
-
-MOST = 1e300
-"""Largest number of any use."""
+MAX_NUMBER = 1e300
+"""A larger number counts as infinite."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """A value of a file and its place."""
+    """A value and its position in a file."""
 
     value: Any
     """A scalar, a tuple of nodes, or a dict of nodes."""
@@ -39,20 +39,20 @@ class Node:
     """Dotted keys, such as `parameters.learning_rate.values[2]`; empty for the whole file."""
 
     def plain(self) -> Any:
-        """The value without places: scalars, lists and dicts."""
+        """The value without positions: scalars, lists and dicts."""
         if isinstance(self.value, dict):
             return {key: child.plain() for key, child in self.value.items()}
         return [child.plain() for child in self.value] if isinstance(self.value, tuple) else self.value
 
     def error(self, what: str, way_out: str) -> SpaceError:
-        """An error about this value: `what` goes on after its place."""
+        """An error about this value: its place is the subject of `what`."""
         return SpaceError(self.where, f"{self.place} {what}".strip(), way_out)
 
     def mapping(self) -> dict[str, "Node"]:
-        """Its keys.
+        """The nodes of a mapping by their keys.
 
         Raises:
-            SpaceError: It is none, or has none.
+            SpaceError: The value is not a mapping, or an empty one.
         """
         if not isinstance(self.value, dict):
             raise self.error(f"is {describe(self.value)}, not a mapping", "Write `key: value` lines, indented")
@@ -61,10 +61,10 @@ class Node:
         return self.value
 
     def sequence(self) -> tuple["Node", ...]:
-        """Its items.
+        """The items of a list.
 
         Raises:
-            SpaceError: It is no list, or an empty one.
+            SpaceError: The value is not a list, or an empty one.
         """
         if not isinstance(self.value, tuple):
             raise self.error(f"is {describe(self.value)}, not a list", "Write a list: [a, b]")
@@ -73,23 +73,23 @@ class Node:
         return self.value
 
     def number(self) -> int | float:
-        """A finite number.
+        """The value as a finite number.
 
         Raises:
-            SpaceError: It is none.
+            SpaceError: It is not one.
         """
         value = self.value
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.error(f"is {describe(value)}, not a number", "Write a number")
-        if not -MOST <= value <= MOST:
+        if not -MAX_NUMBER <= value <= MAX_NUMBER:
             raise self.error(f"is {describe(value)}, not a finite number", "Write a finite number")
         return value
 
     def integer(self, *, at_least: int) -> int:
-        """A whole number.
+        """The value as a whole number.
 
         Raises:
-            SpaceError: It is none, or too small.
+            SpaceError: It is not one, or is too small.
         """
         value = self.value
         if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
@@ -97,10 +97,10 @@ class Node:
         return value
 
     def text(self) -> str:
-        """A text.
+        """The value as a text.
 
         Raises:
-            SpaceError: It is none.
+            SpaceError: It is not one.
         """
         if not isinstance(self.value, str):
             raise self.error(f"is {describe(self.value)}, not a text", "Write a text, in quotes if need be")
@@ -108,7 +108,7 @@ class Node:
 
 
 def describe(value: Any) -> str:
-    """A value in an error message; what is not a scalar is only named."""
+    """A value for an error message: a scalar as it is, of anything else only the type."""
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, tuple | list):
@@ -124,7 +124,7 @@ def read_yaml(text: str, *, file: str) -> Node:
         file: Its name, for errors.
 
     Raises:
-        SpaceError: Not YAML, more than one document, a key given twice, or more values than anybody writes by hand.
+        SpaceError: Not YAML, more than one document, a key that is given twice, or more than `MAX_NODES` values.
     """
     try:
         root = yaml.compose(text, Loader=_Loader)
@@ -134,17 +134,17 @@ def read_yaml(text: str, *, file: str) -> Node:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = file if mark is None else f"{file}:{mark.line + 1}"
-        what = getattr(error, "problem", None) or str(error).splitlines()[0]
+        what = getattr(error, "problem", None) or first_line(str(error))
         raise SpaceError(where, f"not YAML: {what}", "Check indentation, colons and quotes around this line") from error
     except RecursionError as error:
         raise SpaceError(file, "not a space: nested hundreds of levels deep", "Write it flat") from error
 
 
 def to_node(value: Any, *, where: str, place: str) -> Node:
-    """Plain Python values as a node."""
+    """Plain Python values as a node; arguments as the fields of `Node`."""
     if isinstance(value, Mapping):
         pairs = value.items()
-        return Node({key: to_node(child, where=where, place=f"{place}.{key}") for key, child in pairs}, where, place)
+        return Node({key: to_node(child, where=where, place=_join(place, key)) for key, child in pairs}, where, place)
     if isinstance(value, list | tuple):
         children = (to_node(child, where=where, place=f"{place}[{index}]") for index, child in enumerate(value))
         return Node(tuple(children), where, place)
@@ -152,7 +152,7 @@ def to_node(value: Any, *, where: str, place: str) -> Node:
 
 
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader that reads `1e-3` as a number, and neither tags nor texts that nobody writes by hand."""
+    """PyYAML's safe loader, which reads `1e-3` as a number here, and refuses tags and texts beyond `MAX_SCALAR`."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
@@ -170,7 +170,7 @@ _Loader.add_implicit_resolver(
 
 
 class _Builder:
-    """Turns PyYAML's nodes, which know their line, into ours, which know their keys too."""
+    """Makes a `Node` of a node of PyYAML, which has a line but not the keys above it."""
 
     def __init__(self, file: str) -> None:
         self._file = file

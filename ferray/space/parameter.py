@@ -1,10 +1,10 @@
 """One searched setting: its values or its distribution, as a W&B sweep file gives them.
 
-What a distribution means is W&B's: `log_uniform` takes natural-log exponents, `log_uniform_values` takes values,
-`int_uniform` includes both ends, a `q_` distribution gives multiples of q. Two things are stricter: the multiples of q
-stay inside min .. max, and every value must be one that the recipe accepts.
+Distributions are those of W&B: `log_uniform` takes natural-log exponents, `log_uniform_values` takes values,
+`int_uniform` includes both ends, a `q_` distribution gives multiples of q. Two rules are stricter: the multiples of q
+are between min and max, and the recipe must accept every value.
 
-`ferray.space.reading` makes them from a file; `ferray.space.sampling` draws from them.
+`ferray.space.settings` makes parameters from a file; `ferray.space.sampling` draws from them.
 """
 
 import math
@@ -15,27 +15,30 @@ from typing import Any, Literal
 
 Kind = Literal["value", "values", "int", "float"]
 
+OPTION = "--set"
+"""The option that replaces a parameter of the file; errors about one begin with it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """A recipe's field and what it may be."""
+    """A field of the recipe and the values that a search may give it."""
 
     name: str
-    """Of the field."""
+    """The field's name."""
     kind: Kind
     """One value, several, or a range of whole numbers or of fractions."""
     distribution: str
-    """W&B's name for it."""
+    """W&B's name of the distribution."""
     values: tuple[Any, ...] = ()
-    """Of the kinds `value` (one) and `values`."""
+    """For the kinds `value` (one) and `values`."""
     probabilities: tuple[float, ...] | None = None
-    """Of the values, where they differ; their sum is 1."""
+    """Of the values; their sum is 1. None where all values are equally likely."""
     low: int | float | None = None
-    """Smallest value; None where there is none but the recipe's."""
+    """Smallest value of a range; None where only the recipe's bounds limit it."""
     high: int | float | None = None
-    """Largest value, included."""
+    """Largest value of a range, included."""
     log: bool = False
-    """Whether the logarithm is what is uniform."""
+    """Whether the logarithm of the value has the distribution."""
     step: int | float | None = None
     """Values are multiples of it, and so are `low` and `high`; None for all values."""
     shape: tuple[float, float] | None = None
@@ -44,16 +47,21 @@ class Parameter:
     """File and line, or option, for errors."""
 
     @property
+    def is_option(self) -> bool:
+        """Whether it comes from the command line, not from the file."""
+        return self.where.startswith(OPTION)
+
+    @property
     def searched(self) -> bool:
         """Whether it can differ from trial to trial."""
         return len(self.values) > 1 if self.kind in ("value", "values") else self.low is None or self.low != self.high
 
     @property
     def largest(self) -> Any:
-        """The largest number it can be.
+        """The largest number among its values.
 
         Raises:
-            ValueError: It has no upper end, or its values are no numbers.
+            ValueError: The range has no upper end, or no value is a number.
         """
         numbers = [value for value in (*self.values, self.high) if isinstance(value, int | float)]
         if not numbers:
@@ -62,7 +70,7 @@ class Parameter:
 
     @property
     def num_values(self) -> int | None:
-        """How many values there are; None for a range of fractions without steps."""
+        """The number of values; None for a range of fractions without steps."""
         if self.kind in ("value", "values"):
             return len(self.values)
         if self.low is None or self.high is None:
@@ -71,21 +79,21 @@ class Parameter:
         return None if step is None else round((self.high - self.low) / step) + 1
 
     def value_at(self, index: int) -> Any:
-        """The value of this index, counted from 0, where there are `num_values`."""
+        """The value of an index below `num_values`, counted from 0."""
         if self.kind in ("value", "values"):
             return self.values[index]
         assert self.low is not None
         return self._tidy(self.low + index * (self.step or 1))
 
     def ends(self) -> tuple[Any, ...]:
-        """What a rule between fields has to be tried with: the smallest and largest number, all texts and null."""
+        """Values to test rules between fields with: the smallest and the largest number, all texts, and null."""
         listed = (*self.values, *(end for end in (self.low, self.high) if end is not None))
         numbers = [value for value in listed if isinstance(value, int | float)]
         others = [value for value in listed if not isinstance(value, int | float)]
         return tuple(dict.fromkeys([*others, *([min(numbers), max(numbers)] if numbers else [])]))
 
     def draw(self, random: Random) -> Any:
-        """A value by the distribution; those without ends may give one that the recipe refuses."""
+        """A value drawn from the distribution; where it has no ends, the recipe may refuse the value."""
         if self.kind in ("value", "values"):
             return random.choices(self.values, self.probabilities)[0]
         if self.kind == "int" and self.distribution == "int_uniform":
@@ -94,7 +102,7 @@ class Parameter:
         return self._tidy(self._draw_raw(random))
 
     def settle(self, value: Any) -> Any:
-        """A value that somebody else drew, such as Optuna's TPE, on the steps of this parameter."""
+        """A value that another sampler suggested, such as Optuna's TPE, on the steps of this parameter."""
         return value if self.step is None else self._tidy(value)
 
     def _draw_raw(self, random: Random) -> float:
@@ -113,7 +121,7 @@ class Parameter:
         return math.exp(low + share * (high - low))
 
     def _tidy(self, value: float) -> Any:
-        """On the nearest multiple of the step, between the ends, whole where the kind is."""
+        """The nearest multiple of the step between the ends, of the kind's type."""
         if self.step is not None:
             value = multiple(round(value / self.step), self.step)
         if self.low is not None and self.high is not None:

@@ -1,13 +1,12 @@
-"""A sweep file, from its bytes to a checked `Space`.
+"""Reading a sweep file, from its bytes to a checked `Space`.
 
-It is checked as W&B checks sweeps, and strictly against the recipe: a parameter must be one of its fields, and every
-value that can come out must be one that it accepts. What W&B would do with a file and ferray cannot is refused with the
-reason; what only concerns W&B's agents (`program`, `command` and the like) is accepted and has no effect.
+It is checked as W&B checks sweeps, and strictly against the recipe: a parameter must be one of its fields, and the
+recipe must accept every value that can be drawn. A feature of W&B that ferray lacks is refused with the reason; keys
+that only concern W&B's agents (`program`, `command` and the like) are accepted and have no effect.
 
 Begin at `read_space`; the parameters are in `ferray.space.settings`.
 """
 
-import difflib
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -16,27 +15,28 @@ from typing import Any, Literal, cast, get_args
 
 from ferray.errors import SpaceError, StorageError
 from ferray.files import untrusted
-from ferray.recipe import METRICS, Recipe
+from ferray.recipe import METRICS, Recipe, is_maximized
 from ferray.space.definition import Hyperband, Method, Metric, Space
 from ferray.space.nodes import Node, describe, read_yaml, to_node
-from ferray.space.parameter import Parameter
+from ferray.space.parameter import OPTION, Parameter
 from ferray.space.sampling import check_combinations
 from ferray.space.settings import flatten, read_parameter
+from ferray.wording import did_you_mean
 
 log = logging.getLogger(__name__)
 
 MAX_BYTES = 200_000
-"""A larger file is no sweep file; one of this size can take PyYAML two seconds."""
+"""A larger file is refused; PyYAML may need two seconds for one of this size."""
 
 _IGNORED = ("apiVersion", "kind", "name", "description", "program", "command", "job", "image_uri", "controller")
 _READ = ("method", "metric", "parameters", "early_terminate", "run_cap", "project", "entity", "replicates", "finalists")
 
 
 def find_space(name_or_path: str) -> Path:
-    """The file of a space: a path, or the name of one in `search_spaces/` here or among those shipped.
+    """The file of a space: a path, or a name in the folder `search_spaces/` here or in the one of the package.
 
     Raises:
-        SpaceError: There is none; the known names are listed, the nearest is offered.
+        SpaceError: There is no such file; the known names are listed, and the nearest is offered.
     """
     given = Path(os.path.expanduser(name_or_path))
     folders = (Path("search_spaces"), _shipped_dir())
@@ -44,10 +44,8 @@ def find_space(name_or_path: str) -> Path:
         if os.path.isfile(path):  # unlike Path.is_file, no error for a name that is too long
             return path
     known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
-    hint = _nearest(given.stem, known)
-    raise SpaceError(
-        f"--space {name_or_path}", "no such file or space", f"{hint}Known: {', '.join(known)}, or any file"
-    )
+    way_out = f"{did_you_mean(given.stem, known)}Known: {', '.join(known)}, or any file"
+    raise SpaceError(f"--space {name_or_path}", "no such file or space", way_out)
 
 
 def read_space(path: Path, overrides: Mapping[str, Any] | None = None, *, text: str | None = None) -> Space:
@@ -55,11 +53,11 @@ def read_space(path: Path, overrides: Mapping[str, Any] | None = None, *, text: 
 
     Args:
         path: The file.
-        overrides: Settings of `--set`: a value, or a list of values, in place of what the file says of it.
-        text: What was in the file, which then only gives the name; None to read it.
+        overrides: Settings of `--set`: a value, or a list of values, each in place of the file's parameter.
+        text: The content of the file, where it is known; the file is then not read.
 
     Raises:
-        SpaceError: The file cannot be read, or is no sweep file, or goes against the recipe.
+        SpaceError: The file cannot be read, is not a sweep file, or has a value that the recipe refuses.
     """
     file = _short(path)
     text = _read_text(path, file) if text is None else text
@@ -97,23 +95,26 @@ def parse_settings(settings: Sequence[str]) -> dict[str, Any]:
     """The values of `--set KEY=VALUE` options, read as a space file would read them.
 
     Raises:
-        SpaceError: No `=`, no value, a name given twice, or not YAML.
+        SpaceError: No `=`, no value, a name that is given twice, or not YAML.
     """
     values: dict[str, Any] = {}
     for setting in settings:
-        where = f"--set {setting}"
+        where = f"{OPTION} {setting}"
         name, sign, text = (part.strip() for part in setting.partition("="))
         if not sign or not name or not text:
             raise SpaceError(where, "not of the form KEY=VALUE", "For example --set epochs=5, --set hidden_units=null")
         if name in values:
             raise SpaceError(where, f"{name} is given twice", f"For a list: --set '{name}=[A, B]'")
-        values[name] = read_yaml(text, file=where).plain()
+        try:
+            values[name] = read_yaml(text, file=where).plain()
+        except SpaceError as error:
+            raise SpaceError(where, *error.args[1:]) from error  # the line of an option means nothing
     return values
 
 
 def _read_text(path: Path, file: str) -> str:
     try:
-        data = untrusted.read_bytes(path, most_bytes=MAX_BYTES)
+        data = untrusted.read_bytes(path, max_bytes=MAX_BYTES)
     except StorageError as error:
         raise SpaceError(file, error.args[1], error.args[2]) from error
     try:
@@ -147,9 +148,7 @@ def _read_metric(top: Node, method: Method) -> Metric:
     parts = node.mapping()
     for key, child in parts.items():
         if key in ("impute", "impute_while_running"):
-            log.warning(
-                "%s: %s has no effect: failed trials are told to the searcher as such", child.where, child.place
-            )
+            log.warning("%s: %s has no effect: the searcher learns that a trial has failed", child.where, child.place)
         elif key == "target":
             raise child.error(
                 "is not supported: a search ends with its points", "Leave it out; run_cap limits the trials"
@@ -160,19 +159,16 @@ def _read_metric(top: Node, method: Method) -> Metric:
         raise node.error("has no name", f"Use one of {', '.join(METRICS)}")
     name = parts["name"].value
     if name not in METRICS:
-        hint = _nearest(str(name), METRICS)
-        raise parts["name"].error(f"is {describe(name)}, which no epoch reports", f"{hint}Known: {', '.join(METRICS)}")
-    goal: Literal["minimize", "maximize"] = "minimize" if name == "val_loss" else "maximize"
+        way_out = f"{did_you_mean(str(name), METRICS)}Known: {', '.join(METRICS)}"
+        raise parts["name"].error(f"is {describe(name)}, which no epoch reports", way_out)
+    goal: Literal["minimize", "maximize"] = "maximize" if is_maximized(name) else "minimize"
     given = parts["goal"] if "goal" in parts else Node("minimize", node.where, "metric.goal, left out,")  # as in W&B
     if given.value not in ("maximize", "minimize"):
         raise given.error(f"is {describe(given.value)}", "Use maximize or minimize")
     if given.value != goal:
-        raise given.error(f"is {given.value!r}, but the best {name} is the {_extreme(goal)}", f"Write `goal: {goal}`")
+        best = "largest" if goal == "maximize" else "smallest"
+        raise given.error(f"is {given.value!r}, but the best {name} is the {best}", f"Write `goal: {goal}`")
     return Metric(name=name, goal=goal)
-
-
-def _extreme(goal: str) -> str:
-    return "largest" if goal == "maximize" else "smallest"
 
 
 def _read_parameters(top: Node, method: Method, overrides: Mapping[str, Any]) -> tuple[Parameter, ...]:
@@ -181,9 +177,15 @@ def _read_parameters(top: Node, method: Method, overrides: Mapping[str, Any]) ->
         raise top.error("parameters is missing", "Add `parameters:`, and below it a setting of the recipe")
     nodes = flatten(keys["parameters"])
     for name, value in overrides.items():
-        where, key = f"--set {name}", "values" if isinstance(value, list) else "value"
-        nodes |= flatten(to_node({name: {key: value}}, where=where, place=""))
+        nodes |= flatten(Node({name: _override(name, value)}, f"{OPTION} {name}", ""))
     return tuple(read_parameter(name, node, method=method) for name, node in nodes.items())
+
+
+def _override(name: str, value: Any) -> Node:
+    """A setting of `--set` as a parameter of a file; its errors name the setting as it was typed."""
+    where = f"{OPTION} {name}"
+    key = "values" if isinstance(value, list) else "value"
+    return Node({key: to_node(value, where=where, place=name)}, where, name)
 
 
 def _read_hyperband(node: Node, parameters: tuple[Parameter, ...]) -> Hyperband:
@@ -197,13 +199,13 @@ def _read_hyperband(node: Node, parameters: tuple[Parameter, ...]) -> Hyperband:
     if "strict" in keys and not isinstance(keys["strict"].value, bool):
         raise keys["strict"].error(f"is {describe(keys['strict'].value)}", "Write true or false")
     if "strict" in keys and keys["strict"].value is False:
-        log.warning("%s: strict: false has no effect: a rung judges the epoch itself", keys["strict"].where)
+        log.warning("%s: strict: false has no effect: a rung always compares the same epoch", keys["strict"].where)
     eta = float(keys["eta"].number()) if "eta" in keys else 3.0
     if eta <= 1:
         raise keys["eta"].error(f"is {eta:g}", "Write a number above 1; 3 is usual")
-    epochs = _most_epochs(parameters)
+    epochs = _max_epochs(parameters)
     if "max_iter" in keys:
-        return _from_the_end(node, eta, epochs)
+        return _read_hyperband_from_max(node, eta, epochs)
     if "min_iter" not in keys:
         raise node.error("has neither min_iter nor max_iter", "Write min_iter: the first epoch that may be the last")
     if "s" in keys:
@@ -214,7 +216,7 @@ def _read_hyperband(node: Node, parameters: tuple[Parameter, ...]) -> Hyperband:
     return Hyperband(min_iter=min_iter, max_iter=max(epochs, min_iter), eta=eta)
 
 
-def _from_the_end(node: Node, eta: float, epochs: int) -> Hyperband:
+def _read_hyperband_from_max(node: Node, eta: float, epochs: int) -> Hyperband:
     """W&B's second form: rungs at max_iter/eta, max_iter/eta**2, ..., s of them."""
     keys = node.mapping()
     if "min_iter" in keys:
@@ -231,7 +233,7 @@ def _from_the_end(node: Node, eta: float, epochs: int) -> Hyperband:
     return Hyperband(min_iter=int(max_iter / eta**rungs), max_iter=max_iter, eta=eta)
 
 
-def _most_epochs(parameters: tuple[Parameter, ...]) -> int:
+def _max_epochs(parameters: tuple[Parameter, ...]) -> int:
     found = next((parameter.largest for parameter in parameters if parameter.name == "epochs"), None)
     return int(Recipe().epochs if found is None else found)
 
@@ -251,29 +253,25 @@ def _check_folds(space: Space) -> None:
             what = "folds has several values: scores over other folds cannot be compared"
             raise SpaceError(parameter.where, what, "Give one number")
         if parameter.name == "folds" and space.folds > 1 and space.early_terminate is not None:
-            what = f"folds is {space.folds}, but early_terminate stops single trials: a mean over folds would lack some"
+            what = f"folds is {space.folds}, but early_terminate stops single trials: means would lack some folds"
             raise SpaceError(parameter.where, what, "Leave one of the two out")
 
 
 def _unknown_key(key: str, node: Node) -> SpaceError:
     if key in ("scheduler", "metrics"):
         return node.error("goes with `method: custom`, which is not supported", "Leave it out; name one metric")
-    return node.error("is no key of a sweep file", f"{_nearest(key, _READ)}Known: {', '.join(_READ + _IGNORED)}")
-
-
-def _nearest(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"Did you mean {near[0]!r}? " if near else ""
+    way_out = f"{did_you_mean(key, _READ)}Known: {', '.join(_READ + _IGNORED)}"
+    return node.error("is not a key of sweep files", way_out)
 
 
 def _shipped_dir() -> Path:
-    """Inside an installed package; at the top of a clone."""
+    """The folder of the spaces that are shipped: inside an installed package, at the top of a clone."""
     package = Path(__file__).resolve().parent.parent
     inside = package / "search_spaces"
     return inside if inside.is_dir() else package.parent / "search_spaces"
 
 
 def _short(path: Path) -> str:
-    """A path as a person in this folder would type it."""
+    """A path relative to the current folder, where it is below."""
     relative = os.path.relpath(path)
     return str(path) if relative.startswith("..") else relative

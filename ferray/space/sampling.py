@@ -5,6 +5,7 @@ a random point depends on the seed and its number alone, and a parameter's draw 
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping
 from itertools import count
 from random import Random
@@ -15,19 +16,19 @@ from ferray.recipe import Recipe, make_recipe
 from ferray.space.definition import Space
 
 MAX_DRAWS = 1000
-"""Draws for one point after which the distributions are taken to miss what a recipe accepts."""
+"""Draws for one point after which the search gives up: the distributions miss the bounds of the recipe."""
 
 
 def points(space: Space, *, seed: int) -> Iterator[dict[str, Any]]:
-    """The points of a grid or a random space, at most `run_cap`; without end for a random space that has none.
+    """The points of a grid or a random space, at most `run_cap`; a random space without a cap has no last point.
 
     Args:
-        space: Whose method is not `bayes`.
+        space: Its method is not `bayes`.
         seed: Of the draws; a grid needs none.
 
     Raises:
         ValueError: The method is `bayes`: its points are suggested while the search runs.
-        SpaceError: The distributions hardly ever give what a recipe accepts.
+        SpaceError: In `MAX_DRAWS` draws the distributions gave no point that the recipe accepts.
     """
     if space.method == "bayes":
         raise ValueError("the points of a bayes space are suggested while the search runs")
@@ -37,7 +38,7 @@ def points(space: Space, *, seed: int) -> Iterator[dict[str, Any]]:
 
 
 def num_points(space: Space) -> int | None:
-    """How many points there will be at most; None for no limit."""
+    """The largest number of points; None for no limit."""
     if space.method != "grid":
         return space.run_cap
     total = math.prod(parameter.num_values or 1 for parameter in space.parameters)
@@ -49,12 +50,12 @@ def to_recipe(space: Space, point: Mapping[str, Any], *, seed: int) -> Recipe:
 
     Args:
         space: Gives the settings that have one value, and the metric to monitor.
-        point: May leave out what has one value; what it leaves out otherwise takes the recipe's default. With folds it
-            may name its fold; the first if it does not.
+        point: May leave out parameters of one value; others that it leaves out take the recipe's default. With folds
+            it may have a `fold`; without one it is the first fold.
         seed: Of the training run, unless the space has its own.
 
     Raises:
-        SpaceError: The point is no recipe; cannot be for a point of `points`.
+        SpaceError: The recipe refuses the point, which does not happen for one of `points`.
     """
     known = {parameter.name: parameter for parameter in space.parameters}
     fixed = {parameter.name: parameter.value_at(0) for parameter in space.parameters if parameter.num_values == 1}
@@ -71,7 +72,7 @@ def check_combinations(space: Space) -> None:
     """Try the rules between fields on the ends of all parameters, two at a time.
 
     Raises:
-        SpaceError: A point would be no recipe.
+        SpaceError: The recipe refuses a combination.
     """
     ends = {parameter.name: parameter.ends() for parameter in space.parameters if parameter.ends()}
     first = {name: values[0] for name, values in ends.items()}
@@ -89,12 +90,14 @@ def _try(space: Space, point: Mapping[str, Any]) -> None:
         to_recipe(space, point, seed=0)
     except SpaceError as error:
         what = error.args[1]
-        places = (parameter.where for parameter in space.parameters if parameter.name in what)
-        raise SpaceError(next(places, space.file), what, "Leave out the values that do not go together") from error
+        named = [parameter for parameter in space.parameters if re.search(rf"\b{parameter.name}\b", what)]
+        named.sort(key=lambda parameter: not parameter.is_option)  # what the user typed is named before the file
+        where = named[0].where if named else space.file
+        raise SpaceError(where, what, "Leave out the values that do not go together") from error
 
 
 def _grid_point(space: Space, index: int) -> dict[str, Any]:
-    """The point of a mixed-radix number whose last digit is the last parameter."""
+    """The point whose indices are the digits of a mixed-radix number, the last parameter's the last digit."""
     values = []
     for parameter in reversed(space.parameters):
         index, digit = divmod(index, parameter.num_values or 1)
@@ -114,5 +117,5 @@ def _random_point(space: Space, seed: int, index: int) -> dict[str, Any]:
             fault = error.args[1]
         else:
             return point
-    what = f"{MAX_DRAWS} draws for point {index} gave no recipe, the last: {fault}"
+    what = f"{MAX_DRAWS} draws for point {index} gave no recipe; the last one: {fault}"
     raise SpaceError(space.file, what, "Narrow the distributions")

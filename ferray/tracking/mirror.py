@@ -1,12 +1,12 @@
 """The part of tracking that calls wandb, all of it in one thread, with one process wandb-core for all runs.
 
-A trial costs some 60 ms of the thread and 0.5 MB. After a fault of wandb's its runs are opened anew; after `MAX_FAULTS`
-the mirror stays as it is.
+A trial costs about 60 ms of the thread and 0.5 MB. After an error in wandb its runs are opened again; after
+`MAX_FAULTS` errors nothing more is sent.
 
-Going on: the mirror does not repeat what it hears but brings a run up to the trial's epochs. What W&B has already is
-read from its own files and from `runs/NAME/wandb.jsonl` (see `ledger`) whenever a run is opened; the epochs beyond
-that are sent, first of all those of a resumed trial. `end_search` does so for every trial on record. So a run killed
-in the middle, a search that was not mirrored at first and a resumed one all end with each epoch sent once.
+The mirror compares states and does not repeat events: it sends the epochs of a trial that W&B lacks. What W&B has is
+read from its own files and from `runs/NAME/wandb.jsonl` (see `sent_log`) whenever a run is opened. `end_search` does so
+for every trial on record. So each epoch is sent exactly once, also after a kill, in a resumed search, and in a search
+that was not mirrored from the start.
 
 Begin at `Mirror`.
 """
@@ -27,9 +27,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ferray import recipe as recipes
-from ferray.records.run import FINISHED, METRIC_FIELDS, EpochResult, Run, State, TrialRecord, trials_frame
-from ferray.tracking.ledger import Ledger
+from ferray.records.run import Run
+from ferray.records.tables import best_columns, trials_frame
+from ferray.records.trial import FINISHED, EpochResult, State, TrialRecord, record_to_json
 from ferray.tracking.mode import Mode, has_key
+from ferray.tracking.sent_log import SentLog
 
 if TYPE_CHECKING:
     import wandb
@@ -40,33 +42,33 @@ EXIT_S = 30.0
 """Longest wait for W&B when a search is over."""
 
 FLUSH_S = 2
-"""Seconds after which wandb-core has what it was told on disk."""
+"""Seconds after which wandb-core has written to disk what it was sent."""
 
 MAX_FAULTS = 3
-"""Faults of wandb's after which a search is no longer mirrored."""
+"""Errors in wandb after which a search is no longer mirrored."""
 
 EXIT_CODES: dict[State, int] = {"done": 0, "stopped": 0, "failed": 1, "interrupted": 254}
-"""What wandb's server shows as finished, finished, failed, crashed."""
+"""W&B shows these as finished, finished, failed, crashed."""
 
 
 @dataclass
 class _Trial:
-    """What the worker knows of one trial."""
+    """The mirror's state of one trial."""
 
     record: TrialRecord
-    """With all epochs heard of."""
+    """With all epochs reported so far."""
     started: int = 0
-    """Points of the search that are at this trial now: two may be the same trial."""
+    """Points of the search that are training this trial now: two points may be the same trial."""
     run: "wandb.Run | None" = None
     sent: int = 0
-    """Epochs that `run` was given, or had."""
+    """Epochs that W&B's run has."""
     sent_at: float = 0.0
     final: State | None = None
-    """How the point that came furthest ended."""
+    """The state in which the point with most epochs ended."""
 
 
 class Mirror:
-    """A search's runs at W&B. All methods are for one thread; none of them raises because of wandb.
+    """A search's runs at W&B. All methods must be called from one thread; none raises because of wandb.
 
     Args:
         run: The search's folder.
@@ -82,34 +84,34 @@ class Mirror:
         self._search_id = search_id
         self._config = config
         self._project = os.environ.get("WANDB_PROJECT") or project
-        self._ledger = Ledger(run.folder)
+        self._sent_log = SentLog(run.folder)
         self._trials: dict[str, _Trial] = {}
         self._faults = 0
         self.deadline = math.inf
-        """Of `time.monotonic`: what is still to be sent then is left out, but runs that are open are closed."""
-        self.left_out = False
-        """Whether anything was."""
+        """By `time.monotonic`: nothing more is sent after it, but open runs are closed."""
+        self.is_incomplete = False
+        """Whether the deadline came before everything was sent."""
 
     def start(self, record: TrialRecord) -> None:
-        """A trial begins or goes on."""
-        trial = self._know(record)
+        """A trial begins or continues."""
+        trial = self._trial_of(record)
         if trial.started == 0:
             trial.final = None
         trial.started += 1
-        self._send_news(trial)
+        self._update(trial)
 
     def add(self, trial_id: str, row: EpochResult) -> None:
         """A trial has one epoch more."""
         trial = self._trials[trial_id]
         epochs = trial.record.epochs
         if row.epoch != len(epochs) + 1:
-            return  # another point of the same trial has told of it
+            return  # another point of the same trial has reported it
         trial.record = dataclasses.replace(trial.record, epochs=(*epochs, row))
-        self._send_news(trial)
+        self._update(trial)
 
     def end(self, record: TrialRecord) -> None:
-        """A point has ended; its trial's run ends with the last point that is at this trial."""
-        trial = self._know(record)
+        """A point has ended; its trial's run ends with the last point that trains this trial."""
+        trial = self._trial_of(record)
         trial.started = max(0, trial.started - 1)
         if trial.final is None or len(record.epochs) >= len(trial.record.epochs):
             trial.final = record.state
@@ -128,19 +130,19 @@ class Mirror:
         self._guard(partial(self._send_search, records, best, files, summary), None)
         for record in records:
             if record.state in EXIT_CODES:
-                trial = self._know(record)
+                trial = self._trial_of(record)
                 trial.record = dataclasses.replace(trial.record, state=record.state, reason=record.reason)
                 self._guard(partial(self._finish, trial), trial)
 
     def note_flushed(self) -> None:
-        """Called when there was nothing to do for `FLUSH_S`: what was sent before is on disk."""
+        """Record in the log what is on disk; to be called after `FLUSH_S` without anything to do."""
         for trial_id, trial in self._trials.items():
             if trial.run is not None and time.monotonic() - trial.sent_at > 2 * FLUSH_S:
-                self._ledger.write(self._id(trial_id), trial.sent, None)
+                self._sent_log.write(self._id(trial_id), trial.sent, None)
 
     def close(self) -> None:
-        """End the runs that are still open, as their trials did, else as interrupted; then wandb-core."""
-        self.left_out = time.monotonic() > self.deadline
+        """Close the runs that are still open, with their trial's state or as interrupted; then end wandb-core."""
+        self.is_incomplete = time.monotonic() > self.deadline
         self.deadline = math.inf
         for trial in self._trials.values():
             if trial.run is not None:
@@ -150,56 +152,56 @@ class Mirror:
             # A run's `finish` may return some moments before its last rows are on disk; the end of wandb-core does not.
             self._guard(sys.modules["wandb"].teardown, None)
 
-    def _know(self, record: TrialRecord) -> _Trial:
-        """The trial of a record, which has at least the record's epochs now."""
+    def _trial_of(self, record: TrialRecord) -> _Trial:
+        """The state of a record's trial, updated to have at least the record's epochs."""
         trial = self._trials.setdefault(record.trial_id, _Trial(record))
         if len(record.epochs) > len(trial.record.epochs):
             trial.record = dataclasses.replace(trial.record, epochs=record.epochs)
         return trial
 
-    def _send_news(self, trial: _Trial) -> None:
-        """Bring the trial's run up to date, but do not open one that was finished for what W&B has already."""
-        noted = self._ledger.noted(self._id(trial.record.trial_id))
-        if trial.run is not None or noted.state not in FINISHED or len(trial.record.epochs) > noted.rows:
-            self._guard(partial(self._bring_up, trial), trial)
+    def _update(self, trial: _Trial) -> None:
+        """Send the epochs that W&B lacks; a run that is finished is opened again only if there are any."""
+        logged = self._sent_log.logged(self._id(trial.record.trial_id))
+        if trial.run is not None or logged.state not in FINISHED or len(trial.record.epochs) > logged.rows:
+            self._guard(partial(self._send_epochs, trial), trial)
 
     def _guard(self, act: Callable[[], None], trial: _Trial | None) -> None:
-        """Do something with wandb; after a fault once more, with runs opened anew."""
+        """Call wandb; after an error a second time, with the run opened again."""
         for _ in range(2):
             if self._faults >= MAX_FAULTS or time.monotonic() > self.deadline:
                 return
             try:
                 act()
                 return
-            except Exception as error:  # noqa: BLE001 - whatever wandb raises, the search goes on
+            except Exception as error:  # noqa: BLE001 - whatever wandb raises, the search continues
                 self._recover(error, trial)
 
     def _recover(self, error: Exception, trial: _Trial | None) -> None:
         self._faults += 1
         if self._faults == 1:
-            log.warning("W&B: %s: %s; the search goes on, its records are whole", type(error).__name__, error)
+            log.warning("W&B: %s: %s; the search continues, its records are complete", type(error).__name__, error)
         else:
-            log.debug("W&B: fault %d", self._faults, exc_info=error)
+            log.debug("W&B: error %d", self._faults, exc_info=error)
         if self._faults == MAX_FAULTS:
-            log.warning("W&B: %d faults; this search is not mirrored any further", self._faults)
+            log.warning("W&B: %d errors; this search is not mirrored any further", self._faults)
         if _core_is_gone(error):
             for other in self._trials.values():
                 other.run = None
             import wandb
 
-            with contextlib.suppress(Exception):  # it says once more that the process is gone; then a new one can start
+            with contextlib.suppress(Exception):  # it raises the same error again; then a new process can start
                 wandb.teardown()
         elif trial is not None and trial.run is not None:
             with contextlib.suppress(Exception):
                 trial.run.finish(exit_code=EXIT_CODES["interrupted"])
             trial.run = None
 
-    def _bring_up(self, trial: _Trial) -> None:
-        """Open the trial's run if it is not open, and send the epochs that W&B does not have."""
+    def _send_epochs(self, trial: _Trial) -> None:
+        """Open the trial's run if it is not open, and send the epochs that W&B lacks."""
         if trial.run is None:
             record = trial.record
             run_id = self._id(record.trial_id)
-            sent = self._ledger.sent(run_id)
+            sent = self._sent_log.sent(run_id)
             trial.run = self._init(
                 run_id,
                 name=f"{self._run.name}-{record.number}",
@@ -209,40 +211,39 @@ class Mirror:
             )
             trial.sent = sent.rows
             if sent.state is not None:
-                self._ledger.write(run_id, sent.rows, None)
+                self._sent_log.write(run_id, sent.rows, None)
             trial.run.define_metric("epoch")
             trial.run.define_metric("*", step_metric="epoch")
         for row in trial.record.epochs[trial.sent :]:
-            trial.run.log(dataclasses.asdict(row))  # without step=: a step that W&B holds for old would lose the row
+            trial.run.log(dataclasses.asdict(row))  # without step=: W&B drops a row whose step it takes for an old one
             trial.sent, trial.sent_at = row.epoch, time.monotonic()
 
     def _finish(self, trial: _Trial) -> None:
-        """Close the trial's run with its state and best epoch, unless it was left in just that way."""
+        """Close the trial's run with its state and best epoch, unless it was closed so before."""
         record = trial.record
         run_id = self._id(record.trial_id)
-        noted = self._ledger.noted(run_id)
-        if trial.run is None and noted.state == record.state and noted.rows >= len(record.epochs):
+        logged = self._sent_log.logged(run_id)
+        if trial.run is None and logged.state == record.state and logged.rows >= len(record.epochs):
             return
-        self._bring_up(trial)
+        self._send_epochs(trial)
         assert trial.run is not None
         summary: dict[str, Any] = {"state": record.state, "stop_reason": record.reason}
-        best = record.best()
-        if best is not None:
-            summary |= {f"best_{name}": getattr(best, name) for name in ("epoch", *METRIC_FIELDS) if name != "seconds"}
+        if record.epochs:
+            summary |= best_columns(record)
         trial.run.summary.update(summary)
         trial.run.tags = (*_tags(record), *(() if record.state == "done" else (record.state,)))
         trial.run.finish(exit_code=EXIT_CODES[record.state])
         trial.run = None
-        self._ledger.write(run_id, trial.sent, record.state)
+        self._sent_log.write(run_id, trial.sent, record.state)
 
     def _send_search(
         self, records: Sequence[TrialRecord], best: TrialRecord | None, files: tuple[Path, ...], summary: dict[str, Any]
     ) -> None:
-        """The search's own run, unless it was sent with just this content."""
-        told = json.dumps([[dataclasses.asdict(record) for record in records], summary], sort_keys=True, default=str)
-        state = hashlib.sha256(told.encode()).hexdigest()[:16]
+        """The search's own run, unless it was sent with this same content before."""
+        text = json.dumps([list(map(record_to_json, records)), summary], sort_keys=True, default=str)
+        state = hashlib.sha256(text.encode()).hexdigest()[:16]
         run_id = self._id("search")
-        sent = self._ledger.sent(run_id)
+        sent = self._sent_log.sent(run_id)
         if sent.state == state:
             return
         import wandb
@@ -260,11 +261,11 @@ class Mirror:
             for folder in filter(Path.is_dir, files):
                 artifact = wandb.Artifact(f"{self._run.name}-{folder.name}", type="model", metadata=_flat(summary))
                 for file in sorted(filter(Path.is_file, folder.rglob("*"))):
-                    # No copy to the user's cache: the folder of the search stays all that there is.
+                    # No copy to the user's cache: a search writes to its own folder alone.
                     name = file.relative_to(folder).as_posix()
                     artifact.add_file(str(file), name=name, policy="immutable", skip_cache=True)
                 run.log_artifact(artifact)
-        self._ledger.write(run_id, sent.rows + 1, state)
+        self._sent_log.write(run_id, sent.rows + 1, state)
 
     def _init(
         self, run_id: str, *, name: str, job_type: str, tags: Sequence[str], config: dict[str, Any]
@@ -309,7 +310,7 @@ class Mirror:
                 self._mode = "offline"
                 log.warning("W&B: run %s could not be opened online; the runs go to files, for `wandb sync`", run_id)
             raise
-        os.environ.pop("WANDB_SERVICE", None)  # processes that start from now on are not to log through ours
+        os.environ.pop("WANDB_SERVICE", None)  # or processes that start later would log through this wandb-core
         return run
 
     def _id(self, name: str) -> str:
@@ -317,7 +318,7 @@ class Mirror:
 
 
 def _core_is_gone(error: Exception) -> bool:
-    """Whether an exception of wandb's says that its process wandb-core has died: before it was asked, or meanwhile."""
+    """Whether an error in wandb means that its process wandb-core has died, before the call or during it."""
     return isinstance(error, ConnectionError) or type(error).__name__ in ("MailboxClosedError", "HandleAbandonedError")
 
 
@@ -326,7 +327,7 @@ def _tags(record: TrialRecord) -> tuple[str, ...]:
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Numbers, texts and lists of numbers among values, those of inner dictionaries as `outer.inner`; no tables."""
+    """The numbers, texts and lists of numbers among values, with `outer.inner` for keys of inner dictionaries."""
     flat: dict[str, Any] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):

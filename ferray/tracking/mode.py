@@ -1,4 +1,4 @@
-"""Where W&B's runs go: to its server, to files, or nowhere; decided in at most 5 s, without a question.
+"""Where W&B's runs go: to its server, to files, or nowhere; decided in at most 5 s, without asking the user.
 
 Begin at `choose_mode`.
 """
@@ -19,23 +19,23 @@ log = logging.getLogger(__name__)
 Mode = Literal["online", "offline", "disabled"]
 
 DEFAULT_SERVER = "https://api.forge.coreweave.com"
-"""Where wandb 0.31 goes unless told otherwise; older key files name `api.wandb.ai`, which it accepts too."""
+"""The default of wandb 0.31; older key files name `api.wandb.ai`, whose keys it accepts too."""
 
 OTHER_NAMES = ("api.wandb.ai",)
 
 REACH_S = 5.0
-"""Longest wait for the server's first word."""
+"""Longest wait for the server's first answer."""
 
 
 def choose_mode(asked: str | None, *, folder: Path | None = None) -> tuple[Mode, str]:
-    """The mode of a search, and a sentence on it for the user.
+    """The mode of a search, and a sentence about it for the user.
 
-    Online needs a key, in `WANDB_API_KEY` or the netrc file, and a server that answers; without one or the other the
-    runs go to files, also if online was asked for. The key is looked for, never kept or checked.
+    Mode `online` needs a key, in `WANDB_API_KEY` or the netrc file, and a server that answers. If one of them is
+    missing, the runs go to files, even if `online` was asked for. Only the key's presence is checked.
 
     Args:
-        asked: `online`, `offline`, `disabled`; None for `WANDB_MODE`, or the best there is.
-        folder: The search's, for the command in the sentence.
+        asked: `online`, `offline` or `disabled`; None for the mode of `WANDB_MODE`, or else for `online` if possible.
+        folder: The search's folder, for the command in the sentence.
     """
     wanted = asked or os.environ.get("WANDB_MODE", "")
     if wanted == "disabled":
@@ -73,7 +73,7 @@ def has_key(server: str | None = None) -> bool:
 
 
 def _server() -> str:
-    """The address that wandb would use: the environment's, the settings file's, or its own."""
+    """The server that wandb would use: that of the environment, of its settings file, or its default."""
     named = os.environ.get("WANDB_BASE_URL")
     if not named:
         folder = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb")
@@ -87,7 +87,7 @@ def _server() -> str:
 
 
 def _reachable(server: str) -> bool:
-    """Whether anything at all answers within `REACH_S`."""
+    """Whether the server answers at all within `REACH_S`."""
     answered = threading.Event()
 
     def ask() -> None:
@@ -102,7 +102,7 @@ def _reachable(server: str) -> bool:
         finally:
             ended.set()
 
-    ended = threading.Event()  # not a join of REACH_S alone: looking up a name can block far longer than any timeout
+    ended = threading.Event()  # in a thread, since looking up a name can block far longer than the timeout
     threading.Thread(target=ask, name="wandb-reach", daemon=True).start()
     ended.wait(REACH_S)
     return answered.is_set()

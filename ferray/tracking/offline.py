@@ -1,11 +1,11 @@
-"""Reader of the files `run-ID.wandb` that W&B leaves on disk, online and offline, without importing wandb.
+"""Reading the files `run-ID.wandb` that W&B writes to disk, online and offline, without importing wandb.
 
-Such a file is a log of LevelDB's format: a header of 7 bytes, then blocks of 32 KiB with frames of
+Such a file is a log in LevelDB's format: a header of 7 bytes, then blocks of 32 KiB with frames of
 (checksum, length, kind, data). The frames of one record, joined, are a protocol buffer message of wandb_internal.proto.
-Only a dozen of its fields matter here; their numbers stand below, and a protocol buffer never renumbers fields.
+Only a dozen of its fields are needed; their numbers are listed below, and protocol buffers never renumber fields.
 
-A run that was opened again has several files, segments of one history. A file that ends in the middle of a record,
-because its writer was killed, is read up to there.
+A run that was opened several times has several files, the segments of one history. A file that ends in the middle of a
+record, because its writer was killed, is read up to there.
 
 Begin at `read_offline_runs`.
 """
@@ -26,9 +26,9 @@ HEADER_BYTES = 7
 BLOCK_BYTES = 32768
 FRAME = struct.Struct("<IHB")
 MAX_BYTES = 2**30
-"""Of a file; one of a thousand epochs has 1 MB."""
+"""Of a file; one with a thousand epochs has 1 MB."""
 LAST_KINDS = (1, 4)
-"""Frame kinds that complete a record: whole, and last part."""
+"""Kinds of frames that complete a record: a whole record, and the last part of one."""
 
 # Fields of wandb_internal.proto
 _RECORD_HISTORY, _RECORD_SUMMARY, _RECORD_CONFIG, _RECORD_RUN, _RECORD_EXIT = 2, 3, 5, 17, 18
@@ -40,7 +40,7 @@ _EXIT_CODE = 1
 
 @dataclass(frozen=True, kw_only=True)
 class OfflineRun:
-    """What a run's files say of it."""
+    """The content of a run's files."""
 
     id: str
     name: str
@@ -51,17 +51,17 @@ class OfflineRun:
     config: dict[str, Any] = field(default_factory=dict)
     """Without W&B's own key `_wandb`."""
     history: tuple[dict[str, Any], ...] = ()
-    """One row a call of `log`, of all segments; without the keys that W&B adds, which begin with an underscore."""
+    """One row per call of `log`, of all segments; without the keys that W&B adds, which begin with an underscore."""
     summary: dict[str, Any] = field(default_factory=dict)
     exit_code: int | None = None
-    """Of the last segment; None while it is open, or if its writer was killed."""
+    """Of the last segment; None while the run is open, or if its writer was killed."""
 
 
 def read_offline_runs(folder: Path) -> list[OfflineRun]:
     """The runs below a folder `wandb`, each with all its segments, in the order in which they were first opened.
 
     Args:
-        folder: Holds folders `offline-run-TIME-ID` or `run-TIME-ID`; may be missing.
+        folder: Contains folders `offline-run-TIME-ID` or `run-TIME-ID`; may be missing.
 
     Raises:
         TrackingError: As `read_segment`.
@@ -86,13 +86,13 @@ def segment_files(folder: Path, run_id: str | None = None) -> list[Path]:
 
 
 def read_segment(file: Path) -> OfflineRun | None:
-    """One file; None if it ends before it says which run it is of.
+    """One file as a run; None if the file ends before the record that names the run.
 
     Raises:
-        TrackingError: It cannot be read, or its checksums are right and what it says is no record of W&B's.
+        TrackingError: The file cannot be read, or has valid checksums but not the records of W&B.
     """
     try:
-        return _to_run(untrusted.read_bytes(file, most_bytes=MAX_BYTES))
+        return _to_run(untrusted.read_bytes(file, max_bytes=MAX_BYTES))
     except StorageError as error:
         raise TrackingError(*error.args) from error
     except (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError) as error:
@@ -107,7 +107,7 @@ def _to_run(data: bytes) -> OfflineRun | None:
     history: list[dict[str, Any]] = []
     exit_code = None
     for record in map(_fields, _records(data)):
-        for message in map(_fields, record.get(_RECORD_RUN, ())):  # written anew when tags or name change
+        for message in map(_fields, record.get(_RECORD_RUN, ())):  # written again when tags or name change
             run = message
             for inner in message.get(_RUN_CONFIG, ()):
                 _apply(config, _fields(inner))
@@ -138,7 +138,7 @@ def _to_run(data: bytes) -> OfflineRun | None:
 
 
 def _join(first: OfflineRun, second: OfflineRun) -> OfflineRun:
-    """A run and its next segment: rows one after the other, later values hold."""
+    """A run and its next segment as one: rows in order, later values in place of earlier ones."""
     return dataclasses.replace(
         second,
         config=first.config | second.config,
@@ -152,7 +152,7 @@ def _own(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _records(data: bytes) -> Iterator[bytes]:
-    """The whole records of a log file."""
+    """The complete records of a log file."""
     position, parts = HEADER_BYTES, b""
     while True:
         if BLOCK_BYTES - position % BLOCK_BYTES < FRAME.size:  # too little room for a frame: the block was padded
@@ -163,7 +163,7 @@ def _records(data: bytes) -> Iterator[bytes]:
         checksum, length, kind = FRAME.unpack_from(data, position)
         position = start + length
         part = data[start:position]
-        if zlib.crc32(part, zlib.crc32(bytes([kind]))) != checksum:  # torn, or zeros where nothing was written
+        if zlib.crc32(part, zlib.crc32(bytes([kind]))) != checksum:  # incomplete, or zeros where nothing was written
             return
         parts += part
         if kind in LAST_KINDS:
@@ -172,7 +172,7 @@ def _records(data: bytes) -> Iterator[bytes]:
 
 
 def _fields(message: bytes) -> dict[int, list[Any]]:
-    """A protocol buffer message as field number -> values in order: numbers, or bytes for texts and inner messages."""
+    """A protocol buffer message as field number -> values in order: numbers, or bytes of texts and inner messages."""
     values: dict[int, list[Any]] = {}
     position = 0
     while position < len(message):

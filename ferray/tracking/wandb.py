@@ -1,7 +1,7 @@
-"""W&B: every trial one run, and one run more for the search itself, mirrored from the records while they come in.
+"""W&B: one run per trial, and one run for the search itself, sent while the search runs.
 
-The driver's thread only puts what it hears into a queue; one worker thread does the rest (see `mirror`), so that W&B
-can neither end nor delay a search. With a server that does not answer, the end of a search waits `EXIT_S` at most.
+The driver's thread only puts calls into a queue, and a second thread makes them (see `mirror`), so that W&B can neither
+end nor delay a search. If the server does not answer, a search waits `EXIT_S` at most when it ends.
 
 Begin at `Tracker`.
 """
@@ -17,7 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ferray.records.run import EpochResult, Run, TrialRecord
+from ferray.records.run import Run
+from ferray.records.trial import EpochResult, TrialRecord
 from ferray.tracking.mirror import EXIT_S, FLUSH_S, Mirror
 from ferray.tracking.mode import Mode, choose_mode
 
@@ -25,24 +26,24 @@ __all__ = ["Mode", "Tracker", "choose_mode"]
 
 log = logging.getLogger(__name__)
 
-KEPT_OUT = ("WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_RUN_ID", "WANDB_SERVICE")
-"""Variables of an agent or another process of wandb's above us: they would make our runs its run."""
+HIDDEN = ("WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_RUN_ID", "WANDB_SERVICE")
+"""Variables of a wandb agent, or of another process of wandb, that started this one: they would merge runs into its."""
 
 DATA_DIR = "WANDB_DATA_DIR"
-"""Where tables wait for `wandb sync`: beside the runs, unless the user says otherwise, and not in the user's home."""
+"""Where tables are kept for `wandb sync`: beside the runs and not in the user's home, unless the user has set it."""
 
 
 class Tracker:
     """Mirrors a search to W&B; a context manager, and an observer of `ferray.search.tune.loop`.
 
-    Nothing is imported or started before the first trial, so Ray's processes, started in between, see nothing of it.
-    Trials that are still open at the end of the block end as interrupted.
+    Nothing is imported or started before the first trial, so that Ray's processes, which start before, do not inherit
+    it. Trials that are still open at the end of the block end as interrupted.
 
     Args:
-        run: The search's folder; W&B's files come into its folder `wandb`.
+        run: The search's folder; W&B's files are written to its folder `wandb`.
         mode: From `choose_mode`; with `disabled`, every method does nothing.
         search_id: Unique to the search; run ids are `SEARCH_ID-TRIAL_ID`.
-        config: What the search's own run shows as its configuration.
+        config: The configuration of the search's own run.
         project: W&B project; the variable `WANDB_PROJECT` wins.
     """
 
@@ -58,7 +59,7 @@ class Tracker:
 
     def __enter__(self) -> Self:
         if self._enabled:
-            self._environment = {name: os.environ.pop(name, None) for name in KEPT_OUT}
+            self._environment = {name: os.environ.pop(name, None) for name in HIDDEN}
             if DATA_DIR not in os.environ:
                 self._environment[DATA_DIR] = None
                 os.environ[DATA_DIR] = self._data_dir
@@ -72,8 +73,8 @@ class Tracker:
             self._acts.put(self._mirror.close)
             self._acts.put(None)
             self._thread.join(EXIT_S)
-            if self._thread.is_alive() or self._mirror.left_out:
-                log.warning("W&B: not all was sent within %.0f s; the rest is when the search is resumed", EXIT_S)
+            if self._thread.is_alive() or self._mirror.is_incomplete:
+                log.warning("W&B: not all was sent within %.0f s; the rest is sent if the search is resumed", EXIT_S)
         self._enabled = False
         for name, value in self._environment.items():
             if value is None:
@@ -82,16 +83,16 @@ class Tracker:
                 os.environ[name] = value
 
     def trial_started(self, record: TrialRecord) -> None:
-        """A trial begins or goes on; epochs it has already are sent if W&B does not have them."""
-        self._tell(partial(self._mirror.start, record))
+        """A trial begins or continues; the epochs that it has already are sent if W&B lacks them."""
+        self._call(partial(self._mirror.start, record))
 
     def epoch_ended(self, trial_id: str, row: EpochResult) -> None:
-        """A trial has come one epoch further."""
-        self._tell(partial(self._mirror.add, trial_id, row))
+        """A trial has one more epoch."""
+        self._call(partial(self._mirror.add, trial_id, row))
 
     def trial_ended(self, record: TrialRecord) -> None:
-        """A trial is done, stopped or failed, and its run gets that state."""
-        self._tell(partial(self._mirror.end, record))
+        """A trial is done, stopped or failed; its run gets that state."""
+        self._call(partial(self._mirror.end, record))
 
     def search_ended(
         self,
@@ -101,17 +102,17 @@ class Tracker:
         files: Sequence[Path],
         summary: Mapping[str, Any],
     ) -> None:
-        """The search's own run: the table of trials, pictures and the best model; and whatever its trials' runs lack.
+        """Send the search's own run, with the table of trials, pictures and the best model, and what other runs lack.
 
         Args:
             records: All trials.
-            best: The trial whose model is the best; None if there is none.
-            files: Pictures (`.png`) become images, folders artifacts; others are left out, the table has their content.
+            best: The trial with the best model; None if there is none.
+            files: Pictures (`.png`) become images, folders become artifacts; other files are not sent.
             summary: Numbers on the best model, such as its test score.
         """
-        self._tell(partial(self._mirror.end_search, records, best, tuple(files), dict(summary)))
+        self._call(partial(self._mirror.end_search, records, best, tuple(files), dict(summary)))
 
-    def _tell(self, act: Callable[[], None]) -> None:
+    def _call(self, act: Callable[[], None]) -> None:
         if not self._enabled:
             return
         if self._thread is None:
@@ -129,5 +130,5 @@ class Tracker:
                 return
             try:
                 act()
-            except Exception:  # the search goes on, whatever happened
-                log.warning("W&B: an unexpected fault; the search goes on", exc_info=True)
+            except Exception:  # whatever it is, the search continues
+                log.warning("W&B: an unexpected error; the search continues", exc_info=True)

@@ -1,1 +1,1 @@
-"""How it is trained: one recipe, one store, epoch after epoch. Begin at `ferray.train.fit`."""
+"""Training: one recipe on one store, epoch by epoch. Begin at `ferray.train.fit`."""

@@ -1,10 +1,11 @@
 """Which faces a run trains on and which it validates with: a store's own splits, or K folds of the two together.
 
-One validation split of 1,800 faces says an accuracy to two points; five folds validate with every face that is not a
-test face once. Folds are cut by photograph and by class, from the store and their number alone: not from the recipe's
-seed, so that runs of all seeds and settings share them and can be compared fold by fold. The test split is in none.
+On a validation split of 1,800 faces an accuracy is known to two points; five folds validate with every face that is
+not a test face once. Folds are made by photograph and by class, from the store and their number alone and not from the
+recipe's seed, so that runs of all seeds and settings share them and can be compared fold by fold. No fold contains
+test faces.
 
-Begin at `divide`.
+Begin at `split_rows`.
 """
 
 import hashlib
@@ -19,65 +20,65 @@ from ferray.data.store.reader import Store
 from ferray.errors import DataError
 from ferray.recipe import Recipe
 
-LEARNING = "train+validation"
-"""Names the rows of both splits together, which lie side by side in a store."""
+TRAIN_AND_VALIDATION = "train+validation"
+"""Names the rows of both splits together, which are adjacent in a store."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """Faces that a run trains on, or validates with."""
+class Subset:
+    """The faces that a run trains on, or those that it validates with."""
 
     span: str
-    """`train`, `validation` or `LEARNING`: the rows whose features are kept together, and shared by all folds."""
+    """`train`, `validation` or `TRAIN_AND_VALIDATION`: the rows whose features are one view, which all folds share."""
     rows: NDArray[np.int64]
     """Rows of the store, ascending."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Division:
-    """Both parts of a run."""
+class DataSplit:
+    """The faces of a run: those to train on and those to validate with."""
 
-    train: Part
-    validation: Part
+    train: Subset
+    validation: Subset
 
 
-def divide(recipe: Recipe, store: Store) -> Division:
+def split_rows(recipe: Recipe, store: Store) -> DataSplit:
     """The faces that a recipe trains on and validates with.
 
     Raises:
         DataError: A split without faces, or fewer photographs than folds.
     """
     if recipe.folds is None:
-        return Division(train=_whole(store, "train"), validation=_whole(store, "validation"))
-    folds, first = _cut(store, recipe.folds), span_rows(store, LEARNING).start
-    chosen = folds == recipe.fold
-    return Division(
-        train=Part(LEARNING, first + np.flatnonzero(~chosen)),
-        validation=Part(LEARNING, first + np.flatnonzero(chosen)),
+        return DataSplit(train=_whole_split(store, "train"), validation=_whole_split(store, "validation"))
+    folds, first = _folds_of_store(store, recipe.folds), span_rows(store, TRAIN_AND_VALIDATION).start
+    is_validation = folds == recipe.fold
+    return DataSplit(
+        train=Subset(TRAIN_AND_VALIDATION, first + np.flatnonzero(~is_validation)),
+        validation=Subset(TRAIN_AND_VALIDATION, first + np.flatnonzero(is_validation)),
     )
 
 
 def span_rows(store: Store, span: str) -> slice:
-    """The store's rows of a span; arguments and errors as `Store.rows`, which knows all but `LEARNING`."""
-    if span == LEARNING:
+    """The store's rows of a span; as `Store.rows`, which knows all spans but `TRAIN_AND_VALIDATION`."""
+    if span == TRAIN_AND_VALIDATION:
         return slice(store.rows("train").start, store.rows("validation").stop)
     return store.rows(span)
 
 
-def fold_of_rows(groups: Sequence[int] | NDArray[np.int64], labels: NDArray[np.int64], folds: int) -> NDArray[np.int64]:
-    """Divide faces so that no group lies in two folds and each fold has its share of every class.
+def assign_folds(groups: Sequence[int] | NDArray[np.int64], labels: NDArray[np.int64], folds: int) -> NDArray[np.int64]:
+    """Assign faces to folds so that no group is in two folds and each fold has its share of every class.
 
-    Groups are dealt out one by one, those of many faces first and equals in the order of a hash, each to the fold that
-    lacks most of its classes, then to the smallest; where every group is one face, a class's numbers in any two folds
-    differ by 1 at most.
+    Groups are assigned one by one, those with many faces first and equal ones in the order of a hash: each to the fold
+    with the fewest faces of the group's classes, then to the smallest fold. Where every group is one face, the numbers
+    of a class in any two folds differ by 1 at most.
 
     Args:
         groups: The photograph of each face.
         labels: The class of each face.
-        folds: How many.
+        folds: The number of folds.
 
     Returns:
-        A fold for each face, shape (faces,), from 0.
+        A fold for each face, shape (faces,), counted from 0.
     """
     members: dict[int, list[int]] = {}
     for place, group in enumerate(groups):
@@ -85,7 +86,7 @@ def fold_of_rows(groups: Sequence[int] | NDArray[np.int64], labels: NDArray[np.i
     counts = [[0] * (int(np.max(labels, initial=0)) + 1) for _ in range(folds)]  # by fold and class
     sizes = [0] * folds
     result = np.zeros(len(labels), dtype=np.int64)
-    for group in sorted(members, key=lambda group: (-len(members[group]), _rank(group))):
+    for group in sorted(members, key=lambda group: (-len(members[group]), _hash(group))):
         classes = [int(labels[place]) for place in members[group]]
         chosen = min(range(folds), key=lambda fold: (sum(counts[fold][label] for label in classes), sizes[fold], fold))
         for label in classes:
@@ -96,23 +97,23 @@ def fold_of_rows(groups: Sequence[int] | NDArray[np.int64], labels: NDArray[np.i
 
 
 @lru_cache(maxsize=4)
-def _cut(store: Store, folds: int) -> NDArray[np.int64]:
-    """The fold of each learning row; kept, since the runs of a process mostly ask for the same."""
+def _folds_of_store(store: Store, folds: int) -> NDArray[np.int64]:
+    """The fold of each training and validation row; cached, since most runs of a process ask for the same."""
     groups = np.concatenate([store.groups("train"), store.groups("validation")])
     num_groups = len(np.unique(groups))
     if num_groups < folds:
-        what = f"{num_groups} photographs to train and validate with cannot be cut into {folds} folds"
+        what = f"{num_groups} photographs to train and validate with cannot be divided into {folds} folds"
         raise DataError(str(store.folder), what, "Ask for fewer folds, or prepare a larger store")
-    cut = fold_of_rows(groups, np.asarray(store.labels[span_rows(store, LEARNING)]), folds)
-    cut.flags.writeable = False
-    return cut
+    assigned = assign_folds(groups, np.asarray(store.labels[span_rows(store, TRAIN_AND_VALIDATION)]), folds)
+    assigned.flags.writeable = False
+    return assigned
 
 
-def _whole(store: Store, split: str) -> Part:
+def _whole_split(store: Store, split: str) -> Subset:
     rows = store.rows(split)
-    return Part(split, np.arange(rows.start, rows.stop))
+    return Subset(split, np.arange(rows.start, rows.stop))
 
 
-def _rank(group: int) -> bytes:
-    """Where a group comes among those of its size: the same with every version of numpy, and no class in a row."""
+def _hash(group: int) -> bytes:
+    """Orders groups of one size: the same with every version of numpy, and without runs of one class."""
     return hashlib.sha256(f"fold\n{group}".encode()).digest()

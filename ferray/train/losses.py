@@ -1,4 +1,4 @@
-"""Losses, summed over faces: a mean over all ranks is their sum divided by the faces of all ranks.
+"""Losses, summed over faces: the mean over all ranks is their sum divided by the faces of all ranks.
 
 Shapes: B faces, K classes.
 
@@ -33,13 +33,13 @@ def cross_entropy_sum(logits_BK: Tensor, labels_B: Tensor, *, label_smoothing: f
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingLoss:
-    """What training minimizes.
+    """The loss that training minimizes.
 
     For a face of class y with logits z it is, with p = softmax(z + offsets),
 
         weights[y] * (1 - p[y]) ** focal_gamma * cross_entropy(z + offsets, y)
 
-    Every factor is absent where the recipe does not ask for it; without any it is plain cross-entropy, to the bit.
+    A factor is left out where the recipe does not ask for it; without any factor it is plain cross-entropy, to the bit.
     """
 
     label_smoothing: float = 0.0
@@ -62,7 +62,7 @@ class TrainingLoss:
         losses_B = functional.cross_entropy(logits_BK, labels_B, label_smoothing=self.label_smoothing, reduction="none")
         if self.focal_gamma > 0:
             log_p_B = -functional.cross_entropy(logits_BK, labels_B, reduction="none")
-            # A face that is sure to the last bit has 1 - p = 0, where a power below 1 has no finite gradient.
+            # Where p rounds to 1, 1 - p is 0, and a power below 1 has no finite gradient there.
             losses_B = losses_B * (-torch.expm1(log_p_B)).clamp_min(1e-30) ** self.focal_gamma
         if self.class_weights is not None:
             losses_B = losses_B * self.class_weights[labels_B]
@@ -72,16 +72,16 @@ class TrainingLoss:
 def build_training_loss(
     recipe: Recipe, labels: NDArray[np.int64], *, class_names: Sequence[str], device: torch.device
 ) -> TrainingLoss:
-    """The loss of a recipe, which knows how many faces of each class the run trains on.
+    """The training loss of a recipe, with the class weights or logit offsets that follow from the training labels.
 
     Args:
         recipe: Its class balance, focal exponent and smoothing count.
         labels: Of the faces that are trained on, shape (faces,); not of the whole store.
         class_names: In the order of the labels.
-        device: Where the logits lie.
+        device: Where the logits are.
 
     Raises:
-        DataError: Logit adjustment with a class that no training face has: it has no share to take the logarithm of.
+        DataError: Logit adjustment with a class that no training face has: the logarithm of its share is not finite.
     """
     counts = np.bincount(labels, minlength=len(class_names))
     weights = offsets = None
@@ -89,7 +89,8 @@ def build_training_loss(
         weights = class_weights(counts, rule=recipe.class_balance, beta=recipe.effective_number_beta)
     elif recipe.class_balance == "logit_adjustment":
         if not counts.all():
-            what = f"no face to train on is {class_names[int(counts.argmin())]!r}: logit adjustment has no share of it"
+            missing = class_names[int(counts.argmin())]
+            what = f"no training face is {missing!r}: logit adjustment needs the share of each class"
             raise DataError("class_balance", what, "Choose another class_balance, or prepare a store with such faces")
         offsets = recipe.logit_adjustment_tau * np.log(counts / counts.sum())
 
@@ -105,11 +106,11 @@ def build_training_loss(
 
 
 def class_weights(counts: NDArray[np.int64], *, rule: str, beta: float) -> NDArray[np.float64]:
-    """What a face of each class counts, scaled so that the mean over the training faces is 1.
+    """The weight of each class in the loss, scaled so that the mean over the training faces is 1.
 
-    Of a class of n faces: 1 / n (`inverse_weights`), 1 / sqrt(n) (`sqrt_inverse_weights`), or
-    (1 - beta) / (1 - beta ** n) (`effective_number_weights`), which is 1 for n = 1 and 1 - beta for a large n. With the
-    first, the mean loss over natural batches is what balanced sampling has.
+    A class of n faces gets 1 / n (`inverse_weights`), 1 / sqrt(n) (`sqrt_inverse_weights`), or
+    (1 - beta) / (1 - beta ** n) (`effective_number_weights`), which is 1 for n = 1 and 1 - beta for a large n. With
+    `inverse_weights`, the expected loss equals that of balanced sampling.
 
     Args:
         counts: Training faces of each class, shape (K,); a class without any gets 0.

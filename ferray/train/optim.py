@@ -1,4 +1,4 @@
-"""Optimizers, and the learning rate as a pure function of the step: a schedule has no state to save.
+"""Optimizers, and the learning rate as a pure function of the step, so that a schedule has no state to save.
 
 Begin at `build_optimizer` and `learning_rate_factor`.
 """
@@ -12,7 +12,7 @@ from ferray.recipe import Recipe
 
 
 def build_optimizer(free: FreePart, recipe: Recipe) -> Optimizer:
-    """The recipe's optimizer over two groups, the head and the trunk's free layers; either may be scheduled.
+    """The recipe's optimizer over two groups of parameters: the head, and the trunk's free layers if there are any.
 
     Adam and SGD take `weight_decay` as an L2 penalty, AdamW as decoupled decay.
     """
@@ -21,7 +21,7 @@ def build_optimizer(free: FreePart, recipe: Recipe) -> Optimizer:
         {"params": list(free.features.parameters()), "peak_lr": recipe.learning_rate * recipe.trunk_lr_factor},
     ]
     groups = [group for group in groups if group["params"]]
-    # Fused: one pass over memory for all weights; it trains a head three times as fast as one call a tensor.
+    # Fused: one pass over memory for all weights; it trains a head three times as fast as one call per tensor.
     rate, decay = recipe.learning_rate, recipe.weight_decay
     if recipe.optimizer == "sgd":
         return SGD(groups, lr=rate, momentum=recipe.momentum, weight_decay=decay, fused=True)
@@ -42,14 +42,14 @@ def set_learning_rate(optimizer: Optimizer, recipe: Recipe, *, step: int, steps_
 
 
 def learning_rate_factor(recipe: Recipe, *, step: int, steps_per_epoch: int) -> float:
-    """What the peak learning rate is multiplied by in a step.
+    """The factor of the peak learning rate in a step.
 
     It rises in equal steps to 1 over `warmup_epochs`; then `constant` stays, `cosine` falls along half a cosine that
     would touch 0 just after the last step, and `step` falls by `step_factor` after every `step_epochs` epochs, counted
     from the start of training.
 
     Args:
-        recipe: Its schedule, warm-up and epochs.
+        recipe: Its schedule, warm-up and epochs count.
         step: Counted from 0 over all epochs.
         steps_per_epoch: Of the training split.
 

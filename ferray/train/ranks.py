@@ -1,7 +1,7 @@
-"""Ranks: the processes that train one model together, and what they say to each other.
+"""Ranks: the processes that train one model together, and how they exchange values.
 
-Alone, every method is what one process would do anyway, so that the training loop is the same on one CPU and on eight
-GPUs. A group is whatever `torch.distributed` was initialized with (gloo or nccl).
+In a single process every method does nothing or returns its argument, so that the training loop is the same on one CPU
+and on eight GPUs. The process group is the one of `torch.distributed` (gloo or nccl).
 
 Begin at `Ranks`.
 """
@@ -22,12 +22,12 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's place among those that train together."""
+    """This process's rank among those that train together."""
 
     rank: int
     """Counted from 0; rank 0 writes."""
     world: int
-    """How many there are."""
+    """The number of ranks."""
 
     @property
     def is_first(self) -> bool:
@@ -35,7 +35,7 @@ class Ranks:
         return self.rank == 0
 
     def own_part(self, num_rows: int) -> slice:
-        """This rank's rows of a batch, contiguous; some ranks have none where there are fewer rows than ranks."""
+        """This rank's rows of a batch, contiguous; none for some ranks where there are fewer rows than ranks."""
         return slice(self.rank * num_rows // self.world, (self.rank + 1) * num_rows // self.world)
 
     def all_reduce_sum(self, tensor: Tensor) -> None:
@@ -44,7 +44,7 @@ class Ranks:
             dist.all_reduce(tensor)
 
     def from_first(self, value: Value) -> Value:
-        """Rank 0's value, on all ranks; it travels pickled."""
+        """Rank 0's value, on all ranks; it is sent pickled."""
         if self.world == 1:
             return value
         box = [value]
@@ -52,19 +52,19 @@ class Ranks:
         return box[0]
 
     def any(self, value: bool) -> bool:
-        """Whether it is so on any rank."""
+        """Whether the value is true on any rank."""
         if self.world == 1:
             return value
-        told: list[bool] = [False] * self.world
-        dist.all_gather_object(told, value)
-        return any(told)
+        values: list[bool] = [False] * self.world
+        dist.all_gather_object(values, value)
+        return any(values)
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Run a block that may fail on one rank alone; if it does, all raise, and none waits for one that is gone.
+        """Run a block that may fail on one rank alone; if it does, all ranks raise, and none waits for the failed one.
 
         Raises:
-            FerrayError: The first rank's that failed with one.
+            FerrayError: That of the first rank that failed with one.
             TrainError: A rank failed in another way; that rank raises its own exception.
         """
         if self.world == 1:
@@ -73,17 +73,17 @@ class Ranks:
         fault: Exception | None = None
         try:
             yield
-        except Exception as error:  # noqa: BLE001  the other ranks wait to be told of it, whatever it is
+        except Exception as error:  # noqa: BLE001  the other ranks wait for the exchange below, whatever it is
             fault = error
-        told: list[FerrayError | str | None] = [None] * self.world
-        dist.all_gather_object(told, fault if fault is None or isinstance(fault, FerrayError) else repr(fault))
+        faults: list[FerrayError | str | None] = [None] * self.world
+        dist.all_gather_object(faults, fault if fault is None or isinstance(fault, FerrayError) else repr(fault))
         if fault is not None:
             raise fault
-        for rank, said in enumerate(told):
-            if isinstance(said, FerrayError):
-                raise said
-            if said is not None:
-                raise TrainError(f"rank {rank}", f"failed: {said}", "See that rank's own log")
+        for rank, other in enumerate(faults):
+            if isinstance(other, FerrayError):
+                raise other
+            if other is not None:
+                raise TrainError(f"rank {rank}", f"failed: {other}", "See that rank's own log")
 
 
 ALONE = Ranks(rank=0, world=1)
@@ -91,7 +91,7 @@ ALONE = Ranks(rank=0, world=1)
 
 
 def current_ranks() -> Ranks:
-    """This process's place in the initialized group of `torch.distributed`; `ALONE` where there is none."""
+    """This process's rank in the initialized group of `torch.distributed`; `ALONE` where there is none."""
     if dist.is_available() and dist.is_initialized():
         return Ranks(rank=dist.get_rank(), world=dist.get_world_size())
     return ALONE
@@ -99,17 +99,17 @@ def current_ranks() -> Ranks:
 
 @contextmanager
 def joined(backend: str, **how: Any) -> Iterator[Ranks]:
-    """Train together with others while the block runs.
+    """Be a rank of a process group while the block runs.
 
     Args:
         backend: `gloo` or `nccl`.
-        how: Of `torch.distributed.init_process_group`; by default what `torchrun` says.
+        how: Arguments of `torch.distributed.init_process_group`; by default it reads the variables of `torchrun`.
 
     Yields:
-        This process's place.
+        This process's rank.
     """
-    # The first optimizer imports this. What it brings takes the group of that moment for a default argument and holds
-    # it until the interpreter ends, where gloo's threads abort the process: 1 run in 8 ended with status 134.
+    # The first optimizer imports this. A module of it then keeps the current group as a default argument until the
+    # interpreter ends, where gloo's threads abort the process: 1 run in 8 ended with status 134. So import it before.
     import torch._dynamo  # noqa: F401
 
     dist.init_process_group(backend, **how)
@@ -120,9 +120,9 @@ def joined(backend: str, **how: Any) -> Iterator[Ranks]:
 
 
 def sum_gradients(parameters: list[torch.nn.Parameter], ranks: Ranks) -> None:
-    """Replace every gradient by its sum over the ranks, in one exchange; a rank without faces adds nothing.
+    """Replace every gradient by its sum over the ranks, in one exchange.
 
-    Gradients that were never computed count as 0.
+    A gradient that was not computed, as on a rank without faces, counts as 0.
     """
     for parameter in parameters:
         if parameter.grad is None:

@@ -1,7 +1,7 @@
-"""What a recipe may leave open, settled before its first step: the picture's size and the number format of the trunk.
+"""Settling a recipe: the picture's size and the number format of the trunk are decided before the first step.
 
-bfloat16 runs a VGG16 trunk four times as fast as float32 on a processor with AMX and seven times as slow on one
-without, so it is measured, once a device, in less than two seconds.
+With bfloat16 a VGG16 trunk runs four times as fast as with float32 on a processor with AMX, and seven times as slow on
+one without. So the faster format is measured, once per device, in less than two seconds.
 
 Begin at `settle`; `measure_precision` finds the precision that it is given.
 """
@@ -25,17 +25,17 @@ log = logging.getLogger(__name__)
 
 Precision = Literal["float32", "bfloat16"]
 
-WORTH_IT = 1.2
-"""How many times as fast bfloat16 must be to be chosen: it rounds to 8 bits, and timings have noise."""
+MIN_SPEEDUP = 1.2
+"""How many times as fast as float32 bfloat16 must be to be chosen: it rounds to 8 bits, and timings have noise."""
 
 
 def settle(recipe: Recipe, store: Store, *, precision: str) -> Recipe:
-    """The recipe with nothing left open; only such a one has an identity.
+    """The recipe with an image size and a precision; only a settled recipe has an identity.
 
     Args:
-        recipe: Any.
-        store: Its size is taken where the recipe names none.
-        precision: `float32` or `bfloat16`, taken where the recipe says `auto`.
+        recipe: Any recipe.
+        store: Its picture size is used where `image_size` is None.
+        precision: `float32` or `bfloat16`, used where `precision` is `auto`.
 
     Raises:
         RecipeError: The store's pictures have a size that recipes do not allow.
@@ -53,10 +53,10 @@ def measure_precision(device: str = "cpu", *, cache: Path | None = None) -> Prec
 
     Args:
         device: `cpu` or `cuda`, `cuda:1`, ...
-        cache: Folder that keeps the answer for this device and this version of torch; None measures anew.
+        cache: Folder that keeps the result for this device and this version of torch; None measures anew.
     """
-    place = torch.device(device)
-    name = device_name(place)
+    torch_device = torch.device(device)
+    name = device_name(torch_device)
     file = None if cache is None else cache / "precision" / f"{_short_hash(name)}.json"
     if file is not None and file.exists():
         try:
@@ -65,24 +65,24 @@ def measure_precision(device: str = "cpu", *, cache: Path | None = None) -> Prec
                 return "bfloat16" if known["precision"] == "bfloat16" else "float32"
         except (FerrayError, KeyError):
             log.warning("%s is damaged: the precision is measured again", file)
-    seconds = {dtype: _time_convolution(place, dtype) for dtype in (torch.float32, torch.bfloat16)}
-    faster = seconds[torch.float32] / seconds[torch.bfloat16]
-    precision: Precision = "bfloat16" if faster >= WORTH_IT else "float32"
-    log.info("precision %s: bfloat16 is %.2f times as fast as float32 on %s", precision, faster, name)
+    seconds = {dtype: _time_convolution(torch_device, dtype) for dtype in (torch.float32, torch.bfloat16)}
+    speedup = seconds[torch.float32] / seconds[torch.bfloat16]
+    precision: Precision = "bfloat16" if speedup >= MIN_SPEEDUP else "float32"
+    log.info("precision %s: bfloat16 is %.2f times as fast as float32 on %s", precision, speedup, name)
     if file is not None:
-        storage.write_json(file, {"device": name, "precision": precision, "bfloat16_speedup": round(faster, 3)})
+        storage.write_json(file, {"device": name, "precision": precision, "bfloat16_speedup": round(speedup, 3)})
     return precision
 
 
 def device_name(device: torch.device) -> str:
-    """The device's model, its instruction set, and torch's version: what a measurement holds for."""
+    """The device's model, its instruction set, and torch's version, for which a measurement is valid."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
     return f"{_cpu_name()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
 
 
 def _cpu_name() -> str:
-    """Model and a hash of the features, since a virtual machine's model name may hide what it has."""
+    """The model and a hash of its features, since virtual machines with one model name may differ in features."""
     try:
         rows = [line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line]
     except OSError:  # not Linux
@@ -93,24 +93,24 @@ def _cpu_name() -> str:
 
 
 def _time_convolution(device: torch.device, dtype: torch.dtype) -> float:
-    """Best time in seconds of a convolution as in the trunk's third block, 8 faces of 64 pixels, channels last."""
+    """Shortest time in seconds of a convolution as in the trunk's third block: 8 faces of 64 pixels, channels last."""
     convolution = nn.Conv2d(256, 256, 3, padding=1, device="meta").to_empty(device="cpu")
     for tensor in convolution.parameters():
         nn.init.constant_(tensor, 0.01)
     convolution = convolution.to(device=device, dtype=dtype).to(memory_format=torch.channels_last)
     faces = torch.ones((8, 256, 16, 16), device=device, dtype=dtype).to(memory_format=torch.channels_last)
-    best = float("inf")
+    shortest = float("inf")
     with torch.inference_mode():
-        for _ in range(4):  # the first one also sets the library up
-            _wait(device)
-            begun = time.perf_counter()
+        for _ in range(4):  # the first one also initializes the library
+            _synchronize(device)
+            started = time.perf_counter()
             convolution(faces)
-            _wait(device)
-            best = min(best, time.perf_counter() - begun)
-    return best
+            _synchronize(device)
+            shortest = min(shortest, time.perf_counter() - started)
+    return shortest
 
 
-def _wait(device: torch.device) -> None:
+def _synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 

@@ -17,6 +17,7 @@ from ferray.data.store.reader import Store
 from ferray.errors import FerrayError, RecipeError
 from ferray.recipe import Recipe
 from ferray.train import fit as fit_module
+from ferray.train import interruption
 
 RECIPE = """\
 weights: none        # a comment
@@ -99,7 +100,7 @@ def test_an_interrupted_run_without_a_folder_says_that_nothing_is_kept(
     monkeypatch: pytest.MonkeyPatch,
     small_rows: None,
 ) -> None:
-    monkeypatch.setattr(fit_module, "ASK_EVERY_S", 0.0)
+    monkeypatch.setattr(interruption, "POLL_INTERVAL_S", 0.0)
     asked = ["--recipe", str(recipe_file), "--data", str(tiny_store.folder), "--device", "cpu"]
     read = fit_module.confusions.macro_f1
 

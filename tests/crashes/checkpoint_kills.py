@@ -22,8 +22,10 @@ import torch
 from fixtures.train import SmallStore, small_backbone, small_recipe, small_weights
 
 from ferray.model.backbones import BACKBONES
-from ferray.train import fit as fit_module
-from ferray.train.fit import Interrupted, fit
+from ferray.train import interruption
+from ferray.train.checkpoints.writer import Checkpointing
+from ferray.train.fit import fit
+from ferray.train.interruption import Interrupted
 
 RECIPE = small_recipe(freeze="blocks1-4", monitor="val_loss", learning_rate=0.01, mixup_alpha=0.4)
 INTERRUPTED_AFTER = 4
@@ -116,17 +118,15 @@ def train(folder: Path, *, interrupted: bool = False) -> None:
 
     rows = fit(
         RECIPE,
-        SmallStore(),  # type: ignore[arg-type]
+        SmallStore(),
         small_weights(),
-        checkpoints=folder,
-        cache=None,
-        recorded_epochs=0,
+        checkpointing=Checkpointing(folder, recorded_epochs=0),
         is_interrupted=is_interrupted,
     )
     try:
         found = [dataclasses.asdict(dataclasses.replace(row, images_per_s=0.0, seconds=0.0)) for row in rows]
     except Interrupted:
-        rows = fit(RECIPE, SmallStore(), small_weights(), checkpoints=folder, cache=None, recorded_epochs=0)  # type: ignore[arg-type]
+        rows = fit(RECIPE, SmallStore(), small_weights(), checkpointing=Checkpointing(folder, recorded_epochs=0))  # type: ignore[arg-type]
         found = [dataclasses.asdict(dataclasses.replace(row, images_per_s=0.0, seconds=0.0)) for row in rows]
     folder.with_suffix(".json").write_text(json.dumps(found))
 
@@ -134,7 +134,7 @@ def train(folder: Path, *, interrupted: bool = False) -> None:
 def main(folder: Path) -> int:
     """Kill one run after the other, each one step later, until a run ends before its step."""
     torch.set_num_threads(1)
-    fit_module.ASK_EVERY_S = 0.0
+    interruption.POLL_INTERVAL_S = 0.0
     BACKBONES["vgg16"] = small_backbone()
     assert in_a_process(lambda: train(folder / "whole")) == 0
     killed = []

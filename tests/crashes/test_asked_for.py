@@ -21,7 +21,8 @@ from ferray.errors import RecipeError
 from ferray.files.storage import Lease
 from ferray.recipe import NO_WEIGHTS, Recipe, make_recipe
 from ferray.records.events import EventLog
-from ferray.records.run import METRIC_FIELDS, EpochResult, Run, TrialRecord
+from ferray.records.run import Run
+from ferray.records.trial import METRIC_FIELDS, EpochResult, TrialRecord
 from ferray.search.history.points import Suggestion, make_identify
 from ferray.search.history.shared_epochs import SharedEpochs
 from ferray.search.tune.decisions import Decisions

@@ -12,7 +12,8 @@ from fixtures.search import LONG_EPOCHS, LONG_GRID, Searches, finish, numbers, t
 
 from ferray.data.store.reader import Store
 from ferray.model.weights import load_weights
-from ferray.records.run import Run, TrialRecord
+from ferray.records.run import Run
+from ferray.records.trial import TrialRecord
 from ferray.train.fit import fit
 
 
@@ -43,7 +44,7 @@ def is_in_the_middle(run: Run) -> bool:
 def check_alone(run: Run, store: Store, record: TrialRecord) -> None:
     """A trial that lost its worker has the numbers of the same recipe trained alone, in one process."""
     with threads_of(record):
-        rows = tuple(fit(record.recipe, store, load_weights("none", "vgg16"), checkpoints=None, cache=None))
+        rows = tuple(fit(record.recipe, store, load_weights("none", "vgg16")))
     alone = TrialRecord(trial_id=record.trial_id, number=0, recipe=record.recipe, epochs=rows)
     assert numbers(record) == numbers(alone)
 

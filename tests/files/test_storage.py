@@ -189,7 +189,7 @@ def test_whoever_lost_a_lease_writes_nothing_more(tmp_path: Path) -> None:
     storage.write_bytes(folder / "file", b"before", lease=before)
     after = storage.Lease.take(folder, (2, 1))
 
-    with pytest.raises(FencedError, match=r"taken over by \[2, 1\]"):
+    with pytest.raises(FencedError, match=r"taken over by writer \[2, 1\]"):
         storage.write_bytes(folder / "file", b"late", lease=before)
     assert (folder / "file").read_bytes() == b"before"
     storage.write_bytes(folder / "file", b"after", lease=after)

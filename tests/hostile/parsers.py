@@ -31,7 +31,7 @@ _MAKERS: dict[str, tuple[Callable[[Path], Parser], int]] = {
     "best_preprocessing": (runs.best_preprocessing, 1_000),
     "metrics": (runs.metrics, 20_000),
     "wandb_files": (runs.wandb_files, 60_000),
-    "ledger": (runs.ledger, 60_000),
+    "sent_log": (runs.sent_log, 60_000),
     "view": (runs.view, 110_000),
     "view_features": (runs.view_features, 40_000),
 }

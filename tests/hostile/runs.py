@@ -19,7 +19,8 @@ from ferray import recipe as recipes
 from ferray import space as spaces
 from ferray.files import storage
 from ferray.records.events import EventLog
-from ferray.records.run import Run, points, rank
+from ferray.records.points import rank_points, rank_trials
+from ferray.records.run import Run
 
 
 def _json(data: bytes, edits: Edits, *, other: bytes) -> bytes:
@@ -42,8 +43,8 @@ def record(folder: Path) -> Parser:
     def read() -> None:
         records = run.read_trials()
         expect(len(records) <= 1, f"{len(records)} records")
-        rank(records)
-        for point in points(records):
+        rank_trials(records)
+        for point in rank_points(records):
             expect(point.mean == point.mean, "a mean that is no number")
         for one in records:
             recipes.to_json(one.recipe)
@@ -156,8 +157,8 @@ def journal(folder: Path) -> Parser:
 
 def wandb_files(folder: Path) -> Parser:
     """W&B's log, with checksums that are right for whatever its records say."""
-    from ferray.tracking.ledger import Ledger
     from ferray.tracking.offline import read_offline_runs
+    from ferray.tracking.sent_log import SentLog
 
     file = folder / "wandb" / "offline-run-20260101_000000-s-t" / "run-s-t.wandb"
     file.parent.mkdir(parents=True)
@@ -193,7 +194,7 @@ def wandb_files(folder: Path) -> Parser:
     def read() -> None:
         (folder / "wandb.jsonl").unlink(missing_ok=True)
         read_offline_runs(folder / "wandb")
-        Ledger(folder).sent("s-t")
+        SentLog(folder).sent("s-t")
 
     valid = tuple(pack(seed.split(b"\xfe\xff")) for seed in seeds)
     by_valid = dict(zip(valid, seeds, strict=True))
@@ -204,15 +205,15 @@ def wandb_files(folder: Path) -> Parser:
     return Parser(name="wandb", seeds=valid, file=file, read=read, folder=folder, edit=edit_valid)
 
 
-def ledger(folder: Path) -> Parser:
-    from ferray.tracking.ledger import Ledger
+def sent_log(folder: Path) -> Parser:
+    from ferray.tracking.sent_log import SentLog
 
     file = folder / "wandb.jsonl"
-    Ledger(folder).write("s-t", 3, "done")
-    Ledger(folder).write("s-u", 1, None)
+    SentLog(folder).write("s-t", 3, "done")
+    SentLog(folder).write("s-u", 1, None)
 
     def read() -> None:
-        Ledger(folder).sent("s-t")
+        SentLog(folder).sent("s-t")
 
     def edit(data: bytes, edits: Edits, *, other: bytes) -> bytes:
         lines = data.splitlines()
@@ -283,20 +284,21 @@ class _Trained:
         from fixtures.train import SmallStore, small_backbone, small_recipe, small_weights
 
         from ferray.model.backbones import BACKBONES
+        from ferray.train.checkpoints.checkpoint import CheckpointFolder
         from ferray.train.checkpoints.export import export_best
+        from ferray.train.checkpoints.writer import Checkpointing
         from ferray.train.fit import fit
+        from ferray.train.spec import RunSpec
 
         torch.set_num_threads(1)
         BACKBONES.update({name: small_backbone(name) for name in ("vgg16", "vgg16_bn")})
         self.store, self.weights, self.recipe = SmallStore(), small_weights(), small_recipe(epochs=2)
         self.checkpoints, self.best = folder / "trial", folder / "best"
-        self.epochs = list(fit(self.recipe, self.store, self.weights, checkpoints=self.checkpoints, cache=None))  # type: ignore[arg-type]
+        self.epochs = list(fit(self.recipe, self.store, self.weights, checkpointing=Checkpointing(self.checkpoints)))  # type: ignore[arg-type]
         export_best(
             self.best, checkpoints=self.checkpoints, recipe=self.recipe, store=self.store, weights=self.weights  # type: ignore[arg-type]
         )  # fmt: skip
-        self.identity = recipes.trial_id(
-            self.recipe, data_fingerprint=self.store.fingerprint, weights_fingerprint=self.weights.fingerprint
-        )
+        self.folder = CheckpointFolder(self.checkpoints, RunSpec(self.recipe, self.store, self.weights).trial_id)  # type: ignore[arg-type]
 
     def parser(
         self, name: str, file: Path, read: Callable[[], None], *, folder: Path, edit: Callable[..., bytes]
@@ -332,27 +334,27 @@ def last_checkpoint(folder: Path) -> Parser:
     from torch import optim
 
     from ferray.model.classifier import build_free
-    from ferray.train.checkpoints.checkpoint import LAST, find_last, put_back
+    from ferray.train.checkpoints.checkpoint import LAST, restore
 
     trained = _Trained(folder)
 
     def read() -> None:
         free = build_free(trained.recipe, trained.weights.tensors, num_classes=7)
         optimizer = optim.Adam(free.parameters())
-        state = find_last(trained.checkpoints, recipe=trained.recipe, identity=trained.identity)
+        state = trained.folder.find_last(trained.recipe)
         if state is not None:
-            put_back(state, free, optimizer)
+            restore(state, free, optimizer)
 
     return trained.parser("last", trained.checkpoints / LAST, read, folder=folder, edit=_safetensors)
 
 
 def best_checkpoint(folder: Path) -> Parser:
-    from ferray.train.checkpoints.checkpoint import BEST, read_best
+    from ferray.train.checkpoints.checkpoint import BEST
 
     trained = _Trained(folder)
 
     def read() -> None:
-        read_best(trained.checkpoints, recipe=trained.recipe, store=trained.store, weights=trained.weights)  # type: ignore[arg-type]
+        trained.folder.read_best()
 
     return trained.parser("best", trained.checkpoints / BEST, read, folder=folder, edit=_safetensors)
 

@@ -252,7 +252,7 @@ def test_a_space_of_100_megabytes_is_refused_unread(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text, what",
     [
-        ("a: &a [1,1]\nb: &b [*a,*a]\n" + "".join(f"c{n}: &c{n} [*b,*b]\n" for n in range(3)), "is no key"),
+        ("a: &a [1,1]\nb: &b [*a,*a]\n" + "".join(f"c{n}: &c{n} [*b,*b]\n" for n in range(3)), "is not a key"),
         ("x: " + "1:" * 600 + "1", "a text of"),
         ("x: 0x" + "F" * 5000, "a text of"),
         ("k" * 2000 + ": 1", "a text of"),
@@ -290,13 +290,13 @@ def test_a_dry_run_of_a_trillion_points_answers_at_once(tmp_path: Path) -> None:
 def test_no_more_of_a_file_is_read_than_was_agreed_to(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"12345")
 
-    assert untrusted.read_bytes(tmp_path / "a", most_bytes=5) == b"12345"
+    assert untrusted.read_bytes(tmp_path / "a", max_bytes=5) == b"12345"
     with pytest.raises(StorageError, match="5 bytes; at most 4"):
-        untrusted.read_bytes(tmp_path / "a", most_bytes=4)
+        untrusted.read_bytes(tmp_path / "a", max_bytes=4)
     with pytest.raises(StorageError, match="leads out of"):
-        untrusted.read_bytes(tmp_path / "a", most_bytes=5, inside=tmp_path / "b")
+        untrusted.read_bytes(tmp_path / "a", max_bytes=5, inside=tmp_path / "b")
     with pytest.raises(StorageError, match="cannot be read"):
-        untrusted.read_bytes(tmp_path / "a\0", most_bytes=5)
+        untrusted.read_bytes(tmp_path / "a\0", max_bytes=5)
 
 
 def test_what_a_message_quotes_is_short_and_moves_no_cursor() -> None:

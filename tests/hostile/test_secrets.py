@@ -123,7 +123,7 @@ def holding(files: list[Path]) -> set[tuple[str, str]]:
     found = set()
     for file in files:
         try:
-            content = untrusted.read_bytes(file, most_bytes=2**30)
+            content = untrusted.read_bytes(file, max_bytes=2**30)
         except StorageError:
             continue  # a socket, or removed meanwhile
         found |= {(str(file), name) for name, secret in SECRETS.items() if secret.encode() in content}

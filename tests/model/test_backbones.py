@@ -10,9 +10,9 @@ from torch import nn
 
 from ferray.model.backbones import BACKBONES, FROZEN_BLOCKS, build_trunk_layers
 from ferray.model.weights import Weights, first_tensors
-from ferray.recipe import NO_WEIGHTS, Backbone, Freeze
+from ferray.recipe import NO_WEIGHTS, BackboneName, Freeze
 
-NAMES = get_args(Backbone)
+NAMES = get_args(BackboneName)
 
 
 def test_backbones_and_freezes_are_those_that_recipes_name() -> None:

@@ -10,6 +10,7 @@ from ferray.data.store.reader import Store
 from ferray.model.backbones import BACKBONES
 from ferray.model.weights import load_weights
 from ferray.train.checkpoints.export import export_best
+from ferray.train.checkpoints.writer import Checkpointing
 from ferray.train.fit import fit
 
 
@@ -20,6 +21,6 @@ def best_dir(tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Ite
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(BACKBONES, "vgg16", small_backbone())
         recipe, weights = small_recipe(weights="none", epochs=2, learning_rate=0.01), load_weights("none", "vgg16")
-        list(fit(recipe, tiny_store, weights, checkpoints=folder, cache=None))
+        list(fit(recipe, tiny_store, weights, checkpointing=Checkpointing(folder)))
         export_best(folder / "best", checkpoints=folder, recipe=recipe, store=tiny_store, weights=weights)
         yield folder / "best"

@@ -14,7 +14,9 @@ from matplotlib.figure import Figure
 from ferray.errors import StorageError
 from ferray.metrics.calibration import calibrate
 from ferray.metrics.intervals import Bootstrap
-from ferray.records.run import TrialRecord, epochs_frame, rank, trials_frame
+from ferray.records.points import rank_trials
+from ferray.records.tables import epochs_frame, trials_frame
+from ferray.records.trial import TrialRecord
 from ferray.report import diagrams, figure, plots
 from ferray.report.axes import pick_axes, settings_text
 from ferray.report.wording import in_words, value_text
@@ -154,7 +156,7 @@ def test_the_heatmap_names_the_best_trial_as_the_records_rank_it(tmp_path: Path,
     for name in ("random", "one word"):
         draw_heatmap(SEARCHES[name], tmp_path / "heatmap.png")
         title = drawn[-1].get_suptitle().replace("\n", " ")
-        assert f"trial {rank(SEARCHES[name])[0].number}, " in title
+        assert f"trial {rank_trials(SEARCHES[name])[0].number}, " in title
 
 
 def test_the_best_three_curves_are_named_and_the_others_gray(tmp_path: Path, drawn: list[Figure]) -> None:
@@ -168,8 +170,8 @@ def test_the_best_three_curves_are_named_and_the_others_gray(tmp_path: Path, dra
     )
     named = [text.get_text() for text in drawn[0].legends[0].get_texts()]
 
-    assert [text.split(":")[0] for text in named] == [f"trial {record.number}" for record in rank(records)[:3]]
-    best = rank(records)[0].recipe
+    assert [text.split(":")[0] for text in named] == [f"trial {record.number}" for record in rank_trials(records)[:3]]
+    best = rank_trials(records)[0].recipe
     assert f"learning rate {value_text(best.learning_rate)}, batch size {best.batch_size}" in named[0]
     gray = [line for line in drawn[0].axes[0].lines if line.get_color() == "#BBBBBB"]
     assert len(gray) == len(records) - 3

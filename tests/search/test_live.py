@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from ferray.recipe import Recipe
-from ferray.records.run import METRIC_FIELDS, EpochResult, TrialRecord
+from ferray.records.trial import METRIC_FIELDS, EpochResult, TrialRecord
 from ferray.search.live import LiveView
 from ferray.space import find_space, read_space
 

@@ -20,7 +20,8 @@ from fixtures.tracking import KEY, drain, make_record, make_row
 from wandb.cli.cli import cli
 
 from ferray import recipe as recipes
-from ferray.records.run import METRIC_FIELDS, Run, State, TrialRecord
+from ferray.records.run import Run
+from ferray.records.trial import METRIC_FIELDS, State, TrialRecord
 from ferray.tracking import mirror
 from ferray.tracking.offline import OfflineRun, read_offline_runs
 from ferray.tracking.wandb import Tracker
@@ -447,12 +448,12 @@ def test_what_there_is_no_time_for_is_left_out_but_no_end_is_told_wrong(run: Run
     with track(run) as tracker:
         tracker.trial_started(make_record("a"))
         drain(tracker)
-        tracker._tell(lambda: setattr(tracker._mirror, "deadline", -1.0))
+        tracker._call(lambda: setattr(tracker._mirror, "deadline", -1.0))
         tracker.trial_started(make_record("b", number=1))
         tracker.trial_ended(done)
         tracker.search_ended(records=run.read_trials(), best=done, files=[], summary={})
         drain(tracker)
-        tracker._tell(tracker._mirror.close)
+        tracker._call(tracker._mirror.close)
         drain(tracker)
 
     assert set(read(run)) == {"a"}

@@ -9,24 +9,27 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from fixtures.train import SmallStore, same_tensors, small_recipe, small_weights
+from fixtures.train import SmallStore, fit_in, same_tensors, small_recipe, small_weights
 from safetensors.torch import load_file
 
 from ferray.errors import CheckpointError, TrainError, WeightsError
 from ferray.model.weights import Weights, load_weights
-from ferray.recipe import FIELD_NAMES, NO_WEIGHTS, ClassBalance, Metric, Recipe, trial_id
-from ferray.records.run import EpochResult
-from ferray.train.checkpoints.checkpoint import adopt, best_epoch
+from ferray.recipe import FIELD_NAMES, NO_WEIGHTS, ClassBalance, MetricName, Recipe
+from ferray.records.progress import best_epoch
+from ferray.records.trial import EpochResult
+from ferray.train.checkpoints.checkpoint import CheckpointFolder
+from ferray.train.checkpoints.writer import Checkpointing
 from ferray.train.fit import fit
-from ferray.train.folds import divide
+from ferray.train.folds import split_rows
+from ferray.train.spec import RunSpec
 
 TIMES = {"images_per_s": 0.0, "seconds": 0.0}
 
 
 def train(recipe: Recipe, store: SmallStore, weights: Weights, **named: Any) -> list[EpochResult]:
     """All epochs, without their times."""
-    usual: dict[str, Any] = {"checkpoints": None, "cache": None}
-    return [dataclasses.replace(row, **TIMES) for row in fit(recipe, store, weights, **(usual | named))]
+    rows = fit_in(named.pop("checkpoints", None), recipe, store, weights, **named)
+    return [dataclasses.replace(row, **TIMES) for row in rows]
 
 
 BEFORE = {  # freeze: training and validation loss of each epoch
@@ -63,7 +66,7 @@ def test_a_run_cut_off_after_an_epoch_and_run_again_ends_with_the_same_bits(
 ) -> None:
     whole = train(recipe, store, weights, checkpoints=tmp_path / "whole")
 
-    cut = fit(recipe, store, weights, checkpoints=tmp_path / "cut", cache=None)
+    cut = fit(recipe, store, weights, checkpointing=Checkpointing(tmp_path / "cut"))
     begun = [dataclasses.replace(row, **TIMES) for row in itertools.islice(cut, done)]
     cut.close()
     ended = train(recipe, store, weights, checkpoints=tmp_path / "cut")
@@ -78,14 +81,12 @@ def test_a_longer_run_that_goes_on_from_a_shorter_one_ends_with_the_bits_of_one_
     settings: dict[str, Any], store: SmallStore, weights: Weights, tmp_path: Path
 ) -> None:
     short, long = (small_recipe(epochs=epochs, **settings) for epochs in (2, 4))
-    prints = {"data_fingerprint": store.fingerprint, "weights_fingerprint": weights.fingerprint}
     train(short, store, weights, checkpoints=tmp_path / "short")
-    adopt(
-        tmp_path / "long",
-        identity=trial_id(long, **prints),
-        donor=tmp_path / "short",
-        donor_identity=trial_id(short, **prints),
-    )
+    folders = {
+        name: CheckpointFolder(tmp_path / name, RunSpec(recipe, store, weights).trial_id)
+        for name, recipe in (("short", short), ("long", long))
+    }
+    folders["long"].copy_from(folders["short"])
     gone_on = train(long, store, weights, checkpoints=tmp_path / "long", recorded_epochs=0)
 
     assert gone_on == train(long, store, weights, checkpoints=tmp_path / "whole")
@@ -95,10 +96,11 @@ def test_a_longer_run_that_goes_on_from_a_shorter_one_ends_with_the_bits_of_one_
 
 def test_the_checkpoint_of_another_run_is_not_gone_on_from(store: SmallStore, weights: Weights, tmp_path: Path) -> None:
     train(small_recipe(), store, weights, checkpoints=tmp_path / "short")
+    long = CheckpointFolder(tmp_path / "long", "1" * 12)
     with pytest.raises(CheckpointError, match="not of 000000000000"):
-        adopt(tmp_path / "long", identity="1" * 12, donor=tmp_path / "short", donor_identity="0" * 12)
+        long.copy_from(CheckpointFolder(tmp_path / "short", "0" * 12))
     with pytest.raises(CheckpointError, match="cannot be read"):
-        adopt(tmp_path / "long", identity="1" * 12, donor=tmp_path / "none", donor_identity="0" * 12)
+        long.copy_from(CheckpointFolder(tmp_path / "none", "0" * 12))
 
 
 def test_two_equal_runs_are_equal_whatever_torchs_own_generator_and_leave_it_alone(
@@ -223,14 +225,15 @@ def test_the_labels_of_the_fold_that_is_validated_with_do_not_reach_training(
 ) -> None:
     recipe = small_recipe(folds=3, fold=1, class_balance="inverse_weights", mixup_alpha=0.4)
     other = SmallStore()
-    own = divide(recipe, store).validation.rows
+    own = split_rows(recipe, store).validation.rows
     other.labels[own] = 0
     other.faces[own] = 255 - other.faces[own]
-    cut = divide(recipe, store)
+    split = split_rows(recipe, store)
     runs = []
     for number, some in enumerate((store, other)):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("ferray.train.fit.divide", lambda *_: cut)  # the labels that the cut is stratified by differ
+            # The labels that the folds are stratified by differ.
+            patch.setattr("ferray.train.spec.split_rows", lambda *_: split)
             rows = train(recipe, some, weights, checkpoints=tmp_path / str(number))
         runs.append([row.train_loss for row in rows])
 
@@ -275,7 +278,7 @@ def test_it_learns(weights: Weights) -> None:
 
 def test_every_epoch_is_reported_with_its_scores_and_its_rate(store: SmallStore, weights: Weights) -> None:
     recipe = small_recipe(schedule="cosine", learning_rate=0.01)
-    rows = list(fit(recipe, store, weights, checkpoints=None, cache=None))
+    rows = list(fit(recipe, store, weights))
 
     assert [row.epoch for row in rows] == [1, 2, 3]
     last_steps = (2, 5, 8)  # of 9
@@ -289,13 +292,13 @@ def test_every_epoch_is_reported_with_its_scores_and_its_rate(store: SmallStore,
         assert row.seconds > 0
 
 
-@pytest.mark.parametrize("monitor", get_args(Metric))
+@pytest.mark.parametrize("monitor", get_args(MetricName))
 def test_patience_counts_from_the_best_epoch_of_the_monitored_metric(
     monitor: str, store: SmallStore, weights: Weights, tmp_path: Path
 ) -> None:
     recipe = small_recipe(monitor=monitor, patience=2, epochs=60, learning_rate=0.5)
     rows = train(recipe, store, weights, checkpoints=tmp_path)
-    best = best_epoch(rows, recipe)
+    best = best_epoch(rows, recipe).epoch
 
     assert len(rows) == best + 2
     value = (min if monitor == "val_loss" else max)(getattr(row, monitor) for row in rows)
@@ -313,7 +316,7 @@ def test_a_run_that_has_ended_is_not_run_again(store: SmallStore, weights: Weigh
 
 def test_an_epoch_is_told_after_its_checkpoint_is_written(store: SmallStore, weights: Weights, tmp_path: Path) -> None:
     written = []
-    for _ in fit(small_recipe(), store, weights, checkpoints=tmp_path, cache=None):
+    for _ in fit(small_recipe(), store, weights, checkpointing=Checkpointing(tmp_path)):
         written.append((tmp_path / "last.safetensors").read_bytes())
 
     assert len(set(written)) == 3
@@ -365,7 +368,7 @@ def test_a_checkpoint_of_other_settings_is_not_gone_on_from(
 
 
 def test_a_caller_that_stops_early_leaves_no_thread(store: SmallStore, weights: Weights) -> None:
-    rows = fit(small_recipe(freeze="none", augmentation="light"), store, weights, checkpoints=None, cache=None)
+    rows = fit(small_recipe(freeze="none", augmentation="light"), store, weights)
     next(rows)
     rows.close()
 
@@ -415,7 +418,7 @@ def test_vgg16_itself_trains_resumes_and_keeps_its_trunk(shared_dir: Path, tmp_p
     store = SmallStore(10, 5)
     recipe = small_recipe(epochs=2, freeze="blocks1-4", batch_size=5)
     whole = train(recipe, store, weights, checkpoints=tmp_path / "whole")
-    cut = fit(recipe, store, weights, checkpoints=tmp_path / "cut", cache=None)
+    cut = fit(recipe, store, weights, checkpointing=Checkpointing(tmp_path / "cut"))
     next(cut)
     cut.close()
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ferray.data.store.reader import Store
 from ferray.errors import DataError
-from ferray.train.folds import LEARNING, divide, fold_of_rows, span_rows
+from ferray.train.folds import TRAIN_AND_VALIDATION, assign_folds, span_rows, split_rows
 
 
 @given(
@@ -18,7 +18,7 @@ from ferray.train.folds import LEARNING, divide, fold_of_rows, span_rows
 )
 def test_a_photograph_never_lies_in_two_folds(faces: list[tuple[int, int]], folds: int) -> None:
     groups, labels = (np.array(column) for column in zip(*faces, strict=True))
-    found = fold_of_rows(groups, labels, folds)
+    found = assign_folds(groups, labels, folds)
 
     assert ((found >= 0) & (found < folds)).all()
     assert all(len(set(found[groups == group])) == 1 for group in groups)
@@ -28,7 +28,7 @@ def test_a_photograph_never_lies_in_two_folds(faces: list[tuple[int, int]], fold
 
 @given(labels=st.lists(st.integers(0, 4), min_size=1, max_size=200), folds=st.integers(2, 7))
 def test_where_every_face_is_a_photograph_each_class_is_divided_evenly(labels: list[int], folds: int) -> None:
-    found = fold_of_rows(np.arange(len(labels)), np.array(labels), folds)
+    found = assign_folds(np.arange(len(labels)), np.array(labels), folds)
 
     for label in set(labels):
         counts = np.bincount(found[np.array(labels) == label], minlength=folds)
@@ -41,7 +41,7 @@ def test_photographs_of_many_faces_leave_the_classes_shares_close_to_even() -> N
     random = np.random.default_rng(0)
     groups = np.repeat(np.arange(600), random.integers(1, 5, 600))
     labels = random.choice(4, size=len(groups), p=[0.6, 0.25, 0.1, 0.05])
-    found = fold_of_rows(groups, labels, 5)
+    found = assign_folds(groups, labels, 5)
 
     for label, total in Counter(labels.tolist()).items():
         counts = np.bincount(found[labels == label], minlength=5)
@@ -49,43 +49,43 @@ def test_photographs_of_many_faces_leave_the_classes_shares_close_to_even() -> N
 
 
 def test_the_folds_do_not_change_from_version_to_version() -> None:
-    found = fold_of_rows(np.arange(30) // 2, np.arange(30) % 7, 3)
+    found = assign_folds(np.arange(30) // 2, np.arange(30) % 7, 3)
 
     assert "".join(map(str, found)) == "111122000011110022222222000011"
 
 
 @pytest.mark.parametrize("folds", [2, 5])
 def test_the_folds_of_a_store_validate_with_every_face_but_the_test_faces_once(tiny_store: Store, folds: int) -> None:
-    divisions = [divide(small_recipe(folds=folds, fold=fold), tiny_store) for fold in range(folds)]
-    validated = np.concatenate([division.validation.rows for division in divisions])
+    splits = [split_rows(small_recipe(folds=folds, fold=fold), tiny_store) for fold in range(folds)]
+    validated = np.concatenate([split.validation.rows for split in splits])
 
     assert sorted(validated) == list(range(tiny_store.rows("validation").stop))
-    for division in divisions:
-        train, validation = set(division.train.rows.tolist()), set(division.validation.rows.tolist())
+    for split in splits:
+        train, validation = set(split.train.rows.tolist()), set(split.validation.rows.tolist())
         assert not train & validation
         assert len(train | validation) == len(validated)
-        assert division.train.span == division.validation.span == LEARNING
+        assert split.train.span == split.validation.span == TRAIN_AND_VALIDATION
     assert max(validated) < tiny_store.rows("test").start
 
 
 def test_the_cut_is_the_same_for_all_seeds_and_settings() -> None:
     store = SmallStore(60, 30)
-    some = divide(small_recipe(folds=4, fold=2), store)
-    other = divide(small_recipe(folds=4, fold=2, seed=9, freeze="none", batch_size=3), SmallStore(60, 30))
+    some = split_rows(small_recipe(folds=4, fold=2), store)
+    other = split_rows(small_recipe(folds=4, fold=2, seed=9, freeze="none", batch_size=3), SmallStore(60, 30))
 
     np.testing.assert_array_equal(some.validation.rows, other.validation.rows)
 
 
 def test_without_folds_the_splits_are_as_they_are(tiny_store: Store) -> None:
-    division = divide(small_recipe(), tiny_store)
+    split = split_rows(small_recipe(), tiny_store)
 
-    for split, part in (("train", division.train), ("validation", division.validation)):
-        rows = tiny_store.rows(split)
-        assert part.span == split
-        assert part.rows.tolist() == list(range(rows.start, rows.stop))
-    assert span_rows(tiny_store, LEARNING) == slice(0, tiny_store.rows("test").start)
+    for name, subset in (("train", split.train), ("validation", split.validation)):
+        rows = tiny_store.rows(name)
+        assert subset.span == name
+        assert subset.rows.tolist() == list(range(rows.start, rows.stop))
+    assert span_rows(tiny_store, TRAIN_AND_VALIDATION) == slice(0, tiny_store.rows("test").start)
 
 
 def test_fewer_photographs_than_folds_are_told() -> None:
-    with pytest.raises(DataError, match="3 photographs to train and validate with cannot be cut into 5 folds"):
-        divide(small_recipe(folds=5, fold=0), SmallStore(4, 2))
+    with pytest.raises(DataError, match="3 photographs to train and validate with cannot be divided into 5 folds"):
+        split_rows(small_recipe(folds=5, fold=0), SmallStore(4, 2))

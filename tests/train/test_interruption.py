@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.train import SmallStore, same_tensors, small_recipe
+from fixtures.train import SmallStore, fit_in, same_tensors, small_recipe
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -23,13 +23,15 @@ from safetensors.torch import load_file
 from ferray.data.store.reader import Store
 from ferray.model.weights import Weights
 from ferray.recipe import Recipe
-from ferray.records.run import EpochResult
-from ferray.train import fit as fit_module
-from ferray.train.checkpoints.checked_safetensors import read_sealed
-from ferray.train.checkpoints.checkpoint import find_last
+from ferray.records.trial import EpochResult
+from ferray.train import interruption
+from ferray.train.checkpoints.checked_safetensors import read_checked
+from ferray.train.checkpoints.checkpoint import CheckpointFolder
+from ferray.train.checkpoints.writer import Checkpointing, Epochs
 from ferray.train.features import cache as viewcache
 from ferray.train.features import view as features
-from ferray.train.fit import Interrupted, fit
+from ferray.train.fit import fit
+from ferray.train.interruption import Interrupted, InterruptionPoller
 from ferray.train.ranks import ALONE
 
 RECIPES = {
@@ -49,7 +51,7 @@ FILES = ("last.safetensors", "best.safetensors")
 
 @pytest.fixture(autouse=True)
 def asked_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fit_module, "ASK_EVERY_S", 0.0)
+    monkeypatch.setattr(interruption, "POLL_INTERVAL_S", 0.0)
 
 
 def after(steps: int) -> Callable[[], bool]:
@@ -64,7 +66,7 @@ def train(
     """Epochs until it is interrupted or ends, without their times."""
     rows = []
     try:
-        for row in fit(recipe, store, weights, checkpoints=folder, cache=None, is_interrupted=after(steps), **named):
+        for row in fit_in(folder, recipe, store, weights, is_interrupted=after(steps), **named):
             rows.append(dataclasses.replace(row, images_per_s=0.0, seconds=0.0))
     except Interrupted:
         pass
@@ -75,17 +77,17 @@ def same_files(one: Path, other: Path) -> bool:
     return all(same_tensors(load_file(one / name), load_file(other / name)) for name in FILES)
 
 
-@pytest.mark.parametrize("save_every_s", [0.0, math.inf], ids=["each epoch saved", "epochs wait"])
+@pytest.mark.parametrize("interval_s", [0.0, math.inf], ids=["each epoch saved", "epochs wait"])
 @pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
 def test_a_run_interrupted_at_any_step_ends_with_the_bits_of_one_that_was_not(
-    recipe: Recipe, save_every_s: float, store: SmallStore, weights: Weights, tmp_path: Path
+    recipe: Recipe, interval_s: float, store: SmallStore, weights: Weights, tmp_path: Path
 ) -> None:
     whole = train(recipe, store, weights, tmp_path / "whole")
     assert len(whole) == 3
 
     for steps in range(9 if recipe.folds is None else 6):
         folder = tmp_path / str(steps)
-        begun = train(recipe, store, weights, folder, steps, save_every_s=save_every_s)
+        begun = train(recipe, store, weights, folder, steps, min_interval_s=interval_s)
         assert len(begun) < 3
         assert begun + train(recipe, store, weights, folder) == whole, f"after {steps} steps"
         assert same_files(folder, tmp_path / "whole"), f"after {steps} steps"
@@ -101,8 +103,8 @@ def test_any_series_of_interruptions_leaves_no_trace(store: SmallStore, weights:
     def check(series: list[tuple[int, float]]) -> None:
         folder = tmp_path / next(folders)
         rows = []
-        for steps, save_every_s in series:
-            rows += train(recipe, store, weights, folder, steps, save_every_s=save_every_s)
+        for steps, interval_s in series:
+            rows += train(recipe, store, weights, folder, steps, min_interval_s=interval_s)
         assert rows + train(recipe, store, weights, folder) == whole
         assert same_files(folder, tmp_path / "whole")
 
@@ -114,9 +116,9 @@ def test_an_interruption_loses_no_step_and_keeps_what_is_on_record(
 ) -> None:
     recipe = small_recipe()
     with pytest.raises(Interrupted, match="epoch 2 after 2 steps"):
-        list(fit(recipe, store, weights, checkpoints=tmp_path, cache=None, is_interrupted=after(5)))
-    facts, _ = read_sealed(tmp_path / "last.safetensors")
-    before, _ = read_sealed(tmp_path / "last.safetensors.previous")
+        list(fit(recipe, store, weights, checkpointing=Checkpointing(tmp_path), is_interrupted=after(5)))
+    facts, _ = read_checked(tmp_path / "last.safetensors")
+    before, _ = read_checked(tmp_path / "last.safetensors.previous")
 
     assert facts["partial"]["steps"] == 2
     assert facts["partial"]["seconds"] > 0
@@ -129,12 +131,13 @@ def test_the_time_of_an_interrupted_epoch_is_that_of_its_parts(
     store: SmallStore, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train(small_recipe(), store, weights, tmp_path, steps=1)
-    known = find_last(tmp_path, recipe=small_recipe(), identity=read_sealed(tmp_path / FILES[0])[0]["trial_id"])
+    folder = CheckpointFolder(tmp_path, read_checked(tmp_path / FILES[0])[0]["trial_id"])
+    known = folder.find_last(small_recipe())
     assert known is not None
     assert known.partial.steps == 1
     slow = dataclasses.replace(known, partial=dataclasses.replace(known.partial, seconds=500.0))
-    monkeypatch.setattr(fit_module, "find_last", lambda *_, **__: slow)
-    rows = list(fit(small_recipe(), store, weights, checkpoints=tmp_path, cache=None))
+    monkeypatch.setattr(CheckpointFolder, "find_last", lambda *_: slow)
+    rows = list(fit(small_recipe(), store, weights, checkpointing=Checkpointing(tmp_path)))
 
     assert 500 < rows[0].seconds < 600
     assert 24 / 600 < rows[0].images_per_s < 24 / 500
@@ -156,26 +159,29 @@ def test_who_is_interrupted_before_the_first_step_writes_nothing(
 def test_a_run_can_be_left_while_its_features_are_computed_and_keeps_the_shards_that_are_done(
     store: SmallStore, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fit_module, "ASK_FEATURES_EVERY_S", 0.0)
+    monkeypatch.setattr(interruption, "FEATURE_POLL_INTERVAL_S", 0.0)
     monkeypatch.setattr(viewcache, "SHARD_FACES", 8)
     monkeypatch.setattr(features, "MICRO_BATCH", 8)
-    named: dict[str, Any] = {"checkpoints": tmp_path / "run", "cache": tmp_path / "cache"}
     asked = after(3)  # validation has two micro-batches, training three
 
+    def run(is_interrupted: Callable[[], bool] | None = None) -> Epochs:
+        named: dict[str, Any] = {"cache": tmp_path / "cache", "is_interrupted": is_interrupted}
+        return fit_in(tmp_path / "run", small_recipe(), store, weights, **named)
+
     with pytest.raises(Interrupted, match="epoch 1 after 0 steps"):
-        list(fit(small_recipe(), store, weights, is_interrupted=asked, **named))
+        list(run(asked))
 
     assert not (tmp_path / "run").exists()
     views = sorted(view.name.partition(".")[2] for view in (tmp_path / "cache" / "views").glob("[!.]*"))
     assert views == ["", "parts"], "that of validation is whole, that of training begun"
     shards = (tmp_path / "cache" / "views").glob("*.parts/0*.json")
     assert [shard.name for shard in shards] == ["0000.json"]
-    assert len(list(fit(small_recipe(), store, weights, **named))) == 3
+    assert len(list(run())) == 3
 
 
 def test_a_run_without_checkpoints_can_be_interrupted(store: SmallStore, weights: Weights) -> None:
     with pytest.raises(Interrupted):
-        list(fit(small_recipe(), store, weights, checkpoints=None, cache=None, is_interrupted=after(2)))
+        list(fit(small_recipe(), store, weights, is_interrupted=after(2)))
 
 
 def test_a_damaged_partial_epoch_is_trained_from_its_start(
@@ -188,7 +194,7 @@ def test_a_damaged_partial_epoch_is_trained_from_its_start(
 
     assert train(small_recipe(), store, weights, tmp_path / "cut") == whole[1:]
     assert same_files(tmp_path / "cut", tmp_path / "whole")
-    assert "goes on after epoch 1, from" in caplog.text
+    assert "continues after epoch 1, from" in caplog.text
 
 
 @pytest.mark.parametrize("step_s, steps", [(0.001, 10_000), (0.1, 100), (0.7, 10), (5.0, 4)])
@@ -196,12 +202,12 @@ def test_nobody_is_asked_much_more_often_than_once_a_second(
     step_s: float, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, asked = 0.0, []
-    monkeypatch.setattr(fit_module, "ASK_EVERY_S", 1.0)
+    monkeypatch.setattr(interruption, "POLL_INTERVAL_S", 1.0)
     monkeypatch.setattr(time, "perf_counter", lambda: now)
-    watch = fit_module._Watch(lambda: bool(asked.append(now)), ALONE)
+    poller = InterruptionPoller(lambda: bool(asked.append(now)), ALONE)
     for _ in range(steps):
         now += step_s
-        assert not watch.says_stop()
+        assert not poller.should_stop()
 
     assert len(asked) <= steps * step_s + 10, "after twice as many steps each time, until they take a second"
     assert all(later - earlier < max(1.01, step_s + 0.01) for earlier, later in itertools.pairwise([0.0, *asked]))
@@ -212,7 +218,7 @@ def test_a_fault_of_who_is_asked_ends_the_run(store: SmallStore, weights: Weight
         raise ConnectionError("gone")
 
     with pytest.raises(ConnectionError, match="gone"):
-        list(fit(small_recipe(), store, weights, checkpoints=None, cache=None, is_interrupted=ask))
+        list(fit(small_recipe(), store, weights, is_interrupted=ask))
 
 
 RECIPE = {"weights": "none", "epochs": 1000, "batch_size": 4, "precision": "float32", "hidden_units": 8}
@@ -252,7 +258,7 @@ def test_a_command_that_is_told_to_end_keeps_its_steps_and_says_how_to_go_on(
     assert process.returncode == 130, said
     assert "interrupted in epoch " in said
     assert "run it again to go on there" in said
-    facts, _ = read_sealed(tmp_path / "out" / "last.safetensors")
+    facts, _ = read_checked(tmp_path / "out" / "last.safetensors")
     assert 1 <= len(facts["epochs"]) < 1000
 
 
@@ -267,5 +273,5 @@ def test_two_ranks_that_are_told_to_end_by_torchrun_keep_their_steps(
         _, said = process.communicate(timeout=120)
 
     assert "interrupted in epoch " in said
-    facts, _ = read_sealed(tmp_path / "out" / "last.safetensors")
+    facts, _ = read_checked(tmp_path / "out" / "last.safetensors")
     assert 1 <= len(facts["epochs"]) < 1000

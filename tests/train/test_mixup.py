@@ -9,14 +9,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from ferray.train.losses import TrainingLoss
-from ferray.train.mixup import Portion, cut_batches
+from ferray.train.mixup import RankBatch, split_batches
 from ferray.train.ranks import ALONE, Ranks
 
 BATCHES = [np.array([4, 9, 2, 7, 0]), np.array([3, 1, 8, 5, 10]), np.array([6])]
 
 
-def mixed(alpha: float = 1.0, *, seed: int = 0, epoch: int = 1, ranks: Ranks = ALONE) -> list[Portion]:
-    return cut_batches(BATCHES, recipe=small_recipe(mixup_alpha=alpha, seed=seed), epoch=epoch, ranks=ranks)
+def mixed(alpha: float = 1.0, *, seed: int = 0, epoch: int = 1, ranks: Ranks = ALONE) -> list[RankBatch]:
+    return split_batches(BATCHES, recipe=small_recipe(mixup_alpha=alpha, seed=seed), epoch=epoch, ranks=ranks)
 
 
 def test_without_mixup_a_portion_is_this_ranks_rows_and_no_more() -> None:
@@ -58,7 +58,7 @@ def test_shares_are_those_of_a_beta_distribution_the_larger_for_the_face_itself(
 
 
 def test_inputs_and_losses_are_mixed_by_the_same_shares() -> None:
-    portion = Portion(np.array([4, 9, 9, 0]), np.array([9, 4, 2, 0]), 0.7)  # balanced sampling draws some rows twice
+    portion = RankBatch(np.array([4, 9, 9, 0]), np.array([9, 4, 2, 0]), 0.7)  # balanced sampling draws some rows twice
     inputs = torch.arange(10.0)[:, None, None, None].expand(10, 2, 1, 1).half()
     labels = np.array([0, 1, 2, 0, 1, 2, 0, 1, 2, 0])
     logits = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))

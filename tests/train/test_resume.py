@@ -8,18 +8,20 @@ from typing import Any
 
 import pytest
 import torch
-from fixtures.train import SmallStore, same_tensors, small_recipe
+from fixtures.train import SmallStore, fit_in, same_tensors, small_recipe
 from safetensors.torch import load_file, save_file
 
 from ferray.errors import CheckpointError, FencedError, TrainError
 from ferray.files import storage
 from ferray.files.storage import Lease
 from ferray.model.weights import Weights
-from ferray.recipe import trial_id
-from ferray.records.run import EpochResult
-from ferray.train.checkpoints.checked_safetensors import read_sealed, write_sealed
-from ferray.train.checkpoints.checkpoint import adopt, best_epoch
+from ferray.records.progress import best_epoch
+from ferray.records.trial import EpochResult
+from ferray.train.checkpoints.checked_safetensors import read_checked, write_checked
+from ferray.train.checkpoints.checkpoint import CheckpointFolder
+from ferray.train.checkpoints.writer import Checkpointing
 from ferray.train.fit import fit
+from ferray.train.spec import RunSpec
 
 RECIPE = small_recipe(monitor="val_loss", learning_rate=0.01)
 LAST, BEST, PREVIOUS = "last.safetensors", "best.safetensors", "last.safetensors.previous"
@@ -27,7 +29,7 @@ LAST, BEST, PREVIOUS = "last.safetensors", "best.safetensors", "last.safetensors
 
 def train(store: SmallStore, weights: Weights, folder: Path, **named: Any) -> list[EpochResult]:
     """Epochs without their times."""
-    rows = fit(RECIPE, store, weights, checkpoints=folder, cache=None, **named)
+    rows = fit_in(folder, RECIPE, store, weights, **named)
     return [dataclasses.replace(row, images_per_s=0.0, seconds=0.0) for row in rows]
 
 
@@ -35,14 +37,14 @@ def train(store: SmallStore, weights: Weights, folder: Path, **named: Any) -> li
 def whole(store: SmallStore, weights: Weights, tmp_path: Path) -> list[EpochResult]:
     """The undisturbed run, in the folder `whole`."""
     rows = train(store, weights, tmp_path / "whole")
-    assert best_epoch(rows, RECIPE) == 3, "so that a lost best epoch tells"
+    assert best_epoch(rows, RECIPE).epoch == 3, "so that a lost best epoch tells"
     return rows
 
 
 @pytest.fixture
 def cut(whole: list[EpochResult], store: SmallStore, weights: Weights, tmp_path: Path) -> Path:
     """A folder with two of three epochs."""
-    rows = fit(RECIPE, store, weights, checkpoints=tmp_path / "cut", cache=None)
+    rows = fit(RECIPE, store, weights, checkpointing=Checkpointing(tmp_path / "cut"))
     next(rows)
     next(rows)
     rows.close()
@@ -79,7 +81,7 @@ def test_a_damaged_last_checkpoint_is_named_and_the_one_before_is_used(
 
     assert train(store, weights, cut, recorded_epochs=2) == whole[2:], "what is on record is not told again"
     assert_same(cut, tmp_path)
-    assert f"goes on after epoch 1, from {cut / PREVIOUS}" in caplog.text
+    assert f"continues after epoch 1, from {cut / PREVIOUS}" in caplog.text
 
 
 def test_where_both_are_damaged_the_run_starts_anew_and_both_are_named(
@@ -101,8 +103,8 @@ def test_where_both_are_damaged_the_run_starts_anew_and_both_are_named(
 
 
 BEST_DAMAGES: dict[str, Callable[[Path], Any]] = DAMAGES | {
-    "of an earlier epoch": lambda file: write_sealed(
-        file, read_sealed(file)[1], read_sealed(file)[0] | {"epoch": 1}
+    "of an earlier epoch": lambda file: write_checked(
+        file, read_checked(file)[1], read_checked(file)[0] | {"epoch": 1}
     ),
 }  # fmt: skip
 
@@ -150,8 +152,8 @@ def test_a_checkpoint_of_another_run_is_an_error_wherever_it_lies(
 ) -> None:
     if name == PREVIOUS:
         DAMAGES["empty"](cut / LAST)
-    facts, tensors = read_sealed(cut / name)
-    write_sealed(cut / name, tensors, facts | {"trial_id": "0" * 12})
+    facts, tensors = read_checked(cut / name)
+    write_checked(cut / name, tensors, facts | {"trial_id": "0" * 12})
     before = {file.name: file.read_bytes() for file in cut.iterdir()}
 
     with pytest.raises(CheckpointError, match=f"{name}: a checkpoint of run 000000000000, not of"):
@@ -177,7 +179,7 @@ def test_who_has_lost_the_folder_leaves_alone_what_its_successor_is_writing(
     half.write_bytes(b"half")
 
     with pytest.raises(FencedError):
-        next(fit(RECIPE, store, weights, checkpoints=cut, cache=None, lease=lease))
+        next(fit(RECIPE, store, weights, checkpointing=Checkpointing(cut, lease=lease)))
     assert half.exists()
 
 
@@ -185,21 +187,22 @@ def test_who_has_lost_the_folder_hears_of_it_and_changes_nothing(
     cut: Path, store: SmallStore, weights: Weights
 ) -> None:
     lease = Lease.take(cut, (1, 1))
-    rows = fit(RECIPE, store, weights, checkpoints=cut, cache=None, lease=lease)
+    rows = fit(RECIPE, store, weights, checkpointing=Checkpointing(cut, lease=lease))
     Lease.take(cut, (1, 2))
     before = {file.name: file.read_bytes() for file in cut.iterdir()}
+    own = CheckpointFolder(cut, read_checked(cut / LAST)[0]["trial_id"])
 
     with pytest.raises(FencedError, match="taken over"):
         next(rows)
     with pytest.raises(FencedError):
-        adopt(cut, identity="1" * 12, donor=cut, donor_identity=read_sealed(cut / LAST)[0]["trial_id"], lease=lease)
+        CheckpointFolder(cut, "1" * 12, lease).copy_from(own)
     assert {file.name: file.read_bytes() for file in cut.iterdir()} == before
 
 
 def test_who_has_lost_the_folder_cannot_leave_an_epoch_in_its_middle_there(
     cut: Path, store: SmallStore, weights: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ferray.train.fit.ASK_EVERY_S", 0.0)
+    monkeypatch.setattr("ferray.train.interruption.POLL_INTERVAL_S", 0.0)
     lease = Lease.take(cut, (1, 1))
     asked: list[int] = []
 
@@ -211,7 +214,7 @@ def test_who_has_lost_the_folder_cannot_leave_an_epoch_in_its_middle_there(
 
     before = (cut / LAST).read_bytes()
     with pytest.raises(FencedError):
-        list(fit(RECIPE, store, weights, checkpoints=cut, cache=None, lease=lease, is_interrupted=ask))
+        list(fit(RECIPE, store, weights, checkpointing=Checkpointing(cut, lease=lease), is_interrupted=ask))
     assert (cut / LAST).read_bytes() == before
 
 
@@ -222,24 +225,19 @@ def test_who_holds_the_folder_writes_it(
 
 
 def test_a_shorter_run_that_is_damaged_is_not_gone_on_from(cut: Path, store: SmallStore, tmp_path: Path) -> None:
-    name = read_sealed(cut / LAST)[0]["trial_id"]
+    shorter = CheckpointFolder(cut, read_checked(cut / LAST)[0]["trial_id"])
     DAMAGES["a wrong bit"](cut / LAST)
 
     with pytest.raises(CheckpointError, match="damaged"):
-        adopt(tmp_path / "long", identity="1" * 12, donor=cut, donor_identity=name)
+        CheckpointFolder(tmp_path / "long", "1" * 12).copy_from(shorter)
     assert not (tmp_path / "long" / LAST).exists()
 
 
 def test_an_adopted_run_is_whole(whole: list[EpochResult], store: SmallStore, weights: Weights, tmp_path: Path) -> None:
     long = dataclasses.replace(RECIPE, epochs=4)
-    prints = {"data_fingerprint": store.fingerprint, "weights_fingerprint": weights.fingerprint}
-    adopt(
-        tmp_path / "long",
-        identity=trial_id(long, **prints),
-        donor=tmp_path / "whole",
-        donor_identity=trial_id(RECIPE, **prints),
-    )
-    rows = list(fit(long, store, weights, checkpoints=tmp_path / "long", cache=None))
+    shorter = CheckpointFolder(tmp_path / "whole", RunSpec(RECIPE, store, weights).trial_id)
+    CheckpointFolder(tmp_path / "long", RunSpec(long, store, weights).trial_id).copy_from(shorter)
+    rows = list(fit(long, store, weights, checkpointing=Checkpointing(tmp_path / "long")))
 
     assert [row.epoch for row in rows] == [4]
 
@@ -269,7 +267,7 @@ def test_a_score_that_is_not_finite_is_a_run_that_diverged(
 
 def test_a_loss_that_explodes_but_is_finite_goes_on(store: SmallStore, weights: Weights) -> None:
     recipe = small_recipe(freeze="blocks1-4", learning_rate=1.0, epochs=3)
-    rows = list(fit(recipe, store, weights, checkpoints=None, cache=None))
+    rows = list(fit(recipe, store, weights))
 
     assert len(rows) == 3
     assert max(row.val_loss for row in rows) > 10  # chance has 1.95

@@ -10,13 +10,16 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from fixtures.train import SmallStore, small_backbone, small_recipe, small_weights
+from fixtures.train import SmallStore, fit_in, small_backbone, small_recipe, small_weights
 
 from ferray.errors import FerrayError, TrainError
 from ferray.files.storage import Lease
 from ferray.model.backbones import BACKBONES
+from ferray.records.trial import EpochResult
 from ferray.train import fit as fit_module
-from ferray.train.fit import Interrupted, fit
+from ferray.train import interruption
+from ferray.train.checkpoints.writer import Epochs
+from ferray.train.interruption import Interrupted
 from ferray.train.ranks import Ranks, joined
 
 RECIPES = {
@@ -39,33 +42,38 @@ RECIPES = {
 }
 
 
-def train(name: str, **named: Any) -> list[dict[str, float]]:
+def start(name: str, folder: Path | None = None, **named: Any) -> Epochs:
+    """`fit` of a recipe by its name."""
+    return fit_in(folder, RECIPES[name], SmallStore(), small_weights(), **named)
+
+
+def train(name: str, folder: Path | None = None, **named: Any) -> list[dict[str, float]]:
     """All epochs of a recipe, without their times."""
-    usual: dict[str, Any] = {"checkpoints": None, "cache": None}
-    rows = fit(RECIPES[name], SmallStore(), small_weights(), **(usual | named))
-    return [dataclasses.asdict(dataclasses.replace(row, images_per_s=0.0, seconds=0.0)) for row in rows]
+    return [without_times(row) for row in start(name, folder, **named)]
+
+
+def without_times(row: EpochResult) -> dict[str, float]:
+    return dataclasses.asdict(dataclasses.replace(row, images_per_s=0.0, seconds=0.0))
 
 
 INTERRUPTED = ("head", "block5", "balanced sampling", "mixed features")
 
 
 def train_in_two(name: str, steps: int, ranks: Ranks, folder: Path, **named: Any) -> list[dict[str, float]]:
-    """All epochs of a recipe, left before the step after so many and gone on from there; only rank 0 is asked."""
+    """All epochs of a recipe, interrupted after some steps and continued from there; only rank 0 is asked."""
     rows, asked = [], itertools.count()
+    is_interrupted = (lambda: next(asked) >= steps) if ranks.is_first else None
     try:
-        for row in fit(
-            RECIPES[name], SmallStore(), small_weights(), checkpoints=folder, ranks=ranks, cache=None,
-            is_interrupted=(lambda: next(asked) >= steps) if ranks.is_first else None, **named,
-        ):  # fmt: skip
-            rows.append(dataclasses.asdict(dataclasses.replace(row, images_per_s=0.0, seconds=0.0)))
+        for row in start(name, folder, ranks=ranks, is_interrupted=is_interrupted, **named):
+            rows.append(without_times(row))
     except Interrupted:
-        return rows + train(name, ranks=ranks, checkpoints=folder)
+        return rows + train(name, folder, ranks=ranks)
     raise AssertionError("it was not interrupted")
 
 
 def diverge_in_the_last_epoch(ranks: Ranks, folder: Path) -> tuple[list[int], str, list[dict[str, float]]]:
-    """Epochs that are heard of where the losses of the third one are no numbers, the fault, all once it is mended."""
-    heard: list[int] = []
+    """The epochs that are reported where the losses of the third are NaN, the error, and all epochs of a new run."""
+    reported: list[int] = []
     train_an_epoch = fit_module._train
 
     def spoil(run: Any, epoch: int, *others: Any) -> Any:
@@ -75,39 +83,31 @@ def diverge_in_the_last_epoch(ranks: Ranks, folder: Path) -> tuple[list[int], st
         return train_an_epoch(run, epoch, *others)
 
     fit_module._train = spoil
-    rows = fit(
-        RECIPES["head"], SmallStore(), small_weights(), checkpoints=folder, ranks=ranks, cache=None,
-        save_every_s=math.inf,
-    )  # fmt: skip
+    rows = start("head", folder, ranks=ranks, min_interval_s=math.inf)
 
-    def hear() -> None:
+    def collect() -> None:
         for row in rows:
-            heard.append(row.epoch)
+            reported.append(row.epoch)
 
-    told = fault(hear)
+    error = fault(collect)
     fit_module._train = train_an_epoch
-    return heard, told, train("head", ranks=ranks, checkpoints=folder, recorded_epochs=0)
+    return reported, error, train("head", folder, ranks=ranks, recorded_epochs=0)
 
 
 def leave_features(ranks: Ranks, folder: Path) -> str:
-    """What comes of a run whose rank 1 alone is asked to leave while features are computed."""
-    fit_module.ASK_FEATURES_EVERY_S = 0.0
+    """The message of a run of which rank 1 alone is interrupted, while features are computed."""
+    interruption.FEATURE_POLL_INTERVAL_S = 0.0
     try:
-        list(
-            fit(
-                RECIPES["head"], SmallStore(), small_weights(), checkpoints=folder, ranks=ranks, cache=None,
-                is_interrupted=(lambda: True) if ranks.rank == 1 else None,
-            )
-        )  # fmt: skip
-    except Interrupted as interruption:
-        return str(interruption)
+        list(start("head", folder, ranks=ranks, is_interrupted=(lambda: True) if ranks.rank == 1 else None))
+    except Interrupted as error:
+        return str(error)
     return "none"
 
 
 def main(rank: int, folder: Path) -> None:
     """Train every recipe on two ranks; then leave, lose and fail in many ways."""
     torch.set_num_threads(1)
-    fit_module.ASK_EVERY_S = 0.0
+    interruption.POLL_INTERVAL_S = 0.0
     BACKBONES["vgg16"] = small_backbone()
     with joined("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2) as ranks:
         group = dist.group.WORLD
@@ -123,10 +123,10 @@ def explore(ranks: Ranks, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"ranks": [rank, ranks.world]}
     found["trained"] = {name: train(name, ranks=ranks, cache=folder / "cache") for name in RECIPES}
 
-    cut = fit(RECIPES["block5"], SmallStore(), small_weights(), checkpoints=folder / "cut", ranks=ranks, cache=None)
+    cut = start("block5", folder / "cut", ranks=ranks)
     next(cut)
     cut.close()
-    found["resumed"] = train("block5", ranks=ranks, checkpoints=folder / "cut")
+    found["resumed"] = train("block5", folder / "cut", ranks=ranks)
 
     found["interrupted"] = {
         f"{name} after {steps}": train_in_two(name, steps, ranks, folder / "two" / name / str(steps))
@@ -134,8 +134,8 @@ def explore(ranks: Ranks, folder: Path) -> dict[str, Any]:
         for steps in (1, 5)
     }
 
-    found["waited"] = train("head", ranks=ranks, checkpoints=folder / "waited", save_every_s=math.inf)
-    found["waited and interrupted"] = train_in_two("head", 5, ranks, folder / "left", save_every_s=math.inf)
+    found["waited"] = train("head", folder / "waited", ranks=ranks, min_interval_s=math.inf)
+    found["waited and interrupted"] = train_in_two("head", 5, ranks, folder / "left", min_interval_s=math.inf)
     after = diverge_in_the_last_epoch(ranks, folder / "diverged")
     found["waited and diverged"], found["diverged"], found["mended"] = after
     found["features left"] = leave_features(ranks, folder / "features")
@@ -143,16 +143,13 @@ def explore(ranks: Ranks, folder: Path) -> dict[str, Any]:
     if rank == 0:
         (folder / "cut" / "last.safetensors").write_bytes(b"torn")
         (folder / "two" / "head" / "1" / "best.safetensors").unlink()
-    found["damaged"] = train("block5", ranks=ranks, checkpoints=folder / "cut")
-    found["best lost"] = train("head", ranks=ranks, checkpoints=folder / "two" / "head" / "1", recorded_epochs=0)
-    found["of another run"] = fault(lambda: train("head", ranks=ranks, checkpoints=folder / "cut"))
+    found["damaged"] = train("block5", folder / "cut", ranks=ranks)
+    found["best lost"] = train("head", folder / "two" / "head" / "1", ranks=ranks, recorded_epochs=0)
+    found["of another run"] = fault(lambda: train("head", folder / "cut", ranks=ranks))
 
     def taken_over() -> None:
         lease = Lease.take(folder / "taken", (1, 1)) if rank == 0 else None
-        rows = fit(
-            RECIPES["head"], SmallStore(), small_weights(), checkpoints=folder / "taken", ranks=ranks, cache=None,
-            lease=lease,
-        )  # fmt: skip
+        rows = start("head", folder / "taken", ranks=ranks, lease=lease)
         next(rows)
         if rank == 0:
             Lease.take(folder / "taken", (2, 1))
@@ -161,7 +158,7 @@ def explore(ranks: Ranks, folder: Path) -> dict[str, Any]:
     found["taken over"] = fault(taken_over)
 
     (folder / "file").touch()
-    found["unwritable"] = fault(lambda: train("head", ranks=ranks, checkpoints=folder / "file" / "below"))
+    found["unwritable"] = fault(lambda: train("head", folder / "file" / "below", ranks=ranks))
 
     def fail_on_rank_1() -> None:
         with ranks.together():

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferray.data.sources.rows import Box, Face, Fault, Source
-from ferray.files.untrusted import open_at_once
+from ferray.files.untrusted import open_nonblocking
 
 MAX_PIXELS = 64_000_000
 """192 MB decoded; a larger photograph is refused before it is decoded, however few bytes its file has."""
@@ -109,7 +109,7 @@ def read_file(root: Path, source: str) -> bytes:
     try:
         if ("/" in source or path.is_symlink()) and not path.resolve().is_relative_to(root):
             _bad("name outside the folder", f"{source} is a link that leads out of the folder")
-        with open(path, "rb", opener=open_at_once) as file:
+        with open(path, "rb", opener=open_nonblocking) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 _bad("unreadable photograph", f"{source} is not a regular file")

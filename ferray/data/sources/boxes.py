@@ -65,7 +65,7 @@ def read_box_columns(labels: Path) -> list[tuple[str, tuple[int, ...]]]:
     Raises:
         StorageError: The list cannot be read.
     """
-    content = untrusted.read_bytes(labels, most_bytes=MAX_LIST_BYTES)
+    content = untrusted.read_bytes(labels, max_bytes=MAX_LIST_BYTES)
     found = []
     for line in content.decode("utf-8-sig", errors="replace").split("\n"):
         fields = line.split()

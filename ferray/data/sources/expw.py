@@ -42,7 +42,7 @@ def read_expw(images: Path, labels: Path, *, dataset: str = "expw", order: BoxOr
         raise DataError(str(images), "no such folder of photographs", "Name ExpW's folder `origin`: --images DIR")
     way_out = "Name ExpW's folder `origin` and its list of faces: --images DIR --labels FILE"
     try:
-        content = untrusted.read_bytes(labels, most_bytes=MAX_LIST_BYTES)
+        content = untrusted.read_bytes(labels, max_bytes=MAX_LIST_BYTES)
         root = images.resolve()
         present = {entry.name for entry in root.iterdir()}
     except StorageError as error:

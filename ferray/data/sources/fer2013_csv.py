@@ -57,7 +57,7 @@ def read_fer2013_csv(file: Path) -> PixelTable:
     pixels: list[bytes] = []
     faults: list[Fault] = []
     try:
-        with untrusted.open_text(file, most_bytes=MAX_CSV_BYTES) as opened:
+        with untrusted.open_text(file, max_bytes=MAX_CSV_BYTES) as opened:
             lines = csv.reader(opened, skipinitialspace=True)
             columns = _columns(file, next(lines, []))
             for fields in lines:

@@ -34,7 +34,7 @@ def open_array(file: Path, *, shape: tuple[int, ...], dtype: str, inside: Path |
     way_out = "Make it again; the file is damaged or holds something else"
     expected_bytes = int(np.prod(shape, dtype=object)) * np.dtype(dtype).itemsize
     try:
-        with untrusted.open_file(file, most_bytes=2**62, inside=inside) as opened:
+        with untrusted.open_file(file, max_bytes=2**62, inside=inside) as opened:
             head = opened.read(10 + _MAX_HEADER_BYTES)
             length = int.from_bytes(head[8:10], "little")
             expected = f"{{'descr': {dtype!r}, 'fortran_order': False, 'shape': {shape!r}, }}".encode()

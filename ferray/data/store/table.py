@@ -71,7 +71,7 @@ def _decode(file: Path, *, num_rows: int) -> "pandas.DataFrame":
 
     max_bytes = _FREE_BYTES + MAX_ROW_BYTES * num_rows
     batches, num_bytes = [], 0
-    with untrusted.open_file(file, most_bytes=max_bytes, inside=file.parent) as opened:
+    with untrusted.open_file(file, max_bytes=max_bytes, inside=file.parent) as opened:
         whole = parquet.ParquetFile(opened)
         _check_schema(whole, num_rows)
         for batch in whole.iter_batches(batch_size=_BATCH_ROWS):

@@ -26,7 +26,7 @@ from ferray.report.slices import Slice, score_slices, slices_csv, worst_to_json
 from ferray.report.test_split.evaluate import Evaluation, evaluate, predict_split
 from ferray.report.test_split.readings import utc_now
 from ferray.report.test_split.recorded import METRICS_FILE, RecordedScore, parse_recorded
-from ferray.train.predict import Predictions
+from ferray.train.predict import ValidationAnswers
 
 MAX_FACES_TO_FIT = 2000
 """Validation faces that are predicted for the temperature: one number needs no more, and each costs a full pass."""
@@ -36,7 +36,7 @@ NUM_LOWEST_SLICES = 5
 
 
 def read_test_split(
-    best_dir: Path, store: Store, *, readings: int, validation: Predictions | None = None
+    best_dir: Path, store: Store, *, readings: int, validation: ValidationAnswers | None = None
 ) -> RecordedScore:
     """Score a model on its own test split, and write all that another reading could be needed for.
 

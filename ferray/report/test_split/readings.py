@@ -14,7 +14,6 @@ from pathlib import Path
 
 from ferray.data.store.reader import Store
 from ferray.errors import CheckpointError
-from ferray.files import storage
 from ferray.files.journal import Journal
 from ferray.metrics.scores import Scores
 from ferray.records.run import Run
@@ -83,7 +82,7 @@ def note_reading_in_search(best_dir: Path, store: Store) -> None:
     run = Run(best_dir.resolve().parent)
     search = _read_search(best_dir)
     if search is not None and search.data.fingerprint == store.fingerprint:
-        with storage.lock(run.folder / ".lock", wait_s=0):
+        with run.lock():
             reading = TestReading.model_validate(
                 {"time": utc_now(), "trial_id": _best_trial(search), "by": "evaluate --again"}
             )

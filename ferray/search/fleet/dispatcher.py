@@ -22,7 +22,7 @@ from itertools import count
 from time import monotonic
 
 from ferray.errors import FerrayError
-from ferray.records.run import ENDED, EpochResult, State
+from ferray.records.trial import ENDED, EpochResult, State
 from ferray.search.fleet.messages import GroupId, GroupInfo, NoTrial, ReportReply, TrialJob, TrialUpdate
 
 TAKE_TIMEOUT_S = 10.0

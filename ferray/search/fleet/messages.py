@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ferray.recipe import Recipe
-from ferray.records.run import EpochResult, State
+from ferray.records.trial import EpochResult, State
 
 NAMESPACE = "ferray"
 """Ray's namespace for the names of actors."""

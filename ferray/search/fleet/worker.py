@@ -27,12 +27,15 @@ from ferray.data.store.reader import Store, open_store
 from ferray.errors import CheckpointError, FencedError, FerrayError, SearchError, StorageError
 from ferray.files.storage import Lease
 from ferray.model.weights import Weights, load_weights
-from ferray.records.run import Run, State, TrialRecord
+from ferray.records.run import Run
+from ferray.records.trial import State, TrialRecord
 from ferray.search.fleet.messages import GroupConfig, GroupId, GroupInfo, NoTrial, ReportReply, TrialJob, TrialUpdate
-from ferray.train.checkpoints.checkpoint import LAST, adopt
-from ferray.train.checkpoints.writer import Epochs
+from ferray.train.checkpoints.checkpoint import LAST, CheckpointFolder
+from ferray.train.checkpoints.writer import Checkpointing, Epochs
+from ferray.train.environment import Environment
 from ferray.train.features import view as features
-from ferray.train.fit import Interrupted, fit
+from ferray.train.fit import fit
+from ferray.train.interruption import Interrupted
 from ferray.train.ranks import Ranks, current_ranks
 from ferray.train.settle import measure_precision
 
@@ -140,18 +143,19 @@ class TrialTrainer:
         if record is None:  # another group has taken it since
             return
         self._record = dataclasses.replace(record, state="running", reason="", device=_device_name(self.device))
+        checkpointing = Checkpointing(
+            Run(self.config.run_dir).trial_dir(job.trial_id),
+            lease=self.client.lease if self.client is not None else None,
+            min_interval_s=0.0 if self.config.has_scheduler else SAVE_EVERY_S,
+            recorded_epochs=len(record.epochs),
+        )
         rows = fit(
             job.recipe,
             self.store,
             weights,
-            checkpoints=Run(self.config.run_dir).trial_dir(job.trial_id),
-            ranks=self.ranks,
-            device=self.device,
-            cache=self.config.cache,
-            recorded_epochs=len(record.epochs),
-            lease=self.client.lease if self.client is not None else None,
+            checkpointing=checkpointing,
+            environment=Environment(ranks=self.ranks, device=self.device, cache=self.config.cache),
             is_interrupted=self.is_interrupted,
-            save_every_s=0.0 if self.config.has_scheduler else SAVE_EVERY_S,
         )
         state, reason = self._train_to_end(rows)
         if state != "fenced":
@@ -316,7 +320,7 @@ def _adopt_shorter_trial(job: TrialJob, run: Run, lease: Lease) -> None:
         known = run.read_trial(donor)
         if known is not None and known.state == "done":
             try:
-                adopt(folder, identity=job.trial_id, donor=run.trial_dir(donor), donor_identity=donor, lease=lease)
+                CheckpointFolder(folder, job.trial_id, lease).copy_from(CheckpointFolder(run.trial_dir(donor), donor))
             except CheckpointError as error:
                 log.warning("trial %s does not go on from trial %s: %s", job.trial_id, donor, error)
             else:

@@ -20,8 +20,9 @@ from typing import Any
 from ferray.errors import FerrayError
 from ferray.files.journal import JournalContent
 from ferray.records.events import EndEvent, EventLog
-from ferray.records.run import FINISHED, EpochResult, Run, TrialRecord
+from ferray.records.run import Run
 from ferray.records.search_file import SearchFile
+from ferray.records.trial import FINISHED, EpochResult, TrialRecord
 
 log = logging.getLogger(__name__)
 

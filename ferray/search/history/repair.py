@@ -17,7 +17,7 @@ from typing import Literal
 
 from ferray.errors import CheckpointError, RecordError, SearchError
 from ferray.records.events import EndEvent, EndState, RetryEvent
-from ferray.records.run import FINISHED
+from ferray.records.trial import FINISHED
 from ferray.search.history.points import Suggestion, known_trials
 from ferray.search.history.recorded import History
 from ferray.space import Space

@@ -12,7 +12,6 @@ from typing import Any
 from ferray import space as spaces
 from ferray.data.store.manifest import read_manifest
 from ferray.errors import SearchError
-from ferray.files import storage
 from ferray.records.events import ExtendEvent, SpaceSource, num_earlier_lines
 from ferray.records.run import Run
 from ferray.records.search_file import SearchFile
@@ -70,17 +69,8 @@ def open_history(options: SearchOptions) -> Iterator[History]:
         )
     run = Run(Path(options.out) / name)
     run.check_exists()
-    with nullcontext() if options.dry_run else lock(run):
+    with nullcontext() if options.dry_run else run.lock():
         yield read_history(run)
-
-
-def lock(run: Run) -> Any:
-    """A search's folder for one process at a time; a context manager.
-
-    Raises:
-        StorageError: Another process has it.
-    """
-    return storage.lock(run.folder / ".lock", wait_s=0)
 
 
 def recall(options: SearchOptions, history: History, recorded_spaces: RecordedSpaces) -> SearchOptions:

@@ -14,7 +14,7 @@ import logging
 from collections.abc import Iterable
 
 from ferray.recipe import Recipe, to_values
-from ferray.records.run import EpochResult, TrialRecord
+from ferray.records.trial import EpochResult, TrialRecord
 
 log = logging.getLogger(__name__)
 

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING
 
 from ferray.errors import StorageError
 from ferray.files import storage
-from ferray.records.run import REPEATED, Point, Run, TrialRecord, epochs_frame, points, trials_frame
+from ferray.records.points import REPEATED, Point, rank_points
+from ferray.records.run import Run
 from ferray.records.search_file import KeptTrial, TestReading
+from ferray.records.tables import epochs_frame, trials_frame
+from ferray.records.trial import TrialRecord
 from ferray.report import plots
 from ferray.report.card import ModelOrigin, ModelSelection, model_card
 from ferray.report.test_split.read_once import read_test_split
@@ -53,7 +56,7 @@ def write_tables(run: Run, records: Sequence[TrialRecord], space: Space) -> list
     files = [run.folder / "trials.parquet", run.folder / "trials.csv"]
     storage.write_bytes(files[0], trials.to_parquet(index=False))
     storage.write_bytes(files[1], trials.to_csv(index=False).encode())
-    if several := [point for point in points(records) if len(point.records) > 1]:
+    if several := [point for point in rank_points(records) if len(point.records) > 1]:
         files.append(run.folder / "points.csv")
         storage.write_bytes(files[-1], _points_table(several, space))
     if len(epochs):
@@ -132,7 +135,7 @@ def _by_point(trials: "pandas.DataFrame", records: Sequence[TrialRecord], space:
     """The table of trials with one row a point, its first trial's with the mean for a score; without a refit."""
     column = f"best_{space.metric.name}"
     scored = [record for record in records if space.folds == 1 or record.recipe.folds is not None]
-    means = {point.records[0].trial_id: point.mean for point in points(scored)}
+    means = {point.records[0].trial_id: point.mean for point in rank_points(scored)}
     first = trials[trials["trial_id"].isin(list(means))]
     return first.assign(**{column: first["trial_id"].map(means)})
 

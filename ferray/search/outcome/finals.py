@@ -17,7 +17,8 @@ from ferray import recipe as recipes
 from ferray.errors import SearchError
 from ferray.recipe import Recipe
 from ferray.records.events import EndEvent, EndState, SuggestEvent
-from ferray.records.run import FINISHED, Point, TrialRecord, points
+from ferray.records.points import Point, rank_points
+from ferray.records.trial import FINISHED, TrialRecord
 from ferray.search.history.points import Identify, Suggestion
 from ferray.search.history.recorded import History
 from ferray.search.plan import Plan
@@ -49,7 +50,7 @@ def rank_search(plan: Plan, records: Sequence[TrialRecord]) -> Ranking:
         SearchError: No trial has an epoch.
     """
     space = plan.space
-    ranked = points(_without_refit(plan, records), wanted=space.folds * plan.replicates)
+    ranked = rank_points(_without_refit(plan, records), wanted=space.folds * plan.replicates)
     if not ranked:
         reasons = sorted({record.reason.splitlines()[0] for record in records if record.reason})
         what = "no trial came to an epoch"
@@ -83,7 +84,7 @@ def missing_finals(plan: Plan, history: History, identify: Identify) -> list[Rec
 
     finalists = find_finalists(plan, history)
     missing = not_ended([recipe for point in finalists for recipe in _other_seeds(point, plan.replicates)])
-    if missing or not plan.refits or not points(_without_refit(plan, records)):
+    if missing or not plan.refits or not rank_points(_without_refit(plan, records)):
         return missing
     return not_ended([_on_whole_split(rank_search(plan, records).winner.recipe)])
 
@@ -94,7 +95,7 @@ def find_finalists(plan: Plan, history: History) -> list[Point]:
         return []
     asked = {event.trial_id for event in history.decisions.of_kind(SuggestEvent)}
     proper = [record for record in _without_refit(plan, history.records) if record.trial_id in asked]
-    return points(proper, wanted=plan.space.folds)[: plan.finalists]
+    return rank_points(proper, wanted=plan.space.folds)[: plan.finalists]
 
 
 class Finals:

@@ -17,7 +17,8 @@ from ferray.files import storage
 from ferray.metrics.compare import Comparison, SelectionBias, compare_paired, correct_selection_bias
 from ferray.metrics.labeled import LabeledPredictions
 from ferray.metrics.scores import score
-from ferray.records.run import Point, TrialRecord
+from ferray.records.points import Point
+from ferray.records.trial import TrialRecord
 from ferray.search.open import Search
 from ferray.search.outcome.finals import Ranking
 from ferray.train.predict import predict_validation

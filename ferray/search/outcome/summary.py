@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ferray.data.store.reader import Store
 from ferray.metrics.intervals import bracket_text
-from ferray.records.run import TrialRecord
+from ferray.records.trial import TrialRecord
 from ferray.search.open import Search
 from ferray.search.outcome.export import BestModel, short_path
 from ferray.search.outcome.finals import Ranking

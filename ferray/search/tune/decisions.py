@@ -4,8 +4,8 @@ Ray Tune's own searchers and schedulers decide. Each decision, and each result t
 search feeds the events to a fresh searcher and a fresh scheduler in the recorded order, without Tune and without
 training: they then know what they knew, and their answers must be the recorded ones.
 
-With folds, a point is as many trials, numbered one after the other; their mean is reported to the searcher when the last
-has ended.
+With folds, a point is as many trials, numbered one after the other; their mean is reported to the searcher when the
+last has ended.
 
 Where the search was extended by another space, searcher and scheduler are made anew for it. The results of
 earlier trials are reported to them, as far as these are points of the new space; their answers are not used.

@@ -25,7 +25,7 @@ from ray.tune.search import Searcher
 
 from ferray.errors import FerrayError
 from ferray.records.events import EndState
-from ferray.records.run import ENDED, EpochResult, TrialRecord
+from ferray.records.trial import ENDED, EpochResult, TrialRecord
 from ferray.search.fleet.messages import NAMESPACE, TrialJob, TrialUpdate
 from ferray.search.fleet.ray_patches import HEAD_NODE, patched_tune
 from ferray.search.history.points import Suggestion

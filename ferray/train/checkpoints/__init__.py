@@ -1,1 +1,1 @@
-"""Checkpoints of a training run, and the model that leaves it. Begin at `checkpoint`."""
+"""Checkpoints of a training run, and the model that is exported from it. Begin at `checkpoint`."""

@@ -1,4 +1,4 @@
-"""The whole model of a run's best epoch: a folder that needs none of ferray's other files.
+"""The whole model of a run's best epoch, in a folder that needs none of ferray's other files.
 
     BEST/model.safetensors     trunk and head, float32
     BEST/recipe.json, classes.json, preprocessing.json
@@ -19,13 +19,14 @@ from ferray.data.store.reader import Store
 from ferray.errors import CheckpointError, FerrayError
 from ferray.files import storage
 from ferray.model.backbones import BACKBONES
-from ferray.model.classifier import Classifier, build_classifier, trunk_tensors
+from ferray.model.classifier import Classifier, build_classifier
 from ferray.model.weights import Weights
-from ferray.recipe import Recipe, make_recipe, to_values, trial_id
-from ferray.train.checkpoints.checked_safetensors import read_sealed, write_sealed
-from ferray.train.checkpoints.checkpoint import copy_tensors, read_best
+from ferray.recipe import Recipe, make_recipe, to_values
+from ferray.train.checkpoints.checked_safetensors import read_checked, write_checked
+from ferray.train.checkpoints.checkpoint import CheckpointFolder, copy_tensors
 from ferray.train.features.pictures import RESIZE_FILTER, resize
 from ferray.train.features.view import MICRO_BATCH
+from ferray.train.spec import RunSpec
 
 WAY_OUT = "Give the folder `best` of a finished search, or let the search write it again"
 
@@ -39,36 +40,36 @@ def export_best(
     weights: Weights,
     recorded: int | None = None,
 ) -> int:
-    """Write a whole model, that of a run's best epoch, for use without ferray's other files.
+    """Write the whole model of a run's best epoch, for use without ferray's other files.
 
     Args:
-        folder: Where to; files that it does not write are left alone.
+        folder: Where to write it; other files there are left alone.
         checkpoints: The run's folder, with `best.safetensors`.
         recipe: Of the run, settled.
-        store: That the run was trained on.
-        weights: That it started from.
+        store: The store that the run was trained on.
+        weights: The weights that it started from.
         recorded: The best epoch by the run's record; None where there is no record.
 
     Returns:
         The epoch.
 
     Raises:
-        CheckpointError: There is no best checkpoint, or it is damaged, or of another run or epoch.
+        CheckpointError: The best checkpoint is missing or damaged, or of another run or epoch.
     """
-    epoch, best = read_best(checkpoints, recipe=recipe, store=store, weights=weights, recorded=recorded)
+    spec = RunSpec(recipe, store, weights)
+    best = CheckpointFolder(checkpoints, spec.trial_id).read_best(recorded=recorded)
     preprocessing = _make_preprocessing(recipe, margin=store.manifest.margin)
-    identity = trial_id(recipe, data_fingerprint=store.fingerprint, weights_fingerprint=weights.fingerprint)
     storage.write_json(folder / "recipe.json", to_values(recipe))
     storage.write_json(folder / "classes.json", list(store.class_names))
     storage.write_json(folder / "preprocessing.json", dataclasses.asdict(preprocessing))
-    tensors = trunk_tensors(recipe, weights) | best
-    write_sealed(folder / "model.safetensors", tensors, {"trial_id": identity, "epoch": epoch})
-    return epoch
+    facts = {"trial_id": spec.trial_id, "epoch": best.epoch}
+    write_checked(folder / "model.safetensors", {**spec.trunk_tensors, **best.tensors}, facts)
+    return best.epoch
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """What a face must go through before the model, which normalizes it itself."""
+    """How a face is prepared for the model, which normalizes the colors itself."""
 
     size_px: int
     color_order: str
@@ -83,7 +84,7 @@ class Preprocessing:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """A model ready for use, from the folder that `export_best` wrote."""
+    """A model that is ready for use, from the folder that `export_best` wrote."""
 
     classifier: Classifier
     recipe: Recipe
@@ -96,13 +97,13 @@ def load_model(folder: Path, *, device: str = "cpu") -> LoadedModel:
     """The model in a folder that `export_best` wrote.
 
     Raises:
-        CheckpointError: A file is missing, damaged, or does not fit the others.
+        CheckpointError: A file is missing or damaged, or does not match the others.
     """
     try:
         recipe = make_recipe(storage.read_json(folder / "recipe.json"), where=str(folder / "recipe.json"))
         class_names = _read_classes(folder / "classes.json")
         preprocessing = _read_preprocessing(folder / "preprocessing.json", recipe)
-        _, tensors = read_sealed(folder / "model.safetensors")
+        _, tensors = read_checked(folder / "model.safetensors")
         trunk = {name: tensors[name] for name in BACKBONES[recipe.backbone].tensor_shapes()}
         classifier = build_classifier(recipe, trunk, num_classes=len(class_names))
         copy_tensors(classifier.free, tensors)
@@ -120,23 +121,23 @@ def load_model(folder: Path, *, device: str = "cpu") -> LoadedModel:
     ) as error:
         what = f"not a model that ferray exported: {type(error).__name__}: {error}"
         raise CheckpointError(str(folder), what, WAY_OUT) from error
-    place = torch.device(device)
+    torch_device = torch.device(device)
     return LoadedModel(
-        classifier=classifier.to(place).eval(),
+        classifier=classifier.to(torch_device).eval(),
         recipe=recipe,
         class_names=class_names,
         preprocessing=preprocessing,
-        device=place,
+        device=torch_device,
     )
 
 
 def predict_probabilities(model: LoadedModel, faces: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """What the model makes of faces; they go through it in micro-batches.
+    """The model's probabilities for faces, which it gets in micro-batches.
 
     Args:
         model: From `load_model`.
-        faces: Square RGB pictures cut out like those of the store, of any size, shape (faces, size, size, 3); a
-            memory-mapped array is read piece by piece.
+        faces: Square RGB pictures cropped like those of the store, of any size, shape (faces, size, size, 3); a
+            memory-mapped array is read in pieces.
 
     Returns:
         Probabilities, shape (faces, classes); every row sums to 1.
@@ -163,14 +164,14 @@ def _make_preprocessing(recipe: Recipe, *, margin: float) -> Preprocessing:
 
 
 def _read_preprocessing(file: Path, recipe: Recipe) -> Preprocessing:
-    """All but the margin follows from the recipe, and must be so."""
+    """Check the file's values, all of which but the margin follow from the recipe."""
     values = storage.read_json(file)
     margin = values["margin"]
     if not isinstance(margin, int | float) or not 0 <= margin <= 2:
         raise ValueError(f"{file.name}: margin {margin!r}")
     made = _make_preprocessing(recipe, margin=margin)
     if values | {"mean": tuple(values["mean"]), "std": tuple(values["std"])} != dataclasses.asdict(made):
-        raise ValueError(f"{file.name} does not fit recipe.json")
+        raise ValueError(f"{file.name} does not match recipe.json")
     return made
 
 

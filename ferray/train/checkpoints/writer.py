@@ -1,158 +1,149 @@
 """When a run's checkpoints are written: after every epoch, or one for several epochs that are shorter than a write.
 
-Begin at `Keeper`; `Epochs` is what the run's caller iterates over.
+Begin at `CheckpointWriter`; `Epochs` is what the caller of `fit` iterates over.
 """
 
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from torch.optim import Optimizer
-
 from ferray.files.storage import Lease
-from ferray.model.classifier import FreePart
-from ferray.recipe import Recipe
-from ferray.records.run import EpochResult
-from ferray.train.checkpoints.checkpoint import NOT_BEGUN, Best, Partial, best_epoch, save
-from ferray.train.ranks import Ranks
+from ferray.records.progress import best_epoch, is_complete
+from ferray.records.trial import EpochResult
+from ferray.train.checkpoints.checkpoint import EPOCH_START, BestWeights, CheckpointFolder, PartialEpoch
+from ferray.train.run import TrainingRun
 
 
-class Keeper:
-    """A run's epochs, of which nobody hears before a checkpoint holds them, unless a fault has ended the run.
+@dataclass(frozen=True)
+class Checkpointing:
+    """Where a run keeps its checkpoints, how often it writes them, and which of their epochs it reports again."""
 
-    All ranks have one and call it in step; rank 0's writes.
+    folder: Path
+    """Only rank 0 reads and writes it."""
+    lease: Lease | None = None
+    """On the folder; None where no other process may take the folder over. Only rank 0's counts."""
+    min_interval_s: float = 0.0
+    """An epoch that ends sooner after the last checkpoint shares the next one; 0 writes one after each epoch."""
+    recorded_epochs: int | None = None
+    """Epochs that the caller has on record, which are not reported again; None for all that the checkpoint holds."""
+
+
+class CheckpointWriter:
+    """Holds a run's epochs, and writes a checkpoint when one is due. An epoch is pending until a checkpoint holds it.
+
+    All ranks have one and call it at the same moments; only rank 0 writes.
 
     Args:
-        folder: Of the checkpoints; None writes none.
-        free: What is trained.
-        optimizer: Over the parameters of `free`.
-        history: Epochs that a checkpoint holds already.
-        recipe: Says which epoch is the best and which one the last.
-        identity: The run's `recipe.trial_id`.
-        ranks: This process's place.
-        lease: On the folder; None where nobody else may take it over.
-        every_s: An epoch that ends sooner after the last checkpoint waits for the next one; 0 lets none wait.
+        run: What is trained.
+        history: The epochs that a checkpoint holds already.
+        folder: The run's checkpoints; None writes none.
+        min_interval_s: As `Checkpointing.min_interval_s`.
     """
 
     def __init__(
         self,
-        folder: Path | None,
-        free: FreePart,
-        optimizer: Optimizer,
+        run: TrainingRun,
         history: Sequence[EpochResult],
+        folder: CheckpointFolder | None,
         *,
-        recipe: Recipe,
-        identity: str,
-        ranks: Ranks,
-        lease: Lease | None,
-        every_s: float,
+        min_interval_s: float,
     ) -> None:
-        self._folder, self._free, self._optimizer = folder, free, optimizer
-        self._recipe, self._identity = recipe, identity
-        self._ranks, self._lease, self._every_s = ranks, lease, every_s
+        self._run, self._folder, self._min_interval_s = run, folder, min_interval_s
         self._history = list(history)
         self._num_saved = len(self._history)
-        self._best: Best | None = None  # where no checkpoint holds it yet
+        self._best: BestWeights | None = None  # of a pending epoch
         self._saved_at = time.monotonic()
 
     @property
     def num_epochs(self) -> int:
-        """How many there are, told or not."""
+        """All epochs so far, pending ones included."""
         return len(self._history)
 
     @property
     def is_complete(self) -> bool:
         """Whether the run has all its epochs, or its patience has run out."""
-        if self.num_epochs >= self._recipe.epochs:
-            return True
-        patience = self._recipe.patience
-        if patience is None or not self._history:
-            return False
-        return self.num_epochs - best_epoch(self._history, self._recipe) >= patience
+        return is_complete(self._history, self._run.recipe)
 
     @property
-    def waiting(self) -> Sequence[EpochResult]:
+    def pending(self) -> Sequence[EpochResult]:
         """Epochs that no checkpoint holds yet."""
         return self._history[self._num_saved :]
 
-    def add(self, row: EpochResult, *, at_once: bool = False) -> Sequence[EpochResult]:
-        """Take an epoch that has just ended.
+    def add(self, row: EpochResult, *, save_now: bool = False) -> Sequence[EpochResult]:
+        """Add an epoch that has just ended, and write a checkpoint if one is due.
 
         Args:
-            row: What it came to.
-            at_once: Whether it must not wait for the next one, which will be long; rank 0's word counts.
+            row: The epoch.
+            save_now: Whether the epoch must not stay pending, because the next one will take long; rank 0's counts.
 
         Returns:
-            Epochs that a checkpoint holds only now; none where this one waits.
+            Epochs that a checkpoint holds from now on; none where this one stays pending.
 
         Raises:
-            FencedError: Somebody else has taken the folder over.
-            StorageError: It cannot be written.
+            FencedError: Another process has taken the folder over.
+            StorageError: The folder cannot be written.
         """
         self._history.append(row)
-        is_due = self._is_due(at_once)
-        if best_epoch(self._history, self._recipe) == row.epoch:
-            tensors = {name: tensor.detach() for name, tensor in self._free.named_parameters()}
-            if not is_due and self._folder is not None and self._ranks.is_first:  # training goes on in these very ones
+        is_due = self._is_due(save_now)
+        if best_epoch(self._history, self._run.recipe) is row:
+            tensors = {name: tensor.detach() for name, tensor in self._run.free.named_parameters()}
+            # Further training changes these tensors in place, so a pending epoch needs copies.
+            if not is_due and self._folder is not None and self._run.ranks.is_first:
                 tensors = {name: tensor.clone() for name, tensor in tensors.items()}
-            self._best = Best(epoch=row.epoch, tensors=tensors)
+            self._best = BestWeights(epoch=row.epoch, tensors=tensors)
         return self.save() if is_due else ()
 
-    def save(self, partial: Partial = NOT_BEGUN) -> Sequence[EpochResult]:
-        """Write what no checkpoint holds yet: epochs that wait, and the steps of one that is left in its middle.
+    def save(self, partial: PartialEpoch = EPOCH_START) -> Sequence[EpochResult]:
+        """Write a checkpoint, if there are pending epochs or steps of an interrupted epoch.
+
+        Args:
+            partial: The interrupted epoch.
 
         Returns:
-            The epochs that waited.
+            The epochs that were pending.
 
         Raises:
             FencedError: As `add`.
             StorageError: As `add`.
         """
-        waited = self.waiting
-        if waited or partial.steps:
-            with self._ranks.together():
-                if self._folder is not None and self._ranks.is_first:
-                    save(
-                        self._folder,
-                        self._free,
-                        self._optimizer,
-                        self._history,
-                        partial=partial,
-                        best=self._best,
-                        identity=self._identity,
-                        lease=self._lease,
-                    )
+        pending = self.pending
+        if pending or partial.steps:
+            run = self._run
+            with run.ranks.together():
+                if self._folder is not None and run.ranks.is_first:
+                    self._folder.save(run.free, run.optimizer, self._history, partial=partial, best=self._best)
             self._num_saved, self._best, self._saved_at = self.num_epochs, None, time.monotonic()
-        return waited
+        return pending
 
-    def _is_due(self, at_once: bool) -> bool:
-        if self._every_s == 0 or self.is_complete:
+    def _is_due(self, save_now: bool) -> bool:
+        if self._min_interval_s == 0 or self.is_complete:
             return True
-        return self._ranks.from_first(at_once or time.monotonic() - self._saved_at >= self._every_s)
+        return self._run.ranks.from_first(save_now or time.monotonic() - self._saved_at >= self._min_interval_s)
 
 
 class Epochs(Iterator[EpochResult]):
-    """The epochs of a run, each trained when it is asked for, and heard of as `fit` says.
+    """The epochs of a run. Each is trained when the iterator is asked for it; epochs of one checkpoint come together.
 
     Args:
-        parts: Epochs that are to be heard of together, again and again.
+        batches: The epochs of each checkpoint.
     """
 
-    def __init__(self, parts: Generator[Sequence[EpochResult], None, None]) -> None:
-        self._parts = parts
-        self._at_hand: deque[EpochResult] = deque()
+    def __init__(self, batches: Generator[Sequence[EpochResult], None, None]) -> None:
+        self._batches = batches
+        self._ready: deque[EpochResult] = deque()
 
     def __next__(self) -> EpochResult:
-        while not self._at_hand:
-            self._at_hand.extend(next(self._parts))
-        return self._at_hand.popleft()
+        while not self._ready:
+            self._ready.extend(next(self._batches))
+        return self._ready.popleft()
 
     @property
     def has_more(self) -> bool:
-        """Whether the next epoch is there already, to be heard of together with the last one."""
-        return bool(self._at_hand)
+        """Whether the next epoch is trained already, since the checkpoint of the last one holds it too."""
+        return bool(self._ready)
 
     def close(self) -> None:
-        """Train no further; a step at hand has ended."""
-        self._parts.close()
+        """Train no further; to be called by a caller that stops before the last epoch."""
+        self._batches.close()

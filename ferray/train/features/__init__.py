@@ -1,1 +1,1 @@
-"""What a frozen trunk makes of each picture, computed once and shared. Begin at `view`."""
+"""The frozen layers' output for each picture, computed once and shared by all runs of a node. Begin at `view`."""

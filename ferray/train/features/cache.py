@@ -1,16 +1,16 @@
-"""Views on the node's disk: filled by any number of processes together, whole or not there, bounded in size.
+"""Views on the node's disk: filled by any number of processes together, whole or absent, bounded in size.
 
     CACHE/views/ID/features.npy          float16, shape (faces, channels, height, width)
-    CACHE/views/ID/view.json             what it is of, and a checksum of every shard; touched when the view is used
+    CACHE/views/ID/view.json             the view's facts and a checksum of every shard; touched when the view is used
     CACHE/views/ID.parts/features.npy    a view that is being filled
-    CACHE/views/ID.parts/0003.json       its shard 3 is on the disk, with this checksum
+    CACHE/views/ID.parts/0003.json       the checksum of its shard 3, which is on the disk
     CACHE/views/.locks/shard-017.lock    held by the process that computes a certain shard
 
-Whoever needs a view computes the shards that nobody else is at, so that two worker groups fill it in half the time and
-none of them computes what the other does. Shards that are done survive the death of the process. Whoever finds the last
-one done gives the folder its name.
+Each process that needs a view computes the shards that no other process is computing, so that two worker groups fill
+it in half the time. Finished shards survive the death of the process. The process that finds the last shard finished
+renames the folder to its final name.
 
-Begin at `fill`; `open_view` reads what is there.
+Begin at `fill`; `open_view` reads a finished view.
 """
 
 import errno
@@ -41,28 +41,28 @@ SHARD_FACES = 256
 """Faces of a shard, a multiple of the trunk's micro-batch; some seconds of a core."""
 
 DEFAULT_LIMIT_GB = 100.0
-"""Of all views together; the variable `FERRAY_CACHE_GB` says otherwise."""
+"""Of all views together, unless the variable `FERRAY_CACHE_GB` names another size."""
 
 RESERVE_BYTES = 1 << 30
-"""What views leave free on the disk for others."""
+"""Space on the disk that views leave free."""
 
 STALE_S = 86_400.0
-"""Age after which the parts of a view that nobody finished may be removed."""
+"""Age after which an unfinished view may be removed."""
 
 MAX_FACTS_BYTES = 2**24
 """Of a view.json; one of a million faces has 50 kB."""
 
 NUM_LOCKS = 512
-"""Lock files of a cache, shared by all shards by their hash: removing a lock file while it is in use breaks it."""
+"""Lock files of a cache, which shards share by their hash; fixed, since removing a lock file in use would break it."""
 
 WAY_OUT = "Free space, or name another cache folder with FERRAY_CACHE"
 
 _verified: set[tuple[Path, int, tuple[int, ...]]] = set()
-"""Views whose checksums this process has compared, with the time of their last write and the checksums."""
+"""Views whose checksums this process has verified, with the time of their last write and the checksums."""
 
 
 class NoRoomError(StorageError):
-    """The disk, or the share of it that views may take, is too small for a view."""
+    """The disk, or the part of it that views may use, is too small for a view."""
 
 
 def shards(num_faces: int) -> list[slice]:
@@ -71,24 +71,24 @@ def shards(num_faces: int) -> list[slice]:
 
 
 def open_view(folder: Path, shape: tuple[int, ...]) -> Features | None:
-    """A view, mapped and read-only; None where there is none, or a damaged one, which is told.
+    """A finished view, memory-mapped and read-only; None where there is none, or a damaged one, which is logged.
 
     Args:
         folder: CACHE/views/ID.
-        shape: That it must have.
+        shape: The expected shape.
     """
     file = folder / "features.npy"
     try:
         if not folder.exists():
             return None
-        facts = untrusted.read_bytes(folder / "view.json", most_bytes=MAX_FACTS_BYTES)
+        facts = untrusted.read_bytes(folder / "view.json", max_bytes=MAX_FACTS_BYTES)
         checksums = json.loads(facts)["checksums"]
         features: Features = open_array(file, shape=shape, dtype="<f2")
-        written = (file, file.stat().st_mtime_ns, tuple(checksums))
-        if written not in _verified:
+        version = (file, file.stat().st_mtime_ns, tuple(checksums))
+        if version not in _verified:
             if checksums != [zlib.crc32(features[shard].data) for shard in shards(shape[0])]:
                 raise ValueError("a checksum differs")
-            _verified.add(written)
+            _verified.add(version)
         os.utime(folder / "view.json")
     except (OSError, ValueError, KeyError, TypeError, RecursionError, DataError, StorageError) as error:
         log.warning("%s is damaged: the view is computed again (%s)", folder, error)
@@ -99,20 +99,20 @@ def open_view(folder: Path, shape: tuple[int, ...]) -> Features | None:
 def fill(
     folder: Path, shape: tuple[int, ...], *, facts: dict[str, Any], compute: Callable[[slice, int], Features]
 ) -> Features:
-    """Bring a view onto the disk, together with all who do the same at this moment, and open it.
+    """Compute a view on the disk, together with all processes that need it at this moment, and open it.
 
     Args:
         folder: CACHE/views/ID.
         shape: Of the whole view.
-        facts: What the view is of, for `view.json`.
-        compute: Gives the features of some faces; also told how many faces of the view are done.
+        facts: The fields of the view, for `view.json`.
+        compute: Returns the features of a slice of faces; its second argument is the number of finished faces.
 
     Raises:
         NoRoomError: The view does not fit; nothing of it is on the disk.
         StorageError: The cache cannot be written.
     """
     parts = folder.with_suffix(".parts")
-    with _told(folder):
+    with _disk_errors(folder):
         with storage.lock(_lock_file(folder)):
             features = open_view(folder, shape)
             if features is not None:
@@ -129,20 +129,20 @@ def fill(
                     (folder / marker.name).unlink()
             features = open_view(folder, shape)
     if features is None:
-        raise StorageError(str(folder), "was damaged as soon as it was written", "Check the disk; " + WAY_OUT)
+        raise StorageError(str(folder), "damaged although it was just written", "Check the disk; " + WAY_OUT)
     return features
 
 
 def _fill_shards(folder: Path, parts: Path, shape: tuple[int, ...], compute: Callable[[slice, int], Features]) -> None:
-    """Compute every shard that is not done and that nobody else is at; return when all are done."""
+    """Compute every unfinished shard that no other process is computing; return when all are finished."""
     all_shards = shards(shape[0])
 
     def is_done(number: int) -> bool:
         return (parts / _marker(number)).exists() or folder.exists()
 
-    while left := [number for number in range(len(all_shards)) if not is_done(number)]:
-        moved = False
-        for number in left:
+    while unfinished := [number for number in range(len(all_shards)) if not is_done(number)]:
+        has_progressed = False
+        for number in unfinished:
             with storage.lock_if_free(_lock_file(folder, number)) as held:
                 if held and not is_done(number):
                     done = sum(shard.stop - shard.start for n, shard in enumerate(all_shards) if is_done(n))
@@ -153,14 +153,14 @@ def _fill_shards(folder: Path, parts: Path, shape: tuple[int, ...], compute: Cal
                     _write_shard(parts / "features.npy", all_shards[number].start, features)
                     checksum = zlib.crc32(features.data)
                     storage.write_bytes(parts / _marker(number), json.dumps(checksum).encode())
-                moved = moved or held
-        if not moved:  # others are at all that is left: wait for one of them, and look again
-            with storage.lock(_lock_file(folder, left[0])):
+                has_progressed = has_progressed or held
+        if not has_progressed:  # other processes compute all of them: wait for one, and look again
+            with storage.lock(_lock_file(folder, unfinished[0])):
                 pass
 
 
 def _lock_file(folder: Path, shard: int | None = None) -> Path:
-    """The lock of a shard, or of a whole view while it gets or changes its place."""
+    """The lock of a shard, or of the view's folders while they are created or renamed."""
     bucket = zlib.crc32(f"{folder.name} {shard}".encode()) % NUM_LOCKS
     return folder.parent / ".locks" / f"{'view' if shard is None else 'shard'}-{bucket:03}.lock"
 
@@ -170,7 +170,7 @@ def _marker(number: int) -> str:
 
 
 def _write_shard(file: Path, begin: int, features: Features) -> None:
-    """Write some rows of an .npy file; not through a memory map, which a bad disk would answer by killing us."""
+    """Write some rows of an .npy file; not through a memory map, where a disk error would kill the process."""
     with file.open("r+b") as out:
         np.lib.format.read_magic(out)
         np.lib.format.read_array_header_1_0(out)
@@ -181,12 +181,12 @@ def _write_shard(file: Path, begin: int, features: Features) -> None:
 
 
 def _allocate(parts: Path, shape: tuple[int, ...]) -> None:
-    """An empty view with all its room on the disk, so that a full disk shows now and not in the middle."""
+    """Create the file of a view in its full size, so that a full disk is an error now and not in the middle."""
     views = parts.parent
     num_bytes = int(np.prod(shape)) * np.dtype(np.float16).itemsize
     with storage.lock(views / ".locks" / "room.lock"):
-        for left in views.glob(f".{parts.name}.*"):  # of a process that died: we hold the view's lock
-            shutil.rmtree(left, ignore_errors=True)
+        for abandoned in views.glob(f".{parts.name}.*"):  # by a process that died: this one holds the view's lock
+            shutil.rmtree(abandoned, ignore_errors=True)
         _make_room(views, num_bytes)
         temporary = Path(tempfile.mkdtemp(dir=views, prefix=f".{parts.name}."))
         try:
@@ -207,12 +207,12 @@ def _allocate(parts: Path, shape: tuple[int, ...]) -> None:
 
 
 def _make_room(views: Path, num_bytes: int) -> None:
-    """Remove the views that were not used for longest until a new one fits; the caller holds the room's lock.
+    """Remove the least recently used views until a new one fits; the caller holds `room.lock`.
 
     A view that another process has mapped stays readable to it.
 
     Raises:
-        NoRoomError: It does not fit even so.
+        NoRoomError: It does not fit even then.
     """
     limit = limit_bytes()
     kept = []
@@ -222,14 +222,14 @@ def _make_room(views: Path, num_bytes: int) -> None:
             kept.append((file.stat().st_mtime, (folder / "features.npy").stat().st_size, folder))
     kept.sort()
     total = sum(size for _, size, _ in kept)
-    can_go = [view for view in kept if view[2].suffix != ".parts" or time.time() - view[0] > STALE_S]
+    removable = [view for view in kept if view[2].suffix != ".parts" or time.time() - view[0] > STALE_S]
 
     def fits() -> bool:
         return total + num_bytes <= limit and num_bytes + RESERVE_BYTES <= shutil.disk_usage(views).free
 
-    while can_go and num_bytes <= limit and not fits():
-        _, size, folder = can_go.pop(0)
-        log.info("%s makes room for a new view", folder.name)
+    while removable and num_bytes <= limit and not fits():
+        _, size, folder = removable.pop(0)
+        log.info("%s is removed: it is the least recently used view, and a new one needs its room", folder.name)
         shutil.rmtree(folder, ignore_errors=True)
         total -= size
     if not fits():
@@ -237,13 +237,13 @@ def _make_room(views: Path, num_bytes: int) -> None:
         raise NoRoomError(
             str(views),
             f"no room for a view of {num_bytes / 1e6:,.0f} MB: {free / 1e6:,.0f} MB are free on the disk, of which"
-            f" {RESERVE_BYTES / 1e6:,.0f} stay so, and all views may take {limit / 1e6:,.0f}",
+            f" {RESERVE_BYTES / 1e6:,.0f} are reserved, and all views may use {limit / 1e6:,.0f} MB",
             "Free space, name another cache folder with FERRAY_CACHE, or raise FERRAY_CACHE_GB",
         )
 
 
 def limit_bytes() -> int:
-    """What all views together may take: `FERRAY_CACHE_GB`, or `DEFAULT_LIMIT_GB`.
+    """The size that all views together may have: `FERRAY_CACHE_GB`, or `DEFAULT_LIMIT_GB`.
 
     Raises:
         StorageError: The variable is not a number.
@@ -259,8 +259,8 @@ def limit_bytes() -> int:
 
 
 @contextmanager
-def _told(folder: Path) -> Iterator[None]:
-    """Faults of the disk as errors that name the cache."""
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """Turn an OSError of the block into a StorageError that names the cache."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         yield

@@ -1,6 +1,6 @@
-"""Where a run's inputs come from: features of a cached trunk, or pictures that go through the frozen layers each time.
+"""The inputs of the trained part: features from cached views, or pictures that go through the frozen layers each time.
 
-Both give the same thing, the frozen part's output for batches of rows, so that the training loop does not know which.
+Both are the frozen part's output for batches of rows, so that the training loop does not know which one it uses.
 
 Begin at `open_inputs`.
 """
@@ -8,7 +8,6 @@ Begin at `open_inputs`.
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from functools import lru_cache
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -16,79 +15,62 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ferray.data.store.reader import Store
-from ferray.model.classifier import FrozenPart, build_frozen
+from ferray.model.classifier import FrozenPart
 from ferray.model.randomness import Purpose, make_seed
-from ferray.model.weights import Weights
 from ferray.recipe import Recipe
+from ferray.train.environment import Environment
 from ferray.train.features.cache import Features
-from ferray.train.features.pictures import make_ahead, read_pictures
+from ferray.train.features.key import reads_views
+from ferray.train.features.pictures import prefetch, read_pictures
 from ferray.train.features.view import View, make_view, open_or_compute, view_folder
-from ferray.train.folds import Division, Part, span_rows
+from ferray.train.folds import Subset, span_rows
+from ferray.train.spec import RunSpec
 
 Rows = NDArray[np.int64]
-"""Places of faces within the part that is trained on, or validated with, counted from 0."""
+"""Positions of faces within the subset that is trained on, or validated with, counted from 0."""
+
+VALIDATION_BATCH = 32
+"""Faces that are validated at once, on each rank."""
 
 
 class Inputs(Protocol):
     """The frozen part's output, shape (rows, D, H, W), on the device, for one batch of rows after the other."""
 
-    def open_epoch(self, epoch: int, leave_if_asked: Callable[[], None] = lambda: None) -> None:
+    def open_epoch(self, epoch: int, raise_if_interrupted: Callable[[], None] = lambda: None) -> None:
         """Make an epoch's training inputs ready; what is slow and may fail happens here.
 
         Args:
             epoch: Counted from 1.
-            leave_if_asked: Called at least every few seconds; may raise, and then the same call goes on there.
+            raise_if_interrupted: Called at least every few seconds; if it raises, the same call continues later.
         """
 
     def is_ready(self, epoch: int) -> bool:
         """Whether opening an epoch is quick."""
 
     def train(self, batches: Sequence[Rows]) -> Generator[Tensor, None, None]:
-        """Inputs of the training part, of the epoch last opened; none must be asked for a batch without rows."""
+        """Inputs of the training subset, of the epoch last opened; every batch must have a row."""
 
     def validation(self, batches: Sequence[Rows]) -> Generator[Tensor, None, None]:
-        """Inputs of the validation part, never altered."""
+        """Inputs of the validation subset, never altered."""
 
 
-def open_inputs(
-    recipe: Recipe,
-    store: Store,
-    weights: Weights,
-    *,
-    division: Division,
-    trunk_tensors: Callable[[], dict[str, Tensor]],
-    device: torch.device,
-    cache: Path | None,
-) -> Inputs:
-    """The inputs of a run: cached where the whole trunk is frozen, or a part of it and nothing alters the pictures.
-
-    A part's output is large, 16 KiB a face of 64 pixels after block 4, four times the trunk's, and where altered each
-    epoch has its own: not worth its room on the disk for one or two trials.
+def open_inputs(spec: RunSpec, environment: Environment) -> Inputs:
+    """The inputs of a run: cached features where its recipe reads views, else pictures.
 
     Args:
-        recipe: Settled.
-        store: The faces.
-        weights: Whose fingerprint names the cached features.
-        division: The faces that are trained on and those that are validated with.
-        trunk_tensors: Gives the trunk's tensors; called only when they are needed.
-        device: Where the model lies.
-        cache: Folder of the node; None keeps features in memory.
+        spec: The run.
+        environment: Its device and feature cache count.
     """
-
-    def build() -> FrozenPart:
-        return build_frozen(recipe, trunk_tensors(), device=device)
-
-    if recipe.freeze == "trunk" or (recipe.freeze != "none" and not recipe.alters_pictures):
-        return CachedInputs(recipe, store, weights, division=division, build=build, device=device, cache=cache)
-    return PictureInputs(recipe, store, division=division, build=build, device=device)
+    if reads_views(spec.recipe):
+        return CachedInputs(spec, environment)
+    return PictureInputs(spec, environment)
 
 
 def order_batches(labels: NDArray[np.int64], *, recipe: Recipe, epoch: int) -> list[Rows]:
     """The training rows in an epoch's order, in batches for all ranks together; the last may be smaller.
 
-    Every row once, or, with balanced sampling, as many draws with replacement as there are rows, each from any class
-    that has some with equal probability, and from its rows alike.
+    Each row comes once. With balanced sampling there are as many draws with replacement as there are rows instead: all
+    classes that have rows are equally likely, and so are the rows of one class.
 
     Args:
         labels: Of the rows, shape (rows,).
@@ -104,78 +86,75 @@ def order_batches(labels: NDArray[np.int64], *, recipe: Recipe, epoch: int) -> l
     return [order[begin : begin + recipe.batch_size] for begin in range(0, len(order), recipe.batch_size)]
 
 
+def validation_batches(begin: int, end: int) -> list[Rows]:
+    """The validation rows from `begin` to `end`, in order, in batches of `VALIDATION_BATCH`."""
+    rows = np.arange(begin, end)
+    return [rows[first : first + VALIDATION_BATCH] for first in range(0, len(rows), VALIDATION_BATCH)]
+
+
 class CachedInputs:
-    """Features of the whole trunk, one view a split or a span; a new one each epoch where the pictures are altered."""
+    """Features from views: one for each span of rows, and a new one in each epoch where the pictures are altered.
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        store: Store,
-        weights: Weights,
-        *,
-        division: Division,
-        build: Callable[[], FrozenPart],
-        device: torch.device,
-        cache: Path | None,
-    ) -> None:
-        self._recipe, self._store, self._weights = recipe, store, weights
-        self._build_frozen, self._device, self._cache = cached(build), device, cache
-        self._division = division
+    Args:
+        spec: The run.
+        environment: Its device and feature cache count.
+    """
+
+    def __init__(self, spec: RunSpec, environment: Environment) -> None:
+        self._spec, self._device, self._cache = spec, environment.torch_device, environment.cache
+        self._build_frozen = build_once(lambda: spec.build_frozen(environment.torch_device))
         self._epoch = 0
-        self._held: dict[View, Features | Tensor] = {}
+        self._opened: dict[View, Features | Tensor] = {}
 
-    def open_epoch(self, epoch: int, leave_if_asked: Callable[[], None] = lambda: None) -> None:
-        """Open the views of both parts, which may be one, computing those that are not in the cache."""
+    def open_epoch(self, epoch: int, raise_if_interrupted: Callable[[], None] = lambda: None) -> None:
+        """Open the views of both subsets, which may be one view, and compute those that are not in the cache."""
         self._epoch = epoch
-        # The shorter one first: a fault shows sooner.
-        wanted = [self._view(self._division.validation, None), self._view(self._division.train, epoch)]
-        self._held = {view: held for view, held in self._held.items() if view in wanted}  # memory for the new one
+        # Validation is the shorter one: a fault shows sooner.
+        wanted = [self._view(self._spec.split.validation, None), self._view(self._spec.split.train, epoch)]
+        self._opened = {view: held for view, held in self._opened.items() if view in wanted}  # frees memory
         for view in wanted:
-            if view not in self._held:
+            if view not in self._opened:
                 features = open_or_compute(
                     view,
-                    self._recipe,
-                    self._store,
-                    build_frozen=self._build_frozen,
+                    self._spec,
                     cache=self._cache,
-                    leave_if_asked=leave_if_asked,
+                    build_frozen=self._build_frozen,
+                    raise_if_interrupted=raise_if_interrupted,
                 )
-                self._held[view] = self._hold(features)
+                self._opened[view] = self._to_memory(features)
 
     def is_ready(self, epoch: int) -> bool:
-        """Whether the training part's view is at hand, or was made before."""
-        view = self._view(self._division.train, epoch)
-        if view in self._held or self._cache is None:
-            return view in self._held
+        """Whether the training subset's view is open, or in the cache."""
+        view = self._view(self._spec.split.train, epoch)
+        if view in self._opened or self._cache is None:
+            return view in self._opened
         try:
             return view_folder(view, self._cache).exists()
-        except OSError:  # a disk that does not answer: opening says so
+        except OSError:  # a disk that does not answer: opening the view raises the error
             return False
 
     def train(self, batches: Sequence[Rows]) -> Generator[Tensor, None, None]:
-        """Rows of the training part's view."""
-        return self._read(self._division.train, self._epoch, batches)
+        """Rows of the training subset's view."""
+        return self._read(self._spec.split.train, self._epoch, batches)
 
     def validation(self, batches: Sequence[Rows]) -> Generator[Tensor, None, None]:
-        """Rows of the validation part's view."""
-        return self._read(self._division.validation, None, batches)
+        """Rows of the validation subset's view."""
+        return self._read(self._spec.split.validation, None, batches)
 
-    def _view(self, part: Part, epoch: int | None) -> View:
-        return make_view(
-            self._recipe, self._store, self._weights, split=part.span, epoch=epoch, device=self._device.type
-        )
+    def _view(self, subset: Subset, epoch: int | None) -> View:
+        return make_view(self._spec, split=subset.span, epoch=epoch, device=self._device.type)
 
-    def _read(self, part: Part, epoch: int | None, batches: Sequence[Rows]) -> Generator[Tensor, None, None]:
-        held = self._held[self._view(part, epoch)]
-        places = part.rows - span_rows(self._store, part.span).start
+    def _read(self, subset: Subset, epoch: int | None, batches: Sequence[Rows]) -> Generator[Tensor, None, None]:
+        features = self._opened[self._view(subset, epoch)]
+        places = subset.rows - span_rows(self._spec.store, subset.span).start
         for rows in batches:
-            if isinstance(held, Tensor):
-                yield held[send(torch.from_numpy(places[rows]), self._device)]
+            if isinstance(features, Tensor):
+                yield features[to_device(torch.from_numpy(places[rows]), self._device)]
             else:
-                yield send(torch.from_numpy(held[places[rows]]), self._device)
+                yield to_device(torch.from_numpy(features[places[rows]]), self._device)
 
-    def _hold(self, features: Features) -> Features | Tensor:
-        """On a GPU the whole view, where it leaves three quarters of the memory free; else the array itself.
+    def _to_memory(self, features: Features) -> Features | Tensor:
+        """The whole view on a GPU, where it leaves three quarters of the memory free; else the array itself.
 
         On a CPU picking rows from the file's pages takes 26 microseconds a batch, less than from a float32 copy.
         """
@@ -185,56 +164,54 @@ class CachedInputs:
 
 
 class PictureInputs:
-    """Pictures, altered and sent through the frozen layers in every epoch anew."""
+    """Pictures that are altered and sent through the frozen layers anew in every epoch.
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        store: Store,
-        *,
-        division: Division,
-        build: Callable[[], FrozenPart],
-        device: torch.device,
-    ) -> None:
-        self._recipe, self._store, self._division = recipe, store, division
-        self._build_frozen, self._device = cached(build), device
+    Args:
+        spec: The run.
+        environment: Its device counts.
+    """
+
+    def __init__(self, spec: RunSpec, environment: Environment) -> None:
+        self._spec, self._device = spec, environment.torch_device
+        self._build_frozen = build_once(lambda: spec.build_frozen(environment.torch_device))
         self._epoch = 0
 
-    def open_epoch(self, epoch: int, leave_if_asked: Callable[[], None] = lambda: None) -> None:
-        """Remember the epoch: pictures are read while they are asked for."""
-        self._epoch = self._recipe.view_epoch(epoch)
+    def open_epoch(self, epoch: int, raise_if_interrupted: Callable[[], None] = lambda: None) -> None:
+        """Note the epoch: pictures are read when they are asked for."""
+        self._epoch = self._spec.recipe.view_epoch(epoch)
 
     def is_ready(self, epoch: int) -> bool:
-        """Always: the first step does not wait for the last one's pictures."""
+        """Always: the first step waits only for its own pictures."""
         return True
 
     def train(self, batches: Sequence[Rows]) -> Generator[Tensor, None, None]:
-        """Altered pictures of the training part, through the frozen layers."""
-        return self._read(self._division.train, self._epoch, batches)
+        """Altered pictures of the training subset, through the frozen layers."""
+        return self._read(self._spec.split.train, self._epoch, batches)
 
     def validation(self, batches: Sequence[Rows]) -> Generator[Tensor, None, None]:
-        """Pictures of the validation part, through the frozen layers."""
-        return self._read(self._division.validation, None, batches)
+        """Pictures of the validation subset, through the frozen layers."""
+        return self._read(self._spec.split.validation, None, batches)
 
-    def _read(self, part: Part, epoch: int | None, batches: Sequence[Rows]) -> Generator[Tensor, None, None]:
+    def _read(self, subset: Subset, epoch: int | None, batches: Sequence[Rows]) -> Generator[Tensor, None, None]:
         frozen = self._build_frozen()
+        store, recipe = self._spec.store, self._spec.recipe
 
         def read(rows: Rows) -> Tensor:
-            return torch.from_numpy(read_pictures(self._store, part.rows[rows], recipe=self._recipe, epoch=epoch))
+            return torch.from_numpy(read_pictures(store, subset.rows[rows], recipe=recipe, epoch=epoch))
 
-        with closing(make_ahead(batches, read)) as pictures:
+        with closing(prefetch(batches, read)) as pictures:
             for faces in pictures:
-                features_BDHW: Tensor = frozen(send(faces, self._device))
+                features_BDHW: Tensor = frozen(to_device(faces, self._device))
                 yield features_BDHW
 
 
-def send(tensor: Tensor, device: torch.device) -> Tensor:
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """A tensor on the device; to a GPU without waiting for the copy."""
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
 
-def cached(build: Callable[[], FrozenPart]) -> Callable[[], FrozenPart]:
-    """The same part each time, built when first asked for."""
+def build_once(build: Callable[[], FrozenPart]) -> Callable[[], FrozenPart]:
+    """A function that builds the part at its first call, and returns the same part from then on."""
     return lru_cache(maxsize=1)(build)

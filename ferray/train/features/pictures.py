@@ -1,4 +1,4 @@
-"""Pictures on their way from the store to the model: read by row, brought to the recipe's size, altered as it says.
+"""Pictures from the store to the model: read by row, resized to the recipe's size, altered by its augmentation.
 
 Begin at `read_pictures`.
 """
@@ -17,9 +17,9 @@ from ferray.data.store.reader import Store
 from ferray.recipe import Recipe
 
 RESIZE_FILTER = "area average down, linear up"
-"""How pictures change their size, in words, for the exported model."""
+"""How pictures are resized, in words, for the exported model."""
 
-AHEAD = 2
+PREFETCHED = 2
 """Batches that are made ready while one is used."""
 
 Item = TypeVar("Item")
@@ -30,10 +30,10 @@ def read_pictures(store: Store, rows: NDArray[np.int64], *, recipe: Recipe, epoc
     """Faces by row, in the recipe's size, altered.
 
     Args:
-        store: Where they lie.
+        store: The faces.
         rows: Rows of the store, in any order.
         recipe: Settled; its size, policy, strength, random erasing and seed count.
-        epoch: Whose alterations, counted from 1; None leaves the pictures alone, as for validation.
+        epoch: The epoch of the alterations, counted from 1; None leaves the pictures unaltered, as for validation.
 
     Returns:
         RGB, shape (rows, size, size, 3).
@@ -58,24 +58,24 @@ def resize(faces: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
     old_px = faces.shape[1]
     if old_px == size_px:
         return faces
-    way = cv2.INTER_AREA if size_px < old_px else cv2.INTER_LINEAR
+    interpolation = cv2.INTER_AREA if size_px < old_px else cv2.INTER_LINEAR
     resized = np.empty((len(faces), size_px, size_px, 3), dtype=np.uint8)
     for place, face in enumerate(faces):
-        cv2.resize(face, (size_px, size_px), dst=resized[place], interpolation=way)
+        cv2.resize(face, (size_px, size_px), dst=resized[place], interpolation=interpolation)
     return resized
 
 
-def make_ahead(items: Sequence[Item], make: Callable[[Item], Made]) -> Generator[Made, None, None]:
-    """`map(make, items)`, in order, with `AHEAD` of them made in threads while the caller works on one.
+def prefetch(items: Sequence[Item], make: Callable[[Item], Made]) -> Generator[Made, None, None]:
+    """`map(make, items)`, in order; threads make the next `PREFETCHED` ones while the caller uses one.
 
-    Whoever may stop before the end closes the generator, which ends the threads.
+    A caller that may stop before the end must close the generator, which ends the threads.
     """
     waiting: deque[Future[Made]] = deque()
-    with ThreadPoolExecutor(max_workers=AHEAD, thread_name_prefix="pictures") as pool:
+    with ThreadPoolExecutor(max_workers=PREFETCHED, thread_name_prefix="pictures") as pool:
         try:
             for item in items:
                 waiting.append(pool.submit(make, item))
-                if len(waiting) > AHEAD:
+                if len(waiting) > PREFETCHED:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -1,8 +1,8 @@
-"""Trunk features: what a frozen backbone makes of each face, computed once a node.
+"""Views: the frozen layers' output for each face, computed once per node.
 
 A VGG16 trunk turns a face of 64 pixels into float16 (512, 2, 2), 4 KiB; 9,000 faces are 37 MB and take two to three
-minutes of two common cores, while a head then trains on them at 10,000 faces a second. Every trial that shares the view
-maps the same file; see `ferray.train.features.cache`.
+minutes on two common cores, while a head then trains on them at 10,000 faces a second. Every trial that reads the same
+view maps the same file into its memory; see `ferray.train.features.cache`.
 
 Begin at `open_or_compute`.
 """
@@ -21,23 +21,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ferray.data.store.reader import Store
 from ferray.errors import WeightsError
 from ferray.model.backbones import BACKBONES
 from ferray.model.classifier import FrozenPart
-from ferray.model.weights import Weights
-from ferray.recipe import NO_WEIGHTS, NUMBERS_VERSION, Freeze, Policy, Recipe
+from ferray.recipe import NUMBERS_VERSION, Freeze, Policy
 from ferray.train.features import cache as viewcache
 from ferray.train.features.cache import Features, shards
-from ferray.train.features.pictures import make_ahead, read_pictures
+from ferray.train.features.key import view_key
+from ferray.train.features.pictures import prefetch, read_pictures
 from ferray.train.folds import span_rows
+from ferray.train.spec import RunSpec
 
 log = logging.getLogger(__name__)
 
 MICRO_BATCH = 32
 """Faces that go through the trunk at once, in the order of rows; fixed, since a kernel's rounding depends on it."""
 
-TELL_EVERY_S = 10.0
+PROGRESS_INTERVAL_S = 10.0
 """Seconds between two lines of progress in the log."""
 
 
@@ -48,7 +48,7 @@ class View:
     data: str
     """Fingerprint of the store."""
     split: str
-    """Or another span of its rows: see `ferray.train.folds`."""
+    """`train`, `validation`, `test` or another span of rows: see `ferray.train.folds`."""
     weights: str
     """Fingerprint of the pretrained weights, or the seed of random ones."""
     backbone: str
@@ -60,7 +60,7 @@ class View:
     policy: Policy
     strength: float
     seed: int | None
-    """None, as the epoch, where nothing is altered."""
+    """Of the alterations; None, as the epoch, where the pictures are not altered."""
     epoch: int | None
     random_erasing: float = 0.0
     numbers_version: int = NUMBERS_VERSION
@@ -70,65 +70,45 @@ class View:
         """32 hexadecimal digits, the view's name in the cache."""
         values = dataclasses.asdict(self)
         if self.random_erasing == 0:
-            del values["random_erasing"]  # views that were made before there was any keep their names
+            del values["random_erasing"]  # views that are older than this setting keep their names
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def make_view(recipe: Recipe, store: Store, weights: Weights, *, split: str, epoch: int | None, device: str) -> View:
-    """The view that a recipe trains on in an epoch, or validates on.
+def make_view(spec: RunSpec, *, split: str, epoch: int | None, device: str) -> View:
+    """The view that a run trains on in an epoch, or validates on.
 
     Args:
-        recipe: Settled.
-        store: The faces.
-        weights: Of the trunk.
-        split: Or another span of rows, from `ferray.train.folds`.
-        epoch: To train on, counted from 1; None for validation, whose pictures are never altered.
+        spec: The run.
+        split: The span of its rows, from `ferray.train.folds`.
+        epoch: Of training, counted from 1; None for validation, whose pictures are never altered.
         device: `cpu` or `cuda`, ...
     """
-    assert recipe.image_size is not None, "settled"
-    view_epoch = recipe.view_epoch(epoch) if epoch is not None and recipe.alters_pictures else None
-    altered = view_epoch is not None
-    pretrained = recipe.weights == "pretrained" and weights.fingerprint != NO_WEIGHTS
-    return View(
-        data=store.fingerprint,
-        split=split,
-        weights=weights.fingerprint if pretrained else f"{NO_WEIGHTS}, seed {recipe.seed}",
-        backbone=recipe.backbone,
-        freeze=recipe.freeze,
-        image_size=recipe.image_size,
-        precision=recipe.precision,
-        device=torch.device(device).type,
-        policy=recipe.augmentation if altered else "none",
-        strength=recipe.augmentation_strength if altered else 0.0,
-        seed=recipe.seed if altered else None,
-        epoch=view_epoch,
-        random_erasing=recipe.random_erasing if altered else 0.0,
-    )
+    assert spec.recipe.image_size is not None, "settled"
+    key = view_key(spec.recipe, epoch, weights=spec.weights.fingerprint)
+    return View(data=spec.store.fingerprint, split=split, device=torch.device(device).type, **key._asdict())
 
 
 def view_folder(view: View, cache: Path) -> Path:
-    """Where a view lies in a cache if it was made; it may be damaged."""
+    """The folder of a view in a cache; it exists if the view was computed, and may be damaged."""
     return cache / "views" / view.view_id
 
 
 def open_or_compute(
     view: View,
-    recipe: Recipe,
-    store: Store,
+    spec: RunSpec,
     *,
-    build_frozen: Callable[[], FrozenPart],
     cache: Path | None,
-    leave_if_asked: Callable[[], None] = lambda: None,
+    build_frozen: Callable[[], FrozenPart],
+    raise_if_interrupted: Callable[[], None] = lambda: None,
 ) -> Features:
-    """The features of a view, from the cache or computed now and kept there.
+    """The features of a view, from the cache, or computed now and kept there.
 
     Args:
         view: From `make_view`.
-        recipe: The one that the view was made of.
-        store: Where the faces lie.
-        build_frozen: Gives the frozen trunk on its device; called only when something must be computed.
-        cache: Folder of the node; None computes the same numbers in memory, as a cache without room does.
-        leave_if_asked: Called before each micro-batch; if it raises, the shards that are done stay in the cache.
+        spec: The run that the view was made for.
+        cache: Folder of the node; None computes the same numbers in memory, as happens where the cache has no room.
+        build_frozen: Returns the frozen part on its device; called only if something must be computed.
+        raise_if_interrupted: Called before each micro-batch; if it raises, the finished shards stay in the cache.
 
     Returns:
         Shape (faces of the view, D, H, W), read-only where it comes from the cache.
@@ -137,10 +117,10 @@ def open_or_compute(
         StorageError: The cache cannot be written.
         WeightsError: The trunk's output does not fit float16.
     """
-    faces = span_rows(store, view.split)
+    faces = span_rows(spec.store, view.split)
     num_faces = faces.stop - faces.start
     shape = (num_faces, *BACKBONES[view.backbone].output_shape(view.image_size, view.freeze))
-    compute = _Computation(view, recipe, store, build_frozen, leave_if_asked)
+    compute = _ViewComputation(view, spec, build_frozen, raise_if_interrupted)
     if cache is not None:
         folder = view_folder(view, cache)
         features = viewcache.open_view(folder, shape)
@@ -153,40 +133,39 @@ def open_or_compute(
     return np.concatenate([compute(part, part.start) for part in shards(num_faces)])
 
 
-class _Computation:
-    """Runs the trunk over faces of a view, in micro-batches of fixed size and order, and tells how far it is."""
+class _ViewComputation:
+    """Runs the frozen part over faces of a view, in micro-batches of fixed size and order, and logs the progress."""
 
     def __init__(
         self,
         view: View,
-        recipe: Recipe,
-        store: Store,
+        spec: RunSpec,
         build_frozen: Callable[[], FrozenPart],
-        leave_if_asked: Callable[[], None],
+        raise_if_interrupted: Callable[[], None],
     ) -> None:
-        self._leave_if_asked = leave_if_asked
-        self._view, self._recipe, self._store, self._build_frozen = view, recipe, store, build_frozen
-        self._faces = span_rows(store, view.split)
-        self._began: tuple[float, int] | None = None
-        self._told = time.perf_counter()
+        self._view, self._spec = view, spec
+        self._build_frozen, self._raise_if_interrupted = build_frozen, raise_if_interrupted
+        self._faces = span_rows(spec.store, view.split)
+        self._start: tuple[float, int] | None = None  # time and finished faces at the first call
+        self._logged_at = time.perf_counter()
 
     def __call__(self, part: slice, done: int) -> Features:
-        """Features of some faces of the view.
+        """The features of some faces of the view.
 
         Args:
-            part: Which, counted from the view's first.
-            done: Faces of the view that are done, here or elsewhere.
+            part: Which faces, counted from the view's first.
+            done: Faces of the view that are finished, here or in other processes.
         """
-        if self._began is None:
-            self._began = time.perf_counter(), done
+        if self._start is None:
+            self._start = time.perf_counter(), done
         first = self._faces.start
         rows = np.arange(first + part.start, first + part.stop)
         batches = [rows[begin : begin + MICRO_BATCH] for begin in range(0, len(rows), MICRO_BATCH)]
         frozen = self._build_frozen()
         features = []
-        with closing(make_ahead(batches, self._read)) as pictures:
+        with closing(prefetch(batches, self._read)) as pictures:
             for batch, altered in zip(batches, pictures, strict=True):
-                self._leave_if_asked()
+                self._raise_if_interrupted()
                 features_BDHW: Features = (
                     frozen(torch.from_numpy(altered).to(frozen.mean.device)).cpu().contiguous().numpy()
                 )
@@ -197,19 +176,19 @@ class _Computation:
                         "Check that the weights expect normalized RGB; give others with --weights",
                     )
                 features.append(features_BDHW)
-                self._tell(done + int(batch[-1]) + 1 - first - part.start)
+                self._log_progress(done + int(batch[-1]) + 1 - first - part.start)
         return np.concatenate(features)
 
     def _read(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        return read_pictures(self._store, rows, recipe=self._recipe, epoch=self._view.epoch)
+        return read_pictures(self._spec.store, rows, recipe=self._spec.recipe, epoch=self._view.epoch)
 
-    def _tell(self, done: int) -> None:
-        """A line of progress, now and then."""
-        assert self._began is not None
-        now, (began, done_then) = time.perf_counter(), self._began
-        if now - self._told > TELL_EVERY_S:
-            self._told = now
+    def _log_progress(self, done: int) -> None:
+        """Log a line of progress, unless the last one is recent."""
+        assert self._start is not None
+        now, (started_at, done_then) = time.perf_counter(), self._start
+        if now - self._logged_at > PROGRESS_INTERVAL_S:
+            self._logged_at = now
             total = self._faces.stop - self._faces.start
-            rate = (done - done_then) / (now - began)
+            rate = (done - done_then) / (now - started_at)
             left_s = (total - done) / rate
             log.info("features: %d of %d faces, %.0f a second, %.0f s left", done, total, rate, left_s)

@@ -28,7 +28,7 @@ def test_the_folder_alone_repeats_the_validation_score_of_training(tiny_store: S
     settings = json.loads((best_dir / "recipe.json").read_text())
     recipe = small_recipe(**settings)
     weights = load_weights("none", "vgg16")
-    epochs = list(fit(recipe, tiny_store, weights, checkpoints=None, cache=None))
+    epochs = list(fit(recipe, tiny_store, weights))
     best = max(epochs, key=lambda row: row.val_accuracy)
     scores = evaluate(best_dir, tiny_store, "validation").scores
 

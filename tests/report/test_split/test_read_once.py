@@ -21,7 +21,7 @@ from ferray.report.test_split import readings as readings_module
 from ferray.report.test_split.evaluate import evaluate, predict_split
 from ferray.report.test_split.read_once import read_test_split
 from ferray.report.test_split.recorded import read_recorded
-from ferray.train.predict import Predictions
+from ferray.train.predict import ValidationAnswers
 
 LEFT = {
     "metrics.json",
@@ -110,7 +110,7 @@ def test_the_temperature_is_fitted_on_the_predictions_that_a_search_has_where_it
     rows = np.arange(10, 40)  # of a fold
     labels, probabilities = tiny_store.labels[rows], draw_predictions(30, seed=2)[1].astype(np.float32)
     run = begin(tmp_path / "grid", tiny_store, best_dir)
-    recorded = read_test_split(run.best_dir, tiny_store, readings=1, validation=Predictions(rows, probabilities))
+    recorded = read_test_split(run.best_dir, tiny_store, readings=1, validation=ValidationAnswers(rows, probabilities))
 
     assert recorded.calibration is not None
     assert recorded.calibration.temperature == fit_temperature(labels, probabilities)

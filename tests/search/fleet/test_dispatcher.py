@@ -8,7 +8,7 @@ import pytest
 
 from ferray.errors import StorageError
 from ferray.recipe import Recipe
-from ferray.records.run import METRIC_FIELDS, EpochResult, State
+from ferray.records.trial import METRIC_FIELDS, EpochResult, State
 from ferray.search.fleet import dispatcher as module
 from ferray.search.fleet.dispatcher import Dispatcher
 from ferray.search.fleet.messages import GroupId, GroupInfo, TrialJob, TrialUpdate

@@ -12,7 +12,8 @@ from ferray.data.store.reader import Store
 from ferray.errors import DivergedError, SearchError, StorageError
 from ferray.files.storage import Lease
 from ferray.recipe import trial_id
-from ferray.records.run import Run, State, TrialRecord
+from ferray.records.run import Run
+from ferray.records.trial import State, TrialRecord
 from ferray.search.fleet import worker
 from ferray.search.fleet.messages import GroupConfig, ReportReply, TrialJob
 from ferray.search.fleet.worker import (
@@ -21,8 +22,9 @@ from ferray.search.fleet.worker import (
     _forward_progress_on_features,
     _open_store,
 )
-from ferray.train.checkpoints.checked_safetensors import read_sealed
+from ferray.train.checkpoints.checked_safetensors import read_checked
 from ferray.train.checkpoints.checkpoint import BEST, LAST
+from ferray.train.checkpoints.writer import Checkpointing
 from ferray.train.features import view as features
 from ferray.train.fit import fit
 from ferray.train.ranks import ALONE
@@ -34,7 +36,7 @@ def write_short_trial(run: Run, state: State) -> str:
     """A trial of one epoch with its checkpoints, on record; returns its id."""
     store, weights = SmallStore(), small_weights()
     name = trial_id(SHORT, data_fingerprint=store.fingerprint, weights_fingerprint=weights.fingerprint)
-    rows = tuple(fit(SHORT, store, weights, checkpoints=run.trial_dir(name), cache=None))
+    rows = tuple(fit(SHORT, store, weights, checkpointing=Checkpointing(run.trial_dir(name))))
     run.write_trial(TrialRecord(trial_id=name, number=0, recipe=SHORT, state=state, epochs=rows))
     return name
 
@@ -143,7 +145,7 @@ def test_epochs_that_share_a_checkpoint_are_reported_together_and_all_are_on_rec
 
     assert client.reported == [3]
     assert (len(record.epochs), record.state) == (epochs, state)
-    assert len(read_sealed(run.trial_dir(name) / LAST)[0]["epochs"]) == epochs
+    assert len(read_checked(run.trial_dir(name) / LAST)[0]["epochs"]) == epochs
 
 
 def test_with_a_scheduler_each_epoch_is_reported_alone_though_a_checkpoint_holds_several(
@@ -199,7 +201,7 @@ def test_an_error_of_a_trial_fails_the_trial_and_one_of_the_environment_is_raise
 def test_progress_on_features_is_reported_as_an_activity(
     small_rows: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(features, "TELL_EVERY_S", 0.0)
+    monkeypatch.setattr(features, "PROGRESS_INTERVAL_S", 0.0)
     monkeypatch.setattr(features.log, "handlers", [])
     client = FakeClient(Run(tmp_path), "continue")
     _forward_progress_on_features(client)  # type: ignore[arg-type]

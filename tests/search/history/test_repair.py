@@ -12,7 +12,8 @@ from ferray import recipe as recipes
 from ferray.files import untrusted
 from ferray.recipe import Recipe
 from ferray.records.events import EndEvent, EventLog, RetryEvent, SuggestEvent
-from ferray.records.run import METRIC_FIELDS, EpochResult, Run, State, TrialRecord
+from ferray.records.run import Run
+from ferray.records.trial import METRIC_FIELDS, EpochResult, State, TrialRecord
 from ferray.search.history.recorded import History, read_history
 from ferray.search.history.repair import (
     RecordRecovery,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from ferray.recipe import Recipe
-from ferray.records.run import METRIC_FIELDS, EpochResult, TrialRecord
+from ferray.records.trial import METRIC_FIELDS, EpochResult, TrialRecord
 from ferray.search.history.shared_epochs import SharedEpochs
 
 RECIPE = Recipe(image_size=64, precision="float32", epochs=10)

@@ -10,10 +10,12 @@ from fixtures.history import make_history
 from fixtures.train import SmallStore, small_recipe, small_weights
 
 from ferray.recipe import trial_id
-from ferray.records.run import Run, TrialRecord
+from ferray.records.run import Run
+from ferray.records.trial import TrialRecord
 from ferray.search.open import Search
 from ferray.search.outcome.export import export_winner
 from ferray.train.checkpoints.checked_safetensors import DamagedError
+from ferray.train.checkpoints.writer import Checkpointing
 from ferray.train.fit import fit
 
 
@@ -23,7 +25,7 @@ def test_a_best_checkpoint_of_another_epoch_than_the_records_best_is_not_taken(
     store, weights, recipe = SmallStore(), small_weights(), small_recipe()
     name = trial_id(recipe, data_fingerprint=store.fingerprint, weights_fingerprint=weights.fingerprint)
     run = Run(tmp_path)
-    rows = list(fit(recipe, store, weights, checkpoints=run.trial_dir(name), cache=None))
+    rows = list(fit(recipe, store, weights, checkpointing=Checkpointing(run.trial_dir(name))))
     best = max(rows, key=lambda row: (getattr(row, recipe.monitor), -row.epoch)).epoch
     other = best % len(rows)  # an index: that of the next epoch, or the first
     rows[other] = dataclasses.replace(rows[other], **{recipe.monitor: 1.0})

@@ -12,7 +12,9 @@ from ferray import recipe as recipes
 from ferray.errors import SearchError
 from ferray.recipe import Recipe, make_recipe
 from ferray.records.events import EndState, SuggestEvent
-from ferray.records.run import METRIC_FIELDS, EpochResult, Point, TrialRecord, trials_frame
+from ferray.records.points import Point
+from ferray.records.tables import trials_frame
+from ferray.records.trial import METRIC_FIELDS, EpochResult, TrialRecord
 from ferray.search.history.recorded import History, read_history
 from ferray.search.history.repair import retry_failed, set_aside_unusable
 from ferray.search.options import SearchOptions

@@ -10,7 +10,7 @@ from ray.tune.search import Searcher
 
 from ferray.errors import RecordError
 from ferray.recipe import Recipe
-from ferray.records.run import METRIC_FIELDS, EpochResult, TrialRecord
+from ferray.records.trial import METRIC_FIELDS, EpochResult, TrialRecord
 from ferray.search.fleet.messages import TrialJob
 from ferray.search.history.points import Suggestion
 from ferray.search.tune.loop import TuneSettings, _TuneBridge

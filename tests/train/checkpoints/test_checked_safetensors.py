@@ -13,8 +13,9 @@ from safetensors.torch import load, save, save_file
 
 from ferray.errors import CheckpointError
 from ferray.model.backbones import BACKBONES
-from ferray.train.checkpoints.checked_safetensors import DamagedError, open_sealed, read_sealed, write_sealed
+from ferray.train.checkpoints.checked_safetensors import DamagedError, parse_checked, read_checked, write_checked
 from ferray.train.checkpoints.export import export_best
+from ferray.train.checkpoints.writer import Checkpointing
 from ferray.train.fit import fit
 
 NAMES = ("last.safetensors", "best.safetensors", "model.safetensors")
@@ -28,14 +29,14 @@ def data(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(BACKBONES, "vgg16", small_backbone())
         weights = small_weights()
-        list(fit(recipe, store, weights, checkpoints=folder, cache=None))
+        list(fit(recipe, store, weights, checkpointing=Checkpointing(folder)))
         export_best(folder, checkpoints=folder, recipe=recipe, store=store, weights=weights)
     return (folder / request.param).read_bytes()
 
 
 def is_found(changed: bytes) -> bool:
     try:
-        open_sealed(changed, where="runs/some/last.safetensors")
+        parse_checked(changed, where="runs/some/last.safetensors")
     except DamagedError as error:
         assert "runs/some/last.safetensors: damaged" in str(error)
         return True
@@ -81,26 +82,26 @@ def test_bytes_that_changed_places_or_were_lost_are_found(data: bytes) -> None:
 
 
 def test_what_was_written_is_read(data: bytes, tmp_path: Path) -> None:
-    facts, tensors = open_sealed(data, where="some")
-    write_sealed(tmp_path / "again", tensors, facts)
-    again, back = read_sealed(tmp_path / "again")
+    facts, tensors = parse_checked(data, where="some")
+    write_checked(tmp_path / "again", tensors, facts)
+    again, back = read_checked(tmp_path / "again")
 
     assert again == facts
     assert same_tensors(back, tensors)
 
 
 def test_the_same_content_gives_the_same_bytes(data: bytes, tmp_path: Path) -> None:
-    facts, tensors = open_sealed(data, where="some")
+    facts, tensors = parse_checked(data, where="some")
     for _ in range(10):  # safetensors takes the texts of its header in another order each time
-        write_sealed(tmp_path / "again", tensors, facts)
+        write_checked(tmp_path / "again", tensors, facts)
         assert (tmp_path / "again").read_bytes() == data
 
 
 @pytest.mark.parametrize("some", [{}, {"none": torch.empty(0, 3)}, {"one": torch.tensor(2.5), "b": torch.ones(2, 3).T}])
 def test_tensors_of_any_shape_can_be_sealed(some: dict[str, torch.Tensor], tmp_path: Path) -> None:
-    write_sealed(tmp_path / "file", some, {})
+    write_checked(tmp_path / "file", some, {})
 
-    assert same_tensors(read_sealed(tmp_path / "file")[1], some)
+    assert same_tensors(read_checked(tmp_path / "file")[1], some)
 
 
 def metadata_of(data: bytes) -> dict[str, str]:
@@ -136,12 +137,12 @@ def test_a_file_without_a_checksum_is_refused_with_a_way_out(data: bytes, tmp_pa
     file = tmp_path / "last.safetensors"
     save_file(load(data), file, metadata={"ferray": json.dumps({"format": 1, "trial_id": "abc"})})
     with pytest.raises(CheckpointError, match=r"format 1, which has no checksum\n.*or remove the file") as caught:
-        read_sealed(file)
+        read_checked(file)
     assert not isinstance(caught.value, DamagedError), "it is whole: nobody goes past it unasked"
 
     save_file(load(data), file, metadata={"ferray": metadata_of(data)["ferray"].partition(" ")[2]})
-    with pytest.raises(DamagedError, match="its checksum is not"):
-        read_sealed(file)
+    with pytest.raises(DamagedError, match="its checksum does not match"):
+        read_checked(file)
 
 
 @pytest.mark.parametrize(
@@ -163,4 +164,4 @@ def test_what_is_no_checkpoint_is_named(content: bytes) -> None:
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(DamagedError, match=r"nothing\.safetensors: cannot be read"):
-        read_sealed(tmp_path / "nothing.safetensors")
+        read_checked(tmp_path / "nothing.safetensors")

@@ -16,15 +16,16 @@ from ferray.errors import CheckpointError
 from ferray.files import storage
 from ferray.model.weights import Weights, load_weights
 from ferray.recipe import Recipe
-from ferray.records.run import EpochResult
-from ferray.train.checkpoints.checked_safetensors import read_sealed, write_sealed
-from ferray.train.checkpoints.checkpoint import best_epoch
+from ferray.records.progress import best_epoch
+from ferray.records.trial import EpochResult
+from ferray.train.checkpoints.checked_safetensors import read_checked, write_checked
 from ferray.train.checkpoints.export import export_best, load_model, predict_probabilities
+from ferray.train.checkpoints.writer import Checkpointing
 from ferray.train.fit import fit
 
 
 def train(recipe: Recipe, store: SmallStore, weights: Weights, folder: Path) -> list[EpochResult]:
-    return list(fit(recipe, store, weights, checkpoints=folder, cache=None))
+    return list(fit(recipe, store, weights, checkpointing=Checkpointing(folder)))
 
 
 def seal_again(
@@ -34,10 +35,10 @@ def seal_again(
     tensors: Callable[[dict[str, torch.Tensor]], None] = lambda tensors: None,
 ) -> None:
     """Change a checkpoint as another version of ferray, or somebody, might have written it."""
-    told, held = read_sealed(file)
+    told, held = read_checked(file)
     facts(told)
     tensors(held)
-    write_sealed(file, held, told)
+    write_checked(file, held, told)
 
 
 @pytest.mark.parametrize("name", ["last.safetensors", "last.safetensors.previous"])
@@ -48,8 +49,8 @@ def seal_again(
         ({"tensors": lambda tensors: tensors.update({"model.head.output.bias": torch.ones(3)})}, r"has shape \(3,\)"),
         ({"facts": lambda facts: facts.pop("epochs")}, "epochs"),
         ({"facts": lambda facts: facts.update(epochs=[{"epoch": 1}])}, "broken"),
-        ({"facts": lambda facts: facts["epochs"].append(facts["epochs"][0])}, "not in order"),
-        ({"facts": lambda facts: facts["epochs"][0].update(val_loss="inf")}, "not finite"),
+        ({"facts": lambda facts: facts["epochs"].append(facts["epochs"][0])}, "not 1, 2, 3"),
+        ({"facts": lambda facts: facts["epochs"][0].update(val_loss="inf")}, "val_loss is inf"),
         ({"facts": lambda facts: facts["epochs"][0].update(epoch="one")}, "broken"),
         ({"facts": lambda facts: facts.update(partial={"steps": 1, "seconds": 1.0})}, r"partial\.losses"),
         ({"facts": lambda facts: facts.update(format=99)}, "of format 99, not 2"),
@@ -74,7 +75,7 @@ def test_a_run_killed_between_its_two_files_ends_with_the_same_two(
     store: SmallStore, weights: Weights, tmp_path: Path
 ) -> None:
     recipe = small_recipe(monitor="val_loss", learning_rate=0.01)
-    run = fit(recipe, store, weights, checkpoints=tmp_path, cache=None)
+    run = fit(recipe, store, weights, checkpointing=Checkpointing(tmp_path))
     next(run)
     last = (tmp_path / "last.safetensors").read_bytes()
     list(run)
@@ -107,7 +108,7 @@ def test_an_exported_model_scores_as_its_best_epoch_did(
     recipe = small_recipe(backbone=backbone, freeze=freeze, precision=precision, learning_rate=0.01, monitor="val_loss")
     rows = train(recipe, store, weights, tmp_path / "trial")
     epoch = export_best(tmp_path / "best", checkpoints=tmp_path / "trial", recipe=recipe, store=store, weights=weights)
-    assert epoch == best_epoch(rows, recipe)
+    assert epoch == best_epoch(rows, recipe).epoch
 
     model = load_model(tmp_path / "best")
     validation = store.rows("validation")

@@ -14,10 +14,12 @@ from ferray.errors import DivergedError, StorageError
 from ferray.files import storage
 from ferray.model.weights import Weights
 from ferray.recipe import Recipe
-from ferray.records.run import EpochResult
+from ferray.records.progress import best_epoch
+from ferray.records.trial import EpochResult
 from ferray.train import fit as fit_module
-from ferray.train.checkpoints.checked_safetensors import read_sealed
-from ferray.train.checkpoints.checkpoint import best_epoch
+from ferray.train.checkpoints.checked_safetensors import read_checked
+from ferray.train.checkpoints.writer import Checkpointing
+from ferray.train.environment import Environment
 from ferray.train.fit import fit
 
 RECIPE = small_recipe(monitor="val_loss", learning_rate=0.01, epochs=6)
@@ -47,18 +49,20 @@ def untimed(row: EpochResult) -> EpochResult:
 def test_epochs_that_wait_come_to_the_same_numbers_and_files_with_one_write(
     recipe: Recipe, written: list[str], store: SmallStore, weights: Weights, tmp_path: Path
 ) -> None:
-    usual = list(fit(recipe, store, weights, checkpoints=tmp_path / "usual", cache=None))
+    usual = list(fit(recipe, store, weights, checkpointing=Checkpointing(tmp_path / "usual")))
     assert len(written) > len(usual), "one checkpoint an epoch, and the best ones"
-    assert best_epoch(usual, recipe) == (6 if recipe == RECIPE else 3)
+    assert best_epoch(usual, recipe).epoch == (6 if recipe == RECIPE else 3)
     written.clear()
 
-    waited = list(fit(recipe, store, weights, checkpoints=tmp_path / "waited", cache=None, save_every_s=math.inf))
+    waited = list(
+        fit(recipe, store, weights, checkpointing=Checkpointing(tmp_path / "waited", min_interval_s=math.inf))
+    )
 
     assert list(map(untimed, waited)) == list(map(untimed, usual))
     assert written == ["best.safetensors", "last.safetensors"]
     for name in FILES:
         assert same_tensors(load_file(tmp_path / "waited" / name), load_file(tmp_path / "usual" / name))
-    assert read_sealed(tmp_path / "waited" / "best.safetensors")[0]["epoch"] == best_epoch(usual, recipe)
+    assert read_checked(tmp_path / "waited" / "best.safetensors")[0]["epoch"] == best_epoch(usual, recipe).epoch
 
 
 def test_whoever_hears_of_an_epoch_finds_it_in_a_checkpoint(
@@ -67,9 +71,9 @@ def test_whoever_hears_of_an_epoch_finds_it_in_a_checkpoint(
     clock = iter(range(1000))  # a second an epoch, or a write
     monkeypatch.setattr("ferray.train.checkpoints.writer.time.monotonic", lambda: float(next(clock)))
     held: list[int] = []
-    for row in fit(RECIPE, store, weights, checkpoints=tmp_path, cache=None, save_every_s=3.0):
+    for row in fit(RECIPE, store, weights, checkpointing=Checkpointing(tmp_path, min_interval_s=3.0)):
         assert row.epoch == len(held) + 1
-        held.append(len(read_sealed(tmp_path / "last.safetensors")[0]["epochs"]))
+        held.append(len(read_checked(tmp_path / "last.safetensors")[0]["epochs"]))
     assert held == [3, 3, 3, 6, 6, 6]
 
 
@@ -91,7 +95,7 @@ def test_epochs_that_wait_are_told_before_a_fault_and_whoever_goes_on_has_the_sa
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    usual = list(map(untimed, fit(RECIPE, store, weights, checkpoints=tmp_path / "usual", cache=None)))
+    usual = list(map(untimed, fit(RECIPE, store, weights, checkpointing=Checkpointing(tmp_path / "usual"))))
     folder = tmp_path / "faulty"
     calls = itertools.count(1)
     act = getattr(fit_module, name)
@@ -102,13 +106,13 @@ def test_epochs_that_wait_are_told_before_a_fault_and_whoever_goes_on_has_the_sa
         return act(*arguments, **named)
 
     monkeypatch.setattr(fit_module, name, fail_once)
-    rows = fit(RECIPE, store, weights, checkpoints=folder, cache=None, save_every_s=math.inf)
+    rows = fit(RECIPE, store, weights, checkpointing=Checkpointing(folder, min_interval_s=math.inf))
     heard: list[EpochResult] = []
     with pytest.raises(type(fault), match="epoch 4"):
         heard.extend(map(untimed, rows))
     assert heard == usual[:3]
 
-    heard.extend(map(untimed, fit(RECIPE, store, weights, checkpoints=folder, cache=None, recorded_epochs=3)))
+    heard.extend(map(untimed, fit(RECIPE, store, weights, checkpointing=Checkpointing(folder, recorded_epochs=3))))
     assert heard == usual
     for file in FILES:
         assert same_tensors(load_file(folder / file), load_file(tmp_path / "usual" / file))
@@ -120,8 +124,14 @@ def test_an_epoch_does_not_wait_for_features_that_are_yet_to_be_computed(
     recipe = dataclasses.replace(RECIPE, augmentation="light")  # each epoch has its own view
 
     def held_when_heard(folder: Path, cache: Path | None) -> list[int]:
-        rows = fit(recipe, store, weights, checkpoints=folder, cache=cache, save_every_s=math.inf)
-        return [len(read_sealed(folder / "last.safetensors")[0]["epochs"]) for _ in rows]
+        rows = fit(
+            recipe,
+            store,
+            weights,
+            checkpointing=Checkpointing(folder, min_interval_s=math.inf),
+            environment=Environment(cache=cache),
+        )
+        return [len(read_checked(folder / "last.safetensors")[0]["epochs"]) for _ in rows]
 
     assert held_when_heard(tmp_path / "cold", tmp_path / "cache") == [1, 2, 3, 4, 5, 6]
     assert held_when_heard(tmp_path / "warm", tmp_path / "cache") == [6] * 6
@@ -131,17 +141,17 @@ def test_an_epoch_does_not_wait_for_features_that_are_yet_to_be_computed(
 def test_whoever_hears_of_an_epoch_knows_whether_its_checkpoint_holds_the_next_one(
     store: SmallStore, weights: Weights, tmp_path: Path
 ) -> None:
-    rows = fit(RECIPE, store, weights, checkpoints=tmp_path, cache=None, save_every_s=math.inf)
+    rows = fit(RECIPE, store, weights, checkpointing=Checkpointing(tmp_path, min_interval_s=math.inf))
     assert not rows.has_more
     assert [rows.has_more for _ in rows] == [True] * 5 + [False]
-    rows = fit(RECIPE, store, weights, checkpoints=None, cache=None)
+    rows = fit(RECIPE, store, weights)
     assert [rows.has_more for _ in rows] == [False] * 6
 
 
 def test_epochs_that_nobody_heard_of_are_trained_again_after_a_kill(
     store: SmallStore, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usual = list(map(untimed, fit(RECIPE, store, weights, checkpoints=None, cache=None)))
+    usual = list(map(untimed, fit(RECIPE, store, weights)))
     validate = fit_module._validate
 
     class KilledError(BaseException):
@@ -155,7 +165,7 @@ def test_epochs_that_nobody_heard_of_are_trained_again_after_a_kill(
     monkeypatch.setattr(fit_module, "_validate", die)
     heard = []
     with pytest.raises(KilledError):
-        heard.extend(fit(RECIPE, store, weights, checkpoints=tmp_path, cache=None, save_every_s=math.inf))
+        heard.extend(fit(RECIPE, store, weights, checkpointing=Checkpointing(tmp_path, min_interval_s=math.inf)))
     assert heard == []
     monkeypatch.setattr(fit_module, "_validate", validate)
-    assert list(map(untimed, fit(RECIPE, store, weights, checkpoints=tmp_path, cache=None))) == usual
+    assert list(map(untimed, fit(RECIPE, store, weights, checkpointing=Checkpointing(tmp_path)))) == usual

@@ -10,10 +10,12 @@ from fixtures.train import SmallStore, small_recipe
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ferray.model.classifier import build_frozen, trunk_tensors
+from ferray.model.classifier import build_frozen
 from ferray.model.weights import Weights
+from ferray.train.environment import Environment
 from ferray.train.features.inputs import CachedInputs, Inputs, PictureInputs, open_inputs, order_batches
-from ferray.train.folds import divide
+from ferray.train.folds import split_rows
+from ferray.train.spec import RunSpec
 
 
 @given(num_faces=st.integers(1, 200), batch_size=st.integers(1, 64), epoch=st.integers(1, 5))
@@ -71,15 +73,7 @@ def open_some(
     freeze: str, augmentation: str, store: SmallStore, weights: Weights, cache: Path, **settings: Any
 ) -> Inputs:
     recipe = small_recipe(freeze=freeze, augmentation=augmentation, **settings)
-    return open_inputs(
-        recipe,
-        store,
-        weights,
-        division=divide(recipe, store),
-        trunk_tensors=lambda: trunk_tensors(recipe, weights),
-        device=torch.device("cpu"),
-        cache=cache,
-    )
+    return open_inputs(RunSpec(recipe, store, weights), Environment(cache=cache))
 
 
 @pytest.mark.parametrize("augmentation", ["none", "strong"])
@@ -110,14 +104,14 @@ def test_a_fold_trains_on_altered_faces_of_the_other_folds_and_validates_with_it
 ) -> None:
     settings = {"augmentation": "none", **settings, "folds": 3, "fold": 1}
     inputs = open_some(freeze=freeze, store=store, weights=weights, cache=tmp_path, **settings)
-    division = divide(small_recipe(**settings), store)
+    split = split_rows(small_recipe(**settings), store)
     frozen = build_frozen(small_recipe(freeze=freeze), weights.tensors)
     batches = [np.array([2, 0]), np.array([5])]
     inputs.open_epoch(1)
     trained, validated = (torch.cat(list(read(batches))).float() for read in (inputs.train, inputs.validation))
     plain, plain_validated = (
         frozen(torch.from_numpy(store.faces[part.rows[np.concatenate(batches)]])).float()
-        for part in (division.train, division.validation)
+        for part in (split.train, split.validation)
     )
 
     torch.testing.assert_close(validated, plain_validated, rtol=1e-2, atol=1e-2)

@@ -8,7 +8,7 @@ from fixtures.train import SmallStore, small_recipe
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ferray.train.features.pictures import make_ahead, read_pictures, resize
+from ferray.train.features.pictures import prefetch, read_pictures, resize
 
 
 def test_a_flat_picture_keeps_its_color_at_every_size() -> None:
@@ -43,12 +43,12 @@ def test_a_face_is_altered_by_its_row_in_the_store_not_by_its_place_in_the_batch
 
 @given(st.lists(st.integers(), max_size=12))
 def test_things_made_ahead_come_in_order(items: list[int]) -> None:
-    assert list(make_ahead(items, lambda item: 2 * item)) == [2 * item for item in items]
+    assert list(prefetch(items, lambda item: 2 * item)) == [2 * item for item in items]
 
 
 def test_no_more_than_a_few_are_made_ahead() -> None:
     made: list[int] = []
-    makers = make_ahead(range(20), lambda item: made.append(item) or item)
+    makers = prefetch(range(20), lambda item: made.append(item) or item)
     next(makers)
     makers.close()
 
@@ -61,4 +61,4 @@ def test_a_fault_in_a_thread_reaches_the_caller() -> None:
         raise OSError(f"item {item}")
 
     with pytest.raises(OSError, match="item 0"):
-        list(make_ahead([0, 1], fail))
+        list(prefetch([0, 1], fail))

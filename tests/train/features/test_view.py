@@ -15,6 +15,7 @@ from ferray.model.classifier import FrozenPart, build_frozen
 from ferray.model.weights import Weights, load_weights
 from ferray.train.features.cache import Features
 from ferray.train.features.view import View, make_view, open_or_compute
+from ferray.train.spec import RunSpec
 
 ALTERED = small_recipe(augmentation="standard")
 
@@ -40,14 +41,14 @@ class Trunk:
 def view_of(store: SmallStore, weights: Weights, **changes: Any) -> View:
     usual: dict[str, Any] = {"recipe": small_recipe(), "split": "train", "epoch": 1, "device": "cpu"}
     named = usual | changes
-    return make_view(named.pop("recipe"), store, weights, **named)
+    return make_view(RunSpec(named.pop("recipe"), store, weights), **named)
 
 
 def compute(
     store: SmallStore, weights: Weights, cache: Path | None, build: Callable[[], Any], recipe: Any = ALTERED
 ) -> Features:
     view = view_of(store, weights, recipe=recipe)
-    return open_or_compute(view, recipe, store, build_frozen=build, cache=cache)
+    return open_or_compute(view, RunSpec(recipe, store, weights), cache=cache, build_frozen=build)
 
 
 def test_features_are_the_frozen_trunks_output_of_the_faces_in_their_order(

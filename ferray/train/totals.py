@@ -1,6 +1,6 @@
-"""What a pass over faces comes to: the loss of every step and the confusion matrix, all ranks together.
+"""Losses and predictions of one pass over faces: the loss of every step and the confusion matrix, of all ranks.
 
-Begin at `Tally`.
+Begin at `PassAccumulator`.
 """
 
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from ferray.train.ranks import Ranks
 
 
 @dataclass(frozen=True)
-class Sums:
-    """Losses and counts of all ranks."""
+class PassTotals:
+    """Losses and counts of one pass, all ranks together."""
 
     losses: NDArray[np.float64]
-    """Of every step, in nats, summed over its faces; 0 where it is still to come. Shape (steps,)."""
+    """Of every step, in nats, summed over its faces; 0 for steps that are still to come. Shape (steps,)."""
     confusion: NDArray[np.int64]
     """Counts, shape (classes, classes); rows are labels, columns predictions."""
 
@@ -30,19 +30,19 @@ class Sums:
         return float(self.losses.sum() / self.confusion.sum())
 
 
-class Tally:
-    """Losses and predictions of a pass, kept on the device until its end: a GPU is not made to wait for them.
+class PassAccumulator:
+    """Collects losses and predictions on the device until the end of a pass, so that a GPU need not wait for them.
 
     Args:
-        steps: How many the pass has.
+        steps: The number of steps of the pass.
         num_classes: Of the labels.
-        ranks: This process's place.
-        device: Where losses and logits lie.
-        earlier: What all ranks came to before the pass was interrupted.
+        ranks: This process's rank.
+        device: Where losses and logits are.
+        earlier: The totals of the steps before the pass was interrupted.
     """
 
     def __init__(
-        self, *, steps: int, num_classes: int, ranks: Ranks, device: torch.device, earlier: Sums | None = None
+        self, *, steps: int, num_classes: int, ranks: Ranks, device: torch.device, earlier: PassTotals | None = None
     ) -> None:
         self._num_classes, self._ranks, self._earlier = num_classes, ranks, earlier
         self._loss_sums = torch.zeros(steps, dtype=torch.float64, device=device)
@@ -50,16 +50,16 @@ class Tally:
         self._predictions: list[Tensor] = [torch.empty(0, dtype=torch.int64, device=device)]
 
     def add(self, step: int, rows: Rows, logits_BK: Tensor, loss_sum: Tensor) -> None:
-        """Count this rank's faces of one step."""
+        """Add this rank's faces of one step."""
         self._loss_sums[step] += loss_sum
         self._rows.append(rows)
         self._predictions.append(logits_BK.argmax(dim=1))
 
-    def sums(self, labels: Rows) -> Sums:
-        """All that was counted so far, on all ranks; each of them must ask.
+    def totals(self, labels: Rows) -> PassTotals:
+        """The totals so far of all ranks; every rank must call it.
 
         Args:
-            labels: Of the whole part.
+            labels: Of the whole subset.
         """
         predictions = torch.cat(self._predictions).cpu().numpy()
         own = confusions.make_confusion(labels[np.concatenate(self._rows)], predictions, num_classes=self._num_classes)
@@ -68,6 +68,6 @@ class Tally:
         losses, counts = np.split(both.cpu().numpy(), [len(self._loss_sums)])
         confusion = counts.astype(np.int64).reshape(own.shape)
         if self._earlier is None:
-            return Sums(losses, confusion)
-        # A step's loss is in one of the two, and 0 in the other: the sum has the bits of a pass in one go.
-        return Sums(losses + self._earlier.losses, confusion + self._earlier.confusion)
+            return PassTotals(losses, confusion)
+        # A step's loss is in one of the two and 0 in the other, so the sum has the bits of an uninterrupted pass.
+        return PassTotals(losses + self._earlier.losses, confusion + self._earlier.confusion)

@@ -1,0 +1,89 @@
+"""A training run that is open: its model, its optimizer, its loss and its inputs.
+
+Begin at `open_run`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.optim import Optimizer
+
+from ferray.model.classifier import FreePart
+from ferray.model.randomness import Purpose, make_seed
+from ferray.recipe import Recipe
+from ferray.train.environment import Environment
+from ferray.train.features.inputs import Inputs, Rows, open_inputs
+from ferray.train.losses import TrainingLoss, build_training_loss
+from ferray.train.optim import build_optimizer
+from ferray.train.ranks import Ranks
+from ferray.train.spec import RunSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRun:
+    """All that the epochs of one run share."""
+
+    spec: RunSpec
+    environment: Environment
+    free: FreePart
+    """The part of the model that is trained."""
+    optimizer: Optimizer
+    """Over the parameters of `free`."""
+    loss: TrainingLoss
+    inputs: Inputs
+    train_labels: Rows
+    """Of the faces that are trained on, in the order of their rows."""
+    validation_labels: Rows
+
+    @property
+    def recipe(self) -> Recipe:
+        """The run's settings."""
+        return self.spec.recipe
+
+    @property
+    def trial_id(self) -> str:
+        """The run's identity."""
+        return self.spec.trial_id
+
+    @property
+    def ranks(self) -> Ranks:
+        """This process's rank."""
+        return self.environment.ranks
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.environment.torch_device
+
+    @property
+    def num_classes(self) -> int:
+        """Of the store."""
+        return len(self.spec.store.class_names)
+
+
+def open_run(spec: RunSpec, environment: Environment) -> TrainingRun:
+    """Build the model, its optimizer and its loss, and open its inputs.
+
+    Raises:
+        ValueError: The recipe is not settled.
+        WeightsError: The weights belong to another backbone.
+        DataError: A split without faces, fewer photographs than folds, or a class without the training faces that the
+            recipe's class balance needs.
+    """
+    _ = spec.trial_id  # a recipe that is not settled fails here, before anything is built
+    recipe, store, device = spec.recipe, spec.store, environment.torch_device
+    free = spec.build_free(device)
+    train_labels = np.asarray(store.labels[spec.split.train.rows])
+    if recipe.shuffle_labels:
+        train_labels = np.random.default_rng(make_seed(recipe.seed, Purpose.LABELS)).permutation(train_labels)
+    return TrainingRun(
+        spec=spec,
+        environment=environment,
+        free=free,
+        optimizer=build_optimizer(free, recipe),
+        loss=build_training_loss(recipe, train_labels, class_names=store.class_names, device=device),
+        inputs=open_inputs(spec, environment),
+        train_labels=train_labels,
+        validation_labels=np.asarray(store.labels[spec.split.validation.rows]),
+    )

@@ -1,0 +1,26 @@
+"""Wording that many messages share: counts, first lines, and suggestions for a misspelled name."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A question that offers the known name nearest to an unknown one, then a space; empty if none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"Did you mean {near[0]!r}? " if near else ""
+
+
+def count_of(number: int, noun: str, plural: str | None = None) -> str:
+    """A number and its noun: `1 trial`, `2 trials`.
+
+    Args:
+        number: At least 0.
+        noun: In the singular.
+        plural: Where it is not the noun with an `s`.
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def first_line(text: str, *, default: str = "") -> str:
+    """The first line of a text of many, such as an error; `default` for an empty text."""
+    return next(iter(text.splitlines()), default)
