@@ -102,7 +102,7 @@ def test_a_truncated_array_is_told(copy: Path, name: str, left: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["faces.npy", "labels.npy", "manifest.json"])
-def test_a_missing_file_is_told(copy: Path, name: str) -> None:
+def test_a_missing_file_is_an_error(copy: Path, name: str) -> None:
     (copy / name).unlink()
 
     with pytest.raises(DataError, match="copy"):
