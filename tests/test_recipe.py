@@ -77,7 +77,7 @@ json_values = st.recursive(
 
 
 @given(values)
-def test_a_recipe_comes_back_from_its_json_as_it_was(given_values: dict[str, Any]) -> None:
+def test_a_recipe_is_read_from_its_json_as_it_was_written(given_values: dict[str, Any]) -> None:
     recipe = make_recipe(given_values, where="test")
 
     assert read_recipe(to_json(recipe), where="test") == recipe
@@ -208,7 +208,7 @@ def test_the_identity_does_not_change_from_version_to_version() -> None:
     assert trial_id(SETTLED, data_fingerprint="d", weights_fingerprint="w") == "f9a64f6b1c41"
 
 
-def test_a_setting_that_is_neutral_by_default_leaves_identities_as_they_were() -> None:
+def test_a_setting_that_is_neutral_by_default_does_not_change_identities() -> None:
     defaults = recipes.to_values(Recipe())
     assert {name: defaults[name] for name in recipes.NEUTRAL_BY_DEFAULT} == NEUTRAL
     assert not set(json.loads(to_json(SETTLED))) & set(NEUTRAL)

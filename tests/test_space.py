@@ -450,7 +450,7 @@ def test_hyperband_becomes_successive_halving(tmp_path: Path, rule: str, expecte
         ("hyperband", "not a mapping"),
     ],
 )
-def test_a_rule_for_stopping_early_that_says_nothing_clear_is_refused(tmp_path: Path, rule: str, words: str) -> None:
+def test_an_unclear_rule_for_stopping_early_is_refused(tmp_path: Path, rule: str, words: str) -> None:
     text = f"method: random\n{METRIC}early_terminate: {rule}\nparameters: {{epochs: {{value: 27}}}}\n"
 
     where, what, _ = fault(tmp_path, text)
@@ -733,7 +733,7 @@ def test_a_distribution_that_misses_the_recipe_ends_with_an_error(tmp_path: Path
         ("learning_rate: {distribution: inv_log_uniform_values, min: 0.01, max: 0.1}", "float", 0.01, 0.1, True, None),
     ],
 )
-def test_a_range_says_all_that_tpe_needs(
+def test_a_range_has_all_that_tpe_needs(
     tmp_path: Path, parameter: str, kind: str, low: float, high: float, log: bool, step: float | None
 ) -> None:
     found = one(tmp_path, parameter, method="bayes")

@@ -49,7 +49,7 @@ def test_bytes_come_back_as_they_were(tmp_path_factory: pytest.TempPathFactory, 
 
 
 @given(json_values)
-def test_json_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
+def test_json_is_read_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
     file = tmp_path_factory.mktemp("storage") / "file.json"
 
     storage.write_json(file, value)
@@ -183,7 +183,7 @@ def test_the_json_of_a_record_can_be_read_by_a_person(tmp_path: Path) -> None:
 # Leases
 
 
-def test_whoever_lost_a_lease_writes_nothing_more(tmp_path: Path) -> None:
+def test_a_writer_that_lost_the_lease_writes_nothing_more(tmp_path: Path) -> None:
     folder = tmp_path / "trials" / "a"
     before = storage.Lease.take(folder, (1, 7))
     storage.write_bytes(folder / "file", b"before", lease=before)

@@ -60,7 +60,7 @@ def test_freezing_more_keeps_more_layers(name: str) -> None:
 
 @pytest.mark.parametrize("size_px", [32, 63, 64, 224])
 @pytest.mark.parametrize("name", NAMES)
-def test_the_output_has_the_shape_that_the_table_tells(name: str, size_px: int) -> None:
+def test_the_output_has_the_shape_of_the_table(name: str, size_px: int) -> None:
     with torch.device("meta"):
         output = BACKBONES[name].build_layers()(torch.empty(1, 3, size_px, size_px))
 

@@ -70,7 +70,7 @@ def test_a_dropout_mask_keeps_the_expectation() -> None:
     assert mask.mean() == pytest.approx(1, abs=0.02)
 
 
-def test_a_unit_that_is_left_out_does_not_reach_the_logits() -> None:
+def test_a_dropped_unit_does_not_reach_the_logits() -> None:
     head = make_head()
     mask = torch.zeros(5, 8)
 

@@ -58,7 +58,7 @@ def without(state: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    "change, said",
+    "change, message",
     [
         (lambda state: without(state, "features.3.bias"), "features.3.bias is missing"),
         (lambda state: state | {"features.3.bias": torch.ones(9)}, r"features.3.bias has shape \(9,\), not \(8,\)"),
@@ -69,16 +69,16 @@ def without(state: dict[str, Any], name: str) -> dict[str, Any]:
     ],
 )
 def test_a_tensor_that_does_not_fit_is_named(
-    change: Any, said: str, state: dict[str, torch.Tensor], tmp_path: Path
+    change: Any, message: str, state: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
     torch.save(change(state), tmp_path / "weights.pt")
 
-    with pytest.raises(WeightsError, match=said) as caught:
+    with pytest.raises(WeightsError, match=message) as caught:
         load_weights(tmp_path / "weights.pt", "vgg16")
     assert str(tmp_path / "weights.pt") in str(caught.value)
 
 
-def test_a_file_of_another_model_is_told_in_one_short_line(small_rows: None, tmp_path: Path) -> None:
+def test_a_file_of_another_model_is_named_in_one_short_line(small_rows: None, tmp_path: Path) -> None:
     torch.save({f"layer{number}": torch.ones(1) for number in range(300)}, tmp_path / "other.pt")
 
     with pytest.raises(WeightsError, match="and 305 more") as caught:
@@ -106,7 +106,7 @@ def test_a_file_that_carries_code_is_refused_and_the_code_not_run(save: Any, sma
 
 
 @pytest.mark.parametrize("name", ["torn.safetensors", "torn.pt"])
-def test_a_torn_file_is_refused(name: str, state: dict[str, torch.Tensor], tmp_path: Path) -> None:
+def test_a_truncated_file_is_refused(name: str, state: dict[str, torch.Tensor], tmp_path: Path) -> None:
     file = tmp_path / name
     if name.endswith("safetensors"):
         save_file(state, file)
@@ -126,7 +126,7 @@ def test_a_file_that_is_no_state_dict_is_refused(value: Any, small_rows: None, t
         load_weights(tmp_path / "list.pt", "vgg16")
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"nothing\.safetensors: no such file"):
         load_weights(tmp_path / "nothing.safetensors", "vgg16")
 

@@ -61,7 +61,7 @@ def trial(*scores: float, number: int = 0, monitor: str = "val_accuracy", **chan
 
 
 @given(records)
-def test_a_trial_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, record: TrialRecord) -> None:
+def test_a_trial_is_read_as_it_was_written(tmp_path_factory: pytest.TempPathFactory, record: TrialRecord) -> None:
     run = Run(tmp_path_factory.mktemp("runs") / "first")
 
     run.write_trial(record)
@@ -264,7 +264,7 @@ def test_a_trial_that_is_named_by_somebody_else_stays_in_the_folder(tmp_path: Pa
         Run(tmp_path / "first").trial_dir(trial_id)
 
 
-def test_a_search_comes_back_and_says_when_it_is_not_there(tmp_path: Path) -> None:
+def test_a_search_is_read_as_it_was_written_and_a_missing_one_is_an_error(tmp_path: Path) -> None:
     run = Run(tmp_path / "first")
     assert not run.exists()
     run.write_search(make_search_file())
@@ -316,7 +316,7 @@ events = st.lists(
 
 @settings(max_examples=30)  # every line is flushed to the disk
 @given(events, st.data())
-def test_a_journal_torn_anywhere_keeps_every_whole_line(
+def test_a_journal_truncated_anywhere_keeps_every_complete_line(
     tmp_path_factory: pytest.TempPathFactory, written: list[dict[str, Any]], data: st.DataObject
 ) -> None:
     journal = Journal(tmp_path_factory.mktemp("runs") / "first" / "journal.jsonl")
@@ -335,7 +335,7 @@ def test_a_journal_torn_anywhere_keeps_every_whole_line(
     assert journal.read() == [*written[:whole], {"after": "the crash"}]
 
 
-def test_a_line_that_a_full_disk_took_half_of_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_a_full_disk_took_half_of_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = Journal(tmp_path / "journal.jsonl")
     journal.append({"event": 1})
 
@@ -397,7 +397,7 @@ def test_a_line_of_the_first_version_has_no_checksum(tmp_path: Path) -> None:
     assert Journal(file).read() == [{"a": 1}, {"b": 2}]
 
 
-def test_a_journal_that_is_not_there_is_empty(tmp_path: Path) -> None:
+def test_a_missing_journal_is_empty(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "journal.jsonl")
 
     journal.repair()

@@ -222,7 +222,7 @@ def test_a_run_opened_again_gets_each_epoch_once(run: Run, lost: str) -> None:
         (run.folder / lost).rename(run.folder / "elsewhere")
         first = []
     with track(run) as tracker:
-        tracker.trial_started(make_record("a", epochs=3))  # the third was recorded, but its driver never heard of it
+        tracker.trial_started(make_record("a", epochs=3))  # the third was recorded, but never reported to its driver
         tracker.epoch_ended("a", make_row(4))
         tracker.trial_ended(make_record("a", epochs=4, state="done"))
     found = read(run)["a"]
@@ -311,7 +311,7 @@ def test_a_wandb_core_killed_while_it_ends_a_run_costs_no_epoch(run: Run) -> Non
             tracker.epoch_ended("a", make_row(1))
             drain(tracker)
             core = live_core()
-            os.kill(core, signal.SIGSTOP)  # it takes what it is told and answers nothing
+            os.kill(core, signal.SIGSTOP)  # it accepts data and answers nothing
             tracker.trial_ended(make_record("a", epochs=1, state="done"))
             names = []
             while "wait_all_with_progress" not in names:  # until the thread waits for the answer
@@ -349,7 +349,7 @@ def test_a_killed_driver_costs_no_epoch_and_doubles_none(run: Run) -> None:
     assert epochs(read(run)["a"]) == [1, 2, 3]
 
 
-def test_a_wandb_that_always_fails_is_given_up_and_the_search_goes_on(
+def test_a_wandb_that_always_fails_is_given_up_and_the_search_continues(
     run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     tries = []
@@ -369,7 +369,7 @@ def test_a_wandb_that_always_fails_is_given_up_and_the_search_goes_on(
     assert warnings_of_ours(caplog) == 2
 
 
-def test_an_online_search_whose_server_refuses_goes_on_in_files(
+def test_an_online_search_whose_server_refuses_continues_in_files(
     run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     real = wandb.init
@@ -442,7 +442,7 @@ def test_the_end_of_a_search_does_not_wait_for_a_stuck_wandb(
     thread.join(60)
 
 
-def test_what_there_is_no_time_for_is_left_out_but_no_end_is_told_wrong(run: Run) -> None:
+def test_after_the_deadline_nothing_is_sent_but_no_run_gets_a_wrong_state(run: Run) -> None:
     done = make_record("a", epochs=1, state="done")
     run.write_trial(done)
     with track(run) as tracker:

@@ -17,7 +17,7 @@ from ferray.tracking.mode import choose_mode, has_key
 
 @pytest.fixture(autouse=True)
 def no_setting(wandb_home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Neither key nor mode; nobody to answer a question; no proxy between a test and its server."""
+    """Neither key nor mode, no terminal for questions, and no proxy between a test and its server."""
     for name in ("WANDB_API_KEY", "WANDB_MODE", "http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
 
@@ -116,7 +116,7 @@ def test_a_broken_netrc_is_no_key(wandb_home: Path) -> None:
     assert not has_key()
 
 
-def test_a_server_that_is_not_there_means_offline(no_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_server_means_offline(no_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_BASE_URL", no_server)
     chosen, sentence = choose_mode("online")

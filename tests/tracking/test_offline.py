@@ -64,7 +64,7 @@ def write(folder: Path, when: str, data: bytes, *, suffix: str = "") -> Path:
     return file
 
 
-def test_all_that_a_file_says_is_read(tmp_path: Path) -> None:
+def test_the_whole_content_of_a_file_is_read(tmp_path: Path) -> None:
     later = pb.Record()
     later.config.update.add(nested_key=["inner", "lr"], value_json="0.5")
     summary = pb.Record()
@@ -119,7 +119,7 @@ def test_a_file_whose_writer_died_at_once_holds_no_run(data: bytes, tmp_path: Pa
     assert read_offline_runs(tmp_path) == []
 
 
-def test_a_folder_that_is_not_there_holds_no_runs(tmp_path: Path) -> None:
+def test_a_missing_folder_has_no_runs(tmp_path: Path) -> None:
     assert read_offline_runs(tmp_path / "wandb") == []
 
 
@@ -129,7 +129,7 @@ def test_a_folder_that_is_not_there_holds_no_runs(tmp_path: Path) -> None:
     cut=st.floats(0, 1),
     tail=st.sampled_from([b"", bytes(50), b"\xff" * 50]),
 )
-def test_a_torn_file_is_read_up_to_the_tear(
+def test_a_truncated_file_is_read_up_to_its_end(
     sizes: list[int], cut: float, tail: bytes, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     rows = [{"epoch": place, "text": "x" * size} for place, size in enumerate(sizes)]

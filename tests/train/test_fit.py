@@ -50,7 +50,7 @@ RECIPES = {
     "mixed features of a fold, erased and drawn alike": small_recipe(
         epochs=4, folds=3, fold=1, mixup_alpha=0.4, random_erasing=0.5, class_balance="balanced_sampling"
     ),
-    "mixed pictures of a fold with labels dealt at random": small_recipe(
+    "mixed pictures of a fold with permuted labels": small_recipe(
         epochs=4, freeze="none", folds=2, fold=0, mixup_alpha=1.0, focal_gamma=1.0, shuffle_labels=True
     ),
     "sgd without momentum by steps": small_recipe(
@@ -77,7 +77,7 @@ def test_a_run_cut_off_after_an_epoch_and_run_again_ends_with_the_same_bits(
 
 
 @pytest.mark.parametrize("settings", [{}, {"schedule": "step", "step_epochs": 1}, {"warmup_epochs": 1.5}])
-def test_a_longer_run_that_goes_on_from_a_shorter_one_ends_with_the_bits_of_one_from_the_start(
+def test_a_longer_run_that_continues_a_shorter_one_ends_with_the_bits_of_one_from_the_start(
     settings: dict[str, Any], store: SmallStore, weights: Weights, tmp_path: Path
 ) -> None:
     short, long = (small_recipe(epochs=epochs, **settings) for epochs in (2, 4))
@@ -94,7 +94,9 @@ def test_a_longer_run_that_goes_on_from_a_shorter_one_ends_with_the_bits_of_one_
         assert same_tensors(load_file(tmp_path / "long" / name), load_file(tmp_path / "whole" / name))
 
 
-def test_the_checkpoint_of_another_run_is_not_gone_on_from(store: SmallStore, weights: Weights, tmp_path: Path) -> None:
+def test_a_run_does_not_continue_from_the_checkpoint_of_another_run(
+    store: SmallStore, weights: Weights, tmp_path: Path
+) -> None:
     train(small_recipe(), store, weights, checkpoints=tmp_path / "short")
     long = CheckpointFolder(tmp_path / "long", "1" * 12)
     with pytest.raises(CheckpointError, match="not of 000000000000"):
@@ -314,7 +316,9 @@ def test_a_run_that_has_ended_is_not_run_again(store: SmallStore, weights: Weigh
     assert train(small_recipe(), store, weights, checkpoints=tmp_path, recorded_epochs=1) == rows[1:]
 
 
-def test_an_epoch_is_told_after_its_checkpoint_is_written(store: SmallStore, weights: Weights, tmp_path: Path) -> None:
+def test_an_epoch_is_reported_after_its_checkpoint_is_written(
+    store: SmallStore, weights: Weights, tmp_path: Path
+) -> None:
     written = []
     for _ in fit(small_recipe(), store, weights, checkpointing=Checkpointing(tmp_path)):
         written.append((tmp_path / "last.safetensors").read_bytes())
@@ -358,7 +362,7 @@ def test_the_test_split_is_never_looked_at(store: SmallStore, weights: Weights) 
     assert set(asked) == {"train", "validation"}
 
 
-def test_a_checkpoint_of_other_settings_is_not_gone_on_from(
+def test_a_run_does_not_continue_from_a_checkpoint_of_other_settings(
     store: SmallStore, weights: Weights, tmp_path: Path
 ) -> None:
     train(small_recipe(epochs=1), store, weights, checkpoints=tmp_path)

@@ -68,7 +68,7 @@ def test_the_folds_of_a_store_validate_with_every_face_but_the_test_faces_once(t
     assert max(validated) < tiny_store.rows("test").start
 
 
-def test_the_cut_is_the_same_for_all_seeds_and_settings() -> None:
+def test_the_folds_are_the_same_for_all_seeds_and_settings() -> None:
     store = SmallStore(60, 30)
     some = split_rows(small_recipe(folds=4, fold=2), store)
     other = split_rows(small_recipe(folds=4, fold=2, seed=9, freeze="none", batch_size=3), SmallStore(60, 30))
@@ -86,6 +86,6 @@ def test_without_folds_the_splits_are_as_they_are(tiny_store: Store) -> None:
     assert span_rows(tiny_store, TRAIN_AND_VALIDATION) == slice(0, tiny_store.rows("test").start)
 
 
-def test_fewer_photographs_than_folds_are_told() -> None:
+def test_fewer_photographs_than_folds_are_an_error() -> None:
     with pytest.raises(DataError, match="3 photographs to train and validate with cannot be divided into 5 folds"):
         split_rows(small_recipe(folds=5, fold=0), SmallStore(4, 2))

@@ -1,4 +1,4 @@
-"""A run left in the middle of an epoch goes on at its next step, and ends with the same bits."""
+"""A run that is interrupted in the middle of an epoch continues at its next step, and ends with the same bits."""
 
 import dataclasses
 import itertools
@@ -55,7 +55,7 @@ def asked_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def after(steps: int) -> Callable[[], bool]:
-    """Says stop before the step after so many."""
+    """Asks to stop after so many steps."""
     count = itertools.count()
     return lambda: next(count) >= steps
 
@@ -93,7 +93,7 @@ def test_a_run_interrupted_at_any_step_ends_with_the_bits_of_one_that_was_not(
         assert same_files(folder, tmp_path / "whole"), f"after {steps} steps"
 
 
-def test_any_series_of_interruptions_leaves_no_trace(store: SmallStore, weights: Weights, tmp_path: Path) -> None:
+def test_any_series_of_interruptions_gives_the_same_bits(store: SmallStore, weights: Weights, tmp_path: Path) -> None:
     recipe = small_recipe(freeze="blocks1-4", mixup_alpha=0.4, schedule="cosine", batch_size=5)
     whole = train(recipe, store, weights, tmp_path / "whole")
     folders = map(str, itertools.count())
@@ -144,7 +144,7 @@ def test_the_time_of_an_interrupted_epoch_is_that_of_its_parts(
     assert rows[1].seconds < 100
 
 
-def test_who_is_interrupted_before_the_first_step_writes_nothing(
+def test_a_run_that_is_interrupted_before_the_first_step_writes_nothing(
     store: SmallStore, weights: Weights, tmp_path: Path
 ) -> None:
     assert train(small_recipe(), store, weights, tmp_path / "none", steps=0) == []
@@ -156,7 +156,7 @@ def test_who_is_interrupted_before_the_first_step_writes_nothing(
     assert (tmp_path / "some" / "last.safetensors").read_bytes() == before
 
 
-def test_a_run_can_be_left_while_its_features_are_computed_and_keeps_the_shards_that_are_done(
+def test_a_run_can_be_interrupted_while_its_features_are_computed_and_keeps_the_finished_shards(
     store: SmallStore, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(interruption, "FEATURE_POLL_INTERVAL_S", 0.0)
@@ -198,7 +198,7 @@ def test_a_damaged_partial_epoch_is_trained_from_its_start(
 
 
 @pytest.mark.parametrize("step_s, steps", [(0.001, 10_000), (0.1, 100), (0.7, 10), (5.0, 4)])
-def test_nobody_is_asked_much_more_often_than_once_a_second(
+def test_the_caller_is_not_asked_much_more_often_than_once_a_second(
     step_s: float, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, asked = 0.0, []
@@ -213,7 +213,7 @@ def test_nobody_is_asked_much_more_often_than_once_a_second(
     assert all(later - earlier < max(1.01, step_s + 0.01) for earlier, later in itertools.pairwise([0.0, *asked]))
 
 
-def test_a_fault_of_who_is_asked_ends_the_run(store: SmallStore, weights: Weights) -> None:
+def test_an_error_in_the_callers_function_ends_the_run(store: SmallStore, weights: Weights) -> None:
     def ask() -> bool:
         raise ConnectionError("gone")
 
@@ -248,30 +248,30 @@ def started(folder: Path, store: Store, *launcher: str) -> Iterator[subprocess.P
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_command_that_is_told_to_end_keeps_its_steps_and_says_how_to_go_on(
+def test_a_command_that_gets_a_signal_keeps_its_steps_and_says_how_to_continue(
     number: signal.Signals, tiny_store: Store, tmp_path: Path
 ) -> None:
     with started(tmp_path, tiny_store) as process:
         process.send_signal(number)
-        _, said = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=60)
 
-    assert process.returncode == 130, said
-    assert "interrupted in epoch " in said
-    assert "run it again to go on there" in said
+    assert process.returncode == 130, stderr
+    assert "interrupted in epoch " in stderr
+    assert "run it again to go on there" in stderr
     facts, _ = read_checked(tmp_path / "out" / "last.safetensors")
     assert 1 <= len(facts["epochs"]) < 1000
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_two_ranks_that_are_told_to_end_by_torchrun_keep_their_steps(
+def test_two_ranks_that_torchrun_ends_keep_their_steps(
     number: signal.Signals, tiny_store: Store, tmp_path: Path
 ) -> None:
     launcher = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m")
     with started(tmp_path, tiny_store, *launcher) as process:
         process.send_signal(number)
-        _, said = process.communicate(timeout=120)
+        _, stderr = process.communicate(timeout=120)
 
-    assert "interrupted in epoch " in said
+    assert "interrupted in epoch " in stderr
     facts, _ = read_checked(tmp_path / "out" / "last.safetensors")
     assert 1 <= len(facts["epochs"]) < 1000

@@ -19,7 +19,7 @@ def mixed(alpha: float = 1.0, *, seed: int = 0, epoch: int = 1, ranks: Ranks = A
     return split_batches(BATCHES, recipe=small_recipe(mixup_alpha=alpha, seed=seed), epoch=epoch, ranks=ranks)
 
 
-def test_without_mixup_a_portion_is_this_ranks_rows_and_no_more() -> None:
+def test_without_mixup_a_rank_batch_has_this_ranks_rows_alone() -> None:
     ranks = Ranks(1, 2)
     inputs = torch.randn(3, 2, 1, 1).half()
     for batch, portion in zip(BATCHES, mixed(0.0, ranks=ranks), strict=True):
@@ -29,7 +29,7 @@ def test_without_mixup_a_portion_is_this_ranks_rows_and_no_more() -> None:
 
 
 @given(alpha=st.floats(1e-3, 10), seed=st.integers(0, 99), epoch=st.integers(1, 9), world=st.integers(1, 4))
-def test_the_portions_of_all_ranks_are_those_of_one(alpha: float, seed: int, epoch: int, world: int) -> None:
+def test_the_batches_of_all_ranks_together_are_those_of_one(alpha: float, seed: int, epoch: int, world: int) -> None:
     whole = mixed(alpha, seed=seed, epoch=epoch)
     parts = [mixed(alpha, seed=seed, epoch=epoch, ranks=Ranks(rank, world)) for rank in range(world)]
 

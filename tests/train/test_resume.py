@@ -1,4 +1,4 @@
-"""What a run goes on from when its checkpoints are damaged, lost, taken over or of another run."""
+"""What a run continues from when its checkpoints are damaged, lost, taken over or of another run."""
 
 import dataclasses
 import shutil
@@ -37,7 +37,7 @@ def train(store: SmallStore, weights: Weights, folder: Path, **named: Any) -> li
 def whole(store: SmallStore, weights: Weights, tmp_path: Path) -> list[EpochResult]:
     """The undisturbed run, in the folder `whole`."""
     rows = train(store, weights, tmp_path / "whole")
-    assert best_epoch(rows, RECIPE).epoch == 3, "so that a lost best epoch tells"
+    assert best_epoch(rows, RECIPE).epoch == 3, "so that a lost best epoch shows"
     return rows
 
 
@@ -79,12 +79,12 @@ def test_a_damaged_last_checkpoint_is_named_and_the_one_before_is_used(
 ) -> None:
     damage(cut / LAST)
 
-    assert train(store, weights, cut, recorded_epochs=2) == whole[2:], "what is on record is not told again"
+    assert train(store, weights, cut, recorded_epochs=2) == whole[2:], "epochs on record are not reported again"
     assert_same(cut, tmp_path)
     assert f"continues after epoch 1, from {cut / PREVIOUS}" in caplog.text
 
 
-def test_where_both_are_damaged_the_run_starts_anew_and_both_are_named(
+def test_where_both_are_damaged_the_run_starts_again_and_both_are_named(
     cut: Path,
     whole: list[EpochResult],
     store: SmallStore,
@@ -111,7 +111,7 @@ BEST_DAMAGES: dict[str, Callable[[Path], Any]] = DAMAGES | {
 
 @pytest.mark.parametrize("recorded", [0, 1, 2])
 @pytest.mark.parametrize("damage", BEST_DAMAGES.values(), ids=BEST_DAMAGES.keys())
-def test_a_run_whose_best_epoch_is_lost_starts_anew_with_the_same_numbers(
+def test_a_run_whose_best_epoch_is_lost_starts_again_with_the_same_numbers(
     damage: Callable[[Path], Any],
     recorded: int,
     cut: Path,
@@ -129,7 +129,7 @@ def test_a_run_whose_best_epoch_is_lost_starts_anew_with_the_same_numbers(
     assert "starts at its first epoch again" in caplog.text
 
 
-def test_a_run_that_has_ended_and_lost_its_best_epoch_comes_by_it_again(
+def test_a_run_that_has_ended_and_lost_its_best_epoch_trains_it_again(
     whole: list[EpochResult], store: SmallStore, weights: Weights, tmp_path: Path
 ) -> None:
     shutil.copytree(tmp_path / "whole", tmp_path / "ended")
@@ -139,7 +139,7 @@ def test_a_run_that_has_ended_and_lost_its_best_epoch_comes_by_it_again(
     assert_same(tmp_path / "ended", tmp_path)
 
 
-def test_an_undamaged_run_goes_on_without_a_warning(
+def test_an_undamaged_run_continues_without_a_warning(
     cut: Path, whole: list[EpochResult], store: SmallStore, weights: Weights, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert train(store, weights, cut) == whole[2:]
@@ -161,7 +161,7 @@ def test_a_checkpoint_of_another_run_is_an_error_wherever_it_lies(
     assert {file.name: file.read_bytes() for file in cut.iterdir()} == before
 
 
-def test_what_a_killed_process_was_writing_is_removed(cut: Path, store: SmallStore, weights: Weights) -> None:
+def test_temporary_files_of_a_killed_process_are_removed(cut: Path, store: SmallStore, weights: Weights) -> None:
     for name in (LAST, BEST):
         (cut / f".{name}.abcd{storage.PARTIAL}").write_bytes(b"half")
     (cut / ".keep").touch()
@@ -170,7 +170,7 @@ def test_what_a_killed_process_was_writing_is_removed(cut: Path, store: SmallSto
     assert sorted(file.name for file in cut.iterdir()) == [".keep", BEST, LAST, PREVIOUS]
 
 
-def test_who_has_lost_the_folder_leaves_alone_what_its_successor_is_writing(
+def test_a_writer_that_lost_the_lease_does_not_remove_files_of_its_successor(
     cut: Path, store: SmallStore, weights: Weights
 ) -> None:
     lease = Lease.take(cut, (1, 1))
@@ -183,7 +183,7 @@ def test_who_has_lost_the_folder_leaves_alone_what_its_successor_is_writing(
     assert half.exists()
 
 
-def test_who_has_lost_the_folder_hears_of_it_and_changes_nothing(
+def test_a_writer_that_lost_the_lease_gets_an_error_and_changes_nothing(
     cut: Path, store: SmallStore, weights: Weights
 ) -> None:
     lease = Lease.take(cut, (1, 1))
@@ -199,7 +199,7 @@ def test_who_has_lost_the_folder_hears_of_it_and_changes_nothing(
     assert {file.name: file.read_bytes() for file in cut.iterdir()} == before
 
 
-def test_who_has_lost_the_folder_cannot_leave_an_epoch_in_its_middle_there(
+def test_a_writer_that_lost_the_lease_cannot_save_a_partial_epoch(
     cut: Path, store: SmallStore, weights: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ferray.train.interruption.POLL_INTERVAL_S", 0.0)
@@ -218,13 +218,13 @@ def test_who_has_lost_the_folder_cannot_leave_an_epoch_in_its_middle_there(
     assert (cut / LAST).read_bytes() == before
 
 
-def test_who_holds_the_folder_writes_it(
+def test_the_holder_of_the_lease_writes(
     cut: Path, whole: list[EpochResult], store: SmallStore, weights: Weights
 ) -> None:
     assert train(store, weights, cut, lease=Lease.take(cut, (3, 1))) == whole[2:]
 
 
-def test_a_shorter_run_that_is_damaged_is_not_gone_on_from(cut: Path, store: SmallStore, tmp_path: Path) -> None:
+def test_a_run_does_not_start_from_a_shorter_run_that_is_damaged(cut: Path, store: SmallStore, tmp_path: Path) -> None:
     shorter = CheckpointFolder(cut, read_checked(cut / LAST)[0]["trial_id"])
     DAMAGES["a wrong bit"](cut / LAST)
 
@@ -233,7 +233,9 @@ def test_a_shorter_run_that_is_damaged_is_not_gone_on_from(cut: Path, store: Sma
     assert not (tmp_path / "long" / LAST).exists()
 
 
-def test_an_adopted_run_is_whole(whole: list[EpochResult], store: SmallStore, weights: Weights, tmp_path: Path) -> None:
+def test_a_run_that_starts_from_a_shorter_one_trains_only_the_rest(
+    whole: list[EpochResult], store: SmallStore, weights: Weights, tmp_path: Path
+) -> None:
     long = dataclasses.replace(RECIPE, epochs=4)
     shorter = CheckpointFolder(tmp_path / "whole", RunSpec(RECIPE, store, weights).trial_id)
     CheckpointFolder(tmp_path / "long", RunSpec(long, store, weights).trial_id).copy_from(shorter)
@@ -265,7 +267,7 @@ def test_a_score_that_is_not_finite_is_a_run_that_diverged(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_loss_that_explodes_but_is_finite_goes_on(store: SmallStore, weights: Weights) -> None:
+def test_a_run_continues_while_an_exploding_loss_is_finite(store: SmallStore, weights: Weights) -> None:
     recipe = small_recipe(freeze="blocks1-4", learning_rate=1.0, epochs=3)
     rows = list(fit(recipe, store, weights))
 

@@ -14,13 +14,13 @@ from ferray.train import settle as module
 from ferray.train.settle import device_name, measure_precision, settle
 
 
-def test_what_is_open_is_taken_from_the_store_and_the_measurement() -> None:
+def test_unset_values_are_taken_from_the_store_and_the_measurement() -> None:
     settled = settle(Recipe(dropout=0.2), SmallStore(size_px=48), precision="bfloat16")
 
     assert (settled.image_size, settled.precision, settled.dropout) == (48, "bfloat16", 0.2)
 
 
-def test_what_the_recipe_says_stays() -> None:
+def test_values_that_the_recipe_sets_stay() -> None:
     recipe = Recipe(image_size=64, precision="float32")
 
     assert settle(recipe, SmallStore(size_px=48), precision="bfloat16") == recipe

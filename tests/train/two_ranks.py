@@ -105,7 +105,7 @@ def leave_features(ranks: Ranks, folder: Path) -> str:
 
 
 def main(rank: int, folder: Path) -> None:
-    """Train every recipe on two ranks; then leave, lose and fail in many ways."""
+    """Train every recipe on two ranks; then interrupt, damage and fail in many ways."""
     torch.set_num_threads(1)
     interruption.POLL_INTERVAL_S = 0.0
     BACKBONES["vgg16"] = small_backbone()
@@ -137,7 +137,7 @@ def explore(ranks: Ranks, folder: Path) -> dict[str, Any]:
     found["waited"] = train("head", folder / "waited", ranks=ranks, min_interval_s=math.inf)
     found["waited and interrupted"] = train_in_two("head", 5, ranks, folder / "left", min_interval_s=math.inf)
     after = diverge_in_the_last_epoch(ranks, folder / "diverged")
-    found["waited and diverged"], found["diverged"], found["mended"] = after
+    found["waited and diverged"], found["diverged"], found["diverged and continued"] = after
     found["features left"] = leave_features(ranks, folder / "features")
 
     if rank == 0:

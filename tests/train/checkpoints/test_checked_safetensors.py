@@ -98,7 +98,7 @@ def test_the_same_content_gives_the_same_bytes(data: bytes, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("some", [{}, {"none": torch.empty(0, 3)}, {"one": torch.tensor(2.5), "b": torch.ones(2, 3).T}])
-def test_tensors_of_any_shape_can_be_sealed(some: dict[str, torch.Tensor], tmp_path: Path) -> None:
+def test_tensors_of_any_shape_can_be_written_and_read(some: dict[str, torch.Tensor], tmp_path: Path) -> None:
     write_checked(tmp_path / "file", some, {})
 
     assert same_tensors(read_checked(tmp_path / "file")[1], some)
@@ -119,14 +119,16 @@ def metadata_of(data: bytes) -> dict[str, str]:
         lambda tensors: tensors.update({name: tensor.reshape(-1, 1) for name, tensor in tensors.items()}),
     ],
 )
-def test_names_types_and_shapes_are_sealed_too(change: Callable[[dict[str, torch.Tensor]], None], data: bytes) -> None:
+def test_the_checksum_covers_names_types_and_shapes(
+    change: Callable[[dict[str, torch.Tensor]], None], data: bytes
+) -> None:
     tensors = load(data)
     change(tensors)
 
     assert is_found(save(tensors, metadata=metadata_of(data)))
 
 
-def test_facts_are_sealed_too(data: bytes) -> None:
+def test_the_checksum_covers_facts(data: bytes) -> None:
     metadata = metadata_of(data)
     metadata["ferray"] = metadata["ferray"].replace('"epoch": ', '"epoch": 1')
 
@@ -138,7 +140,7 @@ def test_a_file_without_a_checksum_is_refused_with_a_way_out(data: bytes, tmp_pa
     save_file(load(data), file, metadata={"ferray": json.dumps({"format": 1, "trial_id": "abc"})})
     with pytest.raises(CheckpointError, match=r"format 1, which has no checksum\n.*or remove the file") as caught:
         read_checked(file)
-    assert not isinstance(caught.value, DamagedError), "it is whole: nobody goes past it unasked"
+    assert not isinstance(caught.value, DamagedError), "it is intact, so no earlier one is used instead"
 
     save_file(load(data), file, metadata={"ferray": metadata_of(data)["ferray"].partition(" ")[2]})
     with pytest.raises(DamagedError, match="its checksum does not match"):
@@ -162,6 +164,6 @@ def test_what_is_no_checkpoint_is_named(content: bytes) -> None:
     assert is_found(content)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(DamagedError, match=r"nothing\.safetensors: cannot be read"):
         read_checked(tmp_path / "nothing.safetensors")

@@ -28,22 +28,22 @@ def train(recipe: Recipe, store: SmallStore, weights: Weights, folder: Path) -> 
     return list(fit(recipe, store, weights, checkpointing=Checkpointing(folder)))
 
 
-def seal_again(
+def write_again(
     file: Path,
     *,
     facts: Callable[[dict[str, Any]], None] = lambda facts: None,
     tensors: Callable[[dict[str, torch.Tensor]], None] = lambda tensors: None,
 ) -> None:
-    """Change a checkpoint as another version of ferray, or somebody, might have written it."""
-    told, held = read_checked(file)
-    facts(told)
-    tensors(held)
-    write_checked(file, held, told)
+    """Change a checkpoint as another version of ferray might have written it."""
+    own_facts, own_tensors = read_checked(file)
+    facts(own_facts)
+    tensors(own_tensors)
+    write_checked(file, own_tensors, own_facts)
 
 
 @pytest.mark.parametrize("name", ["last.safetensors", "last.safetensors.previous"])
 @pytest.mark.parametrize(
-    "change, said",
+    "change, message",
     [
         ({"tensors": lambda tensors: tensors.pop("model.head.output.bias")}, "tensor head.output.bias is missing"),
         ({"tensors": lambda tensors: tensors.update({"model.head.output.bias": torch.ones(3)})}, r"has shape \(3,\)"),
@@ -58,15 +58,15 @@ def seal_again(
         ({"facts": lambda facts: facts.pop("trial_id")}, "of run None, not of"),
     ],
 )
-def test_a_whole_checkpoint_of_something_else_is_named_and_not_gone_on_from(
-    change: dict[str, Any], said: str, name: str, store: SmallStore, weights: Weights, tmp_path: Path
+def test_an_intact_checkpoint_of_something_else_is_named_and_not_continued(
+    change: dict[str, Any], message: str, name: str, store: SmallStore, weights: Weights, tmp_path: Path
 ) -> None:
     train(small_recipe(epochs=2), store, weights, tmp_path)
     if name.endswith("previous"):
         (tmp_path / "last.safetensors").write_bytes(b"torn")
-    seal_again(tmp_path / name, **change)
+    write_again(tmp_path / name, **change)
 
-    with pytest.raises(CheckpointError, match=said) as caught:
+    with pytest.raises(CheckpointError, match=message) as caught:
         train(small_recipe(epochs=2), store, weights, tmp_path)
     assert str(tmp_path / name) in str(caught.value)
 
@@ -148,7 +148,7 @@ def preprocessing_text(**changes: Any) -> str:
     return json.dumps(PREPROCESSING | changes)
 
 
-def test_an_exported_model_says_what_faces_must_go_through(best: Path) -> None:
+def test_an_exported_model_says_how_faces_are_prepared(best: Path) -> None:
     assert json.loads((best / "preprocessing.json").read_text()) == PREPROCESSING
     assert json.loads((best / "classes.json").read_text()) == list(CLASS_NAMES)
 
@@ -179,7 +179,9 @@ def test_an_exported_model_serves_as_weights(best: Path, weights: Weights) -> No
 
 @pytest.mark.parametrize("name", ["recipe.json", "classes.json", "preprocessing.json", "model.safetensors"])
 @pytest.mark.parametrize("damage", [Path.unlink, lambda file: file.write_bytes(file.read_bytes()[:-20])])
-def test_a_model_with_a_missing_or_torn_file_is_refused(name: str, damage: Callable[[Path], None], best: Path) -> None:
+def test_a_model_with_a_missing_or_truncated_file_is_refused(
+    name: str, damage: Callable[[Path], None], best: Path
+) -> None:
     damage(best / name)
 
     with pytest.raises(CheckpointError, match=name):

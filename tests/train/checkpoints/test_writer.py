@@ -1,4 +1,4 @@
-"""Epochs that are shorter than the writing of a checkpoint share one, and are heard of only when it holds them."""
+"""Epochs that are shorter than the writing of a checkpoint share one, and are reported once it holds them."""
 
 import dataclasses
 import itertools
@@ -46,7 +46,7 @@ def untimed(row: EpochResult) -> EpochResult:
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, IN_BETWEEN], ids=["the last is best", "one in between is best"])
-def test_epochs_that_wait_come_to_the_same_numbers_and_files_with_one_write(
+def test_pending_epochs_have_the_same_numbers_and_files_with_one_write(
     recipe: Recipe, written: list[str], store: SmallStore, weights: Weights, tmp_path: Path
 ) -> None:
     usual = list(fit(recipe, store, weights, checkpointing=Checkpointing(tmp_path / "usual")))
@@ -65,7 +65,7 @@ def test_epochs_that_wait_come_to_the_same_numbers_and_files_with_one_write(
     assert read_checked(tmp_path / "waited" / "best.safetensors")[0]["epoch"] == best_epoch(usual, recipe).epoch
 
 
-def test_whoever_hears_of_an_epoch_finds_it_in_a_checkpoint(
+def test_an_epoch_is_in_a_checkpoint_when_it_is_reported(
     store: SmallStore, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = iter(range(1000))  # a second an epoch, or a write
@@ -86,7 +86,7 @@ FAULTS = [
 
 @pytest.mark.parametrize("name, call", [("_step", 11), ("_validate", 4)])  # in epoch 4, of three steps
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
-def test_epochs_that_wait_are_told_before_a_fault_and_whoever_goes_on_has_the_same_numbers(
+def test_pending_epochs_are_reported_before_a_fault_and_a_run_that_continues_has_the_same_numbers(
     fault: Exception,
     name: str,
     call: int,
@@ -107,23 +107,23 @@ def test_epochs_that_wait_are_told_before_a_fault_and_whoever_goes_on_has_the_sa
 
     monkeypatch.setattr(fit_module, name, fail_once)
     rows = fit(RECIPE, store, weights, checkpointing=Checkpointing(folder, min_interval_s=math.inf))
-    heard: list[EpochResult] = []
+    reported: list[EpochResult] = []
     with pytest.raises(type(fault), match="epoch 4"):
-        heard.extend(map(untimed, rows))
-    assert heard == usual[:3]
+        reported.extend(map(untimed, rows))
+    assert reported == usual[:3]
 
-    heard.extend(map(untimed, fit(RECIPE, store, weights, checkpointing=Checkpointing(folder, recorded_epochs=3))))
-    assert heard == usual
+    reported.extend(map(untimed, fit(RECIPE, store, weights, checkpointing=Checkpointing(folder, recorded_epochs=3))))
+    assert reported == usual
     for file in FILES:
         assert same_tensors(load_file(folder / file), load_file(tmp_path / "usual" / file))
 
 
-def test_an_epoch_does_not_wait_for_features_that_are_yet_to_be_computed(
+def test_pending_epochs_are_flushed_before_uncached_features_are_computed(
     store: SmallStore, weights: Weights, tmp_path: Path
 ) -> None:
     recipe = dataclasses.replace(RECIPE, augmentation="light")  # each epoch has its own view
 
-    def held_when_heard(folder: Path, cache: Path | None) -> list[int]:
+    def epochs_in_the_checkpoint(folder: Path, cache: Path | None) -> list[int]:
         rows = fit(
             recipe,
             store,
@@ -133,12 +133,12 @@ def test_an_epoch_does_not_wait_for_features_that_are_yet_to_be_computed(
         )
         return [len(read_checked(folder / "last.safetensors")[0]["epochs"]) for _ in rows]
 
-    assert held_when_heard(tmp_path / "cold", tmp_path / "cache") == [1, 2, 3, 4, 5, 6]
-    assert held_when_heard(tmp_path / "warm", tmp_path / "cache") == [6] * 6
-    assert held_when_heard(tmp_path / "without a cache", None) == [1, 2, 3, 4, 5, 6]
+    assert epochs_in_the_checkpoint(tmp_path / "cold", tmp_path / "cache") == [1, 2, 3, 4, 5, 6]
+    assert epochs_in_the_checkpoint(tmp_path / "warm", tmp_path / "cache") == [6] * 6
+    assert epochs_in_the_checkpoint(tmp_path / "without a cache", None) == [1, 2, 3, 4, 5, 6]
 
 
-def test_whoever_hears_of_an_epoch_knows_whether_its_checkpoint_holds_the_next_one(
+def test_an_epoch_is_reported_with_whether_its_checkpoint_holds_the_next_one(
     store: SmallStore, weights: Weights, tmp_path: Path
 ) -> None:
     rows = fit(RECIPE, store, weights, checkpointing=Checkpointing(tmp_path, min_interval_s=math.inf))
@@ -148,7 +148,7 @@ def test_whoever_hears_of_an_epoch_knows_whether_its_checkpoint_holds_the_next_o
     assert [rows.has_more for _ in rows] == [False] * 6
 
 
-def test_epochs_that_nobody_heard_of_are_trained_again_after_a_kill(
+def test_pending_epochs_are_trained_again_after_a_kill(
     store: SmallStore, weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usual = list(map(untimed, fit(RECIPE, store, weights)))
@@ -163,9 +163,9 @@ def test_epochs_that_nobody_heard_of_are_trained_again_after_a_kill(
         return validate(run, epoch)
 
     monkeypatch.setattr(fit_module, "_validate", die)
-    heard = []
+    reported = []
     with pytest.raises(KilledError):
-        heard.extend(fit(RECIPE, store, weights, checkpointing=Checkpointing(tmp_path, min_interval_s=math.inf)))
-    assert heard == []
+        reported.extend(fit(RECIPE, store, weights, checkpointing=Checkpointing(tmp_path, min_interval_s=math.inf)))
+    assert reported == []
     monkeypatch.setattr(fit_module, "_validate", validate)
     assert list(map(untimed, fit(RECIPE, store, weights, checkpointing=Checkpointing(tmp_path)))) == usual

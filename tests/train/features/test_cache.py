@@ -55,7 +55,7 @@ def test_shards_cover_every_face_once_whatever_the_number() -> None:
         assert rows == list(range(num_faces))
 
 
-def test_a_view_is_not_there_before_its_last_shard(tmp_path: Path) -> None:
+def test_a_view_does_not_exist_before_its_last_shard(tmp_path: Path) -> None:
     def compute(part: slice, done: int) -> Features:
         assert open_view(tmp_path / "v", SHAPE) is None
         return WHOLE[part]
@@ -64,7 +64,7 @@ def test_a_view_is_not_there_before_its_last_shard(tmp_path: Path) -> None:
     assert open_view(tmp_path / "v", SHAPE) is not None
 
 
-def test_of_two_that_need_a_view_each_computes_what_the_other_does_not(tmp_path: Path) -> None:
+def test_of_two_processes_that_need_a_view_each_computes_shards_that_the_other_does_not(tmp_path: Path) -> None:
     first_is_at_it, second_is_done = threading.Event(), threading.Event()
     slow, quick = Counting(), Counting()
 
@@ -108,7 +108,7 @@ viewcache.fill(Path(sys.argv[1]), SHAPE, facts=FACTS, compute=compute)
 """
 
 
-def test_what_a_killed_process_had_done_is_not_done_again(tmp_path: Path) -> None:
+def test_the_shards_of_a_killed_process_are_not_computed_again(tmp_path: Path) -> None:
     paths = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     killed = subprocess.run(
         [sys.executable, "-c", KILLED_IN_THE_THIRD, str(tmp_path / "v")],
@@ -146,7 +146,7 @@ def shorten(folder: Path) -> None:
         lambda folder: (folder / "view.json").write_bytes(b'{"checksums": [1, 2]}'),
     ],
 )
-def test_a_damaged_view_is_told_and_computed_again(
+def test_a_damaged_view_is_logged_and_computed_again(
     damage: Callable[[Path], Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "v"
@@ -166,7 +166,7 @@ def use(folder: Path, age_s: float) -> None:
     os.utime(folder / "view.json", (time.time() - age_s,) * 2)
 
 
-def test_the_view_that_was_not_used_for_longest_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_least_recently_used_view_makes_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, age_s in (("old", 300.0), ("oldest", 400.0), ("new", 100.0)):
         use(tmp_path / name, age_s)
     mapped = open_view(tmp_path / "oldest", SHAPE)  # which makes it the newest
@@ -213,7 +213,7 @@ def test_a_limit_that_is_no_size_is_refused(text: str, monkeypatch: pytest.Monke
         viewcache.limit_bytes()
 
 
-def test_parts_that_nobody_finished_make_room_after_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unfinished_views_make_room_after_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(part: slice, done: int) -> Features:
         if part.start:
             raise KeyboardInterrupt
@@ -229,7 +229,7 @@ def test_parts_that_nobody_finished_make_room_after_a_day(tmp_path: Path, monkey
     assert names(tmp_path) == ["v", "young.parts"]
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "views").write_text("a file in the way")
 
     with pytest.raises(StorageError, match="cannot be written") as caught:

@@ -78,7 +78,7 @@ def open_some(
 
 @pytest.mark.parametrize("augmentation", ["none", "strong"])
 @pytest.mark.parametrize("freeze", ["trunk", "blocks1-4", "none"])
-def test_training_faces_are_altered_anew_each_epoch_and_validation_faces_never(
+def test_training_faces_are_altered_differently_in_each_epoch_and_validation_faces_never(
     freeze: str, augmentation: str, store: SmallStore, weights: Weights, tmp_path: Path
 ) -> None:
     inputs = open_some(freeze, augmentation, store, weights, tmp_path)

@@ -42,11 +42,11 @@ def test_a_face_is_altered_by_its_row_in_the_store_not_by_its_place_in_the_batch
 
 
 @given(st.lists(st.integers(), max_size=12))
-def test_things_made_ahead_come_in_order(items: list[int]) -> None:
+def test_prefetched_items_come_in_order(items: list[int]) -> None:
     assert list(prefetch(items, lambda item: 2 * item)) == [2 * item for item in items]
 
 
-def test_no_more_than_a_few_are_made_ahead() -> None:
+def test_only_a_few_items_are_prefetched() -> None:
     made: list[int] = []
     makers = prefetch(range(20), lambda item: made.append(item) or item)
     next(makers)
