@@ -43,7 +43,7 @@ def parse(argv: Sequence[str] | None = None) -> SearchOptions:
 
 
 def _search(options: SearchOptions) -> int:
-    from ferray.search.dry_run import describe
+    from ferray.search.dry_run import describe_plan
     from ferray.search.history.resume import open_history
     from ferray.search.plan import make_plan
 
@@ -51,7 +51,7 @@ def _search(options: SearchOptions) -> int:
         history = None if options.resume is None else stack.enter_context(open_history(options))
         plan = make_plan(options, history)
         if options.dry_run:
-            print("\n".join(describe(plan)))
+            print("\n".join(describe_plan(plan)))
             return 0
         from ferray.search.fleet.cluster import connect, set_environment
 

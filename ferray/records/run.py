@@ -69,7 +69,7 @@ class Run:
         """Refuse a folder without a search.
 
         Raises:
-            RecordError: There is none; the names beside it are told.
+            RecordError: There is none; the error names the searches beside it.
         """
         if not self.exists():
             known = sorted(path.parent.name for path in self.folder.parent.glob("*/search.json"))

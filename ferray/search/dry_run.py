@@ -1,4 +1,4 @@
-"""What `--dry-run` prints of a plan: where, what, how much work. Begin at `describe`."""
+"""What `--dry-run` prints of a plan: where, what, how much work. Begin at `describe_plan`."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -24,7 +24,7 @@ MAX_COUNTED = 100_000
 _KEPT = {"refit": "the winner is trained once more on the training split", "best-fold": "its best fold is kept"}
 
 
-def describe(plan: Plan) -> Iterator[str]:
+def describe_plan(plan: Plan) -> Iterator[str]:
     """The lines of `--dry-run`: where, what, every new point that is known in advance, and how much work that is."""
     yield from _describe_inputs(plan)
     yield from _describe_method(plan)

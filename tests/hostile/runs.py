@@ -57,7 +57,7 @@ def record(folder: Path) -> Parser:
 
 def search(folder: Path) -> Parser:
     """`search.json`, read as `--resume` reads it."""
-    from ferray.search.dry_run import describe
+    from ferray.search.dry_run import describe_plan
     from ferray.search.history.resume import open_history
     from ferray.search.options import SearchOptions
     from ferray.search.plan import make_plan
@@ -94,7 +94,7 @@ def search(folder: Path) -> Parser:
     def read() -> None:
         options = SearchOptions(out=str(folder / "runs"), resume="one", dry_run=True)
         with open_history(options) as history:
-            list(describe(make_plan(options, history)))
+            list(describe_plan(make_plan(options, history)))
 
     def edit(data: bytes, edits: Edits, *, other: bytes) -> bytes:
         return _json(_unsealed(data), edits, other=other)
