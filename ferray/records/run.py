@@ -60,9 +60,13 @@ class Run:
             raise RecordError(str(self.folder), f"{trial_id[:50]!r} is no trial", "Restore the file that names it")
         return self.folder / "trials" / trial_id
 
+    def record_file(self, trial_id: str) -> Path:
+        """The file of one trial's record; errors as `trial_dir`."""
+        return self.trial_dir(trial_id) / "record.json"
+
     def exists(self) -> bool:
         """Whether a search has begun here."""
-        return (self.folder / "search.json").exists()
+        return self._search_file.exists()
 
     def read_search(self) -> dict[str, Any]:
         """The value of `search.json`.
@@ -73,7 +77,7 @@ class Run:
         if not self.exists():
             known = sorted(path.parent.name for path in self.folder.parent.glob("*/search.json"))
             raise RecordError(str(self.folder), "no search here", f"Known names: {', '.join(known) or 'none'}")
-        file = self.folder / "search.json"
+        file = self._search_file
         try:
             return check_search(_read_object(file, "search"), where=str(file))
         except StorageError as error:  # damaged on the disk, since it is never half written
@@ -86,7 +90,7 @@ class Run:
     def write_search(self, search: dict[str, Any]) -> None:
         """Replace `search.json`; the previous version is kept beside it."""
         value = search | {"format": FORMAT_VERSION}
-        storage.write_checked_json(self.folder / "search.json", value, keep_previous=True)
+        storage.write_checked_json(self._search_file, value, keep_previous=True)
 
     def write_trial(self, record: TrialRecord, *, lease: Lease | None = None) -> None:
         """Replace a trial's record.
@@ -96,7 +100,7 @@ class Run:
             StorageError: The record cannot be written.
         """
         values = {"format": FORMAT_VERSION, **record_to_json(record)}
-        storage.write_checked_json(self.trial_dir(record.trial_id) / "record.json", values, lease=lease)
+        storage.write_checked_json(self.record_file(record.trial_id), values, lease=lease)
 
     def read_trial(self, trial_id: str) -> TrialRecord | None:
         """A trial's record; None where none was written.
@@ -104,7 +108,7 @@ class Run:
         Raises:
             RecordError: The file is damaged, or is not a record of this trial.
         """
-        file = self.trial_dir(trial_id) / "record.json"
+        file = self.record_file(trial_id)
         if not file.exists():
             return None
         try:
@@ -134,6 +138,10 @@ class Run:
     def finals_journal(self) -> Journal:
         """The journal of the finals: their trials that have ended, and those that failed and are run again."""
         return Journal(self.folder / "finals.jsonl")
+
+    @property
+    def _search_file(self) -> Path:
+        return self.folder / "search.json"
 
 
 def _read_object(file: Path, what: str) -> dict[str, Any]:
