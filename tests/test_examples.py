@@ -38,9 +38,10 @@ def test_read_a_store_example(tiny_store: Store, tmp_path: Path, capsys: pytest.
     assert capsys.readouterr().err.startswith(str(tmp_path / "nothing"))
 
 
-def test_train_one_recipe_example(tiny_store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    assert load("train_one_recipe").main(str(tiny_store.folder)) == 0
+def test_train_one_recipe_example(tiny_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert load("train_one_recipe").main(str(tiny_store.folder), str(tmp_path / "alone")) == 0
     assert capsys.readouterr().out.startswith("epoch 1: validation accuracy 0.")
+    assert (tmp_path / "alone" / "best.safetensors").is_file()
 
 
 def test_read_a_search_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

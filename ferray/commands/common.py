@@ -5,13 +5,17 @@ Exit codes: 0 done, 1 failed while working, 2 an error that the user can correct
 
 import argparse
 import logging
+import math
 import os
 import sys
 from collections.abc import Callable
+from typing import TypeVar
 
 from ferray.errors import FerrayError, StorageError
 
 log = logging.getLogger(__name__)
+
+Number = TypeVar("Number", int, float)
 
 _WAY_OUT = "Name another place, or repair this one; FERRAY_LOG=debug shows where ferray uses it"
 
@@ -61,3 +65,23 @@ def make_parser(prog: str, description: str, examples: str) -> argparse.Argument
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
+
+def number_option(kind: type[Number], low: float, high: float = math.inf) -> Callable[[str], Number]:
+    """The `type` of an option that takes a number within bounds, both included.
+
+    Args:
+        kind: `int` or `float`.
+        low: Smallest number.
+        high: Largest number.
+    """
+
+    def parse(text: str) -> Number:
+        value = kind(text)
+        if not low <= value <= high:
+            bounds = f"{low} or more" if high == math.inf else f"in {low} .. {high}"
+            raise argparse.ArgumentTypeError(f"{text} is not {bounds}")
+        return value
+
+    parse.__name__ = "number"  # argparse names it where the text is no number
+    return parse

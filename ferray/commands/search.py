@@ -8,7 +8,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 
-from ferray.commands.common import make_parser, run_command
+from ferray.commands.common import make_parser, number_option, run_command
 from ferray.search.options import SearchOptions
 
 EXAMPLES = """\
@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         "Search training settings: Ray Tune decides, Ray Train trains; the best checkpoint and one test score remain.",
         EXAMPLES,
     )
-    add = parser.add_argument
+    add, positive = parser.add_argument, number_option(int, 1)
     add(
         "--space",
         metavar="NAME|FILE",
@@ -91,23 +91,53 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="pretrained trunk: file, 'imagenet' (default) or 'none' (default with demo faces)",
     )
-    add("--workers-per-trial", metavar="N", type=_positive, help="workers that train one trial together (default: 1)")
-    add("--gpus-per-worker", metavar="X", type=_share, help="GPUs of a worker, also 0.5 (default: 1 if there are any)")
+    add(
+        "--workers-per-trial",
+        metavar="N",
+        type=positive,
+        help="workers that train one trial together (default: 1)",
+    )
+    add(
+        "--gpus-per-worker",
+        metavar="X",
+        type=number_option(float, 0, 64),
+        help="GPUs of a worker, also 0.5 (default: 1 if there are any)",
+    )
     add(
         "--concurrent-trials",
         metavar="N",
-        type=_positive,
+        type=positive,
         help="trials at a time (default: what the GPUs hold; on CPUs one a core, 8 at most, if the trunk is frozen)",
     )
-    add("--max-failures", metavar="N", type=_count, help="worker deaths that a trial may have a part in (default: 2)")
-    add("--folds", metavar="K", type=_folds, help="cross-validation: K trials a point, ranked by their mean")
+    add(
+        "--max-failures",
+        metavar="N",
+        type=number_option(int, 0),
+        help="worker deaths that a trial may have a part in (default: 2)",
+    )
+    add(
+        "--folds",
+        metavar="K",
+        type=number_option(int, 2, 100),
+        help="cross-validation: K trials a point, ranked by their mean",
+    )
     add("--keep", choices=("refit", "best-fold"), help="the best model, with folds: refit (default) trains once more")
-    add("--replicates", metavar="R", type=_positive, help="train the best points with R seeds; the best mean wins")
-    add("--finalists", metavar="N", type=_positive, help="how many of the best points that are (default: 3)")
+    add(
+        "--replicates",
+        metavar="R",
+        type=positive,
+        help="train the best points with R seeds; the best mean wins",
+    )
+    add("--finalists", metavar="N", type=positive, help="how many of the best points that are (default: 3)")
     add("--again", action="store_true", help="read the test split once more if a resumed search keeps another model")
     add("--shuffle-labels", action="store_true", help="train on labels dealt at random: scores must fall to chance")
-    add("--max-trials", metavar="N", type=_positive, help="points at most")
-    add("--seed", metavar="N", type=_seed, help="of the trials, and of the points drawn (default: 0)")
+    add("--max-trials", metavar="N", type=positive, help="points at most")
+    add(
+        "--seed",
+        metavar="N",
+        type=number_option(int, 0, 2**31 - 1),
+        help="of the trials, and of the points drawn (default: 0)",
+    )
     add(
         "--wandb",
         choices=("online", "offline", "disabled"),
@@ -116,38 +146,3 @@ def _parser() -> argparse.ArgumentParser:
     add("--address", help="join a running Ray cluster, 'auto' or HOST:PORT (default: start one on loopback)")
     add("--dry-run", action="store_true", help="list the points and the work, train nothing")
     return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"{text} is not 0 or more")
-    return value
-
-
-def _folds(text: str) -> int:
-    value = int(text)
-    if not 2 <= value <= 100:
-        raise argparse.ArgumentTypeError(f"{text} is not in 2 .. 100")
-    return value
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 2**31:
-        raise argparse.ArgumentTypeError(f"{text} is not in 0 .. 2147483647")
-    return value
-
-
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 64:
-        raise argparse.ArgumentTypeError(f"{text} is not in 0 .. 64")
-    return value

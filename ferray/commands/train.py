@@ -4,20 +4,17 @@ Alone it trains in this process; under `torchrun` all ranks train one model toge
 the current step, and the same command continues with the next one.
 """
 
-import signal
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from ferray.commands.common import make_parser, run_command
 from ferray.errors import RecipeError, StorageError
 from ferray.files import untrusted
 from ferray.recipe import Recipe, check_value, make_recipe
+from ferray.signals import catch_signals
 from ferray.space import parse_settings
 from ferray.space.nodes import read_yaml
 
@@ -110,14 +107,14 @@ def _train(options: TrainOptions) -> int:
         )
         recipe = settle(recipe, store, precision=precision)
         try:
-            with _interruptible(announce=ranks.is_first) as is_interrupted:
+            with catch_signals(on_first=_announce if ranks.is_first else None, echo_s=ECHO_S) as interrupted:
                 for result in fit(
                     recipe,
                     store,
                     weights,
                     checkpointing=None if options.out is None else Checkpointing(options.out, recorded_epochs=0),
                     environment=Environment(ranks=ranks, device=device, cache=cache),
-                    is_interrupted=is_interrupted,
+                    is_interrupted=interrupted.is_set,
                 ):
                     if ranks.is_first:
                         print(format_epoch(result, recipe), flush=True)
@@ -135,31 +132,8 @@ def _train(options: TrainOptions) -> int:
     return 0
 
 
-@contextmanager
-def _interruptible(*, announce: bool) -> Iterator[Callable[[], bool]]:
-    """Note the first Ctrl-C or SIGTERM while the block runs; a second one ends the process at once.
-
-    Args:
-        announce: Whether to print that the first one was noted.
-
-    Yields:
-        A function that returns whether there was one.
-    """
-    noted: list[float] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        if noted and time.monotonic() - noted[0] > ECHO_S:
-            raise KeyboardInterrupt
-        if announce and not noted:
-            print("ends after this step; once more to end at once", file=sys.stderr)
-        noted.append(time.monotonic())
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: bool(noted)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _announce() -> None:
+    print("ends after this step; once more to end at once", file=sys.stderr)
 
 
 def read_recipe_file(file: Path, *, settings: Sequence[str] = ()) -> Recipe:

@@ -5,7 +5,6 @@ Begin at `run`; every step is a call of a module beside this one.
 
 import dataclasses
 import datetime
-import signal
 import sys
 import tempfile
 import threading
@@ -40,6 +39,7 @@ from ferray.search.outcome.summary import Outcome, summarize
 from ferray.search.plan import DEMO_COMMAND, Plan
 from ferray.search.tune.decisions import Decisions
 from ferray.search.tune.loop import Decider, TuneSettings, tune_until_done
+from ferray.signals import catch_signals
 from ferray.tracking.wandb import Tracker, choose_mode
 from ferray.train.checkpoints.checked_safetensors import DamagedError
 
@@ -62,7 +62,7 @@ def run(plan: Plan, history: History | None, cluster: Cluster | None) -> int:
         if history is None:
             stack.enter_context(plan.run.lock())
         search = open_search(plan, history, store, weights, say=_say)
-        stop = stack.enter_context(_interruptible())
+        stop = stack.enter_context(catch_signals())
         mode, sentence = choose_mode(plan.wandb, folder=short_path(plan.run.folder))
         recorded = search.history.search
         tracker = Tracker(plan.run, mode=mode, search_id=recorded.id, config=recorded.options.to_json())
@@ -265,24 +265,6 @@ def _backbones(plan: Plan, history: History | None) -> list[str]:
 def _values(plan: Plan, name: str) -> list[str]:
     """Every value that the space may ask for of a parameter of words."""
     return next((list(p.values) for p in plan.space.parameters if p.name == name), [getattr(Recipe(), name)])
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C or SIGTERM sets; the second Ctrl-C interrupts for good."""
-    stop = threading.Event()
-
-    def handle(number: int, frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _say_first(plan: Plan, store: Store) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ferray.commands import train as command
-from ferray.commands.train import _interruptible, main, read_recipe_file
+from ferray.commands.train import main, read_recipe_file
 from ferray.data.store.reader import Store
 from ferray.errors import FerrayError, RecipeError
 from ferray.recipe import Recipe
+from ferray.signals import catch_signals
 from ferray.train import fit as fit_module
 from ferray.train import interruption
 
@@ -80,16 +80,17 @@ def test_the_first_signal_is_noted_and_its_echo_too_but_a_later_one_ends_at_once
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with _interruptible(announce=True) as is_interrupted:
-        assert not is_interrupted()
+    clock = iter((0.0, 0.5, 1.5))
+    monkeypatch.setattr("ferray.signals.time.monotonic", lambda: next(clock))
+    with catch_signals(on_first=lambda: print("stopping", file=sys.stderr), echo_s=1.0) as requested:
+        assert not requested.is_set()
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGTERM)
-        assert is_interrupted()
-        monkeypatch.setattr(command, "ECHO_S", -1.0)
+        assert requested.is_set()
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 
-    assert capsys.readouterr().err == "ends after this step; once more to end at once\n"
+    assert capsys.readouterr().err == "stopping\n"
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 

@@ -15,7 +15,7 @@ import pytest
 from fixtures.process import wait_until
 from fixtures.search import Searches, finish, table
 
-from ferray.commands.search import _parser
+from ferray.commands.search import parse
 from ferray.data.store.reader import Store
 from ferray.errors import RecordError, StorageError
 from ferray.files import storage
@@ -49,7 +49,7 @@ def plan_of(searches: Searches, name: str, *options: str) -> Plan:
     file.write_text(GRID)
     places = ["--data", str(searches.store.folder), "--weights", "none", "--out", str(searches.folder / "runs")]
     asked = ["--space", str(file), "--name", name, "--wandb", "disabled", *places, *options]
-    return make_plan(_parser().parse_args(asked))
+    return make_plan(parse(asked))
 
 
 def content(folder: Path) -> dict[str, bytes]:

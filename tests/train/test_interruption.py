@@ -257,7 +257,7 @@ def test_a_command_that_gets_a_signal_keeps_its_steps_and_says_how_to_continue(
 
     assert process.returncode == 130, stderr
     assert "interrupted in epoch " in stderr
-    assert "run it again to go on there" in stderr
+    assert "run it again to continue from there" in stderr
     facts, _ = read_checked(tmp_path / "out" / "last.safetensors")
     assert 1 <= len(facts["epochs"]) < 1000
 
