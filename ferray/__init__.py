@@ -26,6 +26,8 @@ import importlib
 from typing import Any
 
 _NAMES = {
+    "Checkpointing": "ferray.train.checkpoints.writer",
+    "Environment": "ferray.train.environment",
     "FerrayError": "ferray.errors",
     "Recipe": "ferray.recipe",
     "Run": "ferray.records.run",

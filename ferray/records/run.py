@@ -61,9 +61,13 @@ class Run:
             raise RecordError(str(self.folder), f"{trial_id[:50]!r} is no trial", "Restore the file that names it")
         return self.folder / "trials" / trial_id
 
+    def record_file(self, trial_id: str) -> Path:
+        """The file of one trial's record; errors as `trial_dir`."""
+        return self.trial_dir(trial_id) / "record.json"
+
     def exists(self) -> bool:
         """Whether a search has begun here."""
-        return (self.folder / "search.json").exists()
+        return self._search_file.exists()
 
     def check_exists(self) -> None:
         """Refuse a folder without a search.
@@ -82,7 +86,7 @@ class Run:
             RecordError: There is no search here, or it was written by an incompatible version.
         """
         self.check_exists()
-        file = self.folder / "search.json"
+        file = self._search_file
         try:
             return to_search_file(_read_object(file, "search"), where=file)
         except StorageError as error:  # damaged on the disk, since it is never half written
@@ -93,9 +97,9 @@ class Run:
             return to_search_file(_read_object(previous, "search"), where=previous)
 
     def write_search(self, search: SearchFile) -> None:
-        """Replace `search.json`; the one before is kept beside it."""
+        """Replace `search.json`; the previous version is kept beside it."""
         value = search.to_json() | {"format": FORMAT_VERSION}
-        storage.write_checked_json(self.folder / "search.json", value, keep_previous=True)
+        storage.write_checked_json(self._search_file, value, keep_previous=True)
 
     def write_trial(self, record: TrialRecord, *, lease: Lease | None = None) -> None:
         """Replace a trial's record.
@@ -105,7 +109,7 @@ class Run:
             StorageError: The record cannot be written.
         """
         values = {"format": FORMAT_VERSION, **record_to_json(record)}
-        storage.write_checked_json(self.trial_dir(record.trial_id) / "record.json", values, lease=lease)
+        storage.write_checked_json(self.record_file(record.trial_id), values, lease=lease)
 
     def read_trial(self, trial_id: str) -> TrialRecord | None:
         """A trial's record; None where none was written.
@@ -113,7 +117,7 @@ class Run:
         Raises:
             RecordError: The file is damaged, or is not a record of this trial.
         """
-        file = self.trial_dir(trial_id) / "record.json"
+        file = self.record_file(trial_id)
         if not file.exists():
             return None
         try:
@@ -154,6 +158,10 @@ class Run:
     def finals_journal(self) -> Journal:
         """The journal of the finals: their trials that have ended, and those that failed and are run again."""
         return Journal(self.folder / "finals.jsonl")
+
+    @property
+    def _search_file(self) -> Path:
+        return self.folder / "search.json"
 
 
 def _read_object(file: Path, what: str) -> dict[str, Any]:

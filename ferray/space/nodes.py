@@ -55,7 +55,7 @@ class Node:
             SpaceError: The value is not a mapping, or an empty one.
         """
         if not isinstance(self.value, dict):
-            raise self.error(f"is {describe(self.value)}, not a mapping", "Write `key: value` lines, indented")
+            raise self.error(f"is {describe_value(self.value)}, not a mapping", "Write `key: value` lines, indented")
         if not self.value:
             raise self.error("is empty", "Write `key: value` lines, indented")
         return self.value
@@ -67,7 +67,7 @@ class Node:
             SpaceError: The value is not a list, or an empty one.
         """
         if not isinstance(self.value, tuple):
-            raise self.error(f"is {describe(self.value)}, not a list", "Write a list: [a, b]")
+            raise self.error(f"is {describe_value(self.value)}, not a list", "Write a list: [a, b]")
         if not self.value:
             raise self.error("is an empty list", "Name at least one value")
         return self.value
@@ -80,9 +80,9 @@ class Node:
         """
         value = self.value
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.error(f"is {describe(value)}, not a number", "Write a number")
+            raise self.error(f"is {describe_value(value)}, not a number", "Write a number")
         if not -MAX_NUMBER <= value <= MAX_NUMBER:
-            raise self.error(f"is {describe(value)}, not a finite number", "Write a finite number")
+            raise self.error(f"is {describe_value(value)}, not a finite number", "Write a finite number")
         return value
 
     def integer(self, *, at_least: int) -> int:
@@ -93,7 +93,7 @@ class Node:
         """
         value = self.value
         if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
-            raise self.error(f"is {describe(value)}", f"Write a whole number, {at_least} or more")
+            raise self.error(f"is {describe_value(value)}", f"Write a whole number, {at_least} or more")
         return value
 
     def text(self) -> str:
@@ -103,11 +103,11 @@ class Node:
             SpaceError: It is not one.
         """
         if not isinstance(self.value, str):
-            raise self.error(f"is {describe(self.value)}, not a text", "Write a text, in quotes if need be")
+            raise self.error(f"is {describe_value(self.value)}, not a text", "Write a text, in quotes if need be")
         return self.value
 
 
-def describe(value: Any) -> str:
+def describe_value(value: Any) -> str:
     """A value for an error message: a scalar as it is, of anything else only the type."""
     if isinstance(value, dict):
         return "a mapping"

@@ -17,7 +17,7 @@ from ferray.errors import SpaceError, StorageError
 from ferray.files import untrusted
 from ferray.recipe import METRICS, Recipe, is_maximized
 from ferray.space.definition import Hyperband, Method, Metric, Space
-from ferray.space.nodes import Node, describe, read_yaml, to_node
+from ferray.space.nodes import Node, describe_value, read_yaml, to_node
 from ferray.space.parameter import OPTION, Parameter
 from ferray.space.sampling import check_combinations
 from ferray.space.settings import flatten, read_parameter
@@ -131,7 +131,7 @@ def _read_method(top: Node) -> Method:
     if node.value == "custom":
         raise node.error("is 'custom': its points come from a program", "Use grid, random or bayes")
     if node.value not in get_args(Method):
-        raise node.error(f"is {describe(node.value)}", "Use grid, random or bayes")
+        raise node.error(f"is {describe_value(node.value)}", "Use grid, random or bayes")
     return cast(Method, node.value)
 
 
@@ -160,11 +160,11 @@ def _read_metric(top: Node, method: Method) -> Metric:
     name = parts["name"].value
     if name not in METRICS:
         way_out = f"{did_you_mean(str(name), METRICS)}Known: {', '.join(METRICS)}"
-        raise parts["name"].error(f"is {describe(name)}, which no epoch reports", way_out)
+        raise parts["name"].error(f"is {describe_value(name)}, which no epoch reports", way_out)
     goal: Literal["minimize", "maximize"] = "maximize" if is_maximized(name) else "minimize"
     given = parts["goal"] if "goal" in parts else Node("minimize", node.where, "metric.goal, left out,")  # as in W&B
     if given.value not in ("maximize", "minimize"):
-        raise given.error(f"is {describe(given.value)}", "Use maximize or minimize")
+        raise given.error(f"is {describe_value(given.value)}", "Use maximize or minimize")
     if given.value != goal:
         best = "largest" if goal == "maximize" else "smallest"
         raise given.error(f"is {given.value!r}, but the best {name} is the {best}", f"Write `goal: {goal}`")
@@ -195,9 +195,9 @@ def _read_hyperband(node: Node, parameters: tuple[Parameter, ...]) -> Hyperband:
             raise child.error("is unknown", "early_terminate has type, min_iter or max_iter and s, eta, strict")
     if "type" not in keys or keys["type"].value != "hyperband":
         found = keys.get("type", node)
-        raise found.error(f"is {describe(found.value)}, no rule for stopping early", "Write `type: hyperband`")
+        raise found.error(f"is {describe_value(found.value)}, no rule for stopping early", "Write `type: hyperband`")
     if "strict" in keys and not isinstance(keys["strict"].value, bool):
-        raise keys["strict"].error(f"is {describe(keys['strict'].value)}", "Write true or false")
+        raise keys["strict"].error(f"is {describe_value(keys['strict'].value)}", "Write true or false")
     if "strict" in keys and keys["strict"].value is False:
         log.warning("%s: strict: false has no effect: a rung always compares the same epoch", keys["strict"].where)
     eta = float(keys["eta"].number()) if "eta" in keys else 3.0

@@ -10,7 +10,7 @@ from typing import Any
 from ferray.errors import RecipeError, SpaceError
 from ferray.recipe import check_field_name, check_value, is_integer_field
 from ferray.space.definition import Method
-from ferray.space.nodes import Node, describe
+from ferray.space.nodes import Node, describe_value
 from ferray.space.parameter import Parameter, multiple
 from ferray.wording import did_you_mean
 
@@ -80,7 +80,7 @@ def read_parameter(name: str, node: Node, *, method: Method) -> Parameter:
     """
     if not isinstance(node.value, dict):
         key = "values" if isinstance(node.value, tuple) else "value"
-        raise node.error(f"is {describe(node.value)}, not a mapping", f"Write `{name}: {{{key}: ...}}`")
+        raise node.error(f"is {describe_value(node.value)}, not a mapping", f"Write `{name}: {{{key}: ...}}`")
     distribution = _read_distribution(node)
     for key, child in node.mapping().items():
         if key not in (*_KEYS[distribution], "distribution"):
@@ -106,7 +106,7 @@ def _read_distribution(node: Node) -> str:
         return _infer_distribution(node)
     if named.value not in tuple(_KEYS):  # a mapping cannot be looked up in one
         way_out = f"{did_you_mean(str(named.value), _KEYS)}Known: {', '.join(_KEYS)}"
-        raise named.error(f"is {describe(named.value)}", way_out)
+        raise named.error(f"is {describe_value(named.value)}", way_out)
     distribution = str(named.value)
     for key in _KEYS[distribution]:
         if key in _REQUIRED and key not in keys:
@@ -134,13 +134,13 @@ def _infer_distribution(node: Node) -> str:
 def _read_value(name: str, node: Node) -> Any:
     """A value as the recipe holds it."""
     if isinstance(node.value, dict | tuple):
-        raise node.error(f"is {describe(node.value)}", "Write a number, a text or null")
+        raise node.error(f"is {describe_value(node.value)}", "Write a number, a text or null")
     try:
         return check_value(name, node.value, where=node.where)
     except RecipeError as error:
         _, what, way_out = error.args
         reason = what.removeprefix(f"{name} {node.value!r}: ")
-        raise node.error(f"is {describe(node.value)}: {reason}", way_out) from error
+        raise node.error(f"is {describe_value(node.value)}: {reason}", way_out) from error
 
 
 def _read_values(name: str, node: Node, distribution: str) -> Parameter:
@@ -148,7 +148,7 @@ def _read_values(name: str, node: Node, distribution: str) -> Parameter:
     for item in node.value["values"].sequence():
         value = _read_value(name, item)
         if value in values:
-            raise item.error(f"is {describe(item.value)}, which the list has already", "Remove one of the two")
+            raise item.error(f"is {describe_value(item.value)}, which the list has already", "Remove one of the two")
         values[value] = None
     return Parameter(
         name=name,

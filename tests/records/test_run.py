@@ -1,30 +1,23 @@
-"""Promises of the records: what was written is what is read, and what is not a record is never taken for one."""
+"""The folder of a search: what is written is what is read, and anything else is refused."""
 
 import dataclasses
-import errno
-import io
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 from fixtures.history import SEARCH, make_search_file, write_any_search_file
-from hypothesis import given, settings
+from fixtures.records import RECIPE, epoch, flip, rewrite, trial
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ferray.errors import FerrayError, RecordError
-from ferray.files import storage
-from ferray.files.journal import Journal
-from ferray.recipe import FIELD_NAMES, METRICS, Recipe
-from ferray.records.points import rank_points, rank_trials
+from ferray.recipe import METRICS, Recipe
 from ferray.records.run import Run
-from ferray.records.tables import epochs_frame, trials_frame
 from ferray.records.trial import METRIC_FIELDS, EpochResult, State, TrialRecord
 
 ID = "0123456789ab"
-RECIPE = Recipe(precision="float32", image_size=64, epochs=5)
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 epochs = st.lists(st.fixed_dictionaries(dict.fromkeys(METRIC_FIELDS, numbers)), max_size=4).map(
@@ -45,16 +38,6 @@ hostile = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
     max_leaves=6,
 )
-
-
-def epoch(number: int, **changes: float) -> EpochResult:
-    return EpochResult(epoch=number, **{**dict.fromkeys(METRIC_FIELDS, 0.5), **changes})
-
-
-def trial(*scores: float, number: int = 0, monitor: str = "val_accuracy", **changes: Any) -> TrialRecord:
-    recipe = dataclasses.replace(changes.pop("recipe", RECIPE), monitor=monitor)
-    rows = tuple(epoch(index, **{monitor: score}) for index, score in enumerate(scores, start=1))
-    return TrialRecord(trial_id=f"{number:012x}", number=number, recipe=recipe, epochs=rows, **changes)
 
 
 # Trials
@@ -189,53 +172,6 @@ def test_a_record_of_the_first_format_is_read_without_a_checksum(tmp_path: Path)
     assert run.read_trial(ID) == record
 
 
-# Best epochs and ranks
-
-
-def test_the_best_epoch_is_the_earliest_of_equals() -> None:
-    best = trial(0.3, 0.7, 0.7, 0.5).best()
-    assert best is not None
-    assert best.epoch == 2
-
-    best = trial(0.7, 0.3, 0.3, 0.5, monitor="val_loss").best()
-    assert best is not None
-    assert best.epoch == 2
-
-    assert trial().best() is None
-    assert trial().score() is None
-
-
-@given(st.lists(st.lists(st.sampled_from([0.1, 0.2, 0.3]), max_size=3), max_size=6), st.sampled_from(METRICS))
-def test_the_first_in_rank_is_better_sooner_or_earlier(scores: list[list[float]], monitor: str) -> None:
-    ranked = rank_trials(trial(*row, number=number, monitor=monitor) for number, row in enumerate(scores))
-
-    keys = []
-    for record in ranked:
-        best = record.best()
-        score = record.score()
-        assert best is not None
-        assert score is not None
-        keys.append((score if monitor == "val_loss" else -score, best.epoch, record.number))
-    assert keys == sorted(keys)
-    assert len(ranked) == sum(bool(row) for row in scores)
-
-
-def test_failed_trials_have_no_rank() -> None:
-    assert rank_trials([trial(0.9, state="failed"), trial(0.1, number=1, state="stopped")]) == [
-        trial(0.1, number=1, state="stopped")
-    ]
-
-
-def test_a_trial_is_complete_after_its_epochs_or_its_patience() -> None:
-    patient = dataclasses.replace(RECIPE, patience=2)
-
-    assert not trial().complete
-    assert not trial(0.1, 0.2).complete
-    assert trial(0.1, 0.2, 0.3, 0.4, 0.5).complete
-    assert not trial(0.3, 0.2, recipe=patient).complete
-    assert trial(0.3, 0.2, 0.3, recipe=patient).complete
-
-
 # Searches
 
 
@@ -304,164 +240,3 @@ def test_a_search_file_whose_wrong_bit_makes_it_look_like_another_version_is_dam
     file.write_text(file.read_text().replace('"format": 2', '"format": 3'))
 
     assert run.read_search().openings == 3
-
-
-# The journal
-
-
-events = st.lists(
-    st.dictionaries(st.text(max_size=5), st.text(max_size=5) | st.integers() | st.none(), max_size=3), max_size=6
-)
-
-
-@settings(max_examples=30)  # every line is flushed to the disk
-@given(events, st.data())
-def test_a_journal_truncated_anywhere_keeps_every_complete_line(
-    tmp_path_factory: pytest.TempPathFactory, written: list[dict[str, Any]], data: st.DataObject
-) -> None:
-    journal = Journal(tmp_path_factory.mktemp("runs") / "first" / "journal.jsonl")
-    ends = [0]
-    for event in written:
-        journal.append(event)
-        ends.append(journal.file.stat().st_size)
-    cut = data.draw(st.integers(0, ends[-1]))
-    if journal.file.exists():
-        os.truncate(journal.file, cut)
-    whole = sum(end <= cut for end in ends) - 1
-
-    assert journal.read() == written[:whole]
-    journal.repair()
-    journal.append({"after": "the crash"})
-    assert journal.read() == [*written[:whole], {"after": "the crash"}]
-
-
-def test_a_line_that_a_full_disk_took_half_of_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    journal = Journal(tmp_path / "journal.jsonl")
-    journal.append({"event": 1})
-
-    class FullDisk(io.FileIO):
-        def write(self, data: Any, /) -> int:
-            return super().write(bytes(data)[:5])
-
-    def open_full(file: Path, mode: str = "r", **options: Any) -> FullDisk:
-        return FullDisk(str(file), mode)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", open_full)
-        with pytest.raises(RecordError, match=os.strerror(errno.ENOSPC)):
-            journal.append({"event": 2})
-    journal.append({"event": 3})
-
-    assert journal.read() == [{"event": 1}, {"event": 3}]
-
-
-@pytest.mark.parametrize("line", [b"\x00\x00\n", b"[1]\n", b"{\n", b"\n", b"[" * 100_000 + b"\n"])
-def test_a_journal_broken_in_the_middle_is_refused_by_line(tmp_path: Path, line: bytes) -> None:
-    file = tmp_path / "journal.jsonl"
-    file.write_bytes(b'{"a":1}\n' + line + b'{"b":2}\n')
-
-    with pytest.raises(RecordError, match=r"journal\.jsonl:2: not a JSON object"):
-        Journal(file).read()
-
-
-@settings(max_examples=30)
-@given(st.data())
-def test_a_journal_with_a_flipped_bit_keeps_the_lines_before_it_and_a_copy_of_all(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
-) -> None:
-    journal = Journal(tmp_path_factory.mktemp("runs") / "journal.jsonl")
-    written = [{"event": "suggest", "number": number, "score": number / 3} for number in range(4)]
-    for event in written:
-        journal.append(event, durable=False)
-    size = journal.file.stat().st_size
-    bit = data.draw(st.integers(0, size * 8 - 1))
-    flip(journal.file, bit)
-    damaged = journal.file.read_bytes()
-    line = damaged[: bit // 8].count(b"\n")
-
-    journal.repair()
-
-    journal.append({"event": "after"}, durable=False)
-    kept = [{key: event[key] for key in written[0]} for event in journal.read()[:-1]]  # a checksum may lose its name
-    assert kept == written[: len(kept)]
-    assert len(kept) >= line
-    if len(kept) <= line < 3:
-        assert journal.file.with_name("journal.jsonl.broken").read_bytes() == damaged
-
-
-def test_a_line_of_the_first_version_has_no_checksum(tmp_path: Path) -> None:
-    file = tmp_path / "journal.jsonl"
-    file.write_bytes(b'{"a":1}\n')
-    Journal(file).append({"b": 2})
-
-    assert Journal(file).read() == [{"a": 1}, {"b": 2}]
-
-
-def test_a_missing_journal_is_empty(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal.jsonl")
-
-    journal.repair()
-
-    assert journal.read() == []
-    assert not journal.file.exists()
-
-
-# Frames
-
-
-def test_frames_have_a_row_for_every_trial_and_every_epoch() -> None:
-    rows = [trial(0.1, 0.4, state="done"), trial(number=1, state="failed", reason="loss is nan")]
-
-    trials, every = trials_frame(rows), epochs_frame(rows)
-
-    assert list(trials["state"]) == ["done", "failed"]
-    assert set(FIELD_NAMES) <= set(trials.columns)
-    assert trials.loc[0, "best_epoch"] == 2
-    assert trials.loc[0, "best_val_accuracy"] == 0.4
-    assert trials.loc[0, "seconds"] == 1.0
-    assert trials["best_epoch"].isna()[1]
-    assert list(every["epoch"]) == [1, 2]
-    assert list(every["trial_id"]) == ["000000000000"] * 2
-
-
-def test_frames_of_nothing_are_empty() -> None:
-    assert trials_frame([]).empty
-    assert epochs_frame([]).empty
-
-
-def test_trials_that_differ_in_seed_and_fold_alone_are_one_point_ranked_by_their_mean() -> None:
-    lucky = trial(0.9, number=0)
-    others = [trial(score, number=number, recipe=seeded(number)) for number, score in ((1, 0.2), (2, 0.4))]
-    steady = [trial(0.6, number=number, recipe=seeded(number, dropout=0.1)) for number in (3, 4)]
-    ranked = rank_points([*steady, lucky, *others])
-    assert [[record.number for record in point.records] for point in ranked] == [[3, 4], [0, 1, 2]]
-    assert [point.mean for point in ranked] == [pytest.approx(0.6), pytest.approx(0.5)]
-    assert ranked[1].spread == pytest.approx(math.sqrt(0.13))
-    assert ranked[1].best_trial() == lucky
-
-
-def test_a_point_with_too_few_trials_comes_after_those_that_have_them() -> None:
-    lucky, steady = trial(0.9), [trial(0.5, number=n, recipe=seeded(n, dropout=0.1)) for n in (1, 2)]
-    assert [point.number for point in rank_points([lucky, *steady], wanted=2)] == [1, 0]
-    assert [point.number for point in rank_points([lucky, *steady])] == [0, 1]
-
-
-def test_a_failed_trial_counts_for_no_point() -> None:
-    assert rank_points([trial(0.9, state="failed"), trial()]) == []
-
-
-def seeded(seed: int, **changes: Any) -> Recipe:
-    return dataclasses.replace(RECIPE, seed=seed, **changes)
-
-
-def rewrite(file: Path, values: dict[str, Any]) -> None:
-    """Put other values into a checked file, with the checksum that belongs to them."""
-    values.pop("checksum", None)
-    file.write_text(json.dumps(storage.with_checksum(values)))
-
-
-def flip(file: Path, bit: int) -> None:
-    """Turn one bit of a file."""
-    data = bytearray(file.read_bytes())
-    data[bit // 8] ^= 1 << bit % 8
-    file.write_bytes(data)
