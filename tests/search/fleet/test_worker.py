@@ -25,6 +25,7 @@ from ferray.search.fleet.worker import (
 from ferray.train.checkpoints.checked_safetensors import read_checked
 from ferray.train.checkpoints.checkpoint import BEST, LAST
 from ferray.train.checkpoints.writer import Checkpointing
+from ferray.train.environment import Environment
 from ferray.train.features import view as features
 from ferray.train.fit import fit
 from ferray.train.ranks import ALONE
@@ -111,7 +112,8 @@ class FakeClient:
 
 def train(job: TrialJob, config: GroupConfig, client: FakeClient) -> TrialRecord:
     """Train a trial as a group of one rank does; returns the record that it is released with."""
-    trainer = TrialTrainer(config, SmallStore(), ALONE, "cpu", client, lambda: False, {"vgg16": small_weights()})  # type: ignore[arg-type]
+    environment = Environment(ranks=ALONE, cache=config.cache)
+    trainer = TrialTrainer(config, SmallStore(), environment, client, lambda: False, {"vgg16": small_weights()})  # type: ignore[arg-type]
     trainer.train(job)
     assert client.released is not None
     return client.released
@@ -155,7 +157,7 @@ def test_with_a_scheduler_each_epoch_is_reported_alone_though_a_checkpoint_holds
     recipe = small_recipe(epochs=6)
     name = trial_id(recipe, data_fingerprint=store.fingerprint, weights_fingerprint=weights.fingerprint)
     run = Run(tmp_path)
-    list(fit(recipe, store, weights, checkpoints=run.trial_dir(name), cache=None))  # the record of it was lost
+    list(fit(recipe, store, weights, checkpointing=Checkpointing(run.trial_dir(name))))  # the record of it was lost
     client = FakeClient(run, "continue", "stopped")
     config = dataclasses.replace(config_of(run, tmp_path), has_scheduler=True)
     record = train(TrialJob(trial_id=name, number=0, recipe=recipe), config, client)
@@ -205,7 +207,7 @@ def test_progress_on_features_is_reported_as_an_activity(
     monkeypatch.setattr(features.log, "handlers", [])
     client = FakeClient(Run(tmp_path), "continue")
     _forward_progress_on_features(client)  # type: ignore[arg-type]
-    list(fit(SHORT, SmallStore(), small_weights(), checkpoints=None, cache=tmp_path))
+    list(fit(SHORT, SmallStore(), small_weights(), environment=Environment(cache=tmp_path)))
 
     assert [activity.partition(",")[0] for activity in client.activities] == [
         "features: 12 of 12 faces",
