@@ -36,7 +36,7 @@ from ferray.train.environment import Environment
 from ferray.train.features import view as features
 from ferray.train.fit import fit
 from ferray.train.interruption import Interrupted
-from ferray.train.ranks import Ranks, current_ranks
+from ferray.train.ranks import current_ranks
 from ferray.train.settle import measure_precision
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,8 @@ def run_worker(config: GroupConfig, group: str, dispatcher: Any) -> None:
             """Whether to leave the trial at once, within an epoch too."""
             return bool(ray.wait([interruption], timeout=0)[0])
 
-        trainer = TrialTrainer(config, store, ranks, device, client, is_interrupted)
+        environment = Environment(ranks=ranks, device=device, cache=config.cache)
+        trainer = TrialTrainer(config, store, environment, client, is_interrupted)
         while (job := ranks.from_first(client.take_trial() if client is not None else None)) != "exit":
             if isinstance(job, TrialJob):
                 trainer.train(job)
@@ -119,8 +120,7 @@ class TrialTrainer:
 
     config: GroupConfig
     store: Store
-    ranks: Ranks
-    device: str
+    environment: Environment
     client: "DispatcherClient | None"
     """Rank 0's; the other ranks neither write nor report."""
     is_interrupted: Callable[[], bool]
@@ -135,14 +135,16 @@ class TrialTrainer:
         Raises:
             StorageError: The trial's folder cannot be written.
         """
-        with self.ranks.together():
+        with self.environment.ranks.together():
             weights = self._weights(job.recipe.backbone)
-        with self.ranks.together():
+        with self.environment.ranks.together():
             found = self.client.open_trial(job) if self.client is not None else None
-        record = self.ranks.from_first(found)
+        record = self.environment.ranks.from_first(found)
         if record is None:  # another group has taken it since
             return
-        self._record = dataclasses.replace(record, state="running", reason="", device=_device_name(self.device))
+        self._record = dataclasses.replace(
+            record, state="running", reason="", device=_device_name(self.environment.device)
+        )
         checkpointing = Checkpointing(
             Run(self.config.run_dir).trial_dir(job.trial_id),
             lease=self.client.lease if self.client is not None else None,
@@ -154,12 +156,12 @@ class TrialTrainer:
             self.store,
             weights,
             checkpointing=checkpointing,
-            environment=Environment(ranks=self.ranks, device=self.device, cache=self.config.cache),
+            environment=self.environment,
             is_interrupted=self.is_interrupted,
         )
         state, reason = self._train_to_end(rows)
         if state != "fenced":
-            with self.ranks.together():
+            with self.environment.ranks.together():
                 if self.client is not None:
                     self.client.release(dataclasses.replace(self._record, state=state, reason=reason))
 
@@ -175,7 +177,7 @@ class TrialTrainer:
         except Interrupted:
             return "interrupted", ""
         except FencedError as error:
-            with self.ranks.together():
+            with self.environment.ranks.together():
                 if self.client is not None:
                     self.client.check_fenced(error)
             return "fenced", ""
@@ -186,7 +188,9 @@ class TrialTrainer:
         except torch.AcceleratorError:  # this process cannot use the device any more
             raise
         except (RuntimeError, ValueError, MemoryError) as error:
-            if self.ranks.world > 1:  # the other ranks may be waiting in a collective: only a restart ends that
+            if (
+                self.environment.ranks.world > 1
+            ):  # the other ranks may be waiting in a collective: only a restart ends that
                 raise
             log.exception("trial %s failed", self._record.trial_id)
             return "failed", f"{type(error).__name__}: {error}"
@@ -209,10 +213,10 @@ class TrialTrainer:
 
     def _report(self) -> ReportReply:
         reply: ReportReply = "continue"
-        with self.ranks.together():
+        with self.environment.ranks.together():
             if self.client is not None:
                 reply = self.client.report(self._record)
-        return self.ranks.from_first(reply)
+        return self.environment.ranks.from_first(reply)
 
 
 class DispatcherClient:

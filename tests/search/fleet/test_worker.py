@@ -112,7 +112,8 @@ class FakeClient:
 
 def train(job: TrialJob, config: GroupConfig, client: FakeClient) -> TrialRecord:
     """Train a trial as a group of one rank does; returns the record that it is released with."""
-    trainer = TrialTrainer(config, SmallStore(), ALONE, "cpu", client, lambda: False, {"vgg16": small_weights()})  # type: ignore[arg-type]
+    environment = Environment(ranks=ALONE, cache=config.cache)
+    trainer = TrialTrainer(config, SmallStore(), environment, client, lambda: False, {"vgg16": small_weights()})  # type: ignore[arg-type]
     trainer.train(job)
     assert client.released is not None
     return client.released
