@@ -61,26 +61,26 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_of_two_that_planned_the_same_name_the_second_is_refused_and_changes_nothing(searches: Searches) -> None:
     first, second = plan_of(searches, "same"), plan_of(searches, "same", "--seed", "7")  # both before either began
     weights = {"vgg16": load_weights("none", "vgg16")}
-    begun = open_search(first, searches.store, weights, say=print)
+    begun = open_search(first, None, searches.store, weights, say=print)
     before = content(first.run.folder)
     with pytest.raises(RecordError, match="a search of this name is there"):
-        open_search(second, searches.store, weights, say=print)
+        open_search(second, None, searches.store, weights, say=print)
     assert content(first.run.folder) == before
-    assert first.run.read_search().id == begun["id"]
+    assert first.run.read_search().id == begun.history.search.id
 
 
 def test_a_search_whose_folder_is_in_use_is_refused_and_changes_nothing(searches: Searches) -> None:
     from ferray.search.run import run
 
     plan = plan_of(searches, "same")
-    open_search(plan, searches.store, {"vgg16": load_weights("none", "vgg16")}, say=print)
+    open_search(plan, None, searches.store, {"vgg16": load_weights("none", "vgg16")}, say=print)
     before = content(plan.run.folder)
     alone = Cluster(cpus=1, gpus=0, nodes=1, joined=False)  # never used
     with (
         storage.lock(plan.run.folder / ".lock"),
         pytest.raises(StorageError, match="another process is using this folder"),
     ):
-        run(plan, alone)
+        run(plan, None, alone)
     assert content(plan.run.folder) == before
 
 
