@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 MAX_BYTES = 2**30
-"""Of a journal; a line has about 200."""
+"""Largest size of a journal; a line has about 200 bytes."""
 
 
 class Journal:
