@@ -35,7 +35,7 @@ def augment(
         indices: A number for each face that identifies it: its row in the store.
         policy: Name in `POLICIES`.
         strength: At least 0; scales ranges and, up to 1, how often a change happens.
-        seed: Of the recipe.
+        seed: The recipe's seed.
         epoch: Counted from 1.
         random_erasing: The probability of a rectangle over a picture, in [0, 1].
 

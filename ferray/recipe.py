@@ -237,7 +237,7 @@ def check_value(name: str, value: Any, *, where: str) -> Any:
     """One field's value as a recipe holds it; rules between fields are not checked.
 
     Args:
-        name: Of the field.
+        name: The field's name.
         value: A JSON scalar; a whole number is accepted for a fraction (1 for 1.0), and the reverse.
         where: File and line or option, for the error.
 
@@ -310,8 +310,8 @@ def trial_id(recipe: Recipe, *, data_fingerprint: str, weights_fingerprint: str)
 
     Args:
         recipe: With `precision` and `image_size` settled, or equal ids would not mean equal numbers.
-        data_fingerprint: Of the store.
-        weights_fingerprint: Of the pretrained weights; ignored where the recipe starts from none.
+        data_fingerprint: The store's fingerprint.
+        weights_fingerprint: The fingerprint of the pretrained weights; ignored where the recipe starts from none.
 
     Raises:
         ValueError: `precision` is still `auto` or `image_size` still None.

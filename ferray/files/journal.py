@@ -15,7 +15,7 @@ from ferray.files import storage, untrusted
 log = logging.getLogger(__name__)
 
 MAX_BYTES = 2**30
-"""Size of a journal; a line has about 200."""
+"""Largest size of a journal; a line has about 200 bytes."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class JournalContent:
     lines: list[dict[str, Any]]
     """The lines before the first damaged one."""
     damaged: RecordError | None
-    """About the first damaged line; None where there is none but, perhaps, a torn last one."""
+    """The error of the first damaged line; None if all lines are whole, but for an incomplete last one."""
     num_bytes: int
-    """Of `lines`; the file is longer where something follows them."""
+    """Bytes of `lines`; the file is longer if a damaged or incomplete line follows them."""
 
 
 class Journal:

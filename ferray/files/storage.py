@@ -37,7 +37,7 @@ def write_bytes(path: Path, data: bytes, *, lease: "Lease | None" = None, keep_p
     Args:
         path: The file.
         data: All of its content.
-        lease: On its folder; it must still be held when the file is renamed to its final name.
+        lease: The lease on its folder; it must still be held when the file is renamed to its final name.
         keep_previous: Keep the file that is replaced, under the name `previous(path)`.
 
     Raises:

@@ -19,7 +19,7 @@ def read_bytes(file: Path, *, max_bytes: int, inside: Path | None = None) -> byt
     """All of a file.
 
     Args:
-        file: Its name.
+        file: The file to read.
         max_bytes: A larger file is refused without reading it.
         inside: The folder that must contain it when all links are followed; None for any.
 

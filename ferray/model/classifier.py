@@ -95,9 +95,9 @@ def build_classifier(
     """A whole model with given trunk tensors and a fresh head.
 
     Args:
-        recipe: Settled.
+        recipe: The recipe, settled.
         tensors: The trunk's, from `trunk_tensors` or an exported model.
-        num_classes: Of the store.
+        num_classes: The number of classes of the store.
         device: Where to put the model.
     """
     return Classifier(

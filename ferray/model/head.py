@@ -23,7 +23,7 @@ class Head(nn.Module):
         in_shape: (D, H, W) of the trunk's output.
         num_classes: K.
         pooling: `average` over height and width, or `flatten`.
-        hidden_units: Of the hidden layer; None for a linear head.
+        hidden_units: Units of the hidden layer; None for a linear head.
         generator: Draws the initial weights.
     """
 

@@ -32,7 +32,7 @@ def make_seed(seed: int, purpose: Purpose, *place: int) -> int:
     """The 64-bit seed of one stream.
 
     Args:
-        seed: Of the recipe.
+        seed: The recipe's seed.
         purpose: The use of the stream.
         place: Epoch, step, or other numbers that distinguish the streams of one purpose.
     """

@@ -75,8 +75,8 @@ def first_tensors(weights: Weights, *, seed: int) -> dict[str, torch.Tensor]:
     """The trunk's tensors before the first step: the pretrained ones, or random ones where there are none.
 
     Args:
-        weights: From `load_weights`.
-        seed: Of the recipe, for the random ones.
+        weights: The weights, from `load_weights`.
+        seed: The recipe's seed, for random tensors.
     """
     if weights.tensors:
         return dict(weights.tensors)

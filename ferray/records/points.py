@@ -21,7 +21,7 @@ class Point:
     """The trials of one point, each with at least one epoch: one trial for each seed and fold that was trained."""
 
     records: tuple[TrialRecord, ...]
-    """By number."""
+    """In the order of their numbers."""
 
     @property
     def number(self) -> int:

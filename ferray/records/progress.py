@@ -22,7 +22,7 @@ def is_complete(epochs: Sequence["EpochResult"], recipe: Recipe) -> bool:
 
     Args:
         epochs: All so far, from the first one on.
-        recipe: Its epochs, patience and monitored metric count.
+        recipe: Gives the number of epochs, the patience and the monitored metric.
     """
     best = best_epoch(epochs, recipe)
     if best is None:

@@ -40,7 +40,7 @@ class EpochResult:
     val_balanced_accuracy: float
     val_macro_f1: float
     learning_rate: float
-    """Of the head, in the epoch's last step."""
+    """The head's learning rate in the epoch's last step."""
     images_per_s: float
     """Training faces per second of training time, waiting for features included."""
     seconds: float

@@ -121,7 +121,7 @@ def read_yaml(text: str, *, file: str) -> Node:
 
     Args:
         text: The whole file.
-        file: Its name, for errors.
+        file: The name of the file, for errors.
 
     Raises:
         SpaceError: Not YAML, more than one document, a key that is given twice, or more than `MAX_NODES` values.

@@ -30,9 +30,9 @@ class Parameter:
     distribution: str
     """W&B's name of the distribution."""
     values: tuple[Any, ...] = ()
-    """For the kinds `value` (one) and `values`."""
+    """The values of the kinds `value` (one) and `values`."""
     probabilities: tuple[float, ...] | None = None
-    """Of the values; their sum is 1. None where all values are equally likely."""
+    """The probability of each value; None where all are equally likely."""
     low: int | float | None = None
     """Smallest value of a range; None where only the recipe's bounds limit it."""
     high: int | float | None = None

@@ -1,4 +1,4 @@
-"""From a space to its points, and from a point to a recipe.
+"""The points of a space, and the recipe of a point.
 
 A point is a dict of settings, one for every parameter. A grid's points come with the last parameter changing fastest;
 a random point depends on the seed and its number alone, and a parameter's draw on no other parameter.
@@ -23,8 +23,8 @@ def points(space: Space, *, seed: int) -> Iterator[dict[str, Any]]:
     """The points of a grid or a random space, at most `run_cap`; a random space without a cap has no last point.
 
     Args:
-        space: Its method is not `bayes`.
-        seed: Of the draws; a grid needs none.
+        space: A space whose method is not `bayes`.
+        seed: The seed of the draws; a grid needs none.
 
     Raises:
         ValueError: The method is `bayes`: its points are suggested while the search runs.
@@ -52,7 +52,7 @@ def to_recipe(space: Space, point: Mapping[str, Any], *, seed: int) -> Recipe:
         space: Gives the settings that have one value, and the metric to monitor.
         point: May leave out parameters of one value; others that it leaves out take the recipe's default. With folds
             it may have a `fold`; without one it is the first fold.
-        seed: Of the training run, unless the space has its own.
+        seed: The seed of the training run, unless the space has its own.
 
     Raises:
         SpaceError: The recipe refuses the point, which does not happen for one of `points`.

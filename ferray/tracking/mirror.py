@@ -56,7 +56,7 @@ class _Trial:
     """The mirror's state of one trial."""
 
     record: TrialRecord
-    """With all epochs reported so far."""
+    """The record with all epochs reported so far."""
     started: int = 0
     """Points of the search that are training this trial now: two points may be the same trial."""
     run: "wandb.Run | None" = None
@@ -74,7 +74,7 @@ class Mirror:
         run: The search's folder.
         mode: Not `disabled`.
         search_id: First part of all run ids.
-        config: Of the search's own run.
+        config: The configuration of the search's own run.
         project: W&B project; the variable `WANDB_PROJECT` wins.
     """
 

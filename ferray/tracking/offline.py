@@ -26,7 +26,7 @@ HEADER_BYTES = 7
 BLOCK_BYTES = 32768
 FRAME = struct.Struct("<IHB")
 MAX_BYTES = 2**30
-"""Of a file; one with a thousand epochs has 1 MB."""
+"""Largest size of a file; one with a thousand epochs has 1 MB."""
 LAST_KINDS = (1, 4)
 """Kinds of frames that complete a record: a whole record, and the last part of one."""
 
@@ -54,7 +54,7 @@ class OfflineRun:
     """One row per call of `log`, of all segments; without the keys that W&B adds, which begin with an underscore."""
     summary: dict[str, Any] = field(default_factory=dict)
     exit_code: int | None = None
-    """Of the last segment; None while the run is open, or if its writer was killed."""
+    """The exit code of the last segment; None while the run is open, or if its writer was killed."""
 
 
 def read_offline_runs(folder: Path) -> list[OfflineRun]:

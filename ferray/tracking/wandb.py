@@ -41,7 +41,7 @@ class Tracker:
 
     Args:
         run: The search's folder; W&B's files are written to its folder `wandb`.
-        mode: From `choose_mode`; with `disabled`, every method does nothing.
+        mode: The mode, from `choose_mode`; with `disabled`, every method does nothing.
         search_id: Unique to the search; run ids are `SEARCH_ID-TRIAL_ID`.
         config: The configuration of the search's own run.
         project: W&B project; the variable `WANDB_PROJECT` wins.

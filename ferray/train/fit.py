@@ -152,7 +152,7 @@ class _TrainingPass:
     totals: PassTotals
     """Seen while training; of mixed faces, the label of the larger share counts."""
     learning_rate: float
-    """Of the head, in the last step."""
+    """The head's learning rate in the last step."""
     seconds: float
 
 

@@ -37,7 +37,7 @@ class InterruptionPoller:
         self._steps_since, self._steps_between = 0, 1
 
     def raise_if_interrupted(self) -> None:
-        """For long work that each rank does by itself: to be called often.
+        """Raise if this rank's caller wants to stop; to be called often during long work that each rank does by itself.
 
         Raises:
             Interrupted: This rank's caller wants to stop.

@@ -22,7 +22,7 @@ def cross_entropy_sum(logits_BK: Tensor, labels_B: Tensor, *, label_smoothing: f
     """Cross-entropy in nats, summed over the faces; 0 for none.
 
     Args:
-        logits_BK: One row a face, one column a class.
+        logits_BK: One row per face, one column per class.
         labels_B: Class numbers, int64.
         label_smoothing: Share of the target that is spread evenly over all classes.
 
@@ -75,8 +75,8 @@ def build_training_loss(
     """The training loss of a recipe, with the class weights or logit offsets that follow from the training labels.
 
     Args:
-        recipe: Its class balance, focal exponent and smoothing count.
-        labels: Of the faces that are trained on, shape (faces,); not of the whole store.
+        recipe: Gives the class balance, the focal exponent and the smoothing.
+        labels: The labels of the training faces, not of the whole store; shape (faces,).
         class_names: In the order of the labels.
         device: Where the logits are.
 
@@ -115,7 +115,7 @@ def class_weights(counts: NDArray[np.int64], *, rule: str, beta: float) -> NDArr
     Args:
         counts: Training faces of each class, shape (K,); a class without any gets 0.
         rule: A `class_balance` that ends in `_weights`.
-        beta: Of the effective number.
+        beta: The beta of the effective number.
 
     Source: Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", 2019, equation 10.
     """

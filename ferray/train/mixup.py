@@ -32,7 +32,7 @@ class RankBatch:
     partners: Rows
     """One for each of `rows`; the same rows where nothing is mixed."""
     share: float = 1.0
-    """Of the face itself, in [0.5, 1]; its partner has the rest."""
+    """The share of the face itself, in [0.5, 1]; its partner has the rest."""
 
     @cached_property
     def reads(self) -> Rows:
@@ -43,7 +43,7 @@ class RankBatch:
         """Mixed inputs, one for each of `rows`, in float32; the inputs themselves where nothing is mixed.
 
         Args:
-            inputs_BDHW: Of `reads`.
+            inputs_BDHW: The inputs of the rows `reads`.
         """
         if self.share == 1:
             return inputs_BDHW
@@ -57,9 +57,9 @@ class RankBatch:
         """The loss of mixed faces, summed: the losses for both labels, weighted by their shares.
 
         Args:
-            loss: Of faces that are not mixed.
-            logits_BK: Of the mixed faces.
-            labels: Of the whole training subset.
+            loss: The loss for faces that are not mixed.
+            logits_BK: The logits of the mixed faces.
+            labels: The labels of the whole training subset.
         """
 
         def loss_of(rows: Rows) -> Tensor:
@@ -78,8 +78,8 @@ def split_batches(batches: Sequence[Rows], *, recipe: Recipe, epoch: int, ranks:
     distribution is the same, and the training scores are those of the face with the larger share.
 
     Args:
-        batches: Of all ranks together, from `ferray.train.features.inputs.order_batches`.
-        recipe: Its alpha and seed count.
+        batches: The batches of all ranks together, from `ferray.train.features.inputs.order_batches`.
+        recipe: Gives alpha and the seed.
         epoch: Counted from 1.
         ranks: This process's rank.
 

@@ -49,9 +49,9 @@ def learning_rate_factor(recipe: Recipe, *, step: int, steps_per_epoch: int) -> 
     from the start of training.
 
     Args:
-        recipe: Its schedule, warm-up and epochs count.
+        recipe: Gives the schedule, the warm-up and the number of epochs.
         step: Counted from 0 over all epochs.
-        steps_per_epoch: Of the training split.
+        steps_per_epoch: The number of steps of an epoch.
 
     Returns:
         A number in (0, 1].

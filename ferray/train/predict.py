@@ -28,7 +28,7 @@ class ValidationAnswers:
     """A model's probabilities for the faces that its run was validated with."""
 
     rows: NDArray[np.int64]
-    """Of the store, shape (faces,)."""
+    """The rows of the faces in the store, shape (faces,)."""
     probabilities: NDArray[np.float32]
     """Shape (faces, classes), in the store's order of classes."""
 
@@ -45,7 +45,7 @@ def predict_validation(
     """The answers of a run's best epoch for its validation faces: those of the store's split, or of its fold.
 
     Args:
-        recipe: Of the run, settled.
+        recipe: The run's recipe, settled.
         store: The store that the run was trained on.
         weights: The weights that it started from.
         checkpoints: The run's folder, with `best.safetensors`.

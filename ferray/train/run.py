@@ -33,7 +33,7 @@ class TrainingRun:
     loss: TrainingLoss
     inputs: Inputs
     train_labels: Rows
-    """Of the faces that are trained on, in the order of their rows."""
+    """The labels of the training faces, in the order of their rows."""
     validation_labels: Rows
 
     @property
@@ -53,12 +53,12 @@ class TrainingRun:
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """The device of the model."""
         return self.environment.torch_device
 
     @property
     def num_classes(self) -> int:
-        """Of the store."""
+        """The number of classes of the store."""
         return len(self.spec.store.class_names)
 
 

@@ -20,7 +20,7 @@ class PassTotals:
     """Losses and counts of one pass, all ranks together."""
 
     losses: NDArray[np.float64]
-    """Of every step, in nats, summed over its faces; 0 for steps that are still to come. Shape (steps,)."""
+    """The loss of every step in nats, summed over its faces; 0 for steps that are still to come. Shape (steps,)."""
     confusion: NDArray[np.int64]
     """Counts, shape (classes, classes); rows are labels, columns predictions."""
 
@@ -35,7 +35,7 @@ class PassAccumulator:
 
     Args:
         steps: The number of steps of the pass.
-        num_classes: Of the labels.
+        num_classes: The number of classes.
         ranks: This process's rank.
         device: Where losses and logits are.
         earlier: The totals of the steps before the pass was interrupted.
@@ -59,7 +59,7 @@ class PassAccumulator:
         """The totals so far of all ranks; every rank must call it.
 
         Args:
-            labels: Of the whole subset.
+            labels: The labels of the whole subset.
         """
         predictions = torch.cat(self._predictions).cpu().numpy()
         own = confusions.make_confusion(labels[np.concatenate(self._rows)], predictions, num_classes=self._num_classes)

@@ -27,7 +27,7 @@ FORMAT_VERSION = 2
 """Format 1 had no checksum."""
 
 MAX_BYTES = 2**35
-"""Of a file; a whole VGG16 with Adam's moments has 1.6 GB."""
+"""Largest size of a file; a whole VGG16 with Adam's moments has 1.6 GB."""
 
 REMOVE_IT = "Remove the file; the run then starts at its first epoch"
 OTHER_VERSION = "Use the version of ferray that wrote it, or remove the file: the run then starts at its first epoch"
@@ -48,8 +48,8 @@ def write_checked(
     """Write tensors and facts with their checksum, whole or not at all.
 
     Args:
-        file: Its name.
-        tensors: On any device, in any memory layout.
+        file: The file to write.
+        tensors: Tensors on any device, in any memory layout.
         facts: JSON values, all numbers finite; the format is added.
         lease: As `ferray.files.storage.write_bytes`.
         keep_previous: As `ferray.files.storage.write_bytes`.

@@ -46,7 +46,7 @@ class PartialEpoch:
     steps: int = 0
     seconds: float = 0.0
     totals: PassTotals | None = None
-    """Of the steps so far; None before the first."""
+    """The totals of the steps so far; None before the first."""
 
 
 EPOCH_START = PartialEpoch()
@@ -70,7 +70,7 @@ class ResumeState:
     """The checkpoint, for errors."""
     history: list[EpochResult]
     partial: PartialEpoch
-    """Of the epoch after `history`."""
+    """The part of the epoch after `history` that is trained."""
     tensors: dict[str, Tensor]
 
 
@@ -87,7 +87,7 @@ class CheckpointFolder:
     trial_id: str
     """The identity of the run that the files must belong to."""
     lease: Lease | None = None
-    """On the folder; None where no other process may take it over."""
+    """The lease on the folder; None where no other process may take the folder over."""
 
     def save(
         self,
@@ -122,7 +122,7 @@ class CheckpointFolder:
         """Start from a run that is done and equal to this one in all but the number of epochs, which are fewer.
 
         Args:
-            shorter: That run's checkpoints.
+            shorter: The checkpoints of that run.
         """
         for name in (BEST, LAST):
             facts, tensors = shorter._read(name)
@@ -239,7 +239,7 @@ def restore(state: ResumeState, free: FreePart, optimizer: Optimizer) -> None:
     """Set the model and its optimizer to a saved state.
 
     Args:
-        state: From `CheckpointFolder.find_last`.
+        state: The state, from `CheckpointFolder.find_last`.
         free: What is trained, changed here.
         optimizer: Over the parameters of `free`, changed here.
 

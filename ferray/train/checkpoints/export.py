@@ -45,7 +45,7 @@ def export_best(
     Args:
         folder: Where to write it; other files there are left alone.
         checkpoints: The run's folder, with `best.safetensors`.
-        recipe: Of the run, settled.
+        recipe: The run's recipe, settled.
         store: The store that the run was trained on.
         weights: The weights that it started from.
         recorded: The best epoch by the run's record; None where there is no record.
@@ -77,7 +77,7 @@ class Preprocessing:
     """Filter, in words; see `ferray.train.features.pictures.resize`."""
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    """Of the model's own normalization, of colors in [0, 1]."""
+    """Mean and standard deviation of colors in [0, 1], with which the model itself normalizes them."""
     margin: float
     """Added around a face's box on each side before it is cut out, as a fraction of the box."""
 
@@ -135,7 +135,7 @@ def predict_probabilities(model: LoadedModel, faces: NDArray[np.uint8]) -> NDArr
     """The model's probabilities for faces, which it gets in micro-batches.
 
     Args:
-        model: From `load_model`.
+        model: The model, from `load_model`.
         faces: Square RGB pictures cropped like those of the store, of any size, shape (faces, size, size, 3); a
             memory-mapped array is read in pieces.
 

@@ -23,7 +23,7 @@ class Checkpointing:
     folder: Path
     """Only rank 0 reads and writes it."""
     lease: Lease | None = None
-    """On the folder; None where no other process may take the folder over. Only rank 0's counts."""
+    """The lease on the folder; None where no other process may take the folder over. Only rank 0 needs it."""
     min_interval_s: float = 0.0
     """An epoch that ends sooner after the last checkpoint shares the next one; 0 writes one after each epoch."""
     recorded_epochs: int | None = None

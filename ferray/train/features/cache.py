@@ -41,7 +41,7 @@ SHARD_FACES = 256
 """Faces of a shard, a multiple of the trunk's micro-batch; some seconds of a core."""
 
 DEFAULT_LIMIT_GB = 100.0
-"""Of all views together, unless the variable `FERRAY_CACHE_GB` names another size."""
+"""Largest size of all views together, unless the variable `FERRAY_CACHE_GB` names another."""
 
 RESERVE_BYTES = 1 << 30
 """Space on the disk that views leave free."""
@@ -50,7 +50,7 @@ STALE_S = 86_400.0
 """Age after which an unfinished view may be removed."""
 
 MAX_FACTS_BYTES = 2**24
-"""Of a view.json; one of a million faces has 50 kB."""
+"""Largest size of a view.json; one of a million faces has 50 kB."""
 
 NUM_LOCKS = 512
 """Lock files of a cache, which shards share by their hash; fixed, since removing a lock file in use would break it."""
@@ -103,7 +103,7 @@ def fill(
 
     Args:
         folder: CACHE/views/ID.
-        shape: Of the whole view.
+        shape: The shape of the whole view.
         facts: The fields of the view, for `view.json`.
         compute: Returns the features of a slice of faces; its second argument is the number of finished faces.
 

@@ -59,7 +59,7 @@ def open_inputs(spec: RunSpec, environment: Environment) -> Inputs:
 
     Args:
         spec: The run.
-        environment: Its device and feature cache count.
+        environment: Gives the device and the feature cache.
     """
     if reads_views(spec.recipe):
         return CachedInputs(spec, environment)
@@ -73,8 +73,8 @@ def order_batches(labels: NDArray[np.int64], *, recipe: Recipe, epoch: int) -> l
     classes that have rows are equally likely, and so are the rows of one class.
 
     Args:
-        labels: Of the rows, shape (rows,).
-        recipe: Its seed, batch size and class balance count.
+        labels: The labels of the rows, shape (rows,).
+        recipe: Gives the seed, the batch size and the class balance.
         epoch: Counted from 1.
     """
     generator = np.random.default_rng(make_seed(recipe.seed, Purpose.ORDER, epoch))
@@ -97,7 +97,7 @@ class CachedInputs:
 
     Args:
         spec: The run.
-        environment: Its device and feature cache count.
+        environment: Gives the device and the feature cache.
     """
 
     def __init__(self, spec: RunSpec, environment: Environment) -> None:
@@ -168,7 +168,7 @@ class PictureInputs:
 
     Args:
         spec: The run.
-        environment: Its device counts.
+        environment: Gives the device.
     """
 
     def __init__(self, spec: RunSpec, environment: Environment) -> None:

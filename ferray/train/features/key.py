@@ -24,13 +24,13 @@ class ViewKey(NamedTuple):  # a tuple: a search of 100,000 points makes a millio
     policy: Policy
     strength: float
     seed: int | None
-    """Of the alterations; None, as the epoch, where the pictures are not altered."""
+    """Seed of the alterations; None, as the epoch, where the pictures are not altered."""
     epoch: int | None
     random_erasing: float
 
 
 def reads_views(recipe: Recipe) -> bool:
-    """Whether the frozen layers' output is kept in views, or computed anew in every epoch.
+    """Whether the frozen layers' output is kept in views, or computed again in every epoch.
 
     It is kept where the whole trunk is frozen, or where a part of it is frozen and the pictures are not altered. The
     output of a part is large, after block 4 four times the trunk's (16 KiB for a face of 64 pixels); with altered
@@ -57,7 +57,7 @@ def view_key(recipe: Recipe, epoch: int | None, *, weights: str) -> ViewKey:
 
     Args:
         recipe: Need not be settled.
-        epoch: Of training, counted from 1; None for validation, whose pictures are never altered.
+        epoch: The training epoch, counted from 1; None for validation, whose pictures are never altered.
         weights: Fingerprint of the pretrained weights, or another text that is the same for all keys to be compared;
             `NO_WEIGHTS` where there are none.
     """

@@ -32,7 +32,7 @@ def read_pictures(store: Store, rows: NDArray[np.int64], *, recipe: Recipe, epoc
     Args:
         store: The faces.
         rows: Rows of the store, in any order.
-        recipe: Settled; its size, policy, strength, random erasing and seed count.
+        recipe: Settled; gives the size, the policy, its strength, random erasing and the seed.
         epoch: The epoch of the alterations, counted from 1; None leaves the pictures unaltered, as for validation.
 
     Returns:

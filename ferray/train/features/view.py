@@ -60,7 +60,7 @@ class View:
     policy: Policy
     strength: float
     seed: int | None
-    """Of the alterations; None, as the epoch, where the pictures are not altered."""
+    """Seed of the alterations; None, as the epoch, where the pictures are not altered."""
     epoch: int | None
     random_erasing: float = 0.0
     numbers_version: int = NUMBERS_VERSION
@@ -80,7 +80,7 @@ def make_view(spec: RunSpec, *, split: str, epoch: int | None, device: str) -> V
     Args:
         spec: The run.
         split: The span of its rows, from `ferray.train.folds`.
-        epoch: Of training, counted from 1; None for validation, whose pictures are never altered.
+        epoch: The training epoch, counted from 1; None for validation, whose pictures are never altered.
         device: `cpu` or `cuda`, ...
     """
     assert spec.recipe.image_size is not None, "settled"
@@ -104,7 +104,7 @@ def open_or_compute(
     """The features of a view, from the cache, or computed now and kept there.
 
     Args:
-        view: From `make_view`.
+        view: The view, from `make_view`.
         spec: The run that the view was made for.
         cache: Folder of the node; None computes the same numbers in memory, as happens where the cache has no room.
         build_frozen: Returns the frozen part on its device; called only if something must be computed.
