@@ -1,5 +1,6 @@
-"""Wording that many messages share: counts, first lines, and suggestions for a misspelled name."""
+"""Wording that many messages and records share: counts, first lines, suggestions for a misspelled name, the time."""
 
+import datetime
 import difflib
 from collections.abc import Iterable
 
@@ -24,3 +25,8 @@ def count_of(number: int, noun: str, plural: str | None = None) -> str:
 def first_line(text: str, *, default: str = "") -> str:
     """The first line of a text of many, such as an error; `default` for an empty text."""
     return next(iter(text.splitlines()), default)
+
+
+def utc_now() -> str:
+    """The time in UTC, to the second, as ISO 8601 writes it."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

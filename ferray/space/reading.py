@@ -16,7 +16,7 @@ from typing import Any, Literal, cast, get_args
 from ferray.errors import SpaceError, StorageError
 from ferray.files import untrusted
 from ferray.recipe import METRICS, Recipe, is_maximized
-from ferray.space.definition import Hyperband, Method, Metric, Space
+from ferray.space.definition import ADAPTIVE, Hyperband, Method, Metric, Space
 from ferray.space.nodes import Node, describe_value, read_yaml, to_node
 from ferray.space.parameter import OPTION, Parameter
 from ferray.space.sampling import check_combinations
@@ -86,7 +86,7 @@ def read_space(path: Path, overrides: Mapping[str, Any] | None = None, *, text: 
     _check_monitor(space)
     _check_folds(space)
     check_combinations(space)
-    if method == "bayes" and not space.searched:
+    if space.is_adaptive and not space.searched:
         raise keys["parameters"].error("has nothing to search", "Give a parameter several values or a range")
     return space
 
@@ -138,8 +138,8 @@ def _read_method(top: Node) -> Method:
 def _read_metric(top: Node, method: Method) -> Metric:
     keys = top.mapping()
     if "metric" not in keys:
-        if method == "bayes" or "early_terminate" in keys:
-            reason = "method bayes" if method == "bayes" else "early_terminate"
+        if method in ADAPTIVE or "early_terminate" in keys:
+            reason = f"method {method}" if method in ADAPTIVE else "early_terminate"
             raise top.error(
                 f"metric is missing, which {reason} needs", "Add metric: {name: val_accuracy, goal: maximize}"
             )

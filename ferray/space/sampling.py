@@ -23,15 +23,15 @@ def points(space: Space, *, seed: int) -> Iterator[dict[str, Any]]:
     """The points of a grid or a random space, at most `run_cap`; a random space without a cap has no last point.
 
     Args:
-        space: A space whose method is not `bayes`.
+        space: A space that is not adaptive.
         seed: The seed of the draws; a grid needs none.
 
     Raises:
-        ValueError: The method is `bayes`: its points are suggested while the search runs.
+        ValueError: The space is adaptive: its points are suggested while the search runs.
         SpaceError: In `MAX_DRAWS` draws the distributions gave no point that the recipe accepts.
     """
-    if space.method == "bayes":
-        raise ValueError("the points of a bayes space are suggested while the search runs")
+    if space.is_adaptive:
+        raise ValueError(f"the points of a {space.method} space are suggested while the search runs")
     total = num_points(space)
     for index in count() if total is None else range(total):
         yield _grid_point(space, index) if space.method == "grid" else _random_point(space, seed, index)

@@ -4,7 +4,7 @@ Everything random is a pure function of the recipe's seed and the place (epoch, 
 state to save. A run that is interrupted, after an epoch or in the middle of one, and continued from its last checkpoint
 ends, on a CPU, with the same bits as one that is never interrupted.
 
-Begin at `fit`.
+Suffixes of tensors: B batch, D channels, H height, W width, U units of the head, K classes. Begin at `fit`.
 """
 
 import logging
@@ -52,10 +52,11 @@ def fit(
 ) -> Epochs:
     """Train, one epoch for each step of the iteration; the caller may stop after any of them.
 
-    An epoch is reported once a checkpoint holds it. With `checkpointing.min_interval_s`, epochs are pending until the
-    next checkpoint. Pending epochs are flushed at the end of the run, before uncached features are computed, and on
-    interruption. A fault in a run of one rank, or a divergence in any run, reports them without a checkpoint: a run
-    that continues trains them again, to the same numbers. With several ranks, any other fault drops them.
+    An epoch is reported as soon as a checkpoint holds it. With `checkpointing.min_interval_s`, epochs are pending until
+    the next checkpoint. Pending epochs are flushed at the end of the run, before uncached features are computed, and on
+    interruption. If a run diverges, or a run of one rank fails, pending epochs are reported, though no checkpoint
+    holds them: a run that continues trains them again, to the same numbers. With several ranks, any other fault drops
+    them.
 
     A run whose folder holds an earlier part of it continues there; where its checkpoints are damaged, it continues
     from an earlier one or from the start. It ends after `recipe.epochs`, or when `recipe.patience` has run out.
@@ -68,7 +69,7 @@ def fit(
         environment: Ranks, device and feature cache. All ranks call with the same recipe, store, weights and
             intervals, and iterate in step.
         is_interrupted: Whether to leave training at once; called about once a second, between steps on rank 0 alone,
-            and on each rank that has it while features are computed. The time of an interrupted epoch is the sum of
+            and on each rank by itself while features are computed. The time of an interrupted epoch is the sum of
             its parts, without the time between them.
 
     Raises:

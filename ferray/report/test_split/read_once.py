@@ -24,9 +24,9 @@ from ferray.metrics.predictions import PREDICTIONS_FILE
 from ferray.report import diagrams
 from ferray.report.slices import Slice, score_slices, slices_csv, worst_to_json
 from ferray.report.test_split.evaluate import Evaluation, evaluate, predict_split
-from ferray.report.test_split.readings import utc_now
 from ferray.report.test_split.recorded import METRICS_FILE, RecordedScore, parse_recorded
 from ferray.train.predict import ValidationAnswers
+from ferray.wording import utc_now
 
 MAX_FACES_TO_FIT = 2000
 """Validation faces that are predicted for the temperature: one number needs no more, and each costs a full pass."""

@@ -9,7 +9,6 @@ Begin at `recorded_score`.
 """
 
 import dataclasses
-import datetime
 from pathlib import Path
 
 from ferray.data.store.reader import Store
@@ -19,6 +18,7 @@ from ferray.metrics.scores import Scores
 from ferray.records.run import Run
 from ferray.records.search_file import SearchFile, TestReading
 from ferray.report.test_split.recorded import METRICS_FILE, RecordedScore, read_recorded
+from ferray.wording import utc_now
 
 READINGS_FILE = "readings.jsonl"
 """Every reading of a split by the command `evaluate`, one per line, beside the model."""
@@ -104,11 +104,6 @@ def note_reading_beside_model(best_dir: Path, store: Store, split: str, scores: 
             "accuracy": scores.accuracy,
         }
     )
-
-
-def utc_now() -> str:
-    """The time in UTC, to the second, as ISO 8601 writes it."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def _read_search(best_dir: Path) -> SearchFile | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ferray.errors import SearchError
 from ferray.search.fleet.cluster import Cluster
+from ferray.wording import count_of
 
 MAX_CPU_GROUPS = 8
 """Worker groups on CPUs by default; each takes half a gigabyte and seconds to start."""
@@ -40,8 +41,7 @@ class Allocation:
 
     def __str__(self) -> str:
         device = f"{self.gpus_per_worker:g} GPU and " if self.gpus_per_worker else ""
-        groups = f"{self.num_groups} worker group{'s' if self.num_groups > 1 else ''}"
-        workers = f"{self.workers} worker{'s' if self.workers > 1 else ''}"
+        groups, workers = count_of(self.num_groups, "worker group"), count_of(self.workers, "worker")
         return f"{groups} of {workers}, {device}{self.cpus_per_worker} CPU each"
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from ferray.errors import SearchError
 from ferray.search.fleet import ray_patches
 from ferray.search.fleet.messages import NAMESPACE
+from ferray.wording import first_line
 
 log = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ def connect(address: str | None) -> Iterator[Cluster]:
             try:
                 ray.init(address=address, **quiet)
             except (ConnectionError, RuntimeError, ValueError) as error:
-                what = f"no Ray cluster answers: {str(error).splitlines()[0]}"
+                what = f"no Ray cluster answers: {first_line(str(error))}"
                 way_out = "Start one with `ray up cluster.yaml` (with its token: RAY_AUTH_MODE=token)"
                 raise SearchError(f"--address {address}", what, f"{way_out}, or leave --address out") from error
         try:
@@ -123,7 +124,7 @@ def _start(**options: Any) -> None:
         try:
             ray.init(address="local", **options)
         except Exception as error:  # Ray raises no narrower class
-            what = f"did not start: {str(error).splitlines()[0]}"
+            what = f"did not start: {first_line(str(error))}"
             ray.shutdown()
             if is_last:
                 way_out = "The machine may be overloaded or short of memory: try again later"

@@ -88,10 +88,10 @@ class Dispatcher:
     async def epochs_after(self, trial_id: str, epoch: int, *, is_first: bool = False) -> TrialUpdate:
         """The epochs of a trial after a given one, trained if they are not on record, and the state after them.
 
-        With a scheduler it is one epoch at most. After the last one, the state says how the trial has ended.
+        With a scheduler, at most one epoch is returned. After the last one, the state says how the trial has ended.
 
         Args:
-            trial_id: Opened before, or at this moment: the driver does not wait for `open_trial`.
+            trial_id: May be requested before `open_trial` has run, for which the driver does not wait.
             epoch: The last epoch that the proxy has.
             is_first: Whether this is the proxy's first request for this trial.
         """
@@ -114,9 +114,8 @@ class Dispatcher:
     async def expect_proxies(self, num_proxies: int) -> None:
         """Answer no proxy before so many of them have made their first request; 0 if no more will come.
 
-        Tune gives the process of a trial that ends to one that waits for a process, and drops the process that was
-        starting for it. Where trials take less time than the start of a process, Tune would start one for each trial
-        and never have two.
+        Where trials are shorter than the start of a process, Tune hands the process of a finished trial to the next
+        one, and cancels the process that was starting for that. So answers wait until all proxies are up.
         """
         self._num_missing_proxies = num_proxies
         self._notify()
@@ -191,7 +190,7 @@ class Dispatcher:
         self._is_closed = True
         self._notify()
 
-    # Called by worker groups: `register_worker` by every rank, the rest by rank 0.
+    # Called by worker groups: `register_worker` and `wait_for_interruption` by every rank, the rest by rank 0.
 
     async def register_worker(self, group: str, rank: int, node: str) -> None:
         """On which node a worker runs; each rank calls this before its group is registered."""

@@ -6,8 +6,9 @@ scheduler, short epochs share a checkpoint and a report. `ray.train.report` is n
 the controller's poll, every 2 s.
 
 An error of a trial fails the trial. An error of the environment, such as a full disk or a folder that a node does not
-see, ends the search, since one trial after the other would fail by it.
+see, ends the search, since every later trial would fail, too.
 
+Ranks act together: after `ranks.together()` all raise if one did; `ranks.from_first(value)` is rank 0's on all.
 Begin at `run_worker`, the loop of every rank, which `ferray.search.fleet.groups` starts.
 """
 
@@ -208,7 +209,7 @@ class TrialTrainer:
                 continue
             reply = self._report()
             if reply != "continue":
-                return reply
+                return reply  # `stopped`, `interrupted` or `fenced`, which is the trial's state
         return "done"
 
     def _report(self) -> ReportReply:

@@ -25,6 +25,7 @@ from ferray.records.events import Event, ExtendEvent, SpaceSource, SuggestEvent,
 from ferray.records.search_file import SearchFile
 from ferray.search.history.recorded import History
 from ferray.space import Parameter, Space
+from ferray.wording import count_of
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class Suggestion:
     number: int
     trial_id: str
     point: dict[str, Any]
-    after: int = 0
+    num_reported: int = 0
     """Epochs that were already reported to searcher and scheduler."""
 
 
@@ -69,7 +70,7 @@ class Additions:
     """None where the number has no limit."""
     num_known: int
     """Points of the space that the search has asked for already."""
-    num_begun: int
+    num_unfinished: int
     """Trials that have begun and not ended; they are continued."""
     left_out: tuple[KnownTrial, ...]
     """Trials that the space does not ask for; they stay on record and in the ranking."""
@@ -197,10 +198,10 @@ def find_additions(history: History, space: Space, *, earlier: Space, num_points
         points=None,
         num_new=num_new,
         num_known=len(shared),
-        num_begun=len(known) - len({event.number for event in ended_trials(events)} & known.keys()),
+        num_unfinished=len(known) - len({event.number for event in ended_trials(events)} & known.keys()),
         left_out=tuple(one for one in firsts if one.trial_id not in shared),
     )
-    if space.method == "bayes":
+    if space.is_adaptive:
         return additions
     seen = {one.trial_id for one in firsts}
     new: list[dict[str, Any]] = []
@@ -245,14 +246,14 @@ def make_identify(search: SearchFile, space: Space) -> Identify:
 
 def describe_additions(additions: Additions, space: Space, *, max_listed: int = 10) -> Iterator[str]:
     """What a space adds, in lines for people: how many points are new, and which it no longer asks for."""
-    count = "endless" if additions.num_new is None else f"{additions.num_new:,}"
     known = f"{additions.num_known:,} of its points are on record"
-    yield f"{count} new {_points(additions.num_new)} of {space.file}; {known}"
-    if additions.num_begun:
-        yield f"{additions.num_begun:,} trials have begun and not ended; they are continued"
+    new = "endless new points" if additions.num_new is None else count_of(additions.num_new, "new point")
+    yield f"{new} of {space.file}; {known}"
+    if additions.num_unfinished:
+        yield f"{additions.num_unfinished:,} trials have begun and not ended; they are continued"
     if additions.left_out:
         num = len(additions.left_out)
-        yield f"{num:,} earlier {_points(num)}, no longer asked for, stay in tables and ranking:"
+        yield f"{count_of(num, 'earlier point')}, no longer asked for, stay in tables and ranking:"
         vary = {name for name in FIELD_NAMES if len({one.values[name] for one in additions.left_out}) > 1}
         other = {parameter.name for parameter in space.parameters if _excludes_any(parameter, additions.left_out)}
         names = [name for name in FIELD_NAMES if name in vary | other]
@@ -283,7 +284,3 @@ def _allows(parameter: Parameter, value: Any) -> bool:
 def _excludes_any(parameter: Parameter, trials: Sequence[KnownTrial]) -> bool:
     """Whether one of the trials has a value that a parameter cannot have."""
     return any(not _allows(parameter, one.values[parameter.name]) for one in trials)
-
-
-def _points(number: int | None) -> str:
-    return "point" if number == 1 else "points"

@@ -21,6 +21,7 @@ from ferray.records.trial import FINISHED
 from ferray.search.history.points import Suggestion, known_trials
 from ferray.search.history.recorded import History
 from ferray.space import Space
+from ferray.wording import count_of, first_line
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +98,9 @@ def retry_failed(history: History) -> Iterator[str]:
             events.append(RetryEvent(number=end.number, trial_id=end.trial_id, reason=reason))
             num_failed += 1
             epochs = 0 if record is None else len(record.epochs)
-            first_line = next(iter(reason.splitlines()), "no reason is on record")
-            yield f"trial {end.number} ({end.trial_id}) is run again; it failed after {epochs} epochs: {first_line}"
+            why = first_line(reason, default="no reason is on record")
+            failed = f"it failed after {count_of(epochs, 'epoch')}: {why}"
+            yield f"trial {end.number} ({end.trial_id}) is run again; {failed}"
     if not num_failed:
         yield "no trial has failed; there is nothing to run again"
 

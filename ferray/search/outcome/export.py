@@ -4,7 +4,6 @@ Begin at `write_tables` and `export_winner`. The test split is read here and now
 trial; every reading is on record in `search.json`.
 """
 
-import datetime
 import logging
 import shutil
 import tempfile
@@ -30,6 +29,7 @@ from ferray.search.outcome.significance import Significance
 from ferray.space import Space
 from ferray.train.checkpoints.export import export_best
 from ferray.train.predict import predict_validation
+from ferray.wording import utc_now
 
 if TYPE_CHECKING:
     import pandas
@@ -173,8 +173,7 @@ def _read_test_split(search: Search, kept: TrialRecord, best_dir: Path) -> Recor
         return None
     readings = history.search.test_readings
     if all(reading.trial_id != kept.trial_id for reading in readings):
-        now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        readings = (*readings, TestReading(time=now, trial_id=kept.trial_id))
+        readings = (*readings, TestReading(time=utc_now(), trial_id=kept.trial_id))
         history.update(test_readings=readings)
     validation = None
     # Where nothing is frozen, validation predictions cost as much as those of the exported model, which wants fewer.

@@ -22,6 +22,7 @@ from ferray.records.trial import FINISHED, TrialRecord
 from ferray.search.history.points import Identify, Suggestion
 from ferray.search.history.recorded import History
 from ferray.search.plan import Plan
+from ferray.wording import first_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ def rank_search(plan: Plan, records: Sequence[TrialRecord]) -> Ranking:
     space = plan.space
     ranked = rank_points(_without_refit(plan, records), wanted=space.folds * plan.replicates)
     if not ranked:
-        reasons = sorted({record.reason.splitlines()[0] for record in records if record.reason})
+        reasons = sorted({first_line(record.reason) for record in records if record.reason})
         what = "no trial came to an epoch"
         raise SearchError(str(plan.run.folder), what, "; ".join(reasons) or "See the trials' records")
     kept = ranked[0].best_trial()

@@ -22,6 +22,7 @@ from ferray.records.trial import TrialRecord
 from ferray.search.open import Search
 from ferray.search.outcome.finals import Ranking
 from ferray.train.predict import predict_validation
+from ferray.wording import count_of
 
 SCORED = {"val_accuracy": "accuracy", "val_balanced_accuracy": "balanced_accuracy", "val_macro_f1": "macro_f1"}
 """Metrics that have an interval, and its name in `ferray.metrics.scores`."""
@@ -68,7 +69,7 @@ class Significance:
             ahead = f"{self.comparison.difference:+.4f} [{low:+.4f}, {high:+.4f}]"
             lines.append(
                 f"trial {self.winner} is ahead of trial {self.runner_up} in validation accuracy by {ahead}, face by"
-                f" face over {_count(self.comparison.seeds, 'seed')}: {self.comparison.conclusion}"
+                f" face over {count_of(self.comparison.seeds, 'seed')}: {self.comparison.conclusion}"
             )
         if self.luck is not None:
             low, high = self.luck.interval
@@ -174,7 +175,3 @@ def _correlation(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     if one.std() == 0 or other.std() == 0:
         return 0.0
     return float(np.clip(np.corrcoef(one, other)[0, 1], 0.0, 0.99))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

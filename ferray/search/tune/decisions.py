@@ -1,8 +1,9 @@
 """What a search decides: which point comes next, which trial is stopped. All of it is on record and can be replayed.
 
-Ray Tune's own searchers and schedulers decide. Each decision, and each result that led to it, is one event. A resumed
-search feeds the events to a fresh searcher and a fresh scheduler in the recorded order, without Tune and without
-training: they then know what they knew, and their answers must be the recorded ones.
+Points come from a grid, from random draws, or from Optuna's TPE through Tune's searcher; Tune's scheduler stops trials
+if the space says so. Each suggestion, each end of a trial and, with a scheduler, each result is one event. A resumed
+search gives the events to a new searcher and a new scheduler in the recorded order, without Tune's loop and without
+training. An answer of theirs that differs from the recorded one is an error.
 
 With folds, a point is as many trials, numbered one after the other; their mean is reported to the searcher when the
 last has ended.
@@ -46,7 +47,7 @@ class Decisions:
         log: Empty, or of an earlier session of this search.
         identify: The trial id of a point.
         seed: Search seed, of random draws and of Optuna's sampler.
-        max_points: Points of the space in all; None for its own limit.
+        max_points: Largest number of points of the space; None for its `run_cap`.
     """
 
     def __init__(
@@ -61,13 +62,13 @@ class Decisions:
         self._open: set[int] = set()
         self._reported: dict[int, int] = {}  # number -> epochs that were reported to the scheduler
         self._scores: dict[int, float | None] = {}  # of trials that have ended; None for one that failed
-        self._awaited: set[int] = set()  # first trials of points that the searcher waits for
+        self._awaited_by_searcher: set[int] = set()  # first trials of points that the searcher waits for
         self._unfinished: list[Suggestion] = []
         self._peeked: dict[str, Any] | None = None
         num_points = max_points if max_points is not None else space.run_cap
         self._limit = None if num_points is None else num_points * self._folds
         self._parameters = {parameter.name: parameter for parameter in space.parameters}
-        self._draws = draw_points(space, seed=seed) if space.method != "bayes" else iter(())
+        self._draws = draw_points(space, seed=seed) if not space.is_adaptive else iter(())
         self.scheduler = make_scheduler(space)
         num_earlier = num_earlier_lines(log.events)
         self._earlier = look_back(log.events[:num_earlier], space, identify, seed=seed)
@@ -109,7 +110,8 @@ class Decisions:
         suggestion = Suggestion(number, self._identify(point), point)
         self._log.append(
             SuggestEvent(number=number, trial_id=suggestion.trial_id, point=point),
-            durable=self._searcher is not None,  # a draw that a power failure takes is drawn again, TPE's is not
+            durable=self._searcher
+            is not None,  # after a power failure a draw can be repeated, but not a point of an adaptive searcher
         )
         self._note_suggestion(suggestion)
         return suggestion
@@ -122,7 +124,8 @@ class Decisions:
             epoch: Counted from 1.
             score: The best monitored metric so far.
         """
-        if self.scheduler is None or epoch <= self._reported[number]:  # trained again, since its record was lost
+        # Epochs that were reported before come again if the trial is trained again, since its record was lost.
+        if self.scheduler is None or epoch <= self._reported[number]:
             return False
         stop = self._ask_scheduler(number, epoch, score)
         self._log.append(ResultEvent(number=number, epoch=epoch, score=score, stop=stop))
@@ -160,7 +163,7 @@ class Decisions:
         answer = self._searcher.suggest(str(number))
         if answer is None or answer == Searcher.FINISHED:
             return None
-        self._awaited.add(number)
+        self._awaited_by_searcher.add(number)
         return {name: self._parameters[name].settle(value) for name, value in answer.items()}
 
     def _ask_scheduler(self, number: int, epoch: int, score: float) -> bool:
@@ -207,8 +210,8 @@ class Decisions:
             return
         scores = [score for number in numbers if (score := self._scores[number]) is not None]
         mean = statistics.fmean(scores) if len(scores) == self._folds else None
-        if first in self._awaited:
-            self._awaited.remove(first)
+        if first in self._awaited_by_searcher:
+            self._awaited_by_searcher.remove(first)
             result = None if mean is None else {"score": mean}
             self._searcher.on_trial_complete(str(first), result, error=mean is None)
         elif mean is not None and (point := self._point_of(first)) is not None:  # of an earlier space, or tried again
@@ -229,7 +232,7 @@ class Decisions:
         file, events = self._log.journal.file, self._log.events
         line = 0
         try:
-            self._learn(events[:num_earlier], self._earlier)
+            self._replay_earlier_spaces(events[:num_earlier], self._earlier)
             for line, event in enumerate(events[num_earlier:], start=num_earlier + 1):
                 self._replay_event(event, f"{file}:{line}")
         except (KeyError, ValueError, OverflowError) as error:
@@ -241,7 +244,7 @@ class Decisions:
             if number in self._open:  # the driver died between the decision and its consequence
                 self.end(number, "stopped", stop.epoch, stop.score)
         self._unfinished = [
-            Suggestion(known.number, known.trial_id, known.point, after=self._reported[number])
+            Suggestion(known.number, known.trial_id, known.point, num_reported=self._reported[number])
             for number, known in self._known.items()
             if number in self._open
         ]
@@ -249,7 +252,7 @@ class Decisions:
             if self._identify(known.point) != known.trial_id:
                 raise _not_reproduced(str(file), f"trial {known.trial_id}", self._identify(known.point))
 
-    def _learn(self, events: Sequence[Event], earlier: EarlierTrials) -> None:
+    def _replay_earlier_spaces(self, events: Sequence[Event], earlier: EarlierTrials) -> None:
         """Tell searcher and scheduler what the trials of earlier spaces came to."""
         scheduler = self.scheduler
         for event in events:

@@ -199,7 +199,7 @@ class _TuneBridge:
         self._left_in_round -= 1
         job = self._settings.make_job(suggestion)
         self._dispatcher.open_trial.remote(job)
-        known = job.epochs[: suggestion.after]
+        known = job.epochs[: suggestion.num_reported]
         record = TrialRecord(trial_id=job.trial_id, number=job.number, recipe=job.recipe, epochs=known, state="running")
         self._records[suggestion.number] = record
         for observer in self._settings.observers:

@@ -318,7 +318,7 @@ def test_a_trial_that_lost_its_record_is_trained_again_without_a_word_to_the_sch
     again = decide(space, file)
     first = again.suggest()
     assert isinstance(first, Suggestion)
-    assert first.after == 2
+    assert first.num_reported == 2
     assert not again.report_epoch(begun.number, 1, 0.5)
     assert not again.report_epoch(begun.number, 2, 0.6)
     assert file.read_bytes() == before

@@ -23,7 +23,7 @@ from ferray.search.history.repair import (
     retry_failed,
     set_aside_unusable,
 )
-from ferray.search.run import _settle_states
+from ferray.search.run import _write_final_states
 from ferray.space import Space, read_space
 from ferray.train.checkpoints.checked_safetensors import DamagedError
 
@@ -138,7 +138,7 @@ def test_a_trial_that_was_not_trained_again_is_not_done(state: State, left: Stat
     whole = history.record(IDS[0])
     assert whole is not None
     history.write_record(dataclasses.replace(whole, state=state, epochs=whole.epochs[:1]))
-    assert next(one.state for one in _settle_states(history) if one.trial_id == IDS[0]) == left
+    assert next(one.state for one in _write_final_states(history) if one.trial_id == IDS[0]) == left
 
 
 def test_a_lost_trial_is_trained_again_with_all_the_settings_that_it_had(run: Run, space: Space) -> None:
@@ -171,7 +171,7 @@ def test_a_failed_trial_is_named_with_its_reason_and_opened_once(run: Run) -> No
     history = read(run)
     assert failed_trials(history) == ["2 (aaaaaaaaaaa2)"]
     (line,) = retry_failed(history)
-    assert line == "trial 2 (aaaaaaaaaaa2) is run again; it failed after 1 epochs: the loss is nan"
+    assert line == "trial 2 (aaaaaaaaaaa2) is run again; it failed after 1 epoch: the loss is nan"
     for again in (history, read(run)):
         record = again.record(IDS[2])
         assert record is not None
