@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from ferray.errors import SpaceError
 from ferray.recipe import Recipe
 from ferray.space import Space, find_space, num_points, parse_settings, points, read_space, to_recipe
+from ferray.space.hyperband import rungs_from_max
 from ferray.space.parameter import Parameter
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -416,20 +417,79 @@ def test_nested_parameters_come_out_of_their_groups(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "rule, expected",
+    "rule, epochs, rungs",
     [
-        ("{type: hyperband, min_iter: 2}", (2, 27, 3.0)),
-        ("{type: hyperband, min_iter: 1, eta: 2, strict: true}", (1, 27, 2.0)),
-        ("{type: hyperband, max_iter: 27, s: 2}", (3, 27, 3.0)),
-        ("{type: hyperband, max_iter: 27, s: 9, eta: 3}", (1, 27, 3.0)),
+        ("max_iter: 26, s: 2, eta: 3", 26, (2, 8)),
+        ("max_iter: 10, s: 1", 10, (3,)),
+        ("max_iter: 20, s: 2", 20, (2, 6)),
+        ("max_iter: 100, s: 3", 100, (3, 11, 33)),
+        ("max_iter: 27, s: 2", 27, (3, 9)),
+        ("max_iter: 27, s: 9, eta: 3", 27, (1, 3, 9)),
+        ("max_iter: 30, s: 3, eta: 2.5", 30, (1, 4, 12)),
+        ("max_iter: 9, s: 2", 27, (1, 3)),
+        ("max_iter: 200, s: 4, min_iter: 5", 300, (2, 7, 22, 66)),
+        ("min_iter: 3, max_iter: 27, s: 2", 27, (3, 9)),
+        ("min_iter: 3, s: 2", 27, (3, 9)),
+        ("min_iter: 2, eta: 3", 27, (2, 6, 18)),
+        ("min_iter: 2.0, eta: 3", 27, (2, 6, 18)),
+        ("min_iter: 1, eta: 2, strict: false", 27, (1, 2, 4, 8, 16)),
+        ("min_iter: 2, eta: 1.5", 27, (2, 3, 4, 6, 10, 15, 22)),
+        ("min_iter: 1, eta: 1.2", 6, (1, 2, 3, 4, 5)),
     ],
 )
-def test_hyperband_becomes_successive_halving(tmp_path: Path, rule: str, expected: tuple[int, int, float]) -> None:
-    space = space_of(tmp_path, "epochs: {value: 27}", rest=f"early_terminate: {rule}\n")
+def test_trials_are_judged_at_the_epochs_of_wandb(
+    tmp_path: Path, rule: str, epochs: int, rungs: tuple[int, ...]
+) -> None:
+    rest = f"early_terminate: {{type: hyperband, {rule}}}\n"
 
-    halving = space.early_terminate
+    halving = space_of(tmp_path, f"epochs: {{value: {epochs}}}", rest=rest).early_terminate
+
     assert halving is not None
-    assert (halving.min_iter, halving.max_iter, halving.eta) == expected
+    assert halving.rungs_below(epochs) == rungs
+
+
+def test_wandb_computes_the_same_rungs_from_max_iter() -> None:
+    for max_iter, s, eta in itertools.product(range(2, 120), range(1, 5), (1.5, 2.0, 2.5, 3.0, 4.0)):
+        bands = [max_iter]
+        for _ in range(s):
+            bands.append(bands[-1] / eta)
+        assert rungs_from_max(max_iter, s, eta) == tuple(sorted({int(band) for band in bands[1:] if band >= 1}))
+
+
+@pytest.mark.parametrize(
+    "rule, warning",
+    [
+        (
+            "min_iter: 2, s: 2",
+            "mine.yaml:3: early_terminate.s has no effect beside min_iter, as in W&B: rungs at epochs 2",
+        ),
+        (
+            "min_iter: 2, max_iter: 27, s: 2",
+            "mine.yaml:3: early_terminate.min_iter has no effect beside max_iter, as in W&B: rungs at epochs 3, 9",
+        ),
+        ("max_iter: 9, s: 2", "mine.yaml:3: early_terminate.max_iter is 9, epochs up to 27"),
+        ("min_iter: 2, strict: true", "mine.yaml:3: strict: true has no effect"),
+        ("min_iter: 27", "mine.yaml:3: no trial is stopped early: min_iter is 27, epochs 27"),
+        ("min_iter: 2, strict: false", ""),
+        ("max_iter: 27, s: 2", ""),
+    ],
+)
+def test_a_key_of_early_terminate_without_effect_is_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, rule: str, warning: str
+) -> None:
+    space_of(tmp_path, "epochs: {value: 27}", rest=f"early_terminate: {{type: hyperband, {rule}}}\n")
+
+    assert [warning in message for message in caplog.messages] == [True] * bool(warning)
+
+
+def test_what_the_refusal_of_max_iter_without_s_offers_is_accepted(tmp_path: Path) -> None:
+    rest = "early_terminate: {{type: hyperband, min_iter: 2{}}}\n"
+    with pytest.raises(SpaceError, match="max_iter but not s") as caught:
+        space_of(tmp_path, "epochs: {value: 27}", rest=rest.format(", max_iter: 27"))
+    assert caught.value.args[2] == "Leave max_iter out for rungs from min_iter on, or write s"
+
+    for offered in ("", ", max_iter: 27, s: 2"):
+        assert space_of(tmp_path, "epochs: {value: 27}", rest=rest.format(offered)).early_terminate is not None
 
 
 @pytest.mark.parametrize(
@@ -440,10 +500,7 @@ def test_hyperband_becomes_successive_halving(tmp_path: Path, rule: str, expecte
         ("{type: hyperband}", "neither"),
         ("{type: hyperband, min_iter: 0}", "min_iter is 0"),
         ("{type: hyperband, min_iter: 2, eta: 1}", "eta is 1"),
-        ("{type: hyperband, min_iter: 2, s: 2}", "goes with max_iter"),
-        ("{type: hyperband, min_iter: 2, max_iter: 27, s: 2}", "goes without max_iter"),
         ("{type: hyperband, max_iter: 27}", "not s"),
-        ("{type: hyperband, max_iter: 9, s: 2}", "up to 27 epochs"),
         ("{type: hyperband, max_iter: 27, s: 2, eta: 30}", "less than eta"),
         ("{type: hyperband, min_iter: 2, grace: 1}", "grace is unknown"),
         ("{type: hyperband, min_iter: 2, strict: maybe}", "strict is 'maybe'"),

@@ -63,7 +63,9 @@ def _describe_method(plan: Plan) -> Iterator[str]:
         yield f"finals    the best {plan.finalists} points with {plan.replicates} seeds each; the best mean wins"
     if space.early_terminate is not None:
         halving = space.early_terminate
-        yield f"stopping  successive halving from epoch {halving.min_iter}, by {halving.eta:g}"
+        rungs = ", ".join(map(str, halving.rungs_below(_max_epochs(plan))))
+        where = f"after epochs {rungs}, by {halving.eta:g}" if rungs else "at no epoch: its first comes too late"
+        yield f"stopping  successive halving {where}"
 
 
 def _list_points(plan: Plan, total: int | None) -> Iterator[str]:

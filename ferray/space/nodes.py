@@ -86,12 +86,14 @@ class Node:
         return value
 
     def integer(self, *, at_least: int) -> int:
-        """The value as a whole number.
+        """The value as a whole number; 2.0 is one, as for W&B.
 
         Raises:
             SpaceError: It is not one, or is too small.
         """
         value = self.value
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
             raise self.error(f"is {describe_value(value)}", f"Write a whole number, {at_least} or more")
         return value

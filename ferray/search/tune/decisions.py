@@ -277,9 +277,20 @@ class Decisions:
         elif isinstance(event, ResultEvent):
             stop = self._ask_scheduler(event.number, event.epoch, event.score)
             if stop != event.stop:
-                raise _not_reproduced(where, f"stop={event.stop}", f"stop={stop}")
+                raise self._stop_not_reproduced(event, where, stop)
         elif not isinstance(event, ExtendEvent):
             self._note_outcome(event)
+
+    def _stop_not_reproduced(self, event: ResultEvent, where: str, stop: bool) -> RecordError:
+        halving = self._space.early_terminate
+        rungs = "no epoch" if halving is None else f"epochs {', '.join(map(str, halving.rungs))}"
+        what = f"stop={event.stop} for trial {event.number} after epoch {event.epoch}"
+        return RecordError(
+            where,
+            f"the search decided {what} here, but decides stop={stop} when replayed, with rungs at {rungs}",
+            "Use the versions in search.json: earlier ones had other rungs for max_iter and for a fractional eta. "
+            "Or start the search under another name",
+        )
 
     def _note_outcome(self, event: EndEvent | RetryEvent) -> None:
         if isinstance(event, RetryEvent):

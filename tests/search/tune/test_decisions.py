@@ -1,5 +1,6 @@
 """What a search decides, with Ray Tune's own searchers and schedulers but without its loop and without training."""
 
+import dataclasses
 import json
 import random
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from ferray.files.journal import Journal
 from ferray.records.events import EndEvent, EventLog, ResultEvent, SuggestEvent
 from ferray.search.history.points import Suggestion
 from ferray.search.tune.decisions import Decisions
-from ferray.space import Space, num_points, read_space
+from ferray.space import Hyperband, Space, num_points, read_space
 
 SPACES = {
     "grid": "method: grid\nparameters: {dropout: {values: [0.0, 0.2, 0.4]}, batch_size: {values: [8, 16]}}\n",
@@ -135,6 +136,61 @@ def test_successive_halving_stops_most_trials_early(tmp_path: Path) -> None:
     assert "done" in states
 
 
+@pytest.mark.parametrize(
+    "rule, epochs, judged",
+    [
+        ("max_iter: 26, s: 2, eta: 3", 26, [2, 8]),
+        ("max_iter: 10, s: 1", 10, [3]),
+        ("max_iter: 100, s: 3", 100, [3, 11, 33]),
+        ("max_iter: 9, s: 2", 27, [1, 3]),
+        ("min_iter: 2, eta: 1.5", 27, [2, 3, 4, 6, 10, 15, 22]),
+    ],
+)
+def test_a_trial_is_stopped_at_the_rungs_of_wandb_and_at_no_other_epoch(
+    rule: str, epochs: int, judged: list[int], tmp_path: Path
+) -> None:
+    stops = []
+    for later in range(1, epochs):  # one trial becomes worse than another after so many epochs
+        file = tmp_path / f"{later}.yaml"
+        file.write_text(
+            f"method: random\nmetric: {{name: val_accuracy, goal: maximize}}\n"
+            f"early_terminate: {{type: hyperband, {rule}}}\n"
+            f"parameters: {{dropout: {{min: 0.0, max: 0.9}}, epochs: {{value: {epochs}}}}}\n"
+        )
+        decisions = decide(read_space(file), tmp_path / f"{later}.jsonl")
+        for _ in range(2):
+            decisions.suggest()
+        assert not any(decisions.report_epoch(0, epoch, 0.5) for epoch in range(1, epochs))
+        stops += [
+            epoch
+            for epoch in range(1, epochs)
+            if decisions.report_epoch(1, epoch, 0.1 if epoch == later else 0.9) and epoch == later
+        ]
+    assert stops == judged
+
+
+def test_a_search_that_was_begun_with_other_rungs_is_refused_and_the_rungs_are_named(tmp_path: Path) -> None:
+    file, journal = tmp_path / "other.yaml", tmp_path / "journal.jsonl"
+    file.write_text(
+        "method: random\nrun_cap: 12\nmetric: {name: val_accuracy, goal: maximize}\n"
+        "early_terminate: {type: hyperband, max_iter: 20, s: 2}\n"
+        "parameters: {dropout: {min: 0.0, max: 0.9}, epochs: {value: 20}}\n"
+    )
+    space = read_space(file)
+    before = dataclasses.replace(space, early_terminate=Hyperband(rungs=(2, 6, 18), max_epochs=20, eta=3.0))
+    decisions = decide(before, journal)
+    for number, score in enumerate((0.9, 0.1)):
+        decisions.suggest()
+        for epoch in range(1, 19):
+            decisions.report_epoch(number, epoch, score if epoch == 18 else 0.5)
+    assert decide(before, journal).has_more()
+    with pytest.raises(
+        RecordError, match=r"stop=True for trial 1 after epoch 18 here.* with rungs at epochs 2, 6"
+    ) as caught:
+        decide(space, journal)
+    assert "under another name" in caught.value.args[2]
+
+
 def test_a_trial_whose_stop_was_recorded_but_not_its_end_is_ended_on_replay(tmp_path: Path) -> None:
     space, file = make_space("asha", tmp_path), tmp_path / "journal.jsonl"
     play(decide(space, file), random.Random(0))
@@ -155,7 +211,11 @@ def test_a_decision_that_is_not_reproduced_is_refused_with_its_line(
     space, file = make_space("asha", tmp_path), tmp_path / "journal.jsonl"
     play(decide(space, file), random.Random(0))
     rewrite(file, change)
-    with pytest.raises(RecordError, match=r"journal.jsonl:\d+.*stop=True here, but decides stop=False"):
+    with pytest.raises(
+        RecordError,
+        match=r"journal.jsonl:\d+.*stop=True for trial \d+ after epoch \d+ here, but decides "
+        "stop=False",
+    ):
         decide(space, file)
 
 
