@@ -1,8 +1,10 @@
 """What a search decides, with Ray Tune's own searchers and schedulers but without its loop and without training."""
 
 import dataclasses
+import itertools
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -237,6 +239,59 @@ def test_a_random_space_of_few_points_ends_when_they_are_used_up(tmp_path: Path)
     while not isinstance(suggestion := decisions.suggest(), str):
         asked.append(suggestion.point["batch_size"])
     assert sorted(asked) == [8, 16, 32]
+
+
+def few_points(folder: Path, *, rest: str = "", values: str = "[8, 16, 32]") -> Space:
+    file = folder / "few.yaml"
+    file.write_text(
+        f"method: bayes\nmetric: {{name: val_accuracy, goal: maximize}}\n{rest}"
+        f"parameters: {{batch_size: {{values: {values}}}}}\n"
+    )
+    return read_space(file)
+
+
+@pytest.mark.parametrize("rest", ["", "run_cap: 8\n"])
+def test_an_adaptive_search_of_few_points_ends_when_they_are_used_up_and_says_so(
+    rest: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    space, journal = few_points(tmp_path, rest=rest, values=f"{list(range(1, 7))}"), tmp_path / "journal.jsonl"
+    decisions = decide(space, journal)
+    play(decisions, random.Random(0))
+    asked = [event.point["batch_size"] for event in EventLog.open(journal).of_kind(SuggestEvent)]
+    assert sorted(asked) == [1, 2, 3, 4, 5, 6]
+    assert "all of its 6 points were tried; the search ends" in caplog.text
+    assert not decide(space, journal).has_more()
+
+
+def test_an_adaptive_search_ends_after_many_repetitions_and_says_how_many_points_were_tried(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    space = few_points(tmp_path)
+    log = EventLog.open(tmp_path / "journal.jsonl")
+    decisions = Decisions(space, log, identify=lambda point: str(min(point["batch_size"], 16)), seed=3)
+    play(decisions, random.Random(0))
+    assert len(suggested(log.events)) == 2
+    assert "TPE repeated known points 200 times in a row; the search ends after 2 of 3 points" in caplog.text
+
+
+def test_a_journal_of_an_earlier_version_that_counted_repetitions_is_replayed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space, file = few_points(tmp_path, rest="run_cap: 12\n"), tmp_path / "journal.jsonl"
+    names = itertools.count()
+    old = Decisions(space, EventLog.open(file), identify=lambda point: f"{next(names)}", seed=3, max_points=12)
+    play(old, random.Random(0))
+    rewrite(
+        file,
+        lambda text: re.sub(
+            rb'"trial_id":"[^"]*","point":{"batch_size":(\d+)}', rb'"trial_id":"\1","point":{"batch_size":\1}', text
+        ),
+    )
+    assert len(suggested(read_events(file))) == 12
+    again = Decisions(
+        space, EventLog.open(file), identify=lambda point: str(point["batch_size"]), seed=3, max_points=12
+    )
+    assert not again.has_more()
 
 
 def test_a_limit_on_trials_holds_across_runs(tmp_path: Path) -> None:
