@@ -158,7 +158,7 @@ def test_a_fault_names_file_line_key_value_and_the_way_out(tmp_path: Path) -> No
         ("method: grid\n", "mine.yaml:1", "parameters is missing"),
         ("method: grid\nparameters: {}\n", "mine.yaml:2", "parameters is empty"),
         ("method: grid\nparameter: {epochs: {value: 1}}\n", "mine.yaml:2", "parameter is not a key"),
-        ("method: grid\nscheduler: {engine: optuna}\nparameters: {epochs: {value: 1}}\n", "mine.yaml:2", "custom"),
+        ("method: grid\nscheduler: {engine: optuna}\nparameters: {epochs: {value: 1}}\n", "mine.yaml:2", "agents"),
         ("method: grid\nrun_cap: 0\nparameters: {epochs: {value: 1}}\n", "mine.yaml:2", "run_cap is 0"),
         ("method: grid\nrun_cap: true\nparameters: {epochs: {value: 1}}\n", "mine.yaml:2", "run_cap is True"),
         ("method: grid\nreplicates: 0\nparameters: {epochs: {value: 1}}\n", "mine.yaml:2", "replicates is 0"),
@@ -171,7 +171,14 @@ def test_a_fault_names_file_line_key_value_and_the_way_out(tmp_path: Path) -> No
         ("method: grid\nparameters:\n  5: {value: 1}\n", "mine.yaml:3", "no text"),
         ("method: grid\nparameters: !!set {epochs}\n", "mine.yaml:2", "tag"),
         ("method: grid\nparameters: !!python/object:os.system {}\n", "mine.yaml:2", "tag"),
-        ("method: grid\nparameters: {seed: {value: !!int a}}\n", "mine.yaml:2", "the tag"),
+        ("method: grid\nparameters: {seed: {value: !!int a}}\n", "mine.yaml:2", "cannot be read as int"),
+        ("method: grid\nparameters: {seed: {value: !!int ''}}\n", "mine.yaml:2", "cannot be read as int"),
+        ("method: grid\nparameters: {seed: {value: !!bool maybe}}\n", "mine.yaml:2", "cannot be read as bool"),
+        ("method: grid\nparameters: {seed: {value: !!float abc}}\n", "mine.yaml:2", "cannot be read as float"),
+        ("method: grid\nparameters: {seed: {value: !x 3}}\n", "mine.yaml:2", "the tag !x is not read"),
+        ("method: grid\nparameters: {seed: !!python/tuple [3]}\n", "mine.yaml:2", "the tag !!python/tuple is not read"),
+        ("method: grid\nparameters: {seed: {value: !!binary aa}}\n", "mine.yaml:2", "the tag !!binary is not read"),
+        ("method: grid\nparameters: !!map [1]\n", "mine.yaml:2", "!!map does not go with this value"),
         ("[" * 1000, "mine.yaml", "nested"),
         ("a: &a [*a]\n", "mine.yaml", "nested"),
     ],
@@ -254,6 +261,107 @@ def test_what_only_concerns_wandb_agents_is_accepted(tmp_path: Path) -> None:
     assert (space.name, space.project, space.entity) == ("mine", "faces", "team")
 
 
+@pytest.mark.parametrize("key, nearest", [("imageuri", "'image_uri'"), ("count", "'run_cap'"), ("paramters", "'param")])
+def test_an_unknown_key_offers_the_nearest_also_of_those_without_effect(tmp_path: Path, key: str, nearest: str) -> None:
+    _, _, way_out = fault(tmp_path, f"method: grid\n{key}: 3\nparameters: {{epochs: {{value: 1}}}}\n")
+
+    assert way_out.startswith(f"Did you mean {nearest}")
+
+
+def test_the_tags_of_yaml_itself_are_read_as_wandb_reads_them(tmp_path: Path) -> None:
+    text = """\
+        method: !!str random
+        metric: !!map {name: val_accuracy, goal: maximize}
+        parameters:
+          learning_rate: {distribution: log_uniform_values, min: !!float 1e-5, max: !!float "1e-2"}
+          batch_size: {values: !!seq [!!int "32", !!int 64]}
+          hidden_units: {value: !!null null}
+          shuffle_labels: {value: !!bool yes}
+    """
+
+    found = {parameter.name: parameter for parameter in read_space(write(tmp_path, text)).parameters}
+
+    assert (found["learning_rate"].low, found["learning_rate"].high) == (1e-5, 1e-2)
+    assert found["batch_size"].values == (32, 64)
+    assert (found["hidden_units"].values, found["shuffle_labels"].values) == ((None,), (True,))
+
+
+def test_early_terminate_and_entity_that_are_null_count_as_left_out(tmp_path: Path) -> None:
+    space = space_of(tmp_path, "epochs: {value: 1}", rest="early_terminate: null\nentity: null\nproject:\n")
+
+    assert (space.early_terminate, space.entity, space.project) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "parameter, values",
+    [
+        ("weight_decay: {min: 0, max: 1}", "0 or 1"),
+        ("mixup_alpha: {min: 0, max: 2}", "0 to 2"),
+        ("weight_decay: {min: 0.0, max: 1.0}", ""),
+        ("weight_decay: {distribution: int_uniform, min: 0, max: 1}", ""),
+        ("epochs: {min: 1, max: 2}", ""),
+    ],
+)
+def test_whole_numbers_for_a_setting_of_fractions_are_one_warning_with_both_spellings(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, parameter: str, values: str
+) -> None:
+    space_of(tmp_path, parameter)
+
+    assert len(caplog.messages) == bool(values)
+    for words in ("mine.yaml:4: parameters.", f"is {values}, whole", "`min: 0.0`", "`distribution: int_uniform`"):
+        assert not values or words in caplog.messages[0]
+
+
+@pytest.mark.parametrize(
+    "keys, message",
+    [
+        ("program: train.py\n", "mine.yaml:3: program has no effect: ferray trains by itself"),
+        (
+            "program: train.py\ncommand: [python3, -m, '${program}', --lr, 0.1, --epochs=2, '${args}', --balanced]\n",
+            "mine.yaml:4: program and command have no effect: ferray trains by itself; "
+            "command sets --lr, --epochs, --balanced, to be written as parameters with a value",
+        ),
+    ],
+)
+def test_that_no_program_is_run_is_one_line_that_names_the_settings_in_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, keys: str, message: str
+) -> None:
+    space_of(tmp_path, "epochs: {value: 1}", rest=keys)
+
+    assert [found.removeprefix(f"{tmp_path}/") for found in caplog.messages] == [message]
+
+
+def test_a_value_that_a_grid_names_twice_counts_once_as_in_wandb(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    space = space_of(tmp_path, "weight_decay: {values: [0, 0.1, 0.0]}\nseed: {values: [1, 2]}", method="grid")
+
+    assert num_points(space) == 4
+    assert ["weight_decay.values[2] is 0.0, which the list has already; it counts once" in caplog.text] == [True]
+
+
+@pytest.mark.parametrize("method", ["random", "bayes"])
+@pytest.mark.parametrize(
+    "parameters, run_cap, count",
+    [
+        ("batch_size: {values: [8, 16]}\nepochs: {min: 1, max: 3}", "", 6),
+        ("batch_size: {values: [8, 16]}\nepochs: {min: 1, max: 3}", "run_cap: 4\n", 4),
+        ("batch_size: {values: [8, 16]}\nepochs: {min: 1, max: 3}", "run_cap: 40\n", 6),
+        ("dropout: {distribution: q_uniform, min: 0.1, max: 0.5, q: 0.1}", "", 5),
+        ("dropout: {min: 0.1, max: 0.5}", "", None),
+        ("dropout: {min: 0.1, max: 0.5}", "run_cap: 7\n", 7),
+    ],
+)
+def test_a_finite_space_has_no_more_points_than_exist(
+    tmp_path: Path, method: str, parameters: str, run_cap: str, count: int | None
+) -> None:
+    assert num_points(space_of(tmp_path, parameters, method=method, rest=run_cap)) == count
+
+
+def test_a_value_of_probability_0_is_no_point(tmp_path: Path) -> None:
+    assert num_points(space_of(tmp_path, "dropout: {values: [0.0, 0.1, 0.5], probabilities: [0.5, 0, 0.5]}")) == 2
+
+
 @pytest.mark.parametrize(
     "text, value",
     [("1e-3", 1e-3), ("1E-3", 1e-3), ("1.e-3", 1e-3), ("1.0e-3", 1e-3), (".001", 1e-3), ("1", 1.0), ("+5e-1", 0.5)],
@@ -328,6 +436,9 @@ def test_a_parameter_that_the_recipe_or_wandb_would_refuse_is_refused(
         ("epochs: 10", "epochs: {value: ...}"),
         ("epochs: [10]", "epochs: {values: ...}"),
         ("epochs: {min: 1, max: 3.5}", "`min: 1.0`"),
+        ("learning_rate: {distribution: loguniform, min: 0.0001, max: 0.1}", "'log_uniform_values'"),
+        ("learning_rate: {distribution: log-uniform, min: 0.0001, max: 0.1}", "'log_uniform_values'"),
+        ("dropout: {values: [0.1, 0.1]}", "probabilities"),
         ("hidden_units: {value: None}", "or null"),
         ("learning_rate: {distribution: log_uniform, min: 0.0001, max: 0.1}", "log_uniform_values"),
         ("epochs: {distribution: uniform_int, min: 1, max: 2}", "Did you mean"),
@@ -647,7 +758,7 @@ def test_run_cap_ends_a_grid_and_a_random_search(tmp_path: Path) -> None:
 
 
 def test_a_bayes_space_has_no_points_of_its_own(tmp_path: Path) -> None:
-    space = space_of(tmp_path, "epochs: {min: 1, max: 100}", method="bayes")
+    space = space_of(tmp_path, "dropout: {min: 0.0, max: 0.5}", method="bayes")
 
     assert num_points(space) is None
     with pytest.raises(ValueError, match="suggested"):

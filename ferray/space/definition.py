@@ -62,7 +62,7 @@ class Space:
     finalists: int = 3
     """Points in the finals."""
     project: str | None = None
-    """W&B project and entity in the file; None for the defaults."""
+    """W&B project and entity in the file, for the search's runs there; None for the defaults."""
     entity: str | None = None
 
     @property

@@ -10,6 +10,7 @@ Begin at `read_space`; the parameters are in `ferray.space.settings`, the rule f
 
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -31,6 +32,9 @@ MAX_BYTES = 200_000
 """A larger file is refused; PyYAML may need two seconds for one of this size."""
 
 _IGNORED = ("apiVersion", "kind", "name", "description", "program", "command", "job", "image_uri", "controller")
+_MAY_BE_NULL = ("early_terminate", "project", "entity")
+"""Keys that count as left out where they are null."""
+
 _READ = ("method", "metric", "parameters", "early_terminate", "run_cap", "project", "entity", "replicates", "finalists")
 
 
@@ -64,10 +68,14 @@ def read_space(path: Path, overrides: Mapping[str, Any] | None = None, *, text: 
     file = _short(path)
     text = _read_text(path, file) if text is None else text
     top = read_yaml(text, file=file)
+    if isinstance(top.value, dict):
+        kept = {key: node for key, node in top.value.items() if key not in _MAY_BE_NULL or node.value is not None}
+        top = Node(kept, top.where, top.place)
     keys = top.mapping()
     for key, node in keys.items():
         if key not in _READ + _IGNORED:
             raise _unknown_key(key, node)
+    _warn_of_program(keys)
     method = _read_method(top)
     metric = _read_metric(top, method)
     parameters = _read_parameters(top, method, overrides or {})
@@ -215,10 +223,27 @@ def _check_folds(space: Space) -> None:
             raise SpaceError(parameter.where, what, "Leave one of the two out")
 
 
+def _warn_of_program(keys: Mapping[str, Node]) -> None:
+    """Say once that W&B's program is not run, and which settings its command names beside the parameters."""
+    ignored = [key for key in ("program", "command") if key in keys]
+    if not ignored:
+        return
+    words = keys["command"].value if "command" in keys else ()
+    words = [str(word.value) for word in words] if isinstance(words, tuple) else str(words).split()
+    options = [word.split("=")[0] for word in words if re.match(r"--?[A-Za-z]\w+", word)]
+    what = f"{' and '.join(ignored)} {'has' if len(ignored) == 1 else 'have'} no effect: ferray trains by itself"
+    if options:
+        what += f"; command sets {', '.join(options)}, to be written as parameters with a value"
+    log.warning("%s: %s", keys[ignored[-1]].where, what)
+
+
 def _unknown_key(key: str, node: Node) -> SpaceError:
-    if key in ("scheduler", "metrics"):
+    if key == "scheduler":
+        return node.error("is for W&B's agents", "Leave it out; trials at a time: --concurrent-trials 8")
+    if key == "metrics":
         return node.error("goes with `method: custom`, which is not supported", "Leave it out; name one metric")
-    way_out = f"{did_you_mean(key, _READ)}Known: {', '.join(_READ + _IGNORED)}"
+    near = "Did you mean 'run_cap'? " if key == "count" else did_you_mean(key, _READ + _IGNORED)
+    way_out = f"{near}Known: {', '.join(_READ + _IGNORED)}"
     return node.error("is not a key of sweep files", way_out)
 
 
