@@ -313,6 +313,21 @@ def test_whole_numbers_for_a_setting_of_fractions_are_one_warning_with_both_spel
 
 
 @pytest.mark.parametrize(
+    "parameter, warns",
+    [
+        ("focal_gamma: {distribution: log_uniform, min: 0.1, max: 2.0}", True),
+        ("learning_rate: {distribution: log_uniform, min: -9.0, max: -2.0}", False),
+    ],
+)
+def test_exponents_that_could_be_values_are_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, parameter: str, warns: bool
+) -> None:
+    space_of(tmp_path, parameter)
+
+    assert ["values from 1.105 to 7.389, e**0.1 to e**2" in message for message in caplog.messages] == [True] * warns
+
+
+@pytest.mark.parametrize(
     "keys, message",
     [
         ("program: train.py\n", "mine.yaml:3: program has no effect: ferray trains by itself"),
@@ -958,3 +973,70 @@ def test_folds_and_stopping_early_do_not_go_together(tmp_path: Path) -> None:
     rest = "early_terminate: {type: hyperband, min_iter: 1}\n"
     with pytest.raises(SpaceError, match="folds is 3, but early_terminate"):
         space_of(tmp_path, "folds: {value: 3}\ndropout: {min: 0.0, max: 0.5}", rest=rest)
+
+
+# Forms of sweep files that people have published for W&B
+
+WITH_RUNGS = "early_terminate: {{type: hyperband, {}}}\n"
+READ_FORMS: dict[str, tuple[str, str, int | None, tuple[int, ...]]] = {
+    "ends with !!float": ("random", "learning_rate: {min: !!float 1e-5, max: !!float 1e-3}", None, ()),
+    "one end with !!float": ("bayes", "learning_rate: {min: !!float 1e-5, max: 0.1}\nrun_cap: 5", 5, ()),
+    "powers of ten as values": ("bayes", "learning_rate: {distribution: categorical, values: [1e-5, 9e-6]}", 2, ()),
+    "powers of ten as ends": ("bayes", "learning_rate: {min: 1e-5, max: 5e-4}", None, ()),
+    "all values are lists": ("bayes", "shuffle_labels: {values: [True, False]}\nseed: {values: [1, 2, 3]}", 6, ()),
+    "a group": ("bayes", "model: {parameters: {epochs: {values: [40, 60]}}}", 2, ()),
+    "null": ("grid", "hidden_units: {values: [null, 64]}", 2, ()),
+    "a constant by its distribution": ("grid", "seed: {distribution: constant, value: 1}", 1, ()),
+    "a grid of quoted words": ("grid", "seed: {values: [1, 2]}\naugmentation: {values: ['none', 'light']}", 4, ()),
+    "a value twice in a grid": ("grid", "weight_decay: {values: [0, 5e-5, 5e-5]}", 2, ()),
+    "exponents": ("bayes", "weight_decay: {distribution: log_uniform, min: -6.9, max: -2.3}", None, ()),
+    "steps": ("bayes", "warmup_epochs: {distribution: q_uniform, min: 5, max: 20, q: 5}\nepochs: {value: 300}", 4, ()),
+    "probabilities": ("random", "optimizer: {values: [adam, sgd], probabilities: [0.9, 0.1]}", 2, ()),
+    "a normal distribution": ("random", "dropout: {distribution: normal, mu: 0.3, sigma: 0.1}", None, ()),
+    "rungs from min_iter": ("bayes", "epochs: {value: 50}\nmin_iter: 20, eta: 2", 1, (20, 40)),
+    "rungs from max_iter": ("bayes", "epochs: {value: 27}\ns: 2, eta: 3, max_iter: 27", 1, (3, 9)),
+    "min_iter with s": ("bayes", "epochs: {value: 27}\nmin_iter: 2, eta: 3, s: 2", 1, (2, 6, 18)),
+    "every key of hyperband": (
+        "bayes", "epochs: {value: 300}\nmin_iter: 100, max_iter: 200, eta: 3, s: 4", 1, (2, 7, 22, 66)
+    ),
+    "min_iter alone": ("bayes", "epochs: {value: 2000}\nmin_iter: 50", 1, (50, 150, 450, 1350)),
+    "a program with its command": ("random", "epochs: {min: 1, max: 3}\nprogram: t.py", 3, ()),
+}  # fmt: skip
+"""Method, parameters, and perhaps a key of the file or the keys of a rule for stopping; then points and rungs."""
+
+
+@pytest.mark.parametrize("form", READ_FORMS)
+def test_a_form_of_sweep_files_that_people_write_is_read(tmp_path: Path, form: str) -> None:
+    method, text, count, rungs = READ_FORMS[form]
+    lines = text.split("\n")
+    rest = "".join(WITH_RUNGS.format(line) if rungs else f"{line}\n" for line in lines if "{" not in line)
+    parameters = [line for line in lines if "{" in line]
+    if rungs:  # a bayes space must have something to search
+        parameters.append("dropout: {values: [0.25, 0.5]}")
+        count = 2
+
+    space = space_of(tmp_path, "\n".join(parameters), method=method, rest=rest)
+
+    assert num_points(space) == count
+    assert (space.early_terminate.rungs_below(10_000) if space.early_terminate else ()) == rungs
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("scheduler: {engine: wandb, num_workers: 8}\n", "scheduler is for W&B's agents"),
+        ("parameters:\n  epochs: {value: 1}\n  epochs: {value: 2}\n", "given twice"),
+        ("parameters:\n  seed: {values: 3}\n", "not a list"),
+        ("parameters:\n  dropout: {values: [0.1, 0.1]}\n", "has already"),
+        ("parameters:\n  learning_rate: {distribution: log_uniform, min: 1e-4, max: 1e-3}\n", "natural-log exponents"),
+        ("metric: {name: val_loss, goal: minimise}\n", "'minimise'"),
+        ("early_terminate: {type: hyperband, min_iter: 10, max_iter: 150}\n", "max_iter but not s"),
+    ],
+)
+def test_a_form_that_wandb_would_not_search_as_meant_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    rest = "" if "metric" in text else METRIC
+    rest += "" if "parameters" in text else "parameters: {epochs: {value: 150}}\n"
+
+    _, what, _ = fault(tmp_path, f"method: random\n{rest}{text}")
+
+    assert words in what

@@ -58,7 +58,8 @@ def _describe_inputs(plan: Plan) -> Iterator[str]:
 def _describe_method(plan: Plan) -> Iterator[str]:
     space, total = plan.space, plan.num_points
     count = f"{total}" if total is not None else "without end (neither run_cap nor --max-trials ends them)"
-    if space.run_cap is not None and total is not None and total == num_existing_points(space) < space.run_cap:
+    existing = num_existing_points(space)
+    if space.run_cap is not None and existing is not None and total == existing < space.run_cap:
         count = f"{total} (of run_cap {space.run_cap}: the space has no more points)"
     yield f"trials    {count}, at most {_max_epochs(plan)} epochs each"
     if space.folds > 1:

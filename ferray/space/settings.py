@@ -303,9 +303,22 @@ def _ends_of_exponents(name: str, node: Node, distribution: str) -> tuple[float,
     except (RecipeError, OverflowError) as error:
         what = f"is {distribution}, whose min and max are natural-log exponents: e**{low:g} to e**{high:g} is no {name}"
         raise node.error(what, f"For values write `distribution: {distribution}_values`") from error
+    if distribution == "log_uniform" and low > 0 and _accepts(name, low) and _accepts(name, high):
+        what = f"is {distribution}: values from {ends[0]:.4g} to {ends[1]:.4g}, e**{low:g} to e**{high:g}, as in W&B"
+        way_out = f"For {low:g} to {high:g} write `distribution: log_uniform_values`"
+        log.warning("%s: %s %s. %s", node.where, node.place, what, way_out)
     if ends[0] <= 0:
         raise keys["min"].error(f"is {ends[0]:g}, which has no logarithm", "Write a number above 0")
     return ends
+
+
+def _accepts(name: str, value: float) -> bool:
+    """Whether the recipe accepts a value."""
+    try:
+        check_value(name, value, where="")
+    except RecipeError:
+        return False
+    return True
 
 
 def _ends_on_steps(node: Node, low: float, high: float, step: float) -> tuple[float, float]:
