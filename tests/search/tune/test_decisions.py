@@ -20,6 +20,7 @@ from ferray.files.journal import Journal
 from ferray.records.events import EndEvent, EventLog, ResultEvent, SuggestEvent
 from ferray.search.history.points import Suggestion
 from ferray.search.tune.decisions import Decisions
+from ferray.search.tune.searchers import NamedTrial, make_scheduler
 from ferray.space import Hyperband, Space, num_points, read_space
 
 SPACES = {
@@ -34,6 +35,10 @@ SPACES = {
     "early_terminate: {type: hyperband, min_iter: 1, eta: 3}\n"
     "parameters: {learning_rate: {distribution: log_uniform_values, min: 0.0001, max: 0.1}, epochs: {value: 9}}\n",
     "grid with folds": "method: grid\nparameters: {dropout: {values: [0.0, 0.4]}, folds: {value: 3}}\n",
+    "bayes of few points": "method: bayes\nrun_cap: 20\n"
+    "parameters: {batch_size: {values: [8, 16, 32]}, optimizer: {values: [adam, sgd]}}\n",
+    "bayes of few points with folds": "method: bayes\n"
+    "parameters: {dropout: {values: [0.0, 0.2, 0.4]}, folds: {value: 3}}\n",
     "bayes with folds": "method: bayes\nrun_cap: 5\nparameters: {dropout: {min: 0.0, max: 0.9}, folds: {value: 3}}\n",
 }
 
@@ -151,23 +156,28 @@ def test_successive_halving_stops_most_trials_early(tmp_path: Path) -> None:
 def test_a_trial_is_stopped_at_the_rungs_of_wandb_and_at_no_other_epoch(
     rule: str, epochs: int, judged: list[int], tmp_path: Path
 ) -> None:
-    stops = []
-    for later in range(1, epochs):  # one trial becomes worse than another after so many epochs
-        file = tmp_path / f"{later}.yaml"
-        file.write_text(
-            f"method: random\nmetric: {{name: val_accuracy, goal: maximize}}\n"
-            f"early_terminate: {{type: hyperband, {rule}}}\n"
-            f"parameters: {{dropout: {{min: 0.0, max: 0.9}}, epochs: {{value: {epochs}}}}}\n"
-        )
-        decisions = decide(read_space(file), tmp_path / f"{later}.jsonl")
-        for _ in range(2):
-            decisions.suggest()
-        assert not any(decisions.report_epoch(0, epoch, 0.5) for epoch in range(1, epochs))
-        stops += [
-            epoch
-            for epoch in range(1, epochs)
-            if decisions.report_epoch(1, epoch, 0.1 if epoch == later else 0.9) and epoch == later
-        ]
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        f"method: random\nmetric: {{name: val_accuracy, goal: maximize}}\n"
+        f"early_terminate: {{type: hyperband, {rule}}}\n"
+        f"parameters: {{dropout: {{min: 0.0, max: 0.9}}, epochs: {{value: {epochs}}}}}\n"
+    )
+    space = read_space(file)
+
+    def is_stopped(bad_epoch: int) -> bool:
+        """Whether a trial is stopped at the one epoch at which it is worse than another one."""
+        scheduler = make_scheduler(space)
+        assert scheduler is not None
+        answers = {}
+        for name, bad_score in (("good", 0.5), ("bad", 0.1)):
+            scheduler.on_trial_add(None, NamedTrial(name))
+            for epoch in range(1, epochs):
+                result = {"epoch": epoch, "score": bad_score if epoch == bad_epoch else 0.5}
+                answers[name, epoch] = scheduler.on_trial_result(None, NamedTrial(name), result)
+        assert {key for key, answer in answers.items() if answer == "STOP"} <= {("bad", bad_epoch)}
+        return bool(answers["bad", bad_epoch] == "STOP")
+
+    stops = [epoch for epoch in range(1, epochs) if is_stopped(epoch)]
     assert stops == judged
 
 
