@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from ferray.errors import SpaceError
 from ferray.recipe import Recipe
 from ferray.space import Space, find_space, num_points, parse_settings, points, read_space, to_recipe
+from ferray.space.hyperband import rungs_from_max
 from ferray.space.parameter import Parameter
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -157,7 +158,7 @@ def test_a_fault_names_file_line_key_value_and_the_way_out(tmp_path: Path) -> No
         ("method: grid\n", "mine.yaml:1", "parameters is missing"),
         ("method: grid\nparameters: {}\n", "mine.yaml:2", "parameters is empty"),
         ("method: grid\nparameter: {epochs: {value: 1}}\n", "mine.yaml:2", "parameter is not a key"),
-        ("method: grid\nscheduler: {engine: optuna}\nparameters: {epochs: {value: 1}}\n", "mine.yaml:2", "custom"),
+        ("method: grid\nscheduler: {engine: optuna}\nparameters: {epochs: {value: 1}}\n", "mine.yaml:2", "agents"),
         ("method: grid\nrun_cap: 0\nparameters: {epochs: {value: 1}}\n", "mine.yaml:2", "run_cap is 0"),
         ("method: grid\nrun_cap: true\nparameters: {epochs: {value: 1}}\n", "mine.yaml:2", "run_cap is True"),
         ("method: grid\nreplicates: 0\nparameters: {epochs: {value: 1}}\n", "mine.yaml:2", "replicates is 0"),
@@ -170,7 +171,14 @@ def test_a_fault_names_file_line_key_value_and_the_way_out(tmp_path: Path) -> No
         ("method: grid\nparameters:\n  5: {value: 1}\n", "mine.yaml:3", "no text"),
         ("method: grid\nparameters: !!set {epochs}\n", "mine.yaml:2", "tag"),
         ("method: grid\nparameters: !!python/object:os.system {}\n", "mine.yaml:2", "tag"),
-        ("method: grid\nparameters: {seed: {value: !!int a}}\n", "mine.yaml:2", "the tag"),
+        ("method: grid\nparameters: {seed: {value: !!int a}}\n", "mine.yaml:2", "cannot be read as int"),
+        ("method: grid\nparameters: {seed: {value: !!int ''}}\n", "mine.yaml:2", "cannot be read as int"),
+        ("method: grid\nparameters: {seed: {value: !!bool maybe}}\n", "mine.yaml:2", "cannot be read as bool"),
+        ("method: grid\nparameters: {seed: {value: !!float abc}}\n", "mine.yaml:2", "cannot be read as float"),
+        ("method: grid\nparameters: {seed: {value: !x 3}}\n", "mine.yaml:2", "the tag !x is not read"),
+        ("method: grid\nparameters: {seed: !!python/tuple [3]}\n", "mine.yaml:2", "the tag !!python/tuple is not read"),
+        ("method: grid\nparameters: {seed: {value: !!binary aa}}\n", "mine.yaml:2", "the tag !!binary is not read"),
+        ("method: grid\nparameters: !!map [1]\n", "mine.yaml:2", "!!map does not go with this value"),
         ("[" * 1000, "mine.yaml", "nested"),
         ("a: &a [*a]\n", "mine.yaml", "nested"),
     ],
@@ -253,6 +261,122 @@ def test_what_only_concerns_wandb_agents_is_accepted(tmp_path: Path) -> None:
     assert (space.name, space.project, space.entity) == ("mine", "faces", "team")
 
 
+@pytest.mark.parametrize("key, nearest", [("imageuri", "'image_uri'"), ("count", "'run_cap'"), ("paramters", "'param")])
+def test_an_unknown_key_offers_the_nearest_also_of_those_without_effect(tmp_path: Path, key: str, nearest: str) -> None:
+    _, _, way_out = fault(tmp_path, f"method: grid\n{key}: 3\nparameters: {{epochs: {{value: 1}}}}\n")
+
+    assert way_out.startswith(f"Did you mean {nearest}")
+
+
+def test_the_tags_of_yaml_itself_are_read_as_wandb_reads_them(tmp_path: Path) -> None:
+    text = """\
+        method: !!str random
+        metric: !!map {name: val_accuracy, goal: maximize}
+        parameters:
+          learning_rate: {distribution: log_uniform_values, min: !!float 1e-5, max: !!float "1e-2"}
+          batch_size: {values: !!seq [!!int "32", !!int 64]}
+          hidden_units: {value: !!null null}
+          shuffle_labels: {value: !!bool yes}
+    """
+
+    found = {parameter.name: parameter for parameter in read_space(write(tmp_path, text)).parameters}
+
+    assert (found["learning_rate"].low, found["learning_rate"].high) == (1e-5, 1e-2)
+    assert found["batch_size"].values == (32, 64)
+    assert (found["hidden_units"].values, found["shuffle_labels"].values) == ((None,), (True,))
+
+
+def test_early_terminate_and_entity_that_are_null_count_as_left_out(tmp_path: Path) -> None:
+    space = space_of(tmp_path, "epochs: {value: 1}", rest="early_terminate: null\nentity: null\nproject:\n")
+
+    assert (space.early_terminate, space.entity, space.project) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    "parameter, values",
+    [
+        ("weight_decay: {min: 0, max: 1}", "0 or 1"),
+        ("mixup_alpha: {min: 0, max: 2}", "0 to 2"),
+        ("weight_decay: {min: 0.0, max: 1.0}", ""),
+        ("weight_decay: {distribution: int_uniform, min: 0, max: 1}", ""),
+        ("epochs: {min: 1, max: 2}", ""),
+    ],
+)
+def test_whole_numbers_for_a_setting_of_fractions_are_one_warning_with_both_spellings(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, parameter: str, values: str
+) -> None:
+    space_of(tmp_path, parameter)
+
+    assert len(caplog.messages) == bool(values)
+    for words in ("mine.yaml:4: parameters.", f"is {values}, whole", "`min: 0.0`", "`distribution: int_uniform`"):
+        assert not values or words in caplog.messages[0]
+
+
+@pytest.mark.parametrize(
+    "parameter, warns",
+    [
+        ("focal_gamma: {distribution: log_uniform, min: 0.1, max: 2.0}", True),
+        ("learning_rate: {distribution: log_uniform, min: -9.0, max: -2.0}", False),
+    ],
+)
+def test_exponents_that_could_be_values_are_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, parameter: str, warns: bool
+) -> None:
+    space_of(tmp_path, parameter)
+
+    assert ["values from 1.105 to 7.389, e**0.1 to e**2" in message for message in caplog.messages] == [True] * warns
+
+
+@pytest.mark.parametrize(
+    "keys, message",
+    [
+        ("program: train.py\n", "mine.yaml:3: program has no effect: ferray trains by itself"),
+        (
+            "program: train.py\ncommand: [python3, -m, '${program}', --lr, 0.1, --epochs=2, '${args}', --balanced]\n",
+            "mine.yaml:4: program and command have no effect: ferray trains by itself; "
+            "command sets --lr, --epochs, --balanced, to be written as parameters with a value",
+        ),
+    ],
+)
+def test_that_no_program_is_run_is_one_line_that_names_the_settings_in_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, keys: str, message: str
+) -> None:
+    space_of(tmp_path, "epochs: {value: 1}", rest=keys)
+
+    assert [found.removeprefix(f"{tmp_path}/") for found in caplog.messages] == [message]
+
+
+def test_a_value_that_a_grid_names_twice_counts_once_as_in_wandb(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    space = space_of(tmp_path, "weight_decay: {values: [0, 0.1, 0.0]}\nseed: {values: [1, 2]}", method="grid")
+
+    assert num_points(space) == 4
+    assert ["weight_decay.values[2] is 0.0, which the list has already; it counts once" in caplog.text] == [True]
+
+
+@pytest.mark.parametrize("method", ["random", "bayes"])
+@pytest.mark.parametrize(
+    "parameters, run_cap, count",
+    [
+        ("batch_size: {values: [8, 16]}\nepochs: {min: 1, max: 3}", "", 6),
+        ("batch_size: {values: [8, 16]}\nepochs: {min: 1, max: 3}", "run_cap: 4\n", 4),
+        ("batch_size: {values: [8, 16]}\nepochs: {min: 1, max: 3}", "run_cap: 40\n", 6),
+        ("dropout: {distribution: q_uniform, min: 0.1, max: 0.5, q: 0.1}", "", 5),
+        ("dropout: {min: 0.1, max: 0.5}", "", None),
+        ("dropout: {min: 0.1, max: 0.5}", "run_cap: 7\n", 7),
+    ],
+)
+def test_a_finite_space_has_no_more_points_than_exist(
+    tmp_path: Path, method: str, parameters: str, run_cap: str, count: int | None
+) -> None:
+    assert num_points(space_of(tmp_path, parameters, method=method, rest=run_cap)) == count
+
+
+def test_a_value_of_probability_0_is_no_point(tmp_path: Path) -> None:
+    assert num_points(space_of(tmp_path, "dropout: {values: [0.0, 0.1, 0.5], probabilities: [0.5, 0, 0.5]}")) == 2
+
+
 @pytest.mark.parametrize(
     "text, value",
     [("1e-3", 1e-3), ("1E-3", 1e-3), ("1.e-3", 1e-3), ("1.0e-3", 1e-3), (".001", 1e-3), ("1", 1.0), ("+5e-1", 0.5)],
@@ -327,6 +451,9 @@ def test_a_parameter_that_the_recipe_or_wandb_would_refuse_is_refused(
         ("epochs: 10", "epochs: {value: ...}"),
         ("epochs: [10]", "epochs: {values: ...}"),
         ("epochs: {min: 1, max: 3.5}", "`min: 1.0`"),
+        ("learning_rate: {distribution: loguniform, min: 0.0001, max: 0.1}", "'log_uniform_values'"),
+        ("learning_rate: {distribution: log-uniform, min: 0.0001, max: 0.1}", "'log_uniform_values'"),
+        ("dropout: {values: [0.1, 0.1]}", "probabilities"),
         ("hidden_units: {value: None}", "or null"),
         ("learning_rate: {distribution: log_uniform, min: 0.0001, max: 0.1}", "log_uniform_values"),
         ("epochs: {distribution: uniform_int, min: 1, max: 2}", "Did you mean"),
@@ -416,20 +543,79 @@ def test_nested_parameters_come_out_of_their_groups(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "rule, expected",
+    "rule, epochs, rungs",
     [
-        ("{type: hyperband, min_iter: 2}", (2, 27, 3.0)),
-        ("{type: hyperband, min_iter: 1, eta: 2, strict: true}", (1, 27, 2.0)),
-        ("{type: hyperband, max_iter: 27, s: 2}", (3, 27, 3.0)),
-        ("{type: hyperband, max_iter: 27, s: 9, eta: 3}", (1, 27, 3.0)),
+        ("max_iter: 26, s: 2, eta: 3", 26, (2, 8)),
+        ("max_iter: 10, s: 1", 10, (3,)),
+        ("max_iter: 20, s: 2", 20, (2, 6)),
+        ("max_iter: 100, s: 3", 100, (3, 11, 33)),
+        ("max_iter: 27, s: 2", 27, (3, 9)),
+        ("max_iter: 27, s: 9, eta: 3", 27, (1, 3, 9)),
+        ("max_iter: 30, s: 3, eta: 2.5", 30, (1, 4, 12)),
+        ("max_iter: 9, s: 2", 27, (1, 3)),
+        ("max_iter: 200, s: 4, min_iter: 5", 300, (2, 7, 22, 66)),
+        ("min_iter: 3, max_iter: 27, s: 2", 27, (3, 9)),
+        ("min_iter: 3, s: 2", 27, (3, 9)),
+        ("min_iter: 2, eta: 3", 27, (2, 6, 18)),
+        ("min_iter: 2.0, eta: 3", 27, (2, 6, 18)),
+        ("min_iter: 1, eta: 2, strict: false", 27, (1, 2, 4, 8, 16)),
+        ("min_iter: 2, eta: 1.5", 27, (2, 3, 4, 6, 10, 15, 22)),
+        ("min_iter: 1, eta: 1.2", 6, (1, 2, 3, 4, 5)),
     ],
 )
-def test_hyperband_becomes_successive_halving(tmp_path: Path, rule: str, expected: tuple[int, int, float]) -> None:
-    space = space_of(tmp_path, "epochs: {value: 27}", rest=f"early_terminate: {rule}\n")
+def test_trials_are_judged_at_the_epochs_of_wandb(
+    tmp_path: Path, rule: str, epochs: int, rungs: tuple[int, ...]
+) -> None:
+    rest = f"early_terminate: {{type: hyperband, {rule}}}\n"
 
-    halving = space.early_terminate
+    halving = space_of(tmp_path, f"epochs: {{value: {epochs}}}", rest=rest).early_terminate
+
     assert halving is not None
-    assert (halving.min_iter, halving.max_iter, halving.eta) == expected
+    assert halving.rungs_below(epochs) == rungs
+
+
+def test_wandb_computes_the_same_rungs_from_max_iter() -> None:
+    for max_iter, s, eta in itertools.product(range(2, 120), range(1, 5), (1.5, 2.0, 2.5, 3.0, 4.0)):
+        bands = [max_iter]
+        for _ in range(s):
+            bands.append(bands[-1] / eta)
+        assert rungs_from_max(max_iter, s, eta) == tuple(sorted({int(band) for band in bands[1:] if band >= 1}))
+
+
+@pytest.mark.parametrize(
+    "rule, warning",
+    [
+        (
+            "min_iter: 2, s: 2",
+            "mine.yaml:3: early_terminate.s has no effect beside min_iter, as in W&B: rungs at epochs 2",
+        ),
+        (
+            "min_iter: 2, max_iter: 27, s: 2",
+            "mine.yaml:3: early_terminate.min_iter has no effect beside max_iter, as in W&B: rungs at epochs 3, 9",
+        ),
+        ("max_iter: 9, s: 2", "mine.yaml:3: early_terminate.max_iter is 9, epochs up to 27"),
+        ("min_iter: 2, strict: true", "mine.yaml:3: strict: true has no effect"),
+        ("min_iter: 27", "mine.yaml:3: no trial is stopped early: min_iter is 27, epochs 27"),
+        ("min_iter: 2, strict: false", ""),
+        ("max_iter: 27, s: 2", ""),
+    ],
+)
+def test_a_key_of_early_terminate_without_effect_is_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, rule: str, warning: str
+) -> None:
+    space_of(tmp_path, "epochs: {value: 27}", rest=f"early_terminate: {{type: hyperband, {rule}}}\n")
+
+    assert [warning in message for message in caplog.messages] == [True] * bool(warning)
+
+
+def test_what_the_refusal_of_max_iter_without_s_offers_is_accepted(tmp_path: Path) -> None:
+    rest = "early_terminate: {{type: hyperband, min_iter: 2{}}}\n"
+    with pytest.raises(SpaceError, match="max_iter but not s") as caught:
+        space_of(tmp_path, "epochs: {value: 27}", rest=rest.format(", max_iter: 27"))
+    assert caught.value.args[2] == "Leave max_iter out for rungs from min_iter on, or write s"
+
+    for offered in ("", ", max_iter: 27, s: 2"):
+        assert space_of(tmp_path, "epochs: {value: 27}", rest=rest.format(offered)).early_terminate is not None
 
 
 @pytest.mark.parametrize(
@@ -440,10 +626,7 @@ def test_hyperband_becomes_successive_halving(tmp_path: Path, rule: str, expecte
         ("{type: hyperband}", "neither"),
         ("{type: hyperband, min_iter: 0}", "min_iter is 0"),
         ("{type: hyperband, min_iter: 2, eta: 1}", "eta is 1"),
-        ("{type: hyperband, min_iter: 2, s: 2}", "goes with max_iter"),
-        ("{type: hyperband, min_iter: 2, max_iter: 27, s: 2}", "goes without max_iter"),
         ("{type: hyperband, max_iter: 27}", "not s"),
-        ("{type: hyperband, max_iter: 9, s: 2}", "up to 27 epochs"),
         ("{type: hyperband, max_iter: 27, s: 2, eta: 30}", "less than eta"),
         ("{type: hyperband, min_iter: 2, grace: 1}", "grace is unknown"),
         ("{type: hyperband, min_iter: 2, strict: maybe}", "strict is 'maybe'"),
@@ -590,7 +773,7 @@ def test_run_cap_ends_a_grid_and_a_random_search(tmp_path: Path) -> None:
 
 
 def test_a_bayes_space_has_no_points_of_its_own(tmp_path: Path) -> None:
-    space = space_of(tmp_path, "epochs: {min: 1, max: 100}", method="bayes")
+    space = space_of(tmp_path, "dropout: {min: 0.0, max: 0.5}", method="bayes")
 
     assert num_points(space) is None
     with pytest.raises(ValueError, match="suggested"):
@@ -790,3 +973,70 @@ def test_folds_and_stopping_early_do_not_go_together(tmp_path: Path) -> None:
     rest = "early_terminate: {type: hyperband, min_iter: 1}\n"
     with pytest.raises(SpaceError, match="folds is 3, but early_terminate"):
         space_of(tmp_path, "folds: {value: 3}\ndropout: {min: 0.0, max: 0.5}", rest=rest)
+
+
+# Forms of sweep files that people have published for W&B
+
+WITH_RUNGS = "early_terminate: {{type: hyperband, {}}}\n"
+READ_FORMS: dict[str, tuple[str, str, int | None, tuple[int, ...]]] = {
+    "ends with !!float": ("random", "learning_rate: {min: !!float 1e-5, max: !!float 1e-3}", None, ()),
+    "one end with !!float": ("bayes", "learning_rate: {min: !!float 1e-5, max: 0.1}\nrun_cap: 5", 5, ()),
+    "powers of ten as values": ("bayes", "learning_rate: {distribution: categorical, values: [1e-5, 9e-6]}", 2, ()),
+    "powers of ten as ends": ("bayes", "learning_rate: {min: 1e-5, max: 5e-4}", None, ()),
+    "all values are lists": ("bayes", "shuffle_labels: {values: [True, False]}\nseed: {values: [1, 2, 3]}", 6, ()),
+    "a group": ("bayes", "model: {parameters: {epochs: {values: [40, 60]}}}", 2, ()),
+    "null": ("grid", "hidden_units: {values: [null, 64]}", 2, ()),
+    "a constant by its distribution": ("grid", "seed: {distribution: constant, value: 1}", 1, ()),
+    "a grid of quoted words": ("grid", "seed: {values: [1, 2]}\naugmentation: {values: ['none', 'light']}", 4, ()),
+    "a value twice in a grid": ("grid", "weight_decay: {values: [0, 5e-5, 5e-5]}", 2, ()),
+    "exponents": ("bayes", "weight_decay: {distribution: log_uniform, min: -6.9, max: -2.3}", None, ()),
+    "steps": ("bayes", "warmup_epochs: {distribution: q_uniform, min: 5, max: 20, q: 5}\nepochs: {value: 300}", 4, ()),
+    "probabilities": ("random", "optimizer: {values: [adam, sgd], probabilities: [0.9, 0.1]}", 2, ()),
+    "a normal distribution": ("random", "dropout: {distribution: normal, mu: 0.3, sigma: 0.1}", None, ()),
+    "rungs from min_iter": ("bayes", "epochs: {value: 50}\nmin_iter: 20, eta: 2", 1, (20, 40)),
+    "rungs from max_iter": ("bayes", "epochs: {value: 27}\ns: 2, eta: 3, max_iter: 27", 1, (3, 9)),
+    "min_iter with s": ("bayes", "epochs: {value: 27}\nmin_iter: 2, eta: 3, s: 2", 1, (2, 6, 18)),
+    "every key of hyperband": (
+        "bayes", "epochs: {value: 300}\nmin_iter: 100, max_iter: 200, eta: 3, s: 4", 1, (2, 7, 22, 66)
+    ),
+    "min_iter alone": ("bayes", "epochs: {value: 2000}\nmin_iter: 50", 1, (50, 150, 450, 1350)),
+    "a program with its command": ("random", "epochs: {min: 1, max: 3}\nprogram: t.py", 3, ()),
+}  # fmt: skip
+"""Method, parameters, and perhaps a key of the file or the keys of a rule for stopping; then points and rungs."""
+
+
+@pytest.mark.parametrize("form", READ_FORMS)
+def test_a_form_of_sweep_files_that_people_write_is_read(tmp_path: Path, form: str) -> None:
+    method, text, count, rungs = READ_FORMS[form]
+    lines = text.split("\n")
+    rest = "".join(WITH_RUNGS.format(line) if rungs else f"{line}\n" for line in lines if "{" not in line)
+    parameters = [line for line in lines if "{" in line]
+    if rungs:  # a bayes space must have something to search
+        parameters.append("dropout: {values: [0.25, 0.5]}")
+        count = 2
+
+    space = space_of(tmp_path, "\n".join(parameters), method=method, rest=rest)
+
+    assert num_points(space) == count
+    assert (space.early_terminate.rungs_below(10_000) if space.early_terminate else ()) == rungs
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("scheduler: {engine: wandb, num_workers: 8}\n", "scheduler is for W&B's agents"),
+        ("parameters:\n  epochs: {value: 1}\n  epochs: {value: 2}\n", "given twice"),
+        ("parameters:\n  seed: {values: 3}\n", "not a list"),
+        ("parameters:\n  dropout: {values: [0.1, 0.1]}\n", "has already"),
+        ("parameters:\n  learning_rate: {distribution: log_uniform, min: 1e-4, max: 1e-3}\n", "natural-log exponents"),
+        ("metric: {name: val_loss, goal: minimise}\n", "'minimise'"),
+        ("early_terminate: {type: hyperband, min_iter: 10, max_iter: 150}\n", "max_iter but not s"),
+    ],
+)
+def test_a_form_that_wandb_would_not_search_as_meant_is_refused(tmp_path: Path, text: str, words: str) -> None:
+    rest = "" if "metric" in text else METRIC
+    rest += "" if "parameters" in text else "parameters: {epochs: {value: 150}}\n"
+
+    _, what, _ = fault(tmp_path, f"method: random\n{rest}{text}")
+
+    assert words in what

@@ -15,6 +15,7 @@ from ferray.search.history.points import (
 )
 from ferray.search.history.resume import MORE
 from ferray.search.plan import Plan
+from ferray.space import num_existing_points
 from ferray.train.features.key import ViewKey, keys_of_run
 from ferray.wording import count_of
 
@@ -56,14 +57,20 @@ def _describe_inputs(plan: Plan) -> Iterator[str]:
 
 def _describe_method(plan: Plan) -> Iterator[str]:
     space, total = plan.space, plan.num_points
-    yield f"trials    {total if total is not None else 'no limit'}, at most {_max_epochs(plan)} epochs each"
+    count = f"{total}" if total is not None else "without end (neither run_cap nor --max-trials ends them)"
+    existing = num_existing_points(space)
+    if space.run_cap is not None and existing is not None and total == existing < space.run_cap:
+        count = f"{total} (of run_cap {space.run_cap}: the space has no more points)"
+    yield f"trials    {count}, at most {_max_epochs(plan)} epochs each"
     if space.folds > 1:
         yield f"folds     {space.folds} trials a point, ranked by their mean; then {_KEPT[plan.keep]}"
     if plan.replicates > 1:
         yield f"finals    the best {plan.finalists} points with {plan.replicates} seeds each; the best mean wins"
     if space.early_terminate is not None:
         halving = space.early_terminate
-        yield f"stopping  successive halving from epoch {halving.min_iter}, by {halving.eta:g}"
+        rungs = ", ".join(map(str, halving.rungs_below(_max_epochs(plan))))
+        where = f"after epochs {rungs}, by {halving.eta:g}" if rungs else "at no epoch: its first comes too late"
+        yield f"stopping  successive halving {where}"
 
 
 def _list_points(plan: Plan, total: int | None) -> Iterator[str]:
@@ -99,7 +106,9 @@ def _describe_passes(plan: Plan, total: int) -> str:
         plan: Seeds of finals and refits are not counted.
         total: Points to train.
     """
-    if plan.space.is_adaptive or total > (MAX_COUNTED if plan.additions is None else MAX_LISTED):
+    # The last points of a random space take many draws each.
+    is_whole = plan.space.method == "random" and total == num_existing_points(plan.space)
+    if plan.space.is_adaptive or total > (MAX_LISTED if is_whole or plan.additions is not None else MAX_COUNTED):
         return "a frozen trunk runs once a view, not once a trial"
     views: set[ViewKey] = set()
     free = 0

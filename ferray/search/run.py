@@ -39,7 +39,7 @@ from ferray.search.plan import DEMO_COMMAND, Plan
 from ferray.search.tune.decisions import Decisions
 from ferray.search.tune.loop import Decider, TuneSettings, tune_until_done
 from ferray.signals import catch_signals
-from ferray.tracking.wandb import Tracker, choose_mode
+from ferray.tracking.wandb import Destination, Tracker, choose_mode
 from ferray.train.checkpoints.checked_safetensors import DamagedError
 from ferray.wording import utc_now
 
@@ -65,7 +65,13 @@ def run(plan: Plan, history: History | None, cluster: Cluster | None) -> int:
         stop = stack.enter_context(catch_signals())
         mode, sentence = choose_mode(plan.wandb, folder=short_path(plan.run.folder))
         recorded = search.history.search
-        tracker = Tracker(plan.run, mode=mode, search_id=recorded.id, config=recorded.options.to_json())
+        tracker = Tracker(
+            plan.run,
+            mode=mode,
+            search_id=recorded.id,
+            config=recorded.options.to_json(),
+            destination=Destination(project=plan.space.project, entity=plan.space.entity),
+        )
         stack.enter_context(tracker)
         done = _train_what_is_missing(search, tracker, stop, cluster)
         records = _write_final_states(search.history)

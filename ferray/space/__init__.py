@@ -12,7 +12,7 @@ makes the points. No module here imports a heavy library, since `--dry-run` and 
 from ferray.space.definition import Hyperband, Metric, Space
 from ferray.space.parameter import Parameter
 from ferray.space.reading import find_space, parse_settings, read_space
-from ferray.space.sampling import num_points, points, to_recipe
+from ferray.space.sampling import num_existing_points, num_points, points, to_recipe
 
 __all__ = [
     "Hyperband",
@@ -20,6 +20,7 @@ __all__ = [
     "Parameter",
     "Space",
     "find_space",
+    "num_existing_points",
     "num_points",
     "parse_settings",
     "points",

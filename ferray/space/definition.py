@@ -24,15 +24,19 @@ class Metric:
 class Hyperband:
     """W&B's `early_terminate`, as settings of asynchronous successive halving.
 
-    Of the trials that reach epoch `min_iter * eta**k`, the best `1/eta` continue.
+    Of the trials that reach a rung, the best `1/eta` of those that were there before go on.
     """
 
-    min_iter: int
-    """The first epoch at which a trial can be stopped."""
-    max_iter: int
-    """Epochs of a trial that is never stopped."""
+    rungs: tuple[int, ...]
+    """Epochs after which a trial can be stopped, in ascending order."""
+    max_epochs: int
+    """A trial of an earlier space that is continued ends here at the latest; trials of this space are not longer."""
     eta: float
-    """Factor by which the epochs grow, and the trials become fewer, from rung to rung; above 1."""
+    """Factor by which the trials become fewer from rung to rung; above 1."""
+
+    def rungs_below(self, epochs: int) -> tuple[int, ...]:
+        """Rungs that can stop a trial of so many epochs; one at its last epoch cannot."""
+        return tuple(rung for rung in self.rungs if rung < epochs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +62,7 @@ class Space:
     finalists: int = 3
     """Points in the finals."""
     project: str | None = None
-    """W&B project and entity in the file; None for the defaults."""
+    """W&B project and entity in the file, for the search's runs there; None for the defaults."""
     entity: str | None = None
 
     @property

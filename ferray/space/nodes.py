@@ -1,7 +1,8 @@
 """A YAML text as values with their positions, so that an error can name file, line and key.
 
 YAML is read as W&B reads it (version 1.1, PyYAML's safe loader), with one difference: `1e-3` is a number here, while
-PyYAML reads a power of ten without a point as text. Keys that are given twice are refused.
+PyYAML reads a power of ten without a point as text. YAML's own tags, such as `!!float`, are read; others are refused,
+and so are keys that are given twice.
 
 Begin at `read_yaml`.
 """
@@ -25,6 +26,20 @@ MAX_SCALAR = 1000
 
 MAX_NUMBER = 1e300
 """A larger number counts as infinite."""
+
+
+_CORE = "tag:yaml.org,2002:"
+
+_TAGS = {
+    f"{_CORE}{name}": kind
+    for kind, names in (
+        (yaml.ScalarEvent, ("float", "int", "str", "bool", "null")),
+        (yaml.SequenceStartEvent, ("seq",)),
+        (yaml.MappingStartEvent, ("map",)),
+    )
+    for name in names
+}
+"""YAML's own tags, each with what it stands before."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +101,14 @@ class Node:
         return value
 
     def integer(self, *, at_least: int) -> int:
-        """The value as a whole number.
+        """The value as a whole number; 2.0 is one, as for W&B.
 
         Raises:
             SpaceError: It is not one, or is too small.
         """
         value = self.value
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
             raise self.error(f"is {describe_value(value)}", f"Write a whole number, {at_least} or more")
         return value
@@ -131,6 +148,10 @@ def read_yaml(text: str, *, file: str) -> Node:
         if root is None:
             raise SpaceError(file, "the file is empty", "Copy one of the shipped spaces and change it")
         return _Builder(file).build(root, "")
+    except _TagError as error:
+        where = f"{file}:{error.line}"
+        known = ", ".join(f"!!{tag.removeprefix(_CORE)}" for tag in _TAGS)
+        raise SpaceError(where, error.args[0], f"Leave it out; only YAML's own are known: {known}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = file if mark is None else f"{file}:{mark.line + 1}"
@@ -151,13 +172,24 @@ def to_node(value: Any, *, where: str, place: str) -> Node:
     return Node(value, where, place)
 
 
+class _TagError(Exception):
+    """A tag that is not read, and its line."""
+
+    def __init__(self, what: str, line: int) -> None:
+        super().__init__(what, line)
+        self.line = line
+
+
 class _Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which reads `1e-3` as a number here, and refuses tags and texts beyond `MAX_SCALAR`."""
+    """PyYAML's safe loader, which reads `1e-3` as a number here, and refuses other tags and texts over `MAX_SCALAR`."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
-        if getattr(event, "tag", None) is not None:
-            raise yaml.composer.ComposerError(None, None, f"the tag {event.tag} is not read", event.start_mark)
+        tag = getattr(event, "tag", None)
+        if tag is not None and not isinstance(event, _TAGS.get(tag, ())):
+            shown = f"!!{tag.removeprefix(_CORE)}" if tag.startswith(_CORE) else tag
+            fault = "does not go with this value" if tag in _TAGS else "is not read"
+            raise _TagError(f"the tag {shown} {fault}", event.start_mark.line + 1)
         if len(getattr(event, "value", "")) > MAX_SCALAR:
             what = f"a text of {len(event.value):,} characters"
             raise yaml.composer.ComposerError(None, None, what, event.start_mark)
@@ -189,9 +221,11 @@ class _Builder:
             return Node(tuple(items), where, place)
         try:
             return Node(self._scalars.construct_object(node), where, place)
-        except (ValueError, OverflowError) as error:  # such as the date 2026-13-01, or int("0b")
-            what = f"{place} cannot be read as {node.tag.rpartition(':')[2]}: {error}"
-            raise SpaceError(where, what, "Write it in quotes if it is a text") from error
+        # Such as the date 2026-13-01, int("0b"), an empty !!int, or !!bool maybe.
+        except (ValueError, OverflowError, IndexError, KeyError) as error:
+            reason = error if isinstance(error, ValueError | OverflowError) else describe_value(node.value)
+            what = f"{place} cannot be read as {node.tag.rpartition(':')[2]}: {reason}"
+            raise SpaceError(where, what.strip(), "Write it in quotes if it is a text") from error
 
     def _pairs(self, node: yaml.MappingNode, place: str) -> Iterator[tuple[str, Node]]:
         seen: dict[str, int] = {}

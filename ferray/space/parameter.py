@@ -78,6 +78,11 @@ class Parameter:
         step = self.step or (1 if self.kind == "int" else None)
         return None if step is None else round((self.high - self.low) / step) + 1
 
+    @property
+    def num_possible(self) -> int | None:
+        """Like `num_values`, without values whose probability is 0."""
+        return self.num_values if self.probabilities is None else sum(share > 0 for share in self.probabilities)
+
     def value_at(self, index: int) -> Any:
         """The value of an index below `num_values`, counted from 0."""
         if self.kind in ("value", "values"):

@@ -4,11 +4,13 @@ It is checked as W&B checks sweeps, and strictly against the recipe: a parameter
 recipe must accept every value that can be drawn. A feature of W&B that ferray lacks is refused with the reason; keys
 that only concern W&B's agents (`program`, `command` and the like) are accepted and have no effect.
 
-Begin at `read_space`; the parameters are in `ferray.space.settings`.
+Begin at `read_space`; the parameters are in `ferray.space.settings`, the rule for stopping early in
+`ferray.space.hyperband`.
 """
 
 import logging
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -16,7 +18,8 @@ from typing import Any, Literal, cast, get_args
 from ferray.errors import SpaceError, StorageError
 from ferray.files import untrusted
 from ferray.recipe import METRICS, Recipe, is_maximized
-from ferray.space.definition import ADAPTIVE, Hyperband, Method, Metric, Space
+from ferray.space.definition import ADAPTIVE, Method, Metric, Space
+from ferray.space.hyperband import read_hyperband
 from ferray.space.nodes import Node, describe_value, read_yaml, to_node
 from ferray.space.parameter import OPTION, Parameter
 from ferray.space.sampling import check_combinations
@@ -29,6 +32,9 @@ MAX_BYTES = 200_000
 """A larger file is refused; PyYAML may need two seconds for one of this size."""
 
 _IGNORED = ("apiVersion", "kind", "name", "description", "program", "command", "job", "image_uri", "controller")
+_MAY_BE_NULL = ("early_terminate", "project", "entity")
+"""Keys that count as left out where they are null."""
+
 _READ = ("method", "metric", "parameters", "early_terminate", "run_cap", "project", "entity", "replicates", "finalists")
 
 
@@ -62,13 +68,18 @@ def read_space(path: Path, overrides: Mapping[str, Any] | None = None, *, text: 
     file = _short(path)
     text = _read_text(path, file) if text is None else text
     top = read_yaml(text, file=file)
+    if isinstance(top.value, dict):
+        kept = {key: node for key, node in top.value.items() if key not in _MAY_BE_NULL or node.value is not None}
+        top = Node(kept, top.where, top.place)
     keys = top.mapping()
     for key, node in keys.items():
         if key not in _READ + _IGNORED:
             raise _unknown_key(key, node)
+    _warn_of_program(keys)
     method = _read_method(top)
     metric = _read_metric(top, method)
     parameters = _read_parameters(top, method, overrides or {})
+    halving = read_hyperband(keys["early_terminate"], _max_epochs(parameters)) if "early_terminate" in keys else None
     space = Space(
         name=path.stem,
         file=file,
@@ -77,7 +88,7 @@ def read_space(path: Path, overrides: Mapping[str, Any] | None = None, *, text: 
         metric=metric,
         parameters=parameters,
         run_cap=keys["run_cap"].integer(at_least=1) if "run_cap" in keys else None,
-        early_terminate=_read_hyperband(keys["early_terminate"], parameters) if "early_terminate" in keys else None,
+        early_terminate=halving,
         replicates=keys["replicates"].integer(at_least=1) if "replicates" in keys else 1,
         finalists=keys["finalists"].integer(at_least=1) if "finalists" in keys else Space.finalists,
         project=keys["project"].text() if "project" in keys else None,
@@ -188,51 +199,6 @@ def _override(name: str, value: Any) -> Node:
     return Node({key: to_node(value, where=where, place=name)}, where, name)
 
 
-def _read_hyperband(node: Node, parameters: tuple[Parameter, ...]) -> Hyperband:
-    keys = node.mapping()
-    for key, child in keys.items():
-        if key not in ("type", "min_iter", "max_iter", "s", "eta", "strict"):
-            raise child.error("is unknown", "early_terminate has type, min_iter or max_iter and s, eta, strict")
-    if "type" not in keys or keys["type"].value != "hyperband":
-        found = keys.get("type", node)
-        raise found.error(f"is {describe_value(found.value)}, no rule for stopping early", "Write `type: hyperband`")
-    if "strict" in keys and not isinstance(keys["strict"].value, bool):
-        raise keys["strict"].error(f"is {describe_value(keys['strict'].value)}", "Write true or false")
-    if "strict" in keys and keys["strict"].value is False:
-        log.warning("%s: strict: false has no effect: a rung always compares the same epoch", keys["strict"].where)
-    eta = float(keys["eta"].number()) if "eta" in keys else 3.0
-    if eta <= 1:
-        raise keys["eta"].error(f"is {eta:g}", "Write a number above 1; 3 is usual")
-    epochs = _max_epochs(parameters)
-    if "max_iter" in keys:
-        return _read_hyperband_from_max(node, eta, epochs)
-    if "min_iter" not in keys:
-        raise node.error("has neither min_iter nor max_iter", "Write min_iter: the first epoch that may be the last")
-    if "s" in keys:
-        raise keys["s"].error("goes with max_iter", "Leave it out")
-    min_iter = keys["min_iter"].integer(at_least=1)
-    if min_iter >= epochs:
-        log.warning("%s: no trial is stopped early: min_iter is %d, epochs %d", node.where, min_iter, epochs)
-    return Hyperband(min_iter=min_iter, max_iter=max(epochs, min_iter), eta=eta)
-
-
-def _read_hyperband_from_max(node: Node, eta: float, epochs: int) -> Hyperband:
-    """W&B's second form: rungs at max_iter/eta, max_iter/eta**2, ..., s of them."""
-    keys = node.mapping()
-    if "min_iter" in keys:
-        raise keys["min_iter"].error("goes without max_iter", "Leave one of the two out")
-    if "s" not in keys:
-        raise node.error("has max_iter but not s, the number of rungs", "Write s, or min_iter instead of max_iter")
-    max_iter, rungs = keys["max_iter"].integer(at_least=2), keys["s"].integer(at_least=1)
-    if max_iter < epochs:
-        raise keys["max_iter"].error(f"is {max_iter}, but trials have up to {epochs} epochs", "Make the two equal")
-    while rungs and max_iter / eta**rungs < 1:
-        rungs -= 1
-    if not rungs:
-        raise keys["max_iter"].error(f"is {max_iter}, less than eta", "Raise max_iter, or lower eta")
-    return Hyperband(min_iter=int(max_iter / eta**rungs), max_iter=max_iter, eta=eta)
-
-
 def _max_epochs(parameters: tuple[Parameter, ...]) -> int:
     found = next((parameter.largest for parameter in parameters if parameter.name == "epochs"), None)
     return int(Recipe().epochs if found is None else found)
@@ -257,10 +223,27 @@ def _check_folds(space: Space) -> None:
             raise SpaceError(parameter.where, what, "Leave one of the two out")
 
 
+def _warn_of_program(keys: Mapping[str, Node]) -> None:
+    """Say once that W&B's program is not run, and which settings its command names beside the parameters."""
+    ignored = [key for key in ("program", "command") if key in keys]
+    if not ignored:
+        return
+    words = keys["command"].value if "command" in keys else ()
+    words = [str(word.value) for word in words] if isinstance(words, tuple) else str(words).split()
+    options = [word.split("=")[0] for word in words if re.match(r"--?[A-Za-z]\w+", word)]
+    what = f"{' and '.join(ignored)} {'has' if len(ignored) == 1 else 'have'} no effect: ferray trains by itself"
+    if options:
+        what += f"; command sets {', '.join(options)}, to be written as parameters with a value"
+    log.warning("%s: %s", keys[ignored[-1]].where, what)
+
+
 def _unknown_key(key: str, node: Node) -> SpaceError:
-    if key in ("scheduler", "metrics"):
+    if key == "scheduler":
+        return node.error("is for W&B's agents", "Leave it out; trials at a time: --concurrent-trials 8")
+    if key == "metrics":
         return node.error("goes with `method: custom`, which is not supported", "Leave it out; name one metric")
-    way_out = f"{did_you_mean(key, _READ)}Known: {', '.join(_READ + _IGNORED)}"
+    near = "Did you mean 'run_cap'? " if key == "count" else did_you_mean(key, _READ + _IGNORED)
+    way_out = f"{near}Known: {', '.join(_READ + _IGNORED)}"
     return node.error("is not a key of sweep files", way_out)
 
 

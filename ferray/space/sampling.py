@@ -32,17 +32,21 @@ def points(space: Space, *, seed: int) -> Iterator[dict[str, Any]]:
     """
     if space.is_adaptive:
         raise ValueError(f"the points of a {space.method} space are suggested while the search runs")
-    total = num_points(space)
+    total = num_points(space) if space.method == "grid" else space.run_cap  # random points may repeat
     for index in count() if total is None else range(total):
         yield _grid_point(space, index) if space.method == "grid" else _random_point(space, seed, index)
 
 
 def num_points(space: Space) -> int | None:
-    """The largest number of points; None for no limit."""
-    if space.method != "grid":
-        return space.run_cap
-    total = math.prod(parameter.num_values or 1 for parameter in space.parameters)
-    return total if space.run_cap is None else min(total, space.run_cap)
+    """The largest number of points: those that exist, at most `run_cap`; None for no limit."""
+    counts = [count for count in (num_existing_points(space), space.run_cap) if count is not None]
+    return min(counts, default=None)
+
+
+def num_existing_points(space: Space) -> int | None:
+    """Combinations of all values that can be drawn; None where a parameter has no end of values."""
+    counts = [parameter.num_possible for parameter in space.parameters]
+    return None if None in counts else math.prod(count for count in counts if count is not None)
 
 
 def to_recipe(space: Space, point: Mapping[str, Any], *, seed: int) -> Recipe:

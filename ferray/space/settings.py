@@ -3,7 +3,9 @@
 Begin at `read_parameter`.
 """
 
+import logging
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,8 @@ from ferray.space.definition import Method
 from ferray.space.nodes import Node, describe_value
 from ferray.space.parameter import Parameter, multiple
 from ferray.wording import did_you_mean
+
+log = logging.getLogger(__name__)
 
 _ENDS = ("min", "max")
 
@@ -89,13 +93,24 @@ def read_parameter(name: str, node: Node, *, method: Method) -> Parameter:
         value = _read_value(name, node.value["value"])
         parameter = Parameter(name=name, kind="value", distribution=distribution, values=(value,), where=node.where)
     elif distribution.startswith("categorical"):
-        parameter = _read_values(name, node, distribution)
+        parameter = _read_values(name, node, distribution, method)
     elif "min" in _KEYS[distribution]:
         parameter = _read_range(name, node, distribution)
+        _warn_of_whole_numbers(name, node, parameter)
     else:
         parameter = _read_shape(name, node, distribution)
     _check_method(parameter, node, method)
     return parameter
+
+
+def _warn_of_whole_numbers(name: str, node: Node, parameter: Parameter) -> None:
+    """A setting that takes fractions, with two ends without a point: W&B draws whole numbers, perhaps unintended."""
+    if parameter.distribution != "int_uniform" or "distribution" in node.value or is_integer_field(name):
+        return
+    low, high = parameter.low, parameter.high
+    values = f"{low} or {high}" if (low or 0) + 1 == high else f"{low} to {high}"
+    way_out = f"Write `min: {low}.0` and `max: {high}.0` for fractions, or `distribution: int_uniform` to keep it"
+    log.warning("%s: %s is %s, whole numbers only, as in W&B. %s", node.where, node.place, values, way_out)
 
 
 def _read_distribution(node: Node) -> str:
@@ -105,13 +120,19 @@ def _read_distribution(node: Node) -> str:
     if named is None:
         return _infer_distribution(node)
     if named.value not in tuple(_KEYS):  # a mapping cannot be looked up in one
-        way_out = f"{did_you_mean(str(named.value), _KEYS)}Known: {', '.join(_KEYS)}"
+        way_out = f"{_nearest_distribution(str(named.value))}Known: {', '.join(_KEYS)}"
         raise named.error(f"is {describe_value(named.value)}", way_out)
     distribution = str(named.value)
     for key in _KEYS[distribution]:
         if key in _REQUIRED and key not in keys:
             raise node.error(f"has no {key}", f"{distribution} takes {', '.join(_KEYS[distribution])}")
     return distribution
+
+
+def _nearest_distribution(name: str) -> str:
+    """A question that offers the nearest distribution; for the logarithm of a value the one that takes values."""
+    letters = re.sub("[^a-z]", "", name.lower())
+    return did_you_mean("log_uniform_values" if letters == "loguniform" else name, _KEYS)
 
 
 def _infer_distribution(node: Node) -> str:
@@ -126,8 +147,8 @@ def _infer_distribution(node: Node) -> str:
     whole = [key for key in _ENDS if isinstance(keys[key].number(), int)]
     if len(whole) == 1:
         end = keys[whole[0]].number()
-        what = f"is {end} and the other end has a point: whole numbers or fractions?"
-        raise keys[whole[0]].error(what, f"Write `{whole[0]}: {float(end)}`")
+        what = f"is {end} and the other end has a point: whole numbers or fractions"
+        raise keys[whole[0]].error(what, f"For fractions write `{whole[0]}: {float(end)}`")
     return "int_uniform" if whole else "uniform"
 
 
@@ -143,12 +164,18 @@ def _read_value(name: str, node: Node) -> Any:
         raise node.error(f"is {describe_value(node.value)}: {reason}", way_out) from error
 
 
-def _read_values(name: str, node: Node, distribution: str) -> Parameter:
+def _read_values(name: str, node: Node, distribution: str, method: Method) -> Parameter:
     values: dict[Any, None] = {}  # in order; a list would be searched for each of thousands
     for item in node.value["values"].sequence():
         value = _read_value(name, item)
-        if value in values:
-            raise item.error(f"is {describe_value(item.value)}, which the list has already", "Remove one of the two")
+        if value in values and method == "grid":  # W&B drops it too
+            what = f"{item.place} is {describe_value(item.value)}, which the list has already"
+            log.warning("%s: %s; it counts once", item.where, what)
+        elif value in values:
+            way_out = "Remove one of the two"
+            if method == "random":
+                way_out += "; for a larger share write probabilities"
+            raise item.error(f"is {describe_value(item.value)}, which the list has already", way_out)
         values[value] = None
     return Parameter(
         name=name,
@@ -276,9 +303,22 @@ def _ends_of_exponents(name: str, node: Node, distribution: str) -> tuple[float,
     except (RecipeError, OverflowError) as error:
         what = f"is {distribution}, whose min and max are natural-log exponents: e**{low:g} to e**{high:g} is no {name}"
         raise node.error(what, f"For values write `distribution: {distribution}_values`") from error
+    if distribution == "log_uniform" and low > 0 and _accepts(name, low) and _accepts(name, high):
+        what = f"is {distribution}: values from {ends[0]:.4g} to {ends[1]:.4g}, e**{low:g} to e**{high:g}, as in W&B"
+        way_out = f"For {low:g} to {high:g} write `distribution: log_uniform_values`"
+        log.warning("%s: %s %s. %s", node.where, node.place, what, way_out)
     if ends[0] <= 0:
         raise keys["min"].error(f"is {ends[0]:g}, which has no logarithm", "Write a number above 0")
     return ends
+
+
+def _accepts(name: str, value: float) -> bool:
+    """Whether the recipe accepts a value."""
+    try:
+        check_value(name, value, where="")
+    except RecipeError:
+        return False
+    return True
 
 
 def _ends_on_steps(node: Node, low: float, high: float, step: float) -> tuple[float, float]:

@@ -30,7 +30,7 @@ from ferray import recipe as recipes
 from ferray.records.run import Run
 from ferray.records.tables import best_columns, trials_frame
 from ferray.records.trial import FINISHED, EpochResult, State, TrialRecord, record_to_json
-from ferray.tracking.mode import Mode, has_key
+from ferray.tracking.mode import Destination, Mode, has_key
 from ferray.tracking.sent_log import SentLog
 
 if TYPE_CHECKING:
@@ -75,15 +75,15 @@ class Mirror:
         mode: Not `disabled`.
         search_id: First part of all run ids.
         config: The configuration of the search's own run.
-        project: W&B project; the variable `WANDB_PROJECT` wins.
+        destination: W&B project and entity; the variables `WANDB_PROJECT` and `WANDB_ENTITY` win.
     """
 
-    def __init__(self, run: Run, mode: Mode, search_id: str, config: dict[str, Any], project: str) -> None:
+    def __init__(self, run: Run, mode: Mode, search_id: str, config: dict[str, Any], destination: Destination) -> None:
         self._run = run
         self._mode: Mode = mode
         self._search_id = search_id
         self._config = config
-        self._project = os.environ.get("WANDB_PROJECT") or project
+        self._destination = destination.settled()
         self._sent_log = SentLog(run.folder)
         self._trials: dict[str, _Trial] = {}
         self._faults = 0
@@ -292,7 +292,8 @@ class Mirror:
         self._run.folder.mkdir(parents=True, exist_ok=True)
         try:
             run = wandb.init(
-                project=self._project,
+                project=self._destination.project,
+                entity=self._destination.entity,
                 id=run_id,
                 name=name,
                 group=self._run.name,

@@ -1,6 +1,6 @@
 """Where W&B's runs go: to its server, to files, or nowhere; decided in at most 5 s, without asking the user.
 
-Begin at `choose_mode`.
+Begin at `choose_mode`; `Destination` is the project.
 """
 
 import configparser
@@ -11,6 +11,7 @@ import threading
 import urllib.error
 import urllib.parse
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +26,23 @@ OTHER_NAMES = ("api.wandb.ai",)
 
 REACH_S = 5.0
 """Longest wait for the server's first answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Destination:
+    """W&B's project and entity of all runs of a search, as the space names them."""
+
+    project: str | None = None
+    """None for `ferray`."""
+    entity: str | None = None
+    """A user or a team; None for the default of the key."""
+
+    def settled(self) -> "Destination":
+        """With the variables `WANDB_PROJECT` and `WANDB_ENTITY` in place of what the space names."""
+        return Destination(
+            project=os.environ.get("WANDB_PROJECT") or self.project or "ferray",
+            entity=os.environ.get("WANDB_ENTITY") or self.entity,
+        )
 
 
 def choose_mode(asked: str | None, *, folder: Path | None = None) -> tuple[Mode, str]:

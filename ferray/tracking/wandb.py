@@ -20,14 +20,16 @@ from typing import Any, Self
 from ferray.records.run import Run
 from ferray.records.trial import EpochResult, TrialRecord
 from ferray.tracking.mirror import EXIT_S, FLUSH_S, Mirror
-from ferray.tracking.mode import Mode, choose_mode
+from ferray.tracking.mode import Destination, Mode, choose_mode
 
-__all__ = ["Mode", "Tracker", "choose_mode"]
+__all__ = ["Destination", "Mode", "Tracker", "choose_mode"]
 
 log = logging.getLogger(__name__)
 
 HIDDEN = ("WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_RUN_ID", "WANDB_SERVICE")
 """Variables of a wandb agent, or of another process of wandb, that started this one: they would merge runs into its."""
+
+DEFAULT_DESTINATION = Destination()
 
 DATA_DIR = "WANDB_DATA_DIR"
 """Where tables are kept for `wandb sync`: beside the runs and not in the user's home, unless the user has set it."""
@@ -44,13 +46,19 @@ class Tracker:
         mode: The mode, from `choose_mode`; with `disabled`, every method does nothing.
         search_id: Unique to the search; run ids are `SEARCH_ID-TRIAL_ID`.
         config: The configuration of the search's own run.
-        project: W&B project; the variable `WANDB_PROJECT` wins.
+        destination: W&B project and entity; the variables `WANDB_PROJECT` and `WANDB_ENTITY` win.
     """
 
     def __init__(
-        self, run: Run, *, mode: Mode, search_id: str, config: Mapping[str, Any], project: str = "ferray"
+        self,
+        run: Run,
+        *,
+        mode: Mode,
+        search_id: str,
+        config: Mapping[str, Any],
+        destination: Destination = DEFAULT_DESTINATION,
     ) -> None:
-        self._mirror = Mirror(run, mode, search_id, dict(config), project)
+        self._mirror = Mirror(run, mode, search_id, dict(config), destination)
         self._enabled = mode != "disabled"
         self._acts: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None

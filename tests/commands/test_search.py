@@ -91,6 +91,40 @@ def test_a_wrong_option_is_named_with_its_value_and_the_way_out(
         assert word in err
 
 
+@pytest.mark.parametrize(
+    "text, lines",
+    [
+        (
+            "early_terminate: {type: hyperband, max_iter: 26, s: 2, eta: 3}\nrun_cap: 4\n"
+            "parameters: {dropout: {min: 0.0, max: 0.5}, epochs: {value: 26}}\n",
+            ["trials    4, at most 26 epochs each", "stopping  successive halving after epochs 2, 8, by 3"],
+        ),
+        (
+            "early_terminate: {type: hyperband, min_iter: 9}\nrun_cap: 4\n"
+            "parameters: {dropout: {min: 0.0, max: 0.5}, epochs: {value: 9}}\n",
+            ["stopping  successive halving at no epoch: its first comes too late"],
+        ),
+        (
+            "parameters: {dropout: {min: 0.0, max: 0.5}}\n",
+            ["trials    without end (neither run_cap nor --max-trials ends them), at most 10 epochs each"],
+        ),
+        (
+            "run_cap: 12\nparameters: {batch_size: {values: [8, 16]}}\n",
+            ["trials    2 (of run_cap 12: the space has no more points), at most 10 epochs each"],
+        ),
+        ("parameters: {batch_size: {values: [8, 16]}}\n", ["trials    2, at most 10 epochs each"]),
+    ],
+)
+@pytest.mark.parametrize("method", ["random", "bayes"])
+def test_a_dry_run_says_how_many_points_there_are_and_where_they_can_be_stopped(
+    method: str, text: str, lines: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"method: {method}\nmetric: {{name: val_accuracy, goal: maximize}}\n{text}")
+    assert main(["--space", str(file), "--dry-run"]) == 0
+    assert set(lines) <= set(capsys.readouterr().out.splitlines())
+
+
 def test_a_dry_run_counts_folds_and_finals(space: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--space", space, "--folds", "5", "--replicates", "3", "--finalists", "2", "--dry-run"]) == 0
     out = capsys.readouterr().out

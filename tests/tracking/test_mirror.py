@@ -24,7 +24,7 @@ from ferray.records.run import Run
 from ferray.records.trial import METRIC_FIELDS, State, TrialRecord
 from ferray.tracking import mirror
 from ferray.tracking.offline import OfflineRun, read_offline_runs
-from ferray.tracking.wandb import Tracker
+from ferray.tracking.wandb import Destination, Tracker
 
 SEARCH = "5ea7c4"
 STATES: tuple[State, ...] = ("done", "stopped", "failed", "interrupted")
@@ -115,6 +115,34 @@ def inspect(folder: Path, capfd: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return seen
 
 
+@pytest.mark.parametrize(
+    "variables, expected",
+    [
+        ({}, ("faces", "team")),
+        ({"WANDB_PROJECT": "mine"}, ("mine", "team")),
+        ({"WANDB_PROJECT": "mine", "WANDB_ENTITY": "me"}, ("mine", "me")),
+    ],
+)
+def test_the_project_and_entity_of_the_space_reach_wandb_unless_a_variable_says_otherwise(
+    run: Run, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], expected: tuple[str, str]
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    given = []
+    begin = wandb.init
+
+    def record_and_begin(**options: Any) -> Any:
+        given.append((options["project"], options["entity"]))
+        return begin(**options)
+
+    monkeypatch.setattr(wandb, "init", record_and_begin)
+    destination = Destination(project="faces", entity="team")
+    with Tracker(run, mode="offline", search_id=SEARCH, config={}, destination=destination) as tracker:
+        tracker.trial_started(make_record("a"))
+    assert given == [expected]
+    assert read(run)["a"].project == expected[0]
+
+
 def test_every_trial_is_a_run_with_its_settings_epochs_and_true_end(
     run: Run, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -170,7 +198,7 @@ def test_neither_command_line_nor_output_is_in_any_file_and_no_service_in_the_en
         from pathlib import Path
         from fixtures.tracking import drain, make_record, make_row
         from ferray.records.run import Run
-        from ferray.tracking.wandb import Tracker
+        from ferray.tracking.wandb import Destination, Tracker
         with Tracker(Run(Path(sys.argv[1])), mode="offline", search_id="a", config={}) as tracker:
             tracker.trial_started(make_record("a"))
             drain(tracker)
@@ -273,7 +301,7 @@ def test_a_killed_wandb_core_costs_no_epoch_and_no_exception(run: Run) -> None:
         from pathlib import Path
         from fixtures.tracking import drain, live_core, make_record, make_row
         from ferray.records.run import Run
-        from ferray.tracking.wandb import Tracker
+        from ferray.tracking.wandb import Destination, Tracker
         logging.basicConfig(filename=sys.argv[2], level=logging.WARNING, format="%(name)s")
         with Tracker(Run(Path(sys.argv[1])), mode="offline", search_id="5ea7c4", config={}) as tracker:
             tracker.trial_started(make_record("a"))
@@ -305,7 +333,7 @@ def test_a_wandb_core_killed_while_it_ends_a_run_costs_no_epoch(run: Run) -> Non
         from pathlib import Path
         from fixtures.tracking import drain, live_core, make_record, make_row
         from ferray.records.run import Run
-        from ferray.tracking.wandb import Tracker
+        from ferray.tracking.wandb import Destination, Tracker
         with Tracker(Run(Path(sys.argv[1])), mode="offline", search_id="5ea7c4", config={}) as tracker:
             tracker.trial_started(make_record("a"))
             tracker.epoch_ended("a", make_row(1))
@@ -331,7 +359,7 @@ def test_a_killed_driver_costs_no_epoch_and_doubles_none(run: Run) -> None:
         from pathlib import Path
         from fixtures.tracking import drain, make_record, make_row
         from ferray.records.run import Run
-        from ferray.tracking.wandb import Tracker
+        from ferray.tracking.wandb import Destination, Tracker
         with Tracker(Run(Path(sys.argv[1])), mode="offline", search_id="5ea7c4", config={}) as tracker:
             tracker.trial_started(make_record("a"))
             for epoch in (1, 2):
@@ -466,7 +494,7 @@ def test_disabled_or_before_the_first_trial_wandb_is_not_even_imported(run: Run)
         from pathlib import Path
         from fixtures.tracking import make_record, make_row
         from ferray.records.run import Run
-        from ferray.tracking.wandb import Tracker, choose_mode
+        from ferray.tracking.wandb import Destination, Tracker, choose_mode
         run = Run(Path(sys.argv[1]))
         choose_mode("offline")
         with Tracker(run, mode="offline", search_id="a", config={}):

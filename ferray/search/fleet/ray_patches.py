@@ -8,7 +8,7 @@ A new release of Ray may drop any of it without notice, so `pyproject.toml` has 
 `make test-ray` runs the tests of a search with it; `tests/search/fleet/test_ray_patches.py` then names what is gone.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -112,6 +112,21 @@ def original_error(error: Exception) -> Exception:
     for attribute in ("health_check_failure", "_base_exc"):
         error = getattr(error, attribute, error)
     return error
+
+
+def set_rungs(scheduler: Any, rungs: Sequence[int]) -> None:
+    """Make Tune's successive halving judge at these epochs and no others, before it knows any trial.
+
+    Its arguments allow only the powers of `reduction_factor` times `grace_period`; W&B rounds such numbers, and counts
+    down from `max_iter`. `tune/schedulers/async_hyperband.py`: a bracket keeps `_rungs`, from the last to the first,
+    each an epoch with the scores that were reported at it.
+
+    Args:
+        scheduler: An `AsyncHyperBandScheduler` with one bracket.
+        rungs: Epochs, in ascending order.
+    """
+    (bracket,) = scheduler._brackets
+    bracket._rungs = [(rung, {}) for rung in reversed(rungs)]
 
 
 @contextmanager

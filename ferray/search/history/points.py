@@ -10,7 +10,7 @@ Begin at `find_additions`; `known_trials` reads the events.
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -157,7 +157,7 @@ def as_point(space: Space, known: KnownTrial, identify: Identify) -> dict[str, A
         return None
 
 
-def next_new(draws: Iterator[dict[str, Any]], seen: set[str], identify: Identify) -> dict[str, Any] | None:
+def next_new(draws: Iterator[dict[str, Any]], seen: Collection[str], identify: Identify) -> dict[str, Any] | None:
     """The next point that was not asked for before; None if there is none left.
 
     Args:

@@ -188,7 +188,7 @@ def _is_moved(name: str, given: str, search: SearchFile) -> bool:
 
 def _explain_nothing_new(space: Space, num_points: int | None) -> str:
     """Why a space has no new point."""
-    if space.method == "grid" and num_points == spaces.num_points(space) and space.run_cap is None:
+    if num_points == spaces.num_existing_points(space) != space.run_cap:
         return "every point of it is on record"
     limit = "run_cap" if num_points == space.run_cap else "--max-trials"
     return f"the {num_points} points that {limit} allows are on record" if num_points else "every point is on record"

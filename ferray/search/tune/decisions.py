@@ -11,9 +11,13 @@ last has ended.
 Where the search was extended by another space, searcher and scheduler are made anew for it. The results of
 earlier trials are reported to them, as far as these are points of the new space; their answers are not used.
 
+A suggestion of TPE that repeats a known point is no trial: TPE is given the known score and asked again. Journals of
+earlier versions have such trials, which are replayed as they are.
+
 Begin at `Decisions`. Trials are known by number here, the order in which the search asked for them.
 """
 
+import logging
 import statistics
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -36,7 +40,12 @@ from ferray.records.events import (
 from ferray.search.history.points import Identify, Suggestion, draw_points, next_new
 from ferray.search.tune.searchers import NamedTrial, make_scheduler, make_searcher
 from ferray.search.tune.warm_start import EarlierTrials, look_back
-from ferray.space import Space
+from ferray.space import Space, num_existing_points, num_points
+
+log = logging.getLogger(__name__)
+
+MAX_REPEATED_SUGGESTIONS = 200
+"""Suggestions in a row that repeat a known point, after which a search ends; each costs some milliseconds."""
 
 
 class Decisions:
@@ -47,7 +56,7 @@ class Decisions:
         log: Empty, or of an earlier session of this search.
         identify: The trial id of a point.
         seed: Search seed, of random draws and of Optuna's sampler.
-        max_points: Largest number of points of the space; None for its `run_cap`.
+        max_points: Largest number of points of the space; None for its own.
     """
 
     def __init__(
@@ -58,15 +67,16 @@ class Decisions:
         self._folds = space.folds
         self._identify = identify
         self._known: dict[int, Suggestion] = {}
-        self._seen: set[str] = set()  # the trial ids of the known ones
+        self._numbers: dict[str, int] = {}  # of the known ones by trial id; the first of those that share one
         self._open: set[int] = set()
         self._reported: dict[int, int] = {}  # number -> epochs that were reported to the scheduler
         self._scores: dict[int, float | None] = {}  # of trials that have ended; None for one that failed
-        self._awaited_by_searcher: set[int] = set()  # first trials of points that the searcher waits for
+        self._awaited_by_searcher: dict[int, str] = {}  # its name for a point it waits for, by the point's first trial
+        self._is_exhausted = False  # whether the searcher suggested nothing new, many times in a row
         self._unfinished: list[Suggestion] = []
         self._peeked: dict[str, Any] | None = None
-        num_points = max_points if max_points is not None else space.run_cap
-        self._limit = None if num_points is None else num_points * self._folds
+        limit = max_points if max_points is not None else num_points(space)
+        self._limit = None if limit is None else limit * self._folds
         self._parameters = {parameter.name: parameter for parameter in space.parameters}
         self._draws = draw_points(space, seed=seed) if not space.is_adaptive else iter(())
         self.scheduler = make_scheduler(space)
@@ -92,9 +102,8 @@ class Decisions:
             return True
         if self._is_full():
             return False
-        if self._searcher is not None:
-            return True
-        self._peeked = self._next_point(len(self._known))
+        # No trial is open, so nothing can be reported to a searcher before this point is asked for.
+        self._peeked = self._peeked or self._next_point(len(self._known))
         return self._peeked is not None
 
     def suggest(self) -> Suggestion | Literal["none left"]:
@@ -103,6 +112,7 @@ class Decisions:
             return self._unfinished.pop(0)
         number = len(self._known)
         if number % self._folds == 0 and self._is_full():
+            self._warn_if_exhausted()
             return "none left"
         point = self._next_fold(number)
         if point is None:
@@ -149,22 +159,71 @@ class Decisions:
         """Whether the space has as many points as it may have; those of earlier spaces that it shares count."""
         return self._limit is not None and len(self._known) - self.num_outside >= self._limit
 
-    def _next_fold(self, number: int) -> dict[str, Any] | None:
-        """The next trial's point: another fold of the last one, or the first fold of a new one."""
+    def _next_fold(self, number: int, recorded: dict[str, Any] | None = None) -> dict[str, Any] | None:
+        """The next trial's point: another fold of the last one, or the first fold of a new one.
+
+        Args:
+            number: Of the trial.
+            recorded: In a replay the point that was asked for, which may be a repetition.
+        """
         fold = number % self._folds
         if fold:
             return {**self._known[number - fold].point, "fold": fold}
-        point, self._peeked = self._peeked or self._next_point(number), None
+        point, self._peeked = self._peeked or self._next_point(number, recorded), None
         return point if point is None or self._folds == 1 else {**point, "fold": 0}
 
-    def _next_point(self, number: int) -> dict[str, Any] | None:
+    def _next_point(self, number: int, recorded: dict[str, Any] | None = None) -> dict[str, Any] | None:
         if self._searcher is None:
-            return next_new(self._draws, self._seen, self._identify)
-        answer = self._searcher.suggest(str(number))
-        if answer is None or answer == Searcher.FINISHED:
-            return None
-        self._awaited_by_searcher.add(number)
-        return {name: self._parameters[name].settle(value) for name, value in answer.items()}
+            return next_new(self._draws, self._numbers, self._identify)
+        for repeats in range(0 if self._is_exhausted else MAX_REPEATED_SUGGESTIONS):
+            name = f"{number} after {repeats}" if repeats else str(number)
+            answer = self._searcher.suggest(name)
+            if answer is None or answer == Searcher.FINISHED:
+                return None
+            point = {key: self._parameters[key].settle(value) for key, value in answer.items()}
+            known = self._numbers.get(self._identify(point))
+            if known is None or (recorded is not None and recorded == {**recorded, **point}):
+                self._awaited_by_searcher[number] = name
+                return point
+            self._report_repetition(name, known)
+        if not self._is_exhausted and recorded is None:
+            self._is_exhausted = True
+            tried, existing = self._num_tried_points(), num_existing_points(self._space)
+            log.warning(
+                "%s: TPE repeated known points %d times in a row; the search ends after %d of %s points",
+                self._space.file, MAX_REPEATED_SUGGESTIONS, tried, "endless" if existing is None else f"{existing:,}",
+            )  # fmt: skip
+        return None
+
+    def _warn_if_exhausted(self) -> None:
+        """Say that an adaptive search ends since no point is left, where its `run_cap` does not say so."""
+        existing, run_cap = num_existing_points(self._space), self._space.run_cap
+        if self._searcher is None or existing is None or self._is_exhausted or existing == run_cap:
+            return
+        if self._num_tried_points() >= existing:
+            self._is_exhausted = True
+            log.warning("%s: all of its %d points were tried; the search ends", self._space.file, existing)
+
+    def _num_tried_points(self) -> int:
+        """Different points of this space that were asked for."""
+        return len(self._numbers) // self._folds - self.num_outside // self._folds
+
+    def _report_repetition(self, name: str, known: int) -> None:
+        """Give the searcher the score of a point that it repeated; while that is trained, the mean of all scores."""
+        assert self._searcher is not None
+        score = self._mean_score(known - known % self._folds)
+        if score == "open":
+            scores = [score for score in self._scores.values() if score is not None]
+            score = statistics.fmean(scores) if scores else None
+        self._searcher.on_trial_complete(name, None if score is None else {"score": score}, error=score is None)
+
+    def _mean_score(self, first: int) -> float | Literal["open"] | None:
+        """Of a point: the mean over its folds, None if one failed."""
+        numbers = range(first, first + self._folds)
+        if any(number not in self._scores or number in self._open for number in numbers):
+            return "open"
+        scores = [score for number in numbers if (score := self._scores[number]) is not None]
+        return statistics.fmean(scores) if len(scores) == self._folds else None
 
     def _ask_scheduler(self, number: int, epoch: int, score: float) -> bool:
         self._reported[number] = epoch
@@ -176,7 +235,7 @@ class Decisions:
     def _note_suggestion(self, suggestion: Suggestion) -> None:
         number = suggestion.number
         self._known[number] = suggestion
-        self._seen.add(suggestion.trial_id)
+        self._numbers.setdefault(suggestion.trial_id, number)
         self._open.add(number)
         self._reported[number] = 0
         if self.scheduler is not None:
@@ -205,15 +264,13 @@ class Decisions:
     def _tell_searcher(self, first: int) -> None:
         """Of a point whose last fold has ended: the mean, or that a fold failed."""
         assert self._searcher is not None
-        numbers = range(first, first + self._folds)
-        if any(number not in self._scores or number in self._open for number in numbers):
+        mean = self._mean_score(first)
+        if mean == "open":
             return
-        scores = [score for number in numbers if (score := self._scores[number]) is not None]
-        mean = statistics.fmean(scores) if len(scores) == self._folds else None
         if first in self._awaited_by_searcher:
-            self._awaited_by_searcher.remove(first)
+            name = self._awaited_by_searcher.pop(first)
             result = None if mean is None else {"score": mean}
-            self._searcher.on_trial_complete(str(first), result, error=mean is None)
+            self._searcher.on_trial_complete(name, result, error=mean is None)
         elif mean is not None and (point := self._point_of(first)) is not None:  # of an earlier space, or tried again
             self._searcher.add_evaluated_point({name: point[name] for name in self._space.searched}, mean)
 
@@ -271,15 +328,26 @@ class Decisions:
     def _replay_event(self, event: Event, where: str) -> None:
         """Do again what was done; the answers must be the recorded ones."""
         if isinstance(event, SuggestEvent):
-            if self._searcher is not None and (again := self._next_fold(event.number)) != event.point:
+            if self._searcher is not None and (again := self._next_fold(event.number, event.point)) != event.point:
                 raise _not_reproduced(where, f"point {event.point}", f"{again}")
             self._note_suggestion(Suggestion(event.number, event.trial_id, event.point))
         elif isinstance(event, ResultEvent):
             stop = self._ask_scheduler(event.number, event.epoch, event.score)
             if stop != event.stop:
-                raise _not_reproduced(where, f"stop={event.stop}", f"stop={stop}")
+                raise self._stop_not_reproduced(event, where, stop)
         elif not isinstance(event, ExtendEvent):
             self._note_outcome(event)
+
+    def _stop_not_reproduced(self, event: ResultEvent, where: str, stop: bool) -> RecordError:
+        halving = self._space.early_terminate
+        rungs = "no epoch" if halving is None else f"epochs {', '.join(map(str, halving.rungs))}"
+        what = f"stop={event.stop} for trial {event.number} after epoch {event.epoch}"
+        return RecordError(
+            where,
+            f"the search decided {what} here, but decides stop={stop} when replayed, with rungs at {rungs}",
+            "Use the versions in search.json: earlier ones had other rungs for max_iter and for a fractional eta. "
+            "Or start the search under another name",
+        )
 
     def _note_outcome(self, event: EndEvent | RetryEvent) -> None:
         if isinstance(event, RetryEvent):

@@ -6,6 +6,7 @@ from typing import Any
 from ray.tune.schedulers import AsyncHyperBandScheduler
 from ray.tune.search import Searcher
 
+from ferray.search.fleet.ray_patches import set_rungs
 from ferray.space import Parameter, Space
 
 
@@ -17,19 +18,20 @@ class NamedTrial:
 
 
 def make_scheduler(space: Space) -> AsyncHyperBandScheduler | None:
-    """W&B's hyperband as Tune's asynchronous successive halving with one bracket; None if nothing is stopped early."""
+    """W&B's rungs in Tune's asynchronous successive halving with one bracket; None if nothing is stopped early."""
     halving = space.early_terminate
     if halving is None:
         return None
-    return AsyncHyperBandScheduler(
+    scheduler = AsyncHyperBandScheduler(
         time_attr="epoch",
         metric="score",
         mode=_mode(space),
-        grace_period=halving.min_iter,
-        max_t=halving.max_iter,
+        max_t=halving.max_epochs,
         reduction_factor=halving.eta,
         brackets=1,
     )
+    set_rungs(scheduler, halving.rungs)
+    return scheduler
 
 
 def make_searcher(space: Space, *, seed: int) -> Searcher | None:

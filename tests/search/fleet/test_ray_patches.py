@@ -21,7 +21,7 @@ from ray.tune.experiment import Trial
 
 import ferray
 from ferray.search.fleet import ray_patches
-from ferray.search.fleet.ray_patches import original_error, patched_tune, temp_dir_option
+from ferray.search.fleet.ray_patches import original_error, patched_tune, set_rungs, temp_dir_option
 
 KEY = ("__test__", "of ferray")
 """A category that Tune's registry accepts, and a name in it."""
@@ -81,6 +81,7 @@ def contains(value: object) -> Callable[[Any], bool]:
 TRAINER = "ray.train.v2.api.data_parallel_trainer.DataParallelTrainer"
 CALLBACKS = "ray.train.v2._internal.callbacks"
 COORDINATOR = "ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator"
+HALVING = "ray.tune.schedulers.async_hyperband"
 CLASS_CACHE = "ray.tune.execution.class_cache"
 CONTROLLER = "ray.tune.execution.tune_controller.TuneController"
 REGISTRY = "ray.tune.registry._global_registry"
@@ -101,6 +102,8 @@ REGISTRY = "ray.tune.registry._global_registry"
         ("ray.train.torch.TorchTrainer", is_subclass_of(TRAINER), "trainer_class"),
         (f"{CALLBACKS}.datasets.DatasetsCallback", inspect.isclass, "trainer_class"),
         (f"{CALLBACKS}.placement_group_callback.PlacementGroupCleanerCallback", inspect.isclass, "trainer_class"),
+        (f"{HALVING}.AsyncHyperBandScheduler", mentions("self._brackets = ["), "set_rungs"),
+        (f"{HALVING}._Bracket.on_result", mentions("for milestone, recorded in self._rungs:"), "set_rungs"),
         (f"{CLASS_CACHE}.ENV_VARS_TO_PROPAGATE", contains("AWS_SECRET_ACCESS_KEY"), "patched_tune"),
         (f"{CLASS_CACHE}._ActorClassCache.get", mentions("ENV_VARS_TO_PROPAGATE"), "patched_tune"),
         (f"{CONTROLLER}._mark_trial_to_checkpoint", takes("self", "trial"), "patched_tune"),
@@ -156,6 +159,21 @@ def test_halving_asks_for_nothing_but_the_id_of_a_trial_and_for_no_controller() 
     assert answers == [TrialScheduler.CONTINUE, TrialScheduler.STOP, TrialScheduler.STOP]
     scheduler.on_trial_complete(None, trials[0], {"epoch": 3, "score": 0.9})
     scheduler.on_trial_error(None, trials[1])
+
+
+def test_tunes_halving_judges_at_the_rungs_that_are_set() -> None:
+    from ray.tune.schedulers import AsyncHyperBandScheduler
+
+    scheduler = AsyncHyperBandScheduler(time_attr="epoch", metric="score", mode="max", max_t=26, reduction_factor=3)
+    set_rungs(scheduler, (2, 8))
+    trial = namedtuple("Trial", "trial_id")("a")
+    scheduler.on_trial_add(None, trial)
+    judged = []
+    for epoch in range(1, 26):
+        before = [len(scores) for _, scores in scheduler._brackets[0]._rungs]
+        scheduler.on_trial_result(None, trial, {"epoch": epoch, "score": 0.5})
+        judged += [epoch] if [len(scores) for _, scores in scheduler._brackets[0]._rungs] != before else []
+    assert judged == [2, 8], f"Ray {ray.__version__}: successive halving has changed.{WAY_OUT}"
 
 
 def test_no_other_module_names_what_ray_does_not_document() -> None:

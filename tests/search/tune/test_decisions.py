@@ -1,7 +1,10 @@
 """What a search decides, with Ray Tune's own searchers and schedulers but without its loop and without training."""
 
+import dataclasses
+import itertools
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,8 @@ from ferray.files.journal import Journal
 from ferray.records.events import EndEvent, EventLog, ResultEvent, SuggestEvent
 from ferray.search.history.points import Suggestion
 from ferray.search.tune.decisions import Decisions
-from ferray.space import Space, num_points, read_space
+from ferray.search.tune.searchers import NamedTrial, make_scheduler
+from ferray.space import Hyperband, Space, num_points, read_space
 
 SPACES = {
     "grid": "method: grid\nparameters: {dropout: {values: [0.0, 0.2, 0.4]}, batch_size: {values: [8, 16]}}\n",
@@ -31,6 +35,10 @@ SPACES = {
     "early_terminate: {type: hyperband, min_iter: 1, eta: 3}\n"
     "parameters: {learning_rate: {distribution: log_uniform_values, min: 0.0001, max: 0.1}, epochs: {value: 9}}\n",
     "grid with folds": "method: grid\nparameters: {dropout: {values: [0.0, 0.4]}, folds: {value: 3}}\n",
+    "bayes of few points": "method: bayes\nrun_cap: 20\n"
+    "parameters: {batch_size: {values: [8, 16, 32]}, optimizer: {values: [adam, sgd]}}\n",
+    "bayes of few points with folds": "method: bayes\n"
+    "parameters: {dropout: {values: [0.0, 0.2, 0.4]}, folds: {value: 3}}\n",
     "bayes with folds": "method: bayes\nrun_cap: 5\nparameters: {dropout: {min: 0.0, max: 0.9}, folds: {value: 3}}\n",
 }
 
@@ -135,6 +143,66 @@ def test_successive_halving_stops_most_trials_early(tmp_path: Path) -> None:
     assert "done" in states
 
 
+@pytest.mark.parametrize(
+    "rule, epochs, judged",
+    [
+        ("max_iter: 26, s: 2, eta: 3", 26, [2, 8]),
+        ("max_iter: 10, s: 1", 10, [3]),
+        ("max_iter: 100, s: 3", 100, [3, 11, 33]),
+        ("max_iter: 9, s: 2", 27, [1, 3]),
+        ("min_iter: 2, eta: 1.5", 27, [2, 3, 4, 6, 10, 15, 22]),
+    ],
+)
+def test_a_trial_is_stopped_at_the_rungs_of_wandb_and_at_no_other_epoch(
+    rule: str, epochs: int, judged: list[int], tmp_path: Path
+) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        f"method: random\nmetric: {{name: val_accuracy, goal: maximize}}\n"
+        f"early_terminate: {{type: hyperband, {rule}}}\n"
+        f"parameters: {{dropout: {{min: 0.0, max: 0.9}}, epochs: {{value: {epochs}}}}}\n"
+    )
+    space = read_space(file)
+
+    def is_stopped(bad_epoch: int) -> bool:
+        """Whether a trial is stopped at the one epoch at which it is worse than another one."""
+        scheduler = make_scheduler(space)
+        assert scheduler is not None
+        answers = {}
+        for name, bad_score in (("good", 0.5), ("bad", 0.1)):
+            scheduler.on_trial_add(None, NamedTrial(name))
+            for epoch in range(1, epochs):
+                result = {"epoch": epoch, "score": bad_score if epoch == bad_epoch else 0.5}
+                answers[name, epoch] = scheduler.on_trial_result(None, NamedTrial(name), result)
+        assert {key for key, answer in answers.items() if answer == "STOP"} <= {("bad", bad_epoch)}
+        return bool(answers["bad", bad_epoch] == "STOP")
+
+    stops = [epoch for epoch in range(1, epochs) if is_stopped(epoch)]
+    assert stops == judged
+
+
+def test_a_search_that_was_begun_with_other_rungs_is_refused_and_the_rungs_are_named(tmp_path: Path) -> None:
+    file, journal = tmp_path / "other.yaml", tmp_path / "journal.jsonl"
+    file.write_text(
+        "method: random\nrun_cap: 12\nmetric: {name: val_accuracy, goal: maximize}\n"
+        "early_terminate: {type: hyperband, max_iter: 20, s: 2}\n"
+        "parameters: {dropout: {min: 0.0, max: 0.9}, epochs: {value: 20}}\n"
+    )
+    space = read_space(file)
+    before = dataclasses.replace(space, early_terminate=Hyperband(rungs=(2, 6, 18), max_epochs=20, eta=3.0))
+    decisions = decide(before, journal)
+    for number, score in enumerate((0.9, 0.1)):
+        decisions.suggest()
+        for epoch in range(1, 19):
+            decisions.report_epoch(number, epoch, score if epoch == 18 else 0.5)
+    assert decide(before, journal).has_more()
+    with pytest.raises(
+        RecordError, match=r"stop=True for trial 1 after epoch 18 here.* with rungs at epochs 2, 6"
+    ) as caught:
+        decide(space, journal)
+    assert "under another name" in caught.value.args[2]
+
+
 def test_a_trial_whose_stop_was_recorded_but_not_its_end_is_ended_on_replay(tmp_path: Path) -> None:
     space, file = make_space("asha", tmp_path), tmp_path / "journal.jsonl"
     play(decide(space, file), random.Random(0))
@@ -155,7 +223,11 @@ def test_a_decision_that_is_not_reproduced_is_refused_with_its_line(
     space, file = make_space("asha", tmp_path), tmp_path / "journal.jsonl"
     play(decide(space, file), random.Random(0))
     rewrite(file, change)
-    with pytest.raises(RecordError, match=r"journal.jsonl:\d+.*stop=True here, but decides stop=False"):
+    with pytest.raises(
+        RecordError,
+        match=r"journal.jsonl:\d+.*stop=True for trial \d+ after epoch \d+ here, but decides "
+        "stop=False",
+    ):
         decide(space, file)
 
 
@@ -177,6 +249,59 @@ def test_a_random_space_of_few_points_ends_when_they_are_used_up(tmp_path: Path)
     while not isinstance(suggestion := decisions.suggest(), str):
         asked.append(suggestion.point["batch_size"])
     assert sorted(asked) == [8, 16, 32]
+
+
+def few_points(folder: Path, *, rest: str = "", values: str = "[8, 16, 32]") -> Space:
+    file = folder / "few.yaml"
+    file.write_text(
+        f"method: bayes\nmetric: {{name: val_accuracy, goal: maximize}}\n{rest}"
+        f"parameters: {{batch_size: {{values: {values}}}}}\n"
+    )
+    return read_space(file)
+
+
+@pytest.mark.parametrize("rest", ["", "run_cap: 8\n"])
+def test_an_adaptive_search_of_few_points_ends_when_they_are_used_up_and_says_so(
+    rest: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    space, journal = few_points(tmp_path, rest=rest, values=f"{list(range(1, 7))}"), tmp_path / "journal.jsonl"
+    decisions = decide(space, journal)
+    play(decisions, random.Random(0))
+    asked = [event.point["batch_size"] for event in EventLog.open(journal).of_kind(SuggestEvent)]
+    assert sorted(asked) == [1, 2, 3, 4, 5, 6]
+    assert "all of its 6 points were tried; the search ends" in caplog.text
+    assert not decide(space, journal).has_more()
+
+
+def test_an_adaptive_search_ends_after_many_repetitions_and_says_how_many_points_were_tried(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    space = few_points(tmp_path)
+    log = EventLog.open(tmp_path / "journal.jsonl")
+    decisions = Decisions(space, log, identify=lambda point: str(min(point["batch_size"], 16)), seed=3)
+    play(decisions, random.Random(0))
+    assert len(suggested(log.events)) == 2
+    assert "TPE repeated known points 200 times in a row; the search ends after 2 of 3 points" in caplog.text
+
+
+def test_a_journal_of_an_earlier_version_that_counted_repetitions_is_replayed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space, file = few_points(tmp_path, rest="run_cap: 12\n"), tmp_path / "journal.jsonl"
+    names = itertools.count()
+    old = Decisions(space, EventLog.open(file), identify=lambda point: f"{next(names)}", seed=3, max_points=12)
+    play(old, random.Random(0))
+    rewrite(
+        file,
+        lambda text: re.sub(
+            rb'"trial_id":"[^"]*","point":{"batch_size":(\d+)}', rb'"trial_id":"\1","point":{"batch_size":\1}', text
+        ),
+    )
+    assert len(suggested(read_events(file))) == 12
+    again = Decisions(
+        space, EventLog.open(file), identify=lambda point: str(point["batch_size"]), seed=3, max_points=12
+    )
+    assert not again.has_more()
 
 
 def test_a_limit_on_trials_holds_across_runs(tmp_path: Path) -> None:
