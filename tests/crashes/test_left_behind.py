@@ -42,7 +42,7 @@ parameters:
   batch_size: {value: 16}
 """
 
-LATE_S = 15.0
+LATE_S = 60.0
 """How long processes may take to end after the search has; none was left when this was measured."""
 
 ORPHANED_S = 120.0
