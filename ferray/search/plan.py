@@ -176,6 +176,9 @@ def _new_run(options: SearchOptions, space: Space) -> Run:
     run = Run(Path(options.out) / name)
     if run.exists():
         raise name_is_taken(run)
+    if run.journal().file.exists():  # a second history must not be appended to the first
+        way_out = "Restore search.json, or choose another --name"
+        raise RecordError(str(run.folder), "has a journal, but no search.json", way_out)
     return run
 
 

@@ -133,6 +133,14 @@ def test_a_dry_run_counts_folds_and_finals(space: str, capsys: pytest.CaptureFix
     assert f"at most {(4 * 5 + 2 * 2 * 5 + 1) * 3} epochs" in out  # folds, two more seeds of two points, the refit
 
 
+def test_a_folder_that_has_lost_its_search_file_gets_no_second_history(
+    space: str, resumed: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (resumed.folder / "search.json").unlink()
+    err = fails(capsys, "--space", space, "--name", resumed.name, "--out", str(resumed.folder.parent))
+    assert "has a journal, but no search.json" in err
+
+
 def test_an_unknown_space_offers_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Did you mean 'grid'?" in fails(capsys, "--space", "gird")
 
