@@ -70,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
         "Search training settings: Ray Tune decides, Ray Train trains; the best checkpoint and one test score remain.",
         EXAMPLES,
     )
-    add, positive = parser.add_argument, number_option(int, 1)
+    add, positive = parser.add_argument, number_option(int, 1, 10**9)
     add(
         "--space",
         metavar="NAME|FILE",
@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--max-failures",
         metavar="N",
-        type=number_option(int, 0),
+        type=number_option(int, 0, 10**9),
         help="worker deaths that a trial may have a part in (default: 2)",
     )
     add(

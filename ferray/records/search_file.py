@@ -13,6 +13,7 @@ from ferray.records.events import ExtendEvent
 from ferray.records.values import Count, Place, Recorded, Text, describe_fault
 
 Precision = Literal["float32", "bfloat16"]
+Positive = Annotated[StrictInt, Field(ge=1, le=10**9)]
 
 
 class RecordedOptions(Recorded):
@@ -27,13 +28,13 @@ class RecordedOptions(Recorded):
     weights: Place
     """`imagenet`, `none` or a file."""
     seed: Count
-    max_trials: Count | None = None
-    workers_per_trial: Count | None = None
+    max_trials: Positive | None = None
+    workers_per_trial: Positive | None = None
     gpus_per_worker: Annotated[float, Field(strict=True)] | None = None
-    concurrent_trials: Count | None = None
+    concurrent_trials: Positive | None = None
     max_failures: Count | None = None
-    replicates: Count | None = None
-    finalists: Count | None = None
+    replicates: Positive | None = None
+    finalists: Positive | None = None
     keep: Literal["refit", "best-fold"] | None = None
     wandb: Literal["online", "offline", "disabled"] | None = None
 

@@ -141,6 +141,16 @@ def test_a_folder_that_has_lost_its_search_file_gets_no_second_history(
     assert "has a journal, but no search.json" in err
 
 
+def test_a_search_whose_folder_is_in_use_is_not_resumed_but_can_be_looked_at(
+    resumed: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--resume", resumed.name, "--out", str(resumed.folder.parent)]
+    with resumed.lock():
+        assert main(asked) == 2
+        assert "another process is using this folder" in capsys.readouterr().err
+        assert main([*asked, "--dry-run"]) == 0
+
+
 def test_an_unknown_space_offers_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Did you mean 'grid'?" in fails(capsys, "--space", "gird")
 
