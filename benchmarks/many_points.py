@@ -59,7 +59,11 @@ def main() -> None:
             dispatcher_name="dispatcher",
             num_proxies=2,
             stop=threading.Event(),
-            observers=[clock, SharedEpochs([], has_scheduler=False), History.new(run, SearchFile.model_construct())],
+            observers=[
+                clock,
+                SharedEpochs([], has_scheduler=False),
+                History(run, SearchFile.model_construct(), EventLog(run.journal()), EventLog(run.finals_journal())),
+            ],
         )
         tune_until_done(open_decisions(space, run, options.points), settings, scratch=Path(name) / "scratch")
         ray.get(dispatcher.close.remote())
@@ -150,7 +154,7 @@ def open_decisions(space: spaces.Space, run: Run, points: int) -> Decisions:
     def identify(point: dict[str, Any]) -> str:
         return recipes.trial_id(settled(point), data_fingerprint="none", weights_fingerprint="none")
 
-    return Decisions(space, EventLog.open(run.journal().file), identify=identify, seed=0, max_points=points)
+    return Decisions(space, EventLog(run.journal()), identify=identify, seed=0, max_points=points)
 
 
 def make_job(suggestion: Suggestion) -> TrialJob:

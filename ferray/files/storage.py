@@ -5,7 +5,6 @@ A `Lease` lets one process after the other write a folder: a file of a process t
 """
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -165,21 +164,6 @@ def open_checked(value: dict[str, Any], *, where: str) -> dict[str, Any]:
 def _checksum(value: dict[str, Any]) -> str:
     """CRC-32 of an object's JSON, the same before it is written and after it is read: JSON keeps floats exactly."""
     return f"{zlib.crc32(json.dumps(value, separators=(',', ':')).encode()):08x}"
-
-
-def sha256_file(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes, read in pieces.
-
-    Raises:
-        StorageError: The file cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise StorageError(
-            str(path), f"cannot be read: {error.strerror or error}", "Check the name and the folder"
-        ) from error
 
 
 @contextmanager

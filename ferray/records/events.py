@@ -7,11 +7,12 @@
 An `EventLog` is a journal that was read once; what is appended stands in the file and in `events`. Begin there.
 """
 
+import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, StrictBool, StrictStr, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from ferray.errors import RecordError
 from ferray.files.journal import Journal, JournalContent
@@ -30,14 +31,17 @@ Score = Annotated[float, Field(strict=True, gt=-MAX_SCORE, lt=MAX_SCORE)]
 SpaceString = Annotated[StrictStr, Field(max_length=MAX_TEXT)]
 
 
-class _Event(Recorded):
-    """A line of a journal, whose key `event` names the class."""
+@dataclass(frozen=True, kw_only=True, slots=True)  # a long search has millions of them
+class _Event:
+    """A line of a journal, whose key `event` names the class; keys of later versions are ignored."""
 
-    def model_post_init(self, context: Any) -> None:
-        """`event` has a default, but is to be written."""
-        self.__pydantic_fields_set__.add("event")
+    def to_json(self) -> dict[str, Any]:
+        """The JSON value; what is None is left out."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in values.items() if value is not None}
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SuggestEvent(_Event):
     """The searcher asked for a trial."""
 
@@ -49,6 +53,7 @@ class SuggestEvent(_Event):
     """The settings that are searched, by name; all settings for a trial of an earlier space."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ResultEvent(_Event):
     """An epoch was reported to the scheduler."""
 
@@ -61,6 +66,7 @@ class ResultEvent(_Event):
     """The scheduler's answer."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class EndEvent(_Event):
     """A trial has ended."""
 
@@ -74,6 +80,7 @@ class EndEvent(_Event):
     """Its best; missing in the finals, None if the trial has no epoch."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RetryEvent(_Event):
     """A trial that had failed is run again."""
 
@@ -94,12 +101,16 @@ class SpaceSource(Recorded):
     """As given with `--set`."""
 
 
-class ExtendEvent(_Event):
-    """The search was resumed with another space."""
+class ExtendEvent(Recorded):
+    """The search was resumed with another space; stands in `search.json`, too."""
 
     event: Literal["extend"] = "extend"
     space: SpaceSource
     earlier: SpaceSource
+
+    def model_post_init(self, context: Any) -> None:
+        """`event` has a default, but is to be written."""
+        self.__pydantic_fields_set__.add("event")
 
 
 Event = SuggestEvent | ResultEvent | EndEvent | RetryEvent | ExtendEvent
@@ -111,36 +122,24 @@ class EventLog:
     """A journal whose events were read once.
 
     Args:
-        journal: The file.
-        events: All events in it.
+        journal: The file, whose undamaged lines are read.
+
+    Raises:
+        RecordError: A line is no event.
     """
 
-    def __init__(self, journal: Journal, events: Sequence[Event] = ()) -> None:
+    def __init__(self, journal: Journal) -> None:
         self.journal = journal
-        self._events = list(events)
-
-    @classmethod
-    def open(cls, file: Path) -> "EventLog":
-        """Read a journal, repair it and be ready to append; for its one writer.
-
-        Raises:
-            RecordError: A line is no event.
-        """
-        journal = Journal(file)
         content = journal.scan()
-        log = cls.of(journal, content)
-        journal.repair(content)
-        return log
-
-    @classmethod
-    def of(cls, journal: Journal, content: JournalContent) -> "EventLog":
-        """The events of a journal's undamaged lines.
-
-        Raises:
-            RecordError: A line is no event.
-        """
         lines = enumerate(content.lines, start=1)
-        return cls(journal, [to_event(line, where=f"{journal.file}:{number}") for number, line in lines])
+        self._events = [to_event(line, where=f"{journal.file}:{number}") for number, line in lines]
+        self._unrepaired: JournalContent | None = content
+
+    def repair(self) -> None:
+        """Cut off what could not be read; for the one writer, before it appends."""
+        if self._unrepaired is not None:
+            self.journal.repair(self._unrepaired)
+            self._unrepaired = None
 
     @property
     def events(self) -> Sequence[Event]:

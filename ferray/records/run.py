@@ -61,6 +61,11 @@ class Run:
             raise RecordError(str(self.folder), f"{trial_id[:50]!r} is no trial", "Restore the file that names it")
         return self.folder / "trials" / trial_id
 
+    @property
+    def space_file(self) -> Path:
+        """The space that is searched; for people, since the journal has it too."""
+        return self.folder / "space.yaml"
+
     def record_file(self, trial_id: str) -> Path:
         """The file of one trial's record; errors as `trial_dir`."""
         return self.trial_dir(trial_id) / "record.json"

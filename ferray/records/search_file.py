@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StrictInt, StrictStr, ValidationError
 
 from ferray.errors import RecordError
-from ferray.records.events import ExtendEvent
+from ferray.records.events import ExtendEvent, SpaceString
 from ferray.records.values import Count, Place, Recorded, Text, describe_fault
 
 Precision = Literal["float32", "bfloat16"]
@@ -21,7 +21,7 @@ class RecordedOptions(Recorded):
 
     space: Place | None
     """Name of a shipped space, or a file."""
-    set: tuple[Text, ...]
+    set: tuple[SpaceString, ...]
     """Settings of `--set`, `KEY=VALUE`."""
     data: Place | None
     """Folder of the store; None for the demo faces."""
@@ -88,7 +88,7 @@ class SearchFile(Recorded):
     """Drawn once; in the names of W&B's runs and of Ray's actors."""
     name: Text | None = None
     """That of the folder when the search began."""
-    command: Text
+    command: StrictStr
     """The command that began the search."""
     options: RecordedOptions
     metric: dict[Text, Any] | None = None

@@ -20,7 +20,7 @@ from ferray.train.features.key import ViewKey, keys_of_run
 from ferray.wording import count_of
 
 MAX_COUNTED = 100_000
-"""Points of a plan whose passes of the trunk are counted."""
+"""Epochs of a plan whose passes of the trunk are counted, which takes 2 s."""
 
 _KEPT = {"refit": "the winner is trained once more on the training split", "best-fold": "its best fold is kept"}
 
@@ -108,7 +108,8 @@ def _describe_passes(plan: Plan, total: int) -> str:
     """
     # The last points of a random space take many draws each.
     is_whole = plan.space.method == "random" and total == num_existing_points(plan.space)
-    if plan.space.is_adaptive or total > (MAX_LISTED if is_whole or plan.additions is not None else MAX_COUNTED):
+    max_points = MAX_LISTED if is_whole or plan.additions is not None else MAX_COUNTED // _max_epochs(plan)
+    if plan.space.is_adaptive or total > max_points:
         return "a frozen trunk runs once a view, not once a trial"
     views: set[ViewKey] = set()
     free = 0

@@ -17,7 +17,7 @@ from ferray.errors import SearchError
 from ferray.files import storage
 from ferray.model.weights import Weights
 from ferray.recipe import Recipe
-from ferray.records.events import ExtendEvent
+from ferray.records.events import EventLog, ExtendEvent
 from ferray.records.search_file import RecordedData, RecordedOptions, SearchFile
 from ferray.search.history import repair
 from ferray.search.history.points import recipe_of_point
@@ -82,11 +82,12 @@ def open_search(
     if history is None:
         if plan.run.exists():
             raise name_is_taken(plan.run)
-        history = History.new(plan.run, _begin(plan, store, fingerprints))
+        decisions, finals = EventLog(plan.run.journal()), EventLog(plan.run.finals_journal())
+        history = History(plan.run, _begin(plan, store, fingerprints), decisions, finals)
         changes: dict[str, Any] = {}
     else:
         changes = _resume(plan, history, store, fingerprints, say)
-    storage.write_bytes(plan.run.folder / "space.yaml", plan.space.text.encode())
+    storage.write_bytes(plan.run.space_file, plan.space.text.encode())
     history.update(**changes)
     return Search(plan=plan, history=history, store=store, weights=weights)
 

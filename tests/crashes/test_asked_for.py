@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fixtures.history import make_search_file
+from fixtures.history import make_search_file, open_log
 from fixtures.plays import play
 
 from ferray import recipe as recipes
@@ -20,7 +20,6 @@ from ferray.data.store.reader import Store
 from ferray.errors import RecipeError
 from ferray.files.storage import Lease
 from ferray.recipe import NO_WEIGHTS, Recipe, make_recipe
-from ferray.records.events import EventLog
 from ferray.records.run import Run
 from ferray.records.trial import METRIC_FIELDS, EpochResult, TrialRecord
 from ferray.search.history.points import Suggestion, make_identify
@@ -65,7 +64,7 @@ class RecordedDecisions(Decisions):
     """Decisions whose trials are put on record, as workers do."""
 
     def __init__(self, file: Path, run: Run, max_trials: int) -> None:
-        log = EventLog.open(run.journal().file)
+        log = open_log(run.journal().file)
         super().__init__(read_space(file), log, identify=self._identity, seed=0, max_points=max_trials)
         self.run, self.max_open_files = run, 0
         self.shared_epochs = SharedEpochs([], has_scheduler=False)

@@ -18,6 +18,10 @@ from ferray.records.run import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.filterwarnings("ignore")]
 
+EPOCHS = 10 * LONG_EPOCHS
+"""A trial of `LONG_EPOCHS` may end between two reports, half a second apart: two are never seen in training at once."""
+LONGER_GRID = LONG_GRID.replace(f"epochs: {{value: {LONG_EPOCHS}}}", f"epochs: {{value: {EPOCHS}}}")
+
 FREE = """\
 method: grid
 metric: {name: val_accuracy, goal: maximize}
@@ -59,10 +63,10 @@ def is_in_the_middle(run: Run, epochs: int) -> bool:
 
 
 def test_trials_of_a_dead_node_go_on_elsewhere_and_a_new_node_is_used(cluster: Any, searches: Searches) -> None:
-    alone = searches.run(LONG_GRID, "alone", "--wandb", "disabled", "--address", cluster.address)
-    process = searches.start(LONG_GRID, "grid", "--wandb", "disabled", "--address", cluster.address)
+    alone = searches.run(LONGER_GRID, "alone", "--wandb", "disabled", "--address", cluster.address)
+    process = searches.start(LONGER_GRID, "grid", "--wandb", "disabled", "--address", cluster.address)
     run = Run(searches.folder / "runs" / "grid")
-    wait_until(lambda: is_in_the_middle(run, LONG_EPOCHS))
+    wait_until(lambda: is_in_the_middle(run, EPOCHS))
     cluster.remove_node(cluster.nodes[0], allow_graceful=False)
     cluster.add_node(num_cpus=1)
     finish(process)

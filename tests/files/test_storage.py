@@ -113,14 +113,6 @@ def test_what_is_not_json_is_named(tmp_path: Path, data: bytes) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="No such file"):
         storage.read_json(tmp_path / "file.json")
-    with pytest.raises(StorageError, match="No such file"):
-        storage.sha256_file(tmp_path / "file.json")
-
-
-def test_a_hash_is_of_the_bytes(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"abc")
-
-    assert storage.sha256_file(tmp_path / "file").startswith("ba7816bf8f01cfea414140de5dae2223")
 
 
 def hold(path: Path, held: Event) -> None:

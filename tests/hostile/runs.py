@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fixtures.data import write_tiny_store
-from fixtures.history import write_any_search_file
+from fixtures.history import open_log, write_any_search_file
 from fixtures.report import make_trial
 from hostile.cases import Parser
 from hostile.data import SPACES, expect
@@ -18,7 +18,6 @@ from hostile.edits import Edits, edit_json, edit_text, pick
 from ferray import recipe as recipes
 from ferray import space as spaces
 from ferray.files import storage
-from ferray.records.events import EventLog
 from ferray.records.points import rank_points, rank_trials
 from ferray.records.run import Run
 
@@ -116,7 +115,7 @@ def journal(folder: Path) -> Parser:
         return f"{zlib.crc32(json.dumps(point, sort_keys=True).encode()):012x}"
 
     def decide(kind: spaces.Space) -> Decisions:
-        return Decisions(kind, EventLog.open(file), identify=identify, seed=0, max_points=5)
+        return Decisions(kind, open_log(file), identify=identify, seed=0, max_points=5)
 
     seeds = []
     for kind in kinds:

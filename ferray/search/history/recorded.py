@@ -5,21 +5,22 @@
     finals.jsonl     `History.finals`     appended to by `ferray.search.outcome.finals`
     record.json      `History.records`    written by the worker that trains the trial
 
+The first three are read when a `History` is made, the records when the first of them is asked for: a plan needs none.
 While a search runs, its workers rewrite the records of the trials that they train. `History` observes which trials
-those are, and reads their records again when they are asked for; all other files are read only when it is opened.
+those are, and reads their records again when they are asked for. Nothing else is read twice.
 
 Begin at `read_history`, for which the caller holds the folder's lock unless it only looks.
 """
 
 import dataclasses
+import functools
 import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ferray.errors import FerrayError
-from ferray.files.journal import JournalContent
-from ferray.records.events import EndEvent, EventLog
+from ferray.records.events import EndEvent, EventLog, SuggestEvent
 from ferray.records.run import Run
 from ferray.records.search_file import SearchFile
 from ferray.records.trial import FINISHED, EpochResult, TrialRecord
@@ -43,26 +44,14 @@ class History:
         search: The content of `search.json`.
         decisions: The journal of the search proper.
         finals: The journal of the finals.
-        records: The trials on record.
     """
 
-    def __init__(
-        self, run: Run, search: SearchFile, decisions: EventLog, finals: EventLog, records: list[TrialRecord]
-    ) -> None:
+    def __init__(self, run: Run, search: SearchFile, decisions: EventLog, finals: EventLog) -> None:
         self.run = run
         self.decisions = decisions
         self.finals = finals
         self._search = search
-        self._records = {record.trial_id: record for record in records}
         self._stale: set[str] = set()  # trials whose records workers may have written since they were read
-        self._unread: list[tuple[EventLog, JournalContent]] = []
-        self.unusable: list[Unusable] = []
-        """Records to be set aside before the search goes on; see `ferray.search.history.repair`."""
-
-    @classmethod
-    def new(cls, run: Run, search: SearchFile) -> "History":
-        """That of a search that begins; nothing is written."""
-        return cls(run, search, EventLog(run.journal()), EventLog(run.finals_journal()), [])
 
     @property
     def search(self) -> SearchFile:
@@ -88,7 +77,7 @@ class History:
         """The trials on record, by number."""
         for trial_id in list(self._stale):
             self.record(trial_id)
-        return sorted(self._records.values(), key=lambda record: (record.number, record.trial_id))
+        return sorted(self._read.records.values(), key=lambda record: (record.number, record.trial_id))
 
     def record(self, trial_id: str) -> TrialRecord | None:
         """The record of a trial; None where none was written.
@@ -96,11 +85,12 @@ class History:
         Raises:
             RecordError: A worker has left a file that is no record of this trial.
         """
+        records = self._read.records
         if trial_id in self._stale:
             self._stale.remove(trial_id)
             if (read := self.run.read_trial(trial_id)) is not None:
-                self._records[trial_id] = read
-        return self._records.get(trial_id)
+                records[trial_id] = read
+        return records.get(trial_id)
 
     def write_record(self, record: TrialRecord) -> None:
         """Replace a trial's record, which no worker is writing.
@@ -108,14 +98,20 @@ class History:
         Raises:
             StorageError: It cannot be written.
         """
+        records = self._read.records
         self.run.write_trial(record)
         self._stale.discard(record.trial_id)
-        self._records[record.trial_id] = record
+        records[record.trial_id] = record
 
     def forget_record(self, trial_id: str) -> None:
         """A trial's record was set aside."""
         self._stale.discard(trial_id)
-        self._records.pop(trial_id, None)
+        self._read.records.pop(trial_id, None)
+
+    @property
+    def unusable(self) -> list[Unusable]:
+        """Records that are none, or have fewer epochs than the journals say; they are not among `records`."""
+        return self._read.unusable
 
     def ended(self) -> list[EndEvent]:
         """The last end of each trial of the search and of its finals that has ended and was not opened again since."""
@@ -123,9 +119,8 @@ class History:
 
     def repair_journals(self) -> None:
         """Cut off what could not be read of the journals; the folder's lock must be held."""
-        for events, content in self._unread:
-            events.journal.repair(content)
-        self._unread.clear()
+        self.decisions.repair()
+        self.finals.repair()
 
     def trial_started(self, record: TrialRecord) -> None:
         """From here on a worker writes the trial's record."""
@@ -142,36 +137,44 @@ class History:
             if known is None or not known.reason:
                 self.write_record(dataclasses.replace(known or record, state="failed", reason=record.reason))
 
+    @functools.cached_property
+    def _read(self) -> "_Records":
+        """The records as they were when the first was asked for, with what workers have changed since."""
+        num_epochs = {event.trial_id: event.epoch for event in self.ended() if event.state in FINISHED}
+        found = _Records(records={}, unusable=[])
+        for file in self.run.record_files():
+            trial_id = file.parent.name
+            try:
+                record = self.run.read_trial(trial_id)
+            except FerrayError as error:
+                found.unusable.append(Unusable(file, error.args[1]))
+                continue
+            if record is None:
+                continue
+            if len(record.epochs) < num_epochs.get(trial_id, 0):
+                what = f"it has {len(record.epochs)} epochs, the journal {num_epochs[trial_id]}"
+                found.unusable.append(Unusable(file, what))
+            else:
+                found.records[trial_id] = record
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Records:
+    records: dict[str, TrialRecord]
+    """By trial id."""
+    unusable: list[Unusable]
+
 
 def read_history(run: Run) -> History:
-    """Read every file of a search once; nothing is changed.
+    """Read what a search was asked for and what it decided; nothing is changed.
 
     Raises:
         RecordError: There is no search, or a file is none of ferray's.
         StorageError: `search.json` cannot be read, nor the one before it.
     """
-    search = run.read_search()
-    journals = (run.journal(), run.finals_journal())
-    contents = [journal.scan() for journal in journals]
-    logs = [EventLog.of(journal, content) for journal, content in zip(journals, contents, strict=True)]
-    records, unusable = [], []
-    num_epochs = {event.trial_id: event.epoch for log in logs for event in log.ended() if event.state in FINISHED}
-    for file in run.record_files():
-        trial_id = file.parent.name
-        try:
-            record = run.read_trial(trial_id)
-        except FerrayError as error:
-            unusable.append(Unusable(file, error.args[1]))
-            continue
-        if record is None:
-            continue
-        if len(record.epochs) < num_epochs.get(trial_id, 0):
-            what = f"it has {len(record.epochs)} epochs, the journal {num_epochs[trial_id]}"
-            unusable.append(Unusable(file, what))
-        else:
-            records.append(record)
-    decisions, finals = logs
-    history = History(run, search, decisions, finals, records)
-    history.unusable = unusable
-    history._unread = list(zip(logs, contents, strict=True))
+    history = History(run, run.read_search(), EventLog(run.journal()), EventLog(run.finals_journal()))
+    for events in (history.decisions, history.finals):
+        for trial_id in {event.trial_id for event in events.of_kind(SuggestEvent) + events.of_kind(EndEvent)}:
+            run.trial_dir(trial_id)  # refuses an id that is none, before a worker makes a folder of it
     return history

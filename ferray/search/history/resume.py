@@ -109,7 +109,7 @@ def find_spaces(history: History) -> RecordedSpaces:
     Raises:
         FerrayError: The space cannot be read.
     """
-    events, file = history.decisions.events, history.run.folder / "space.yaml"
+    events, file = history.decisions.events, history.run.space_file
     num_earlier = num_earlier_lines(events)
     # A journal that is damaged before an extension is cut off there; `search.json` has all extensions.
     extensions = history.search.extensions or ()

@@ -1,5 +1,7 @@
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from ferray.files.storage import lock
 from ferray.metrics.calibration import fit_temperature
 from ferray.metrics.predictions import read_predictions
 from ferray.records.run import Run
-from ferray.records.search_file import KeptTrial, to_search_file
+from ferray.records.search_file import KeptTrial, TestReading, to_search_file
 from ferray.report.test_split import readings as readings_module
 from ferray.report.test_split.evaluate import evaluate, predict_split
 from ferray.report.test_split.read_once import read_test_split
@@ -221,6 +223,24 @@ def test_a_missing_record_of_a_score_is_an_error_and_the_split_is_not_read_again
 def test_while_a_search_runs_nobody_else_notes_a_reading(finished: Run, tiny_store: Store) -> None:
     with lock(finished.folder / ".lock"), pytest.raises(StorageError):
         readings_module.note_reading_in_search(finished.best_dir, tiny_store)
+
+
+def test_a_reading_that_was_noted_before_the_lock_was_free_is_not_lost(
+    finished: Run, tiny_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take_lock = Run.lock
+
+    @contextmanager
+    def lock_late(self: Run) -> Iterator[None]:
+        search = self.read_search()
+        self.write_search(search.changed(test_readings=(*search.test_readings, TestReading(time="2030-01-02"))))
+        with take_lock(self):
+            yield
+
+    monkeypatch.setattr(Run, "lock", lock_late)
+    readings_module.note_reading_in_search(finished.best_dir, tiny_store)
+    assert [reading.time[:10] for reading in finished.read_search().test_readings[:2]] == ["2030-01-01", "2030-01-02"]
+    assert len(finished.read_search().test_readings) == 3
 
 
 def test_slices_come_from_the_predictions_on_record(

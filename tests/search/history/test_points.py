@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.history import ends, identify_in, read_events, suggested
+from fixtures.history import ends, identify_in, open_log, read_events, suggested
 from fixtures.plays import play
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ferray.errors import FerrayError
 from ferray.records.events import (
-    EventLog,
     ExtendEvent,
     ResultEvent,
     RetryEvent,
@@ -79,17 +78,17 @@ def make_space(text: str, folder: Path) -> Space:
 
 
 def decide(space: Space, journal: Path) -> Decisions:
-    return Decisions(space, EventLog.open(journal), identify=identify_in(space), seed=3)
+    return Decisions(space, open_log(journal), identify=identify_in(space), seed=3)
 
 
 def grow(journal: Path, earlier: Space, space: Space) -> None:
     """What the opening of a resumed search writes."""
     now, before = (SpaceSource(name=one.name, text=one.text, settings=()) for one in (space, earlier))
-    EventLog.open(journal).append(ExtendEvent(space=now, earlier=before))
+    open_log(journal).append(ExtendEvent(space=now, earlier=before))
 
 
 def retry(journal: Path, failed: Suggestion) -> None:
-    EventLog.open(journal).append(RetryEvent(number=failed.number, trial_id=failed.trial_id))
+    open_log(journal).append(RetryEvent(number=failed.number, trial_id=failed.trial_id))
 
 
 def asked(journal: Path) -> list[str]:
@@ -304,7 +303,7 @@ def test_a_trial_whose_identity_is_another_now_is_not_gone_on_with(tmp_path: Pat
     space, file = make_space(GROWTHS["grid"][0], tmp_path), tmp_path / "journal.jsonl"
     play(decide(space, file), random.Random(0), steps=1)
     with pytest.raises(Exception, match="start the search under another name"):
-        Decisions(space, EventLog.open(file), identify=lambda point: f"other {point}", seed=3)
+        Decisions(space, open_log(file), identify=lambda point: f"other {point}", seed=3)
 
 
 def test_a_trial_that_lost_its_record_is_trained_again_without_a_word_to_the_scheduler(tmp_path: Path) -> None:

@@ -3,15 +3,19 @@
 import dataclasses
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
-from fixtures.history import SEARCH, make_search_file
+from fixtures.history import SEARCH, make_search_file, open_log
 
 from ferray import recipe as recipes
+from ferray.data.store.reader import Store
+from ferray.errors import RecordError, SearchError
 from ferray.files import untrusted
+from ferray.model.weights import Weights
 from ferray.recipe import Recipe
-from ferray.records.events import EndEvent, EventLog, RetryEvent, SuggestEvent
+from ferray.records.events import EndEvent, RetryEvent, SuggestEvent
 from ferray.records.run import Run
 from ferray.records.trial import METRIC_FIELDS, EpochResult, State, TrialRecord
 from ferray.search.history.recorded import History, read_history
@@ -23,6 +27,8 @@ from ferray.search.history.repair import (
     retry_failed,
     set_aside_unusable,
 )
+from ferray.search.open import open_search
+from ferray.search.plan import Plan
 from ferray.search.run import _write_final_states
 from ferray.space import Space, read_space
 from ferray.train.checkpoints.checked_safetensors import DamagedError
@@ -57,7 +63,7 @@ def put(run: Run, number: int, state: State, num_epochs: int, *, reason: str = "
         trial_id=trial_id, number=number, recipe=RECIPE, state=state, reason=reason, epochs=ROWS[:num_epochs]
     )
     run.write_trial(record)
-    log = EventLog.open(run.journal().file)
+    log = open_log(run.journal().file)
     log.append(SuggestEvent(number=number, trial_id=trial_id, point={"dropout": 0.4}))
     if state in ("done", "stopped", "failed"):
         score = 0.5 if state != "failed" else None
@@ -194,6 +200,24 @@ def test_a_trial_whose_worker_died_has_the_reason_on_record(known: bool, run: Ru
     assert run.read_trial(IDS[3]) == after
 
 
+@pytest.mark.parametrize("trial_id", ["../other", "a/b", "", "a\n"])
+def test_a_journal_that_names_what_is_no_trial_is_refused_when_it_is_read(run: Run, trial_id: str) -> None:
+    open_log(run.journal().file).append(SuggestEvent(number=4, trial_id=trial_id, point={}))
+    with pytest.raises(RecordError, match="is no trial"):
+        read_history(run)
+
+
+def test_data_and_weights_of_another_search_are_refused_before_anything_is_changed(run: Run, space: Space) -> None:
+    before = {file: file.read_bytes() for file in run.folder.rglob("*.json*")}
+    plan = cast(Plan, SimpleNamespace(run=run, space=space))
+    for fingerprint, weights, what in (("other", "w", "data"), ("f", "other", "weights")):
+        store = cast(Store, SimpleNamespace(fingerprint=fingerprint))
+        of = {"vgg16": cast(Weights, SimpleNamespace(fingerprint=weights))}
+        with pytest.raises(SearchError, match=f"the {what} are not those of the search"):
+            open_search(plan, read_history(run), store, of, say=print)
+    assert {file: file.read_bytes() for file in run.folder.rglob("*.json*")} == before
+
+
 def test_each_file_is_read_once_and_a_record_once_more_where_a_worker_wrote_it(
     run: Run, space: Space, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -205,7 +229,9 @@ def test_each_file_is_read_once_and_a_record_once_more_where_a_worker_wrote_it(
         return read_bytes(path, **options)
 
     monkeypatch.setattr(untrusted, "read_bytes", count)
-    history = read(run)
+    history = read_history(run)
+    assert reads == Counter({"journal.jsonl": 1, "search.json": 1}), "a plan needs no records"
+    set_aside_unusable(history)
     history.repair_journals()
     find_missing_records(history, space)
     list(retry_failed(history))

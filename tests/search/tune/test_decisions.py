@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fixtures.history import ends, read_events, suggested
+from fixtures.history import ends, open_log, read_events, suggested
 from fixtures.plays import play
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ferray.errors import RecordError
 from ferray.files.journal import Journal
-from ferray.records.events import EndEvent, EventLog, ResultEvent, SuggestEvent
+from ferray.records.events import EndEvent, ResultEvent, SuggestEvent
 from ferray.search.history.points import Suggestion
 from ferray.search.tune.decisions import Decisions
 from ferray.search.tune.searchers import NamedTrial, make_scheduler
@@ -50,7 +50,7 @@ def make_space(kind: str, folder: Path) -> Space:
 
 
 def decide(space: Space, journal: Path, *, max_points: int | None = None) -> Decisions:
-    return Decisions(space, EventLog.open(journal), identify=identity(space), seed=3, max_points=max_points)
+    return Decisions(space, open_log(journal), identify=identity(space), seed=3, max_points=max_points)
 
 
 def identity(space: Space) -> Callable[[dict[str, Any]], str]:
@@ -267,7 +267,7 @@ def test_an_adaptive_search_of_few_points_ends_when_they_are_used_up_and_says_so
     space, journal = few_points(tmp_path, rest=rest, values=f"{list(range(1, 7))}"), tmp_path / "journal.jsonl"
     decisions = decide(space, journal)
     play(decisions, random.Random(0))
-    asked = [event.point["batch_size"] for event in EventLog.open(journal).of_kind(SuggestEvent)]
+    asked = [event.point["batch_size"] for event in open_log(journal).of_kind(SuggestEvent)]
     assert sorted(asked) == [1, 2, 3, 4, 5, 6]
     assert "all of its 6 points were tried; the search ends" in caplog.text
     assert not decide(space, journal).has_more()
@@ -277,7 +277,7 @@ def test_an_adaptive_search_ends_after_many_repetitions_and_says_how_many_points
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     space = few_points(tmp_path)
-    log = EventLog.open(tmp_path / "journal.jsonl")
+    log = open_log(tmp_path / "journal.jsonl")
     decisions = Decisions(space, log, identify=lambda point: str(min(point["batch_size"], 16)), seed=3)
     play(decisions, random.Random(0))
     assert len(suggested(log.events)) == 2
@@ -289,7 +289,7 @@ def test_a_journal_of_an_earlier_version_that_counted_repetitions_is_replayed(
 ) -> None:
     space, file = few_points(tmp_path, rest="run_cap: 12\n"), tmp_path / "journal.jsonl"
     names = itertools.count()
-    old = Decisions(space, EventLog.open(file), identify=lambda point: f"{next(names)}", seed=3, max_points=12)
+    old = Decisions(space, open_log(file), identify=lambda point: f"{next(names)}", seed=3, max_points=12)
     play(old, random.Random(0))
     rewrite(
         file,
@@ -298,9 +298,7 @@ def test_a_journal_of_an_earlier_version_that_counted_repetitions_is_replayed(
         ),
     )
     assert len(suggested(read_events(file))) == 12
-    again = Decisions(
-        space, EventLog.open(file), identify=lambda point: str(point["batch_size"]), seed=3, max_points=12
-    )
+    again = Decisions(space, open_log(file), identify=lambda point: str(point["batch_size"]), seed=3, max_points=12)
     assert not again.has_more()
 
 
