@@ -133,7 +133,9 @@ def test_a_finished_search_that_is_resumed_changes_nothing_and_reads_no_test_spl
     grid: Run, searches: Searches
 ) -> None:
     before = (table(grid), (grid.folder / "journal.jsonl").read_bytes(), grid.read_search().test_readings)
+    openings = grid.read_search().openings
     _, err = searches.resume("grid")
+    assert grid.read_search().openings == (openings or 0) + 1, "no two sessions have one number"
     assert "nothing to train" in err
     assert (table(grid), (grid.folder / "journal.jsonl").read_bytes(), grid.read_search().test_readings) == before
 

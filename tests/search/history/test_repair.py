@@ -18,6 +18,7 @@ from ferray.recipe import Recipe
 from ferray.records.events import EndEvent, RetryEvent, SuggestEvent
 from ferray.records.run import Run
 from ferray.records.trial import METRIC_FIELDS, EpochResult, State, TrialRecord
+from ferray.search.history.points import Suggestion
 from ferray.search.history.recorded import History, read_history
 from ferray.search.history.repair import (
     RecordRecovery,
@@ -27,9 +28,9 @@ from ferray.search.history.repair import (
     retry_failed,
     set_aside_unusable,
 )
-from ferray.search.open import open_search
+from ferray.search.open import Search, open_search
 from ferray.search.plan import Plan
-from ferray.search.run import _write_final_states
+from ferray.search.run import _Jobs, _write_final_states
 from ferray.space import Space, read_space
 from ferray.train.checkpoints.checked_safetensors import DamagedError
 
@@ -185,6 +186,22 @@ def test_a_failed_trial_is_named_with_its_reason_and_opened_once(run: Run) -> No
         assert again.decisions.of_kind(RetryEvent)[-1].reason == "the loss is nan"
         assert failed_trials(again) == []
     assert list(retry_failed(history)) == ["no trial has failed; there is nothing to run again"]
+
+
+def test_a_failed_trial_of_the_finals_is_named_and_opened_again(run: Run) -> None:
+    open_log(run.finals_journal().file).append(EndEvent(number=7, trial_id=IDS[3], state="failed"))
+    history = read(run)
+    assert failed_trials(history) == ["2 (aaaaaaaaaaa2)", "7 (aaaaaaaaaaa3)"]
+    assert len(list(retry_failed(history))) == 2
+    assert [event.number for event in history.finals.of_kind(RetryEvent)] == [7]
+    assert failed_trials(read(run)) == []
+
+
+def test_a_trial_keeps_its_number_and_a_new_one_gets_a_number_of_its_own(run: Run) -> None:
+    search = SimpleNamespace(history=read(run), recipe=lambda point: RECIPE)
+    jobs = _Jobs(cast(Search, search), has_scheduler=False)
+    asked = [Suggestion(9, IDS[1], {}), Suggestion(2, "b", {}), Suggestion(4, "c", {}), Suggestion(7, "d", {})]
+    assert [jobs.make(suggestion).number for suggestion in asked] == [1, 4, 5, 7]
 
 
 @pytest.mark.parametrize("known", [True, False])
