@@ -102,7 +102,7 @@ def test_longer_trials_begin_where_the_shorter_ones_ended_and_a_grid_goes_on_as_
     _, err = searches.resume("longer", "--set", "epochs=3")
     assert "with schedule=[constant, cosine], dropout=0.0" in err
     assert "4 earlier points, no longer asked for" in err
-    assert err.count("begins anew") == 1  # of the two on a cosine
+    assert err.count("are trained again for a longer trial") == 1  # of the two on a cosine
     after = table(run)
     assert len(after) == 4 + 4
     assert {trial_id: after[trial_id] for trial_id in before} == before
