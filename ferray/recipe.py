@@ -62,6 +62,10 @@ class Recipe:
     head_pooling: Literal["average", "flatten"] = "flatten"
     """How the trunk's output, shape (512, height, width), becomes a vector."""
 
+    feature_scaling: Literal["none", "standardize"] = "none"
+    """What the head does with the trunk's output first; `standardize` subtracts each channel's mean and divides by its
+    standard deviation, both over the training pictures of the first epoch and the trunk before the first step."""
+
     hidden_units: Annotated[int, Field(ge=1, le=8192)] | None = 256
     """Units of the head's hidden layer; None for a linear head."""
 
@@ -197,6 +201,7 @@ def is_maximized(metric: MetricName) -> bool:
 
 NEUTRAL_BY_DEFAULT = frozenset(
     {
+        "feature_scaling",
         "random_erasing",
         "mixup_alpha",
         "class_balance",

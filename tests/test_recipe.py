@@ -42,6 +42,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "shuffle_labels": (False, True),
 }
 NEUTRAL = {  # a default in here is for ever: identities on record were given with it
+    "feature_scaling": "none",
     "random_erasing": 0.0,
     "mixup_alpha": 0.0,
     "class_balance": "none",

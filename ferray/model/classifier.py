@@ -62,12 +62,21 @@ class FreePart(nn.Module):
 
     def forward(self, features_BDHW: Tensor, dropout_mask_BU: Tensor | None = None) -> Tensor:
         """Logits in float32, shape (B, K), from the frozen part's output."""
-        if len(self.features):
-            lower = self.precision != torch.float32
-            with torch.autocast(features_BDHW.device.type, dtype=torch.bfloat16, enabled=lower):
-                features_BDHW = self.features(features_BDHW.float())
-        logits_BK: Tensor = self.head(features_BDHW, dropout_mask_BU)
+        logits_BK: Tensor = self.head(self.trunk_output(features_BDHW), dropout_mask_BU)
         return logits_BK
+
+    def trunk_output(self, features_BDHW: Tensor) -> Tensor:
+        """What the head gets, shape (B, D, H, W), from the frozen part's output."""
+        if not len(self.features):
+            return features_BDHW
+        lower = self.precision != torch.float32
+        with torch.autocast(features_BDHW.device.type, dtype=torch.bfloat16, enabled=lower):
+            output_BDHW: Tensor = self.features(features_BDHW.float())
+        return output_BDHW
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that training decides, by name: the parameters, and the head's mean and deviation of the channels."""
+        return {**dict(self.named_parameters()), **dict(self.head.named_buffers(prefix="head"))}
 
 
 class Classifier(nn.Module):
@@ -131,6 +140,7 @@ def build_free(
         pooling=recipe.head_pooling,
         hidden_units=recipe.hidden_units,
         generator=make_generator(recipe.seed, Purpose.HEAD),
+        standardizes=recipe.feature_scaling == "standardize",
     )
     part = FreePart(nn.Sequential(layers), head, precision=_precision(recipe))
     return part.to(device).to(memory_format=torch.channels_last)

@@ -15,9 +15,12 @@ from torch.nn import functional
 
 from ferray.model.randomness import Purpose, make_generator
 
+MIN_VARIANCE = 1e-3
+"""Part of the mean variance of all channels; it bounds what a rare channel is multiplied by to 32 times the usual."""
+
 
 class Head(nn.Module):
-    """Pooling, an optional hidden layer with ReLU, dropout, output layer; always in float32.
+    """Scaling if asked for, pooling, an optional hidden layer with ReLU, dropout, output layer; always in float32.
 
     Args:
         in_shape: (D, H, W) of the trunk's output.
@@ -25,6 +28,8 @@ class Head(nn.Module):
         pooling: `average` over height and width, or `flatten`.
         hidden_units: Units of the hidden layer; None for a linear head.
         generator: Draws the initial weights.
+        standardizes: Whether the channels are standardized first; their mean and deviation are part of the model and
+            are set by `set_scale`.
     """
 
     def __init__(
@@ -35,9 +40,14 @@ class Head(nn.Module):
         pooling: Literal["average", "flatten"],
         hidden_units: int | None,
         generator: torch.Generator,
+        standardizes: bool = False,
     ) -> None:
         super().__init__()
         channels, height, width = in_shape
+        self.standardizes = standardizes
+        if standardizes:
+            self.mean = nn.Buffer(torch.zeros(channels, 1, 1))
+            self.deviation = nn.Buffer(torch.ones(channels, 1, 1))
         self.pooling = pooling
         in_units = channels if pooling == "average" else channels * height * width
         self.num_units = hidden_units or in_units
@@ -53,6 +63,8 @@ class Head(nn.Module):
             dropout_mask_BU: The factor of each unit, from `draw_dropout_mask`; None for no dropout.
         """
         features_BDHW = features_BDHW.float()
+        if self.standardizes:
+            features_BDHW = (features_BDHW - self.mean) / self.deviation
         units_BU = features_BDHW.mean(dim=(2, 3)) if self.pooling == "average" else features_BDHW.flatten(1)
         if self.hidden is not None:
             units_BU = functional.relu(self.hidden(units_BU))
@@ -60,6 +72,15 @@ class Head(nn.Module):
             units_BU = units_BU * dropout_mask_BU
         logits_BK: Tensor = self.output(units_BU)
         return logits_BK
+
+    def set_scale(self, mean_D: Tensor, variance_D: Tensor) -> None:
+        """Standardize by these from now on.
+
+        A channel that is almost always 0 would turn its few other values into outliers of hundreds of deviations.
+        So `MIN_VARIANCE` of the mean variance is added to each.
+        """
+        self.mean.copy_(mean_D[:, None, None])
+        self.deviation.copy_((variance_D + MIN_VARIANCE * variance_D.mean()).sqrt()[:, None, None])
 
 
 def draw_dropout_mask(

@@ -36,6 +36,7 @@ from ferray.train.optim import set_learning_rate
 from ferray.train.ranks import sum_gradients
 from ferray.train.run import TrainingRun, open_run
 from ferray.train.spec import RunSpec
+from ferray.train.standardization import set_scale, sum_channels
 from ferray.train.totals import PassAccumulator, PassTotals
 
 log = logging.getLogger(__name__)
@@ -186,14 +187,18 @@ def _train(
 ) -> _TrainingPass | PartialEpoch:
     """One pass over the training faces, or the rest of a partial one; a partial one again if it is interrupted."""
     started = time.perf_counter() - partial.seconds
-    is_interrupted = False
+    is_interrupted, measured = False, None
     with run.ranks.together():
         try:
             run.inputs.open_epoch(epoch, poller.raise_if_interrupted)
+            if run.free.head.standardizes and epoch == 1 and not partial.steps:
+                measured = sum_channels(run, poller.raise_if_interrupted)
         except Interrupted:  # on this rank; others may have been asked later, or have finished their part
             is_interrupted = True
     if run.ranks.any(is_interrupted):
         return partial
+    if measured is not None:
+        set_scale(run, measured)
     batches = order_batches(run.train_labels, recipe=run.recipe, epoch=epoch)
     rank_batches = split_batches(batches, recipe=run.recipe, epoch=epoch, ranks=run.ranks)
     accumulator = _make_accumulator(run, steps=len(batches), earlier=partial.totals)

@@ -146,6 +146,7 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # setting: what b
     "gradient_clip": ({"optimizer": "sgd"}, {"gradient_clip": 0.01}),
     "precision": ({}, {"precision": "bfloat16"}),
     "seed": ({}, {"seed": 1}),
+    "feature_scaling": ({}, {"feature_scaling": "standardize"}),
     "random_erasing": ({}, {"random_erasing": 1.0}),
     "mixup_alpha": ({}, {"mixup_alpha": 0.4}),
     "class_balance": ({}, {"class_balance": "balanced_sampling"}),

@@ -262,22 +262,22 @@ def restore(state: ResumeState, free: FreePart, optimizer: Optimizer) -> None:
 
 
 def copy_tensors(free: FreePart, tensors: Mapping[str, Tensor]) -> None:
-    """Set every trainable tensor to the one of its name; tensors of other names are ignored.
+    """Set every tensor of `FreePart.tensors` to the one of its name; tensors of other names are ignored.
 
     Raises:
         ValueError: A tensor is missing or has another shape.
     """
     with torch.no_grad():
-        for name, parameter in free.named_parameters():
+        for name, own in free.tensors().items():
             if name not in tensors:
                 raise ValueError(f"tensor {name} is missing")
-            if tensors[name].shape != parameter.shape:
-                raise ValueError(f"tensor {name} has shape {tuple(tensors[name].shape)}, not {tuple(parameter.shape)}")
-            parameter.copy_(tensors[name])
+            if tensors[name].shape != own.shape:
+                raise ValueError(f"tensor {name} has shape {tuple(tensors[name].shape)}, not {tuple(own.shape)}")
+            own.copy_(tensors[name])
 
 
 def _tensors_of(free: FreePart, optimizer: Optimizer) -> dict[str, Tensor]:
-    tensors: dict[str, Tensor] = {f"model.{name}": parameter for name, parameter in free.named_parameters()}
+    tensors: dict[str, Tensor] = {f"model.{name}": tensor for name, tensor in free.tensors().items()}
     for name, parameter in free.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
             if value is not None:  # momentum 0 keeps None

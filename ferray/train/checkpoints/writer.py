@@ -88,7 +88,7 @@ class CheckpointWriter:
         self._history.append(row)
         is_due = self._is_due(save_now)
         if best_epoch(self._history, self._run.recipe) is row:
-            tensors = {name: tensor.detach() for name, tensor in self._run.free.named_parameters()}
+            tensors = {name: tensor.detach() for name, tensor in self._run.free.tensors().items()}
             # Further training changes these tensors in place, so a pending epoch needs copies.
             if not is_due and self._folder is not None and self._run.ranks.is_first:
                 tensors = {name: tensor.clone() for name, tensor in tensors.items()}
