@@ -30,6 +30,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "weights": ("pretrained",),
     "freeze": get_args(recipes.Freeze),
     "head_pooling": ("average", "flatten"),
+    "feature_scaling": ("none", "standardize"),
     "hidden_units": (None, 1, 8192),
     "image_size": (None, 32, 512),
     "augmentation": get_args(recipes.Policy),

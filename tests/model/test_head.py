@@ -94,3 +94,14 @@ def test_a_mask_depends_on_seed_epoch_and_step_and_on_nothing_before() -> None:
 @given(st.lists(st.tuples(st.integers(0, 2**31 - 1), st.sampled_from(Purpose), st.integers(0, 99)), unique=True))
 def test_streams_of_different_places_have_different_seeds(places: list[tuple[int, Purpose, int]]) -> None:
     assert len({make_seed(*place) for place in places}) == len(places)
+
+
+def test_a_channel_that_is_almost_always_0_makes_no_outliers() -> None:
+    head = make_head(standardizes=True)
+    variance = torch.full((16,), 100.0)
+    variance[0] = 0.0
+    head.set_scale(torch.zeros(16), variance)
+
+    assert head.deviation[1:].flatten().tolist() == pytest.approx([10.0] * 15, rel=1e-2)
+    assert head.deviation[0].item() == pytest.approx(10 / 32, rel=0.1)
+    assert torch.isfinite(head(FEATURES)).all()

@@ -44,6 +44,7 @@ RECIPES = {
     ),
     "everything in bfloat16": small_recipe(freeze="none", precision="bfloat16"),
     "balanced sampling with mixed features": small_recipe(class_balance="balanced_sampling", mixup_alpha=0.4),
+    "standardized features of altered pictures": small_recipe(feature_scaling="standardize", augmentation="light"),
     "mixed pictures of a fold": small_recipe(freeze="none", folds=3, fold=1, mixup_alpha=1.0, random_erasing=0.5),
 }
 FILES = ("last.safetensors", "best.safetensors")

@@ -26,6 +26,7 @@ NAMES = (
     "mixed features",
     "mixed pictures",
     "balanced sampling",
+    "standardized",
     "a fold",
 )
 
@@ -84,7 +85,7 @@ def test_two_ranks_continue_from_rank_0s_checkpoint_with_the_same_bits(found: li
 
 def test_two_ranks_interrupted_at_the_same_step_continue_with_the_same_bits(found: list[dict[str, Any]]) -> None:
     for each in found:
-        assert len(each["interrupted"]) == 8
+        assert len(each["interrupted"]) == 10
         for name, rows in each["interrupted"].items():
             assert rows == each["trained"][name.split(" after ")[0]], name
 

@@ -38,6 +38,7 @@ RECIPES = {
     "mixed features": small_recipe(mixup_alpha=0.4, class_balance="logit_adjustment"),
     "mixed pictures": small_recipe(freeze="none", mixup_alpha=0.4, epochs=1),
     "balanced sampling": small_recipe(class_balance="balanced_sampling", focal_gamma=2.0),
+    "standardized": small_recipe(feature_scaling="standardize", freeze="blocks1-4", learning_rate=0.01),
     "a fold": small_recipe(folds=3, fold=1, freeze="blocks1-4", class_balance="inverse_weights", shuffle_labels=True),
 }
 
@@ -56,7 +57,7 @@ def without_times(row: EpochResult) -> dict[str, float]:
     return dataclasses.asdict(dataclasses.replace(row, images_per_s=0.0, seconds=0.0))
 
 
-INTERRUPTED = ("head", "block5", "balanced sampling", "mixed features")
+INTERRUPTED = ("head", "block5", "balanced sampling", "mixed features", "standardized")
 
 
 def train_in_two(name: str, steps: int, ranks: Ranks, folder: Path, **named: Any) -> list[dict[str, float]]:
