@@ -1,9 +1,10 @@
 """ferray: a search over training settings for image classifiers, on one laptop or a cluster.
 
-The Python API has eight names. Each is imported when it is first used, so importing the package costs nothing. `Recipe`
+The Python API has ten names. Each is imported when it is first used, so importing the package costs nothing. `Recipe`
 holds the settings of one training run, `open_store` returns a `Store` of faces, `fit` trains a recipe on a store,
 `Checkpointing` says where it keeps its checkpoints, `Environment` on which device it runs, `Run` reads the folder of a
-search, and `FerrayError` is the base class of all errors that a user can correct.
+search, `load` returns the `Model` that it has exported, which predicts pictures, and `FerrayError` is the base class of
+all errors that a user can correct.
 
     >>> from ferray import FerrayError, Recipe
     >>> recipe = Recipe(learning_rate=3e-4, batch_size=64)
@@ -30,10 +31,12 @@ _NAMES = {
     "Checkpointing": "ferray.train.checkpoints.writer",
     "Environment": "ferray.train.environment",
     "FerrayError": "ferray.errors",
+    "Model": "ferray.predict.model",
     "Recipe": "ferray.recipe",
     "Run": "ferray.records.run",
     "Store": "ferray.data.store.reader",
     "fit": "ferray.train.fit",
+    "load": "ferray.predict.model",
     "open_store": "ferray.data.store.reader",
 }
 

@@ -10,6 +10,7 @@ COMMANDS = {
     "search": "find the best settings of a space; the best checkpoint and its one test score remain",
     "data": "make a store of faces from photographs, draw demo faces, look at a store",
     "train": "train one recipe, without a search",
+    "predict": "label pictures with the best model of a search",
     "report": "score the best model of a search again",
 }
 

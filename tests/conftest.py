@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-pytest_plugins = ["fixtures.data"]
+pytest_plugins = ["fixtures.data", "fixtures.exported"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
