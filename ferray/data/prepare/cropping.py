@@ -9,8 +9,9 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from ferray.data.copies.sketch import Sketch, Sketches, make_sketch
+from ferray.data.decoding.formats import BadPhotographError
 from ferray.data.prepare.options import PrepareOptions
-from ferray.data.prepare.photographs import BadPhotographError, crop_face, is_gray, read_photograph
+from ferray.data.prepare.photographs import crop_face, is_gray, read_photograph
 from ferray.data.sources.rows import Box, Face, Fault, Source
 from ferray.data.store.writer import StoreWriter
 from ferray.errors import DataError

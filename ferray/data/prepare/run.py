@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ferray.data.decoding.formats import BadPhotographError
 from ferray.data.prepare.cropping import FaceCrop, crop_all, fault_error
 from ferray.data.prepare.grouping import (
     DROP_REASONS,
@@ -27,7 +28,7 @@ from ferray.data.prepare.grouping import (
 )
 from ferray.data.prepare.notes import describe_copies, describe_faces, describe_leaks
 from ferray.data.prepare.options import PrepareOptions
-from ferray.data.prepare.photographs import BadPhotographError, read_file
+from ferray.data.prepare.photographs import read_file
 from ferray.data.prepare.plan import SplitPlan, check_classes, divide_again, order_rows, plan_split
 from ferray.data.sources.rows import CLASS_NAMES, Fault, Source, count_by_reason
 from ferray.data.store.reader import Store, open_store

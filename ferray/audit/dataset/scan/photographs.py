@@ -13,8 +13,9 @@ from ferray.audit.dataset.scan.pictures import PictureScan, PictureScans, scan_p
 from ferray.data.copies.candidates import Candidate
 from ferray.data.copies.find import Copies, find_copies, join_places
 from ferray.data.copies.sketch import Sketches
+from ferray.data.decoding.formats import BadPhotographError
 from ferray.data.prepare.options import DEFAULT_MARGIN
-from ferray.data.prepare.photographs import BadPhotographError, crop_face, photograph_loader, read_photograph
+from ferray.data.prepare.photographs import crop_face, photograph_loader, read_photograph
 from ferray.data.sources.boxes import EXPW_ORDER, BoxOrder, infer_box_order, read_box_columns
 from ferray.data.sources.expw import REQUIRED_ORDER, read_expw
 from ferray.data.sources.folders import read_folders
