@@ -104,8 +104,10 @@ def _decode_with_pillow(
         # Pillow's readers let through what Python raises on their way
         said = _shorten(read_stderr()) or _shorten(str(error))
         is_cut = "truncated" in str(error)
-        reason = "truncated photograph" if is_cut else "unreadable photograph"
-        bad(reason, f"is a {kind} that cannot be decoded: {said or type(error).__name__}")
+        bad(
+            "truncated photograph" if is_cut else "unreadable photograph",
+            f"is a {kind} that cannot be decoded: {said or type(error).__name__}",
+        )
 
 
 def _to_bgr(image: "Image.Image") -> NDArray[np.uint8]:

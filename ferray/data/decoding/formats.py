@@ -8,7 +8,7 @@ import re
 import zlib
 from typing import Literal, NoReturn
 
-from ferray.data.sources.rows import Face, Fault
+from ferray.data.sources.rows import Face, Fault, Reason
 
 Format = Literal["JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP"]
 """The formats that are read. Of an animated picture the first frame is taken, of a TIFF file the first page."""
@@ -41,7 +41,7 @@ class BadPhotographError(Exception):
         digest: SHA-256 of the file's bytes, where they could be read.
     """
 
-    def __init__(self, reason: str, what: str, digest: bytes = b"") -> None:
+    def __init__(self, reason: Reason, what: str, digest: bytes = b"") -> None:
         super().__init__(reason, what, digest)
         self.reason, self.what, self.digest = reason, what, digest
 
@@ -94,7 +94,7 @@ def check_size(width: int, height: int) -> None:
         bad("unreadable photograph", f"is {width}x{height} by its header")
 
 
-def bad(reason: str, what: str) -> NoReturn:
+def bad(reason: Reason, what: str) -> NoReturn:
     """Raise a `BadPhotographError`."""
     raise BadPhotographError(reason, what)
 
