@@ -54,9 +54,9 @@ def decode(content: bytes, kind: Format, *, upright: bool, read_stderr: Callable
     read_stderr()
     if kind in ("JPEG", "PNG"):
         pixels = _decode_with_opencv(content, upright=upright, read_stderr=read_stderr)
-        said = read_stderr()
+        message = read_stderr()
         if kind == "JPEG":
-            _check_damage(content, said)
+            _check_damage(content, message)
         return pixels
     return _decode_with_pillow(content, kind, upright=upright, read_stderr=read_stderr)
 
@@ -68,14 +68,14 @@ def _decode_with_opencv(content: bytes, *, upright: bool, read_stderr: Callable[
     except cv2.error as error:
         bad("unreadable photograph", f"cannot be decoded: {error.err}")
     if pixels is None:
-        said = _shorten(read_stderr())
-        bad("unreadable photograph", f"cannot be decoded{': ' if said else ''}{said}")
+        message = _shorten(read_stderr())
+        bad("unreadable photograph", f"cannot be decoded{': ' if message else ''}{message}")
     return np.asarray(pixels, dtype=np.uint8)
 
 
-def _check_damage(content: bytes, said: str) -> None:
+def _check_damage(content: bytes, message: str) -> None:
     """Refuse a JPEG of whose data libjpeg says that it is corrupt."""
-    found = _DAMAGE.search(said)
+    found = _DAMAGE.search(message)
     if not found:
         return
     left_over = _LEFT_OVER.fullmatch(found[0])
@@ -102,11 +102,11 @@ def _decode_with_pillow(
             return _to_bgr(image)
     except (OSError, SyntaxError, ValueError, KeyError, IndexError, TypeError, OverflowError, EOFError) as error:
         # Pillow's readers let through what Python raises on their way
-        said = _shorten(read_stderr()) or _shorten(str(error))
+        message = _shorten(read_stderr()) or _shorten(str(error))
         is_cut = "truncated" in str(error)
         bad(
             "truncated photograph" if is_cut else "unreadable photograph",
-            f"is a {kind} that cannot be decoded: {said or type(error).__name__}",
+            f"is a {kind} that cannot be decoded: {message or type(error).__name__}",
         )
 
 
@@ -120,5 +120,5 @@ def _to_bgr(image: "Image.Image") -> NDArray[np.uint8]:
 
 
 def _shorten(text: str) -> str:
-    """The first line of what a library said."""
+    """The first line of what a library wrote."""
     return text.strip().partition("\n")[0][:200]
