@@ -155,7 +155,7 @@ def test_the_name_of_a_folder_is_the_class_in_any_case_and_place(make_tree: Call
 
 
 def test_an_unknown_class_lists_the_known(make_tree: Callable[..., Path]) -> None:
-    with pytest.raises(DataError, match="'contempt' is not a known class") as caught:
+    with pytest.raises(DataError, match="the folder 'contempt' is no known class") as caught:
         read_folders(make_tree({"angry": 1, "contempt": 1}))
 
     assert "sad: sad, sadness" in str(caught.value)
@@ -163,7 +163,7 @@ def test_an_unknown_class_lists_the_known(make_tree: Callable[..., Path]) -> Non
 
 @pytest.mark.parametrize("name", ["0", "7", "class_3"])
 def test_a_number_is_not_a_class_name(make_tree: Callable[..., Path], name: str) -> None:
-    with pytest.raises(DataError, match="not a known class"):
+    with pytest.raises(DataError, match="is no known class"):
         read_folders(make_tree({name: 1}))
 
 
@@ -177,7 +177,7 @@ def test_a_given_split_is_kept_under_its_many_names(make_tree: Callable[..., Pat
 
 
 def test_a_class_beside_a_split_is_reported(make_tree: Callable[..., Path]) -> None:
-    with pytest.raises(DataError, match="not a split, though a folder beside it is one"):
+    with pytest.raises(DataError, match="no split, though a folder beside it is one"):
         read_folders(make_tree({"train/happy": 1, "happy": 1}))
 
 

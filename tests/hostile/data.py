@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow
 from fixtures.data import write_tiny_store
 from fixtures.expw import draw, format_line
+from fixtures.pictures import encode
 from hostile.cases import BrokenPromiseError, Parser
 from hostile.edits import Edits, edit_json, edit_text, pick
 from pyarrow import parquet
@@ -21,7 +22,8 @@ from ferray import space as spaces
 from ferray.audit.dataset.scan.photographs import read_expw_list
 from ferray.audit.score.audit import audit
 from ferray.audit.score.claims import ClaimedScores
-from ferray.data.prepare.photographs import BadPhotographError, crop_face, read_file, read_photograph
+from ferray.data.decoding.formats import BadPhotographError
+from ferray.data.prepare.photographs import crop_face, read_file, read_photograph
 from ferray.data.sources.expw import read_expw
 from ferray.data.sources.fer2013_csv import read_fer2013_csv
 from ferray.data.sources.folders import read_folders
@@ -58,6 +60,7 @@ def photograph(folder: Path) -> Parser:
     pictures = [draw(seed, 24, 32) for seed in (1, 2)]
     seeds = [cv2.imencode(suffix, picture)[1].tobytes() for picture in pictures for suffix in (".jpg", ".png")]
     seeds += [cv2.imencode(".jpg", pictures[0], [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()]
+    seeds += [encode(kind, pictures[0]) for kind in ("WebP", "GIF", "TIFF", "BMP")]
 
     def read() -> None:
         try:

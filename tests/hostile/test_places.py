@@ -23,7 +23,8 @@ from hostile.cases import Parser, only_inside
 from hostile.parsers import CASES, make_parser
 from pyarrow import parquet
 
-from ferray.data.prepare.photographs import MAX_PIXELS, MAX_SCANS, BadPhotographError, check_whole, read_photograph
+from ferray.data.decoding.formats import MAX_PIXELS, MAX_SCANS, BadPhotographError, check_whole
+from ferray.data.prepare.photographs import read_photograph
 from ferray.data.sources.expw import read_expw
 from ferray.data.sources.folders import read_folders
 from ferray.data.store.reader import open_store

@@ -62,8 +62,8 @@ class NoiseCeiling:
             f"  best possible accuracy, at most    {self.upper_bound}, the root of a; and at least a",
             f"  most frequent label of each group  {self.best_constant}, optimistic for groups of two",
             f"  agreement beyond chance (kappa)    {self.kappa or 'undefined: one label only'}",
-            "  This holds for faces like those that were copied. If a class was cut from the list,",
-            "  the agreeing copies of that class are missing, and the agreement above is too low.",
+            "  This holds for faces like those that were copied. If a class was cut from the",
+            "  list, its agreeing copies are missing, and the agreement above is too low.",
         ]
         if self.num_groups < MIN_GROUPS:
             lines.append(f"  Only {self.num_groups} groups: these numbers are rough.")

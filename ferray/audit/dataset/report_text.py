@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from ferray.audit.dataset.check import CopyCounts, DatasetReport
 from ferray.audit.finding import Finding, count_severities, share
 
-REPORT_WIDTH = 92
+REPORT_WIDTH = 80
 """Columns of the text."""
 
 FORMS = {
@@ -25,14 +25,25 @@ COPY_KINDS = {
 
 
 def format_report(report: DatasetReport) -> str:
-    """The report as text of at most `REPORT_WIDTH` columns."""
-    parts = [_format_counts(report), _format_copies(report), _format_leaks(report), _format_ceiling(report)]
-    parts += [_format_finding(finding) for finding in report.findings]
-    return "\n\n".join([*filter(None, parts), _format_conclusion(report)])
+    """The report as text, the verdict first; at most `REPORT_WIDTH` columns, apart from long names of files."""
+    parts = [_format_verdict(report), _format_counts(report), _format_copies(report), _format_leaks(report)]
+    parts += [_format_ceiling(report), *(_format_finding(finding) for finding in report.findings)]
+    return "\n\n".join(filter(None, parts))
+
+
+def _format_verdict(report: DatasetReport) -> str:
+    """The verdict, and what was checked."""
+    if not report.findings:
+        verdict = "No fault, no warning, no note."
+    elif report.has_fault:
+        verdict = f"A score on this data would be wrong: {count_severities(report.findings)}, listed below."
+    else:
+        verdict = f"No fault; {count_severities(report.findings)}, listed below."
+    return f"{verdict}\n\n{report.place}\n  {FORMS[report.form]}"
 
 
 def _format_counts(report: DatasetReport) -> str:
-    """Place, form, and a table of the number of faces by class and split."""
+    """A table of the number of faces by class and split."""
     faces = f"{report.num_faces:,} faces"
     if report.num_photographs != report.num_faces:
         faces += f" in {report.num_photographs:,} photographs"
@@ -41,7 +52,7 @@ def _format_counts(report: DatasetReport) -> str:
         classes = next(iter(columns.values()))
         columns["all"] = {name: sum(counts[name] for counts in report.counts.values()) for name in classes}
     totals = {column: sum(counts.values()) for column, counts in columns.items()}
-    lines = [f"{report.place}: {FORMS[report.form]}", faces, ""]
+    lines = [faces, ""]
     lines.append("".join([f"{'class':12}", *(f"{column:>16}" for column in columns)]))
     for name in next(iter(columns.values())):
         cells = [(counts[name], max(totals[column], 1)) for column, counts in columns.items()]
@@ -52,7 +63,7 @@ def _format_counts(report: DatasetReport) -> str:
 
 def _format_copies(report: DatasetReport) -> str:
     if report.copies is None:
-        return "copies: not looked for, since faces drawn by code resemble each other without being copies"
+        return "copies: not looked for; faces drawn by code resemble each other without being any"
     lines = _copy_lines("faces", report.copies, report.num_faces)
     if report.photograph_copies is not None:
         lines += _copy_lines("photographs", report.photograph_copies, report.num_photographs)
@@ -71,7 +82,7 @@ def _copy_lines(what: str, copies: CopyCounts, total: int) -> list[str]:
     if copies.borderline:
         lines.append(f"  {copies.borderline:>8,} pairs  nearly similar enough, not counted")
     if copies.capped:
-        lines.append(f"  {copies.capped:>8,} {what} resemble so many others that only the most similar were compared")
+        lines.append(f"  {copies.capped:>8,} {what} resemble many others; only the most similar were compared")
     return lines
 
 
@@ -115,10 +126,3 @@ def _wrap(head: str, text: str) -> Sequence[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
-
-
-def _format_conclusion(report: DatasetReport) -> str:
-    if not report.findings:
-        return "No fault, no warning, no note."
-    verdict = "A score on this data would be wrong." if report.has_fault else "No fault."
-    return f"{count_severities(report.findings)}. {verdict}"

@@ -9,9 +9,11 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from ferray.data.copies.sketch import Sketch, Sketches, make_sketch
+from ferray.data.decoding.formats import BadPhotographError
 from ferray.data.prepare.options import PrepareOptions
-from ferray.data.prepare.photographs import BadPhotographError, crop_face, is_gray, read_photograph
+from ferray.data.prepare.photographs import crop_face, is_gray, read_photograph
 from ferray.data.sources.rows import Box, Face, Fault, Source
+from ferray.data.sources.ways_out import way_out_of
 from ferray.data.store.writer import StoreWriter
 from ferray.errors import DataError
 
@@ -132,4 +134,4 @@ def crop_photograph(
 def fault_error(faults: Sequence[Fault]) -> DataError:
     """The error that ends a preparation at its first fault."""
     first, more = faults[0], f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return DataError(first.place, f"{first.what}{more}", "Repair it, or leave out what cannot be used: --on-bad skip")
+    return DataError(first.place, f"{first.what}{more}", f"{way_out_of(first)}; or leave it out: --on-bad skip")

@@ -17,7 +17,7 @@ from ferray.data.copies.find import CopyPair, Warp, find_copies, join_places
 from ferray.data.prepare.cropping import CropResult
 from ferray.data.prepare.options import PrepareOptions
 from ferray.data.prepare.photographs import photograph_loader
-from ferray.data.sources.rows import CLASS_NAMES, Box, Face, Fault, Source
+from ferray.data.sources.rows import CLASS_NAMES, Box, Face, Fault, Reason, Source
 from ferray.data.store.manifest import split_place
 from ferray.data.store.writer import StoreWriter
 
@@ -26,8 +26,8 @@ MIN_BOX_OVERLAP = 0.3
 photograph. A detector frames a face anew in each copy, shifted by up to a fifth of its side; two faces of one
 photograph hardly overlap."""
 
-CONFLICT = "copies with unlike labels"
-LEAK = "copy of a face in a later split"
+CONFLICT: Reason = "copies with unlike labels"
+LEAK: Reason = "copy of a face in a later split"
 DROP_REASONS = (CONFLICT, LEAK)
 """Reasons for which faces are left out on request; the other reasons are faults."""
 

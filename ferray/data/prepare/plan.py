@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from ferray.data.prepare.options import DEFAULT_SPLIT, PrepareOptions, Shares
 from ferray.data.prepare.split import split_groups
 from ferray.data.sampling import draw_sample
-from ferray.data.sources.rows import CLASS_NAMES, Face, Fault, Source, count_by_reason
+from ferray.data.sources.rows import CLASS_NAMES, Face, Fault, Source
+from ferray.data.sources.ways_out import explain_faults
 from ferray.data.store.manifest import SPLITS, split_place
 from ferray.errors import DataError
 
@@ -46,7 +47,7 @@ def plan_split(source: Source, options: PrepareOptions) -> SplitPlan:
     else:
         _check_divisible(source, given, options.split)
         plan = _plan_validation_from_train(faces, options.split, options.seed)
-    check_classes(source, plan.faces, plan.required, source.faults)
+    check_classes(source, options, plan.faces, plan.required, source.faults)
     return replace(plan, faces=[plan.faces[row] for row in order_rows(plan.faces, range(len(plan.faces)))])
 
 
@@ -79,11 +80,14 @@ def order_rows(faces: Sequence[Face], rows: Iterable[int]) -> list[int]:
     return sorted(rows, key=lambda row: (split_place(faces[row].split), faces[row].source, faces[row].face_id))
 
 
-def check_classes(source: Source, faces: Sequence[Face], required: Sequence[str], faults: Sequence[Fault]) -> None:
+def check_classes(
+    source: Source, options: PrepareOptions, faces: Sequence[Face], required: Sequence[str], faults: Sequence[Fault]
+) -> None:
     """Refuse a split without faces of a class: its scores could not be compared with others.
 
     Args:
         source: Where the faces come from.
+        options: How they were drawn and divided, for the way out.
         faces: The faces that remain.
         required: The splits that must hold every class.
         faults: What was left out, for the message.
@@ -95,25 +99,44 @@ def check_classes(source: Source, faces: Sequence[Face], required: Sequence[str]
     totals = Counter(face.label for face in faces)
     for split in required:
         for label, name in enumerate(CLASS_NAMES):
-            if not counts[split, label]:
-                what = f"class {name} has no face in the {split} split, of {totals[label]} in all"
-                left_out = _describe_faults(faults)
-                what += f"; left out: {left_out}" if left_out else ""
-                way_out = "Take more faces (--num-faces), other shares (--split) or another --seed"
-                raise DataError(str(source.root), what, way_out)
+            if counts[split, label]:
+                continue
+            what = f"class {name} has no face in the {split} split, of {totals[label]} in all"
+            way_out = _way_out_of_empty_class(source, options, label, split)
+            if faults:
+                left_out, way_out_of_faults = explain_faults(faults, source.root)
+                what += f"; left out: {left_out}"
+                way_out = f"{way_out_of_faults}; or: {way_out}" if totals[label] else way_out_of_faults
+            raise DataError(str(source.root), what, way_out)
+
+
+def _way_out_of_empty_class(source: Source, options: PrepareOptions, label: int, split: str) -> str:
+    """What to do where a class has no face in a split, apart from what was left out."""
+    if options.num_faces is not None:
+        return "Take more faces (--num-faces), other shares (--split) or another --seed"
+    if not any(face.label == label for face in source.faces):
+        return f"Add faces of {CLASS_NAMES[label]}: a model has the seven classes {', '.join(CLASS_NAMES)}"
+    if any(face.split == split for face in source.faces):
+        return f"The split is the data set's own: add faces of {CLASS_NAMES[label]} to its {split} split"
+    return "Take other shares (--split) or another --seed, or add faces"
 
 
 def _draw_faces(source: Source, options: PrepareOptions) -> list[Face]:
     """All usable faces, or a sample of them, by photograph and face id."""
     faces = sorted(source.faces, key=lambda face: (face.source, face.face_id))
     if not faces:
-        shown = _describe_faults(source.faults) or "there are none"
-        raise DataError(str(source.root), f"no usable faces: {shown}", "Check the folder and the labels")
+        nothing = "there are none", "Name a folder that holds photographs, or a list that names some"
+        shown, way_out = explain_faults(source.faults, source.root) if source.faults else nothing
+        raise DataError(str(source.root), f"no usable faces: {shown}", way_out)
     if options.num_faces is None:
         return faces
     if options.num_faces > len(faces):
         what = f"{options.num_faces:,} are asked for, but only {len(faces):,} faces are usable"
-        raise DataError(str(source.root), what, "Ask for fewer, or leave --num-faces out to take all")
+        way_out = "Ask for fewer, or leave --num-faces out to take all"
+        if source.faults:
+            left_out, way_out_of_faults = explain_faults(source.faults, source.root)
+            what, way_out = f"{what}; left out: {left_out}", f"{way_out}; or: {way_out_of_faults}"
+        raise DataError(str(source.root), what, way_out)
     keys = [f"{face.source}\n{face.face_id}" for face in faces]
     strata = [(face.split or "", face.label) for face in faces]
     return [faces[place] for place in draw_sample(keys, strata, options.num_faces, options.seed)]
@@ -149,7 +172,3 @@ def _check_divisible(source: Source, given: Sequence[str], shares: Shares) -> No
 def _divide(faces: Sequence[Face], groups: Sequence[str], shares: Shares, seed: int) -> list[Face]:
     parts = split_groups(groups, [face.label for face in faces], shares, seed)
     return [replace(face, split=SPLITS[part]) for face, part in zip(faces, parts, strict=True)]
-
-
-def _describe_faults(faults: Sequence[Fault]) -> str:
-    return ", ".join(f"{count:,} {reason}" for reason, count in count_by_reason(faults).items())

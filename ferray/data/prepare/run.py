@@ -12,11 +12,13 @@ import hashlib
 import io
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ferray.data.decoding.formats import BadPhotographError
 from ferray.data.prepare.cropping import FaceCrop, crop_all, fault_error
 from ferray.data.prepare.grouping import (
     DROP_REASONS,
@@ -27,7 +29,7 @@ from ferray.data.prepare.grouping import (
 )
 from ferray.data.prepare.notes import describe_copies, describe_faces, describe_leaks
 from ferray.data.prepare.options import PrepareOptions
-from ferray.data.prepare.photographs import BadPhotographError, read_file
+from ferray.data.prepare.photographs import read_file
 from ferray.data.prepare.plan import SplitPlan, check_classes, divide_again, order_rows, plan_split
 from ferray.data.sources.rows import CLASS_NAMES, Fault, Source, count_by_reason
 from ferray.data.store.reader import Store, open_store
@@ -63,7 +65,8 @@ def prepare(source: Source, out: Path, options: PrepareOptions) -> Store:
     out = out.resolve()
     if source.has_whole_photographs:
         options = replace(options, margin=0.0)
-    plan = plan_split(source, options)
+    with _list_what_was_left_out(out, source.faults):
+        plan = plan_split(source, options)
     if (out / "manifest.json").is_file():
         return _open_same_store(source, plan, out, options)
     check_absent(out)
@@ -74,7 +77,8 @@ def prepare(source: Source, out: Path, options: PrepareOptions) -> Store:
         dropped = _find_dropped(divided, groups, sorted(cropped.crops), options)
         faults = [*source.faults, *cropped.faults, *(dropped[row] for row in sorted(dropped))]
         rows = order_rows(divided.faces, cropped.crops.keys() - dropped.keys())
-        check_classes(source, [divided.faces[row] for row in rows], plan.required, faults)
+        with _list_what_was_left_out(out, faults):
+            check_classes(source, options, [divided.faces[row] for row in rows], plan.required, faults)
         if rows != list(range(len(plan.faces))):
             writer.arrange(rows)
         table = _make_table(divided, rows, cropped.crops, groups)
@@ -238,6 +242,19 @@ def _write_skipped(out: Path, faults: Sequence[Fault]) -> None:
     writer.writerow(["reason", "place", "what", "source", "face_id"])
     writer.writerows([fault.reason, fault.place, fault.what, fault.source, fault.face_id] for fault in faults)
     storage.write_bytes(file, text.getvalue().encode("utf-8", "backslashreplace"))
+
+
+@contextmanager
+def _list_what_was_left_out(out: Path, faults: Sequence[Fault]) -> Iterator[None]:
+    """Leave the list also where a preparation is refused, and name it; the list of a store that exists is kept."""
+    try:
+        yield
+    except DataError as error:
+        if not faults or (out / "manifest.json").is_file():
+            raise
+        _write_skipped(out, faults)
+        place, what, way_out = error.args
+        raise DataError(place, what, f"{way_out}\n  {len(faults):,} rows left out: {skipped_file(out)}") from error
 
 
 def skipped_file(out: Path) -> Path:

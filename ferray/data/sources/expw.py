@@ -16,7 +16,17 @@ from pathlib import Path
 from typing import NoReturn
 
 from ferray.data.sources.boxes import EXPW_ORDER, BoxOrder, to_box
-from ferray.data.sources.rows import CLASS_NAMES, INTEGER, MAX_LIST_BYTES, NUMBERED_CLASSES, Face, Fault, Source
+from ferray.data.sources.rows import (
+    CLASS_NAMES,
+    INTEGER,
+    MAX_LIST_BYTES,
+    MISSING,
+    NUMBERED_CLASSES,
+    Face,
+    Fault,
+    Reason,
+    Source,
+)
 from ferray.errors import DataError, StorageError
 from ferray.files import untrusted
 
@@ -57,7 +67,7 @@ def read_expw(images: Path, labels: Path, *, dataset: str = "expw", order: BoxOr
         found = _read_line(line, f"{labels}:{number}", order)
         if isinstance(found, Face) and not _is_present(found.source, root, present):
             what = f"there is no photograph {found.source} in {images}"
-            found = Fault("missing photograph", found.place, what, found.source, found.face_id)
+            found = Fault(MISSING, found.place, what, found.source, found.face_id)
         if isinstance(found, Face):
             faces.append(found)
         else:
@@ -78,7 +88,7 @@ class _BadLineError(Exception):
     """A reason and what is wrong; caught in this file."""
 
 
-def _bad(reason: str, what: str) -> NoReturn:
+def _bad(reason: Reason, what: str) -> NoReturn:
     raise _BadLineError(reason, what)
 
 
@@ -155,9 +165,13 @@ def _check_columns(faces: Sequence[Face], faults: Sequence[Fault], labels: Path)
     """
     flat = sum(fault.reason == "box of zero area" for fault in faults)
     boxes = [face.box for face in faces if face.box is not None]
-    odd = sum(abs((box.right - box.left) - (box.bottom - box.top)) > 0.25 * box.side_px for box in boxes)
+    is_odd = [abs((box.right - box.left) - (box.bottom - box.top)) > 0.25 * box.side_px for box in boxes]
+    odd = sum(is_odd)
     if flat + odd >= 20 and 2 * (flat + odd) > len(boxes) + flat:
-        what = f"{flat + odd} of {len(boxes) + flat} boxes are not squares, and ExpW's all are"
+        shown = (
+            f"{boxes[is_odd.index(True)]}" if odd else next(f.what for f in faults if f.reason == "box of zero area")
+        )
+        what = f"{flat + odd} of {len(boxes) + flat} boxes are not squares, and ExpW's all are; the first: {shown}"
         raise DataError(str(labels), what, REQUIRED_ORDER)
 
 

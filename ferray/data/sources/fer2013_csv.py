@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ferray.data.sources.folders import SPLIT_OF_ALIAS
 from ferray.data.sources.rows import CLASS_NAMES, NUMBERED_CLASSES, Fault
+from ferray.data.sources.ways_out import explain_faults
 from ferray.errors import DataError, StorageError
 from ferray.files import untrusted
 
@@ -76,9 +77,8 @@ def read_fer2013_csv(file: Path) -> PixelTable:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(str(file), f"cannot be read: {error}", "Name FER2013's CSV file") from error
     if not names:
-        raise DataError(
-            str(file), f"no usable line of {len(faults):,}", "Name FER2013's CSV file, with pixels and labels"
-        )
+        what, way_out = explain_faults(faults) if faults else ("it has none", "Name FER2013's CSV file")
+        raise DataError(str(file), f"no usable line of {len(faults):,}: {what}", way_out)
     return PixelTable(
         names=tuple(names),
         labels=np.asarray(labels, dtype=np.int64),

@@ -8,9 +8,10 @@ The name of a folder determines its class, by `CLASS_ALIASES`; its place in the 
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from ferray.data.sources.rows import CLASS_NAMES, Face, Fault, Source
+from ferray.data.sources.rows import CLASS_NAMES, NUMBERED_CLASSES, Face, Fault, Source
 from ferray.errors import DataError
 
 CLASS_ALIASES = {
@@ -30,6 +31,9 @@ SPLIT_ALIASES = {
     "test": ("test", "testing", "privatetest"),
 }
 """Split to the folder names that mean it; PublicTest and PrivateTest are FER2013's own."""
+
+MAX_NAMED = 8
+"""Folders that a message names."""
 
 CLASS_OF_ALIAS = {alias: name for name, aliases in CLASS_ALIASES.items() for alias in aliases}
 SPLIT_OF_ALIAS = {alias: name for name, aliases in SPLIT_ALIASES.items() for alias in aliases}
@@ -61,24 +65,57 @@ def _read_tree(images: Path, root: Path) -> Source:
     faces: list[Face] = []
     faults: list[Fault] = []
     given = [SPLIT_OF_ALIAS.get(top.name.casefold()) for top in tops]
-    for top, split in zip(tops, given, strict=True):
-        if split is None and any(given):
-            known = ", ".join(sorted(SPLIT_OF_ALIAS))
-            raise DataError(str(top), "not a split, though a folder beside it is one", f"Move it away; known: {known}")
-        for folder in [top] if split is None else _folders(top):
-            _read_class(folder, root, split, faces, faults)
+    other = [top.name for top, split in zip(tops, given, strict=True) if split is None]
+    if other and any(given):
+        known = ", ".join(sorted(SPLIT_OF_ALIAS))
+        what = f"{_named(other)} no split, though a folder beside {'it' if len(other) == 1 else 'them'} is one"
+        raise DataError(str(images), what, f"Move away what is no split, or rename it; known: {known}")
+    folders = [
+        (folder, split)
+        for top, split in zip(tops, given, strict=True)
+        for folder in ([top] if split is None else _folders(top))
+    ]
+    _check_names(root, list(dict.fromkeys(folder.name for folder, _ in folders)))
+    for folder, split in folders:
+        _read_class(folder, root, split, faces, faults)
     return Source(dataset="folders", root=root, faces=faces, faults=faults, upright=True)
+
+
+def _check_names(root: Path, names: Sequence[str]) -> None:
+    """Refuse folders that are not named after a class: all of them at once."""
+    unknown = [name for name in names if name.casefold() not in CLASS_OF_ALIAS]
+    if not unknown:
+        return
+    below = root / unknown[0]
+    if (
+        len(names) == 1
+        and below.is_dir()
+        and {folder.name.casefold() for folder in _folders(below)} & {*CLASS_OF_ALIAS, *SPLIT_OF_ALIAS}
+    ):
+        way_out = f"The splits or classes lie one folder below: --images {below}"
+    elif all(name.isdecimal() for name in unknown):
+        way_out = (
+            "Rename each folder to its class, as the data set's own description numbers them; sets differ, so a number "
+            "is not guessed. RAF-DB has 1 surprise, 2 fear, 3 disgust, 4 happy, 5 sad, 6 angry, 7 neutral; FER2013 and "
+            f"ExpW have {NUMBERED_CLASSES}"
+        )
+    else:
+        known = "; ".join(f"{known}: {', '.join(aliases)}" for known, aliases in CLASS_ALIASES.items())
+        way_out = f"Rename or move away what is no class. Known: {known}"
+    raise DataError(str(root), f"{_named(unknown)} no known class", way_out)
+
+
+def _named(names: Sequence[str]) -> str:
+    """`the folder 'a' is`, `the folders 'a', 'b' and 5 more are`."""
+    if len(names) == 1:
+        return f"the folder {names[0]!r} is"
+    shown = ", ".join(map(repr, names[:MAX_NAMED]))
+    return f"the folders {shown}{f' and {len(names) - MAX_NAMED} more' if len(names) > MAX_NAMED else ''} are"
 
 
 def _read_class(folder: Path, root: Path, split: str | None, faces: list[Face], faults: list[Fault]) -> None:
     """Add the photographs of one class: those in its folder and in the folders below it."""
-    name = CLASS_OF_ALIAS.get(folder.name.casefold())
-    if name is None:
-        known = "; ".join(f"{known}: {', '.join(aliases)}" for known, aliases in CLASS_ALIASES.items())
-        raise DataError(
-            str(folder), f"{folder.name!r} is not a known class", f"Rename it or move it away. Known: {known}"
-        )
-    label = CLASS_NAMES.index(name)
+    label = CLASS_NAMES.index(CLASS_OF_ALIAS[folder.name.casefold()])
     for parent, folders, files in os.walk(folder, onerror=_raise):
         folders.sort()
         for file in sorted(files + [inner for inner in folders if (Path(parent) / inner).is_symlink()]):

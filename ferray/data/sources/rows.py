@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 CLASS_NAMES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """The seven classes, in the order of the labels: ExpW's own numbers 0 to 6."""
@@ -60,11 +61,22 @@ class Face:
     """Further columns of the source that are useful for slices."""
 
 
+Reason = Literal[
+    "not UTF-8", "wrong number of fields", "not a number", "wrong number of pixels", "unknown label", "unknown split",
+    "box of zero area", "box outside the photograph", "two rows for one face",
+    "name outside the folder", "name that is none", "missing photograph",
+    "truncated photograph", "damaged photograph", "not a picture", "unreadable photograph", "photograph too large",
+    "copies with unlike labels", "copy of a face in a later split",
+]  # fmt: skip
+"""Why a row cannot be used, or was left out; `ferray.data.sources.ways_out` has what to do about each."""
+MISSING: Reason = "missing photograph"
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One row or photograph that cannot be used."""
 
-    reason: str
+    reason: Reason
     """A few words, the same for all faults of a kind: they are counted."""
     place: str
     """File and line."""
@@ -99,6 +111,6 @@ class Source:
         return all(face.box is None for face in self.faces)
 
 
-def count_by_reason(faults: Iterable[Fault]) -> dict[str, int]:
+def count_by_reason(faults: Iterable[Fault]) -> dict[Reason, int]:
     """Number of faults by reason, the most frequent reason first."""
     return dict(Counter(fault.reason for fault in faults).most_common())

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ferray.data.prepare.photographs import BadPhotographError, check_whole, crop_face, is_gray, read_photograph
+from ferray.data.decoding.formats import BadPhotographError, check_whole
+from ferray.data.prepare.photographs import crop_face, is_gray, read_photograph
 from ferray.data.sources.rows import Box
 
 
@@ -88,11 +89,15 @@ def test_any_bytes_are_refused_or_pass_but_never_break_the_check(content: bytes)
         (jpeg_of_size(65_000, 65_000), "photograph too large", "65000x65000 by its header"),
         (png_of_size(0, 10), "unreadable photograph", "0x10 by its header"),
         (b"", "truncated photograph", "empty file"),
-        (b"GIF89a ...", "not a JPEG or PNG", "begins with 47 49 46 38"),
-        (b"<html>", "not a JPEG or PNG", "neither JPEG nor PNG"),
+        (b"GIF89a\x08\0\x08\0", "unreadable photograph", "is a GIF that cannot be decoded"),
+        (b"GIF89a\0\0\x09\0", "unreadable photograph", "0x9 by its header"),
+        (b"BM", "unreadable photograph", "is a BMP that cannot be decoded"),
+        (b"II*\0", "unreadable photograph", "is a TIFF that cannot be decoded"),
+        (b"RIFF\xff\0\0\0WEBP", "truncated photograph", "the WebP header says 263"),
+        (b"<html>", "not a picture", "is not JPEG, PNG, WebP, GIF, TIFF or BMP: it begins with 3c 68 74 6d"),
         (b"\xff\xd8\xff\xd9", "unreadable photograph", "without a picture"),
         (JPEG[:300] + b"\xff\xd9", "", ""),
-        (png_of_size(10, 10), "unreadable photograph", "cannot be decoded"),
+        (png_of_size(10, 10), "unreadable photograph", "cannot be decoded: libpng error: Not enough image data"),
     ],
 )
 def test_a_hostile_file_is_refused_by_name(tmp_path: Path, content: bytes, reason: str, what: str) -> None:

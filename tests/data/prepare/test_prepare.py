@@ -472,7 +472,7 @@ def test_bad_photographs_in_folders_are_listed_by_their_path(make_tree: Tree) ->
     store = make_folders(root)
 
     (row,) = read_skipped(store)
-    assert (row["reason"], row["place"]) == ("not a JPEG or PNG", str(root / "happy" / "notes.txt"))
+    assert (row["reason"], row["place"]) == ("not a picture", str(root / "happy" / "notes.txt"))
 
 
 def test_a_missing_class_is_reported(make_tree: Tree) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from ferray.audit.dataset.scan.dataset import ScannedDataset
 from ferray.audit.finding import NUM_EXAMPLES, Finding, listed, share
 from ferray.data.sources.rows import count_by_reason
+from ferray.data.sources.ways_out import first_of, way_out_of
 
 MIN_FAULT_SHARE = 0.01
 """Share of constant or unreadable pictures from which they are a fault. Below it, scores change by less than their
@@ -42,7 +43,9 @@ def find_unreadable(dataset: ScannedDataset) -> list[Finding]:
     if not dataset.faults:
         return []
     num, total = len(dataset.faults), len(dataset.faults) + dataset.num_faces
-    shown = listed([f"{count:,} {reason}" for reason, count in count_by_reason(dataset.faults).items()])
+    counts = count_by_reason(dataset.faults)
+    shown = listed([f"{count:,} {reason}" for reason, count in counts.items()])
+    firsts = [first_of(dataset.faults, reason) for reason in list(counts)[:NUM_EXAMPLES]]
     return [
         Finding(
             id="unusable-rows",
@@ -50,9 +53,9 @@ def find_unreadable(dataset: ScannedDataset) -> list[Finding]:
             seen=f"{share(num, total)} rows cannot be used: {shown}.",
             matters="Programs that decode such files silently fill the missing part with gray, or skip them and so "
             "change the test split; scores on different rests cannot be compared.",
-            advice="Fetch the files again or leave the rows out for everybody; ferray.data prepare lists them.",
+            advice=f"{way_out_of(firsts[0])}; or leave the rows out for everybody: ferray.data prepare lists them.",
             num=num,
-            examples=tuple(f"{fault.place}: {fault.what}" for fault in dataset.faults[:NUM_EXAMPLES]),
+            examples=tuple(f"{fault.place}: {fault.what}" for fault in firsts),
         )
     ]
 

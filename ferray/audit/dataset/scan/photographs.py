@@ -13,12 +13,14 @@ from ferray.audit.dataset.scan.pictures import PictureScan, PictureScans, scan_p
 from ferray.data.copies.candidates import Candidate
 from ferray.data.copies.find import Copies, find_copies, join_places
 from ferray.data.copies.sketch import Sketches
+from ferray.data.decoding.formats import BadPhotographError
 from ferray.data.prepare.options import DEFAULT_MARGIN
-from ferray.data.prepare.photographs import BadPhotographError, crop_face, photograph_loader, read_photograph
+from ferray.data.prepare.photographs import crop_face, photograph_loader, read_photograph
 from ferray.data.sources.boxes import EXPW_ORDER, BoxOrder, infer_box_order, read_box_columns
 from ferray.data.sources.expw import REQUIRED_ORDER, read_expw
 from ferray.data.sources.folders import read_folders
 from ferray.data.sources.rows import CLASS_NAMES, Box, Face, Fault, Source
+from ferray.data.sources.ways_out import explain_faults
 from ferray.data.store.manifest import split_place
 from ferray.data.threads import Threads
 from ferray.errors import DataError, StorageError
@@ -57,7 +59,7 @@ def scan_folders(folder: Path, threads: Threads) -> ScannedDataset:
         else:
             pictures.put(len(faces), result)
             faces.append(face)
-    _check_usable(faces, folder, faults)
+    _check_usable(faces, source, folder, faults)
     pictures = pictures.select(np.arange(len(faces)))
     load = photograph_loader(source, [face.source for face in faces])
     copies = find_copies(pictures.sketches, load, kind="photographs", threads=threads)
@@ -105,7 +107,7 @@ def scan_expw(images: Path, labels: Path, threads: Threads) -> ScannedDataset:
     readable = np.asarray([row for row in range(len(source.faces)) if row not in bad], dtype=np.int64)
     faces = [source.faces[row] for row in readable.tolist()]
     faults = [*source.faults, *(bad[row] for row in sorted(bad))]
-    _check_usable(faces, labels, faults)
+    _check_usable(faces, source, labels, faults)
     pictures = pictures.select(readable)
     is_demo = _is_demo(source.faces)
     copies = photograph_copies = None
@@ -234,10 +236,11 @@ def _find_copies_of_faces(
     return replace(found, groups=groups, pairs=tuple(pairs))
 
 
-def _check_usable(faces: Sequence[Face], place: Path, faults: Sequence[Fault]) -> None:
+def _check_usable(faces: Sequence[Face], source: Source, place: Path, faults: Sequence[Fault]) -> None:
     if not faces:
-        first = f": {faults[0].place}: {faults[0].what}" if faults else ""
-        raise DataError(str(place), f"no usable picture{first}", "Check the folder and the labels")
+        nothing = "there are none", "Name a folder that holds pictures"
+        what, way_out = explain_faults(faults, source.root) if faults else nothing
+        raise DataError(str(place), f"no usable picture: {what}", way_out)
 
 
 def _dataset_of_faces(
