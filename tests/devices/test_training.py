@@ -4,6 +4,8 @@ Every kind of recipe trains two epochs. On a real GPU these tests say nothing of
 """
 
 import dataclasses
+import json
+import shutil
 from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -140,6 +142,16 @@ def test_a_view_is_kept_on_the_gpu_where_it_leaves_room(
     assert all(one.channels_last for one in gpu.convolutions)
 
 
+def test_a_view_is_computed_with_one_wait_for_all_faces_of_a_shard(
+    store: SmallStore, small_rows: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(view_module, "MICRO_BATCH", 4)
+    with PretendedGpu(may_wait=MAY_WAIT) as gpu:
+        train(RECIPES["block 5"], store, device=GPU, cache=tmp_path)
+
+    assert gpu.waits["train/features/view.py __call__"] == 2, "one shard of each view"
+
+
 @a_few
 @pytest.mark.parametrize("first, then", [("cpu", GPU), (GPU, "cpu"), (GPU, GPU)])
 def test_a_run_continues_on_another_device_with_everything_where_it_belongs(
@@ -216,6 +228,11 @@ def test_the_answers_of_a_head_cost_no_pass_of_the_trunk_on_whatever_device_it_w
     weights = weights_for(recipe)
     with PretendedGpu(may_wait=MAY_WAIT):
         train(recipe, store, device=trained_on, checkpoints=tmp_path / "run", cache=tmp_path / "cache")
+
+    for folder in (tmp_path / "cache" / "views").iterdir():  # views of training faces may be gone by then
+        facts = folder / "view.json"
+        if facts.exists() and json.loads(facts.read_text())["split"] == "train":
+            shutil.rmtree(folder)
 
     def pass_of_the_trunk(*_: object) -> None:
         pytest.fail("the trunk is asked again")
