@@ -14,19 +14,33 @@ from ferray.train.ranks import ALONE, Ranks, joined
 
 
 def choose_device(asked: str | None) -> str:
-    """The device that was asked for; else this rank's own GPU, or the CPU where there is no GPU.
+    """The device that was asked for; else, and for `cuda`, this rank's own GPU, or the CPU where there is no GPU.
 
     Raises:
-        RecipeError: There is no such device.
+        RecipeError: There is no such device, or no GPU for this rank.
     """
     if asked is not None:
         check_device(asked)
-        return asked
-    return f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if torch.cuda.is_available() else "cpu"
+        if asked != "cuda":
+            return asked
+    return _own_gpu() if torch.cuda.is_available() else "cpu"
+
+
+def _own_gpu() -> str:
+    """The GPU with the number of this rank; the only one that the process sees, as a launcher may show each its own.
+
+    Raises:
+        RecipeError: There are more ranks than GPUs.
+    """
+    rank, num_gpus = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if rank >= num_gpus > 1:
+        what = f"rank {rank}, counted from 0, sees {num_gpus} GPUs"
+        raise RecipeError("torchrun", what, "Start as many ranks on a machine as it has GPUs, or give --device cpu")
+    return "cuda:0" if num_gpus == 1 else f"cuda:{rank}"
 
 
 def check_device(name: str) -> None:
-    """Refuse a device that torch does not know or that this machine does not have.
+    """Refuse a device that ferray or torch does not know, or that this process does not see.
 
     Raises:
         RecipeError: There is no such device.
@@ -35,9 +49,13 @@ def check_device(name: str) -> None:
         device = torch.device(name)
     except RuntimeError as error:
         raise RecipeError(f"--device {name}", "no such device", "Name cpu, cuda, or cuda:1 and so on") from error
+    if device.type not in ("cpu", "cuda"):
+        raise RecipeError(f"--device {name}", "ferray does not train there", "Name cpu, cuda, or cuda:1 and so on")
     num_gpus = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= num_gpus:
-        raise RecipeError(f"--device {name}", f"this machine has {num_gpus} GPUs", "Name one of them, or cpu")
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        what = f"this process sees {num_gpus} GPUs" + ("" if visible is None else f", CUDA_VISIBLE_DEVICES={visible}")
+        raise RecipeError(f"--device {name}", what, "Name one of them, counted from cuda:0, or cpu")
 
 
 @contextmanager

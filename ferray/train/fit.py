@@ -10,8 +10,8 @@ Suffixes of tensors: B batch, D channels, H height, W width, U units of the head
 import logging
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ferray.data.store.reader import Store
-from ferray.errors import DivergedError
+from ferray.errors import DivergedError, TrainError
 from ferray.metrics import confusion as confusions
 from ferray.model.head import draw_dropout_mask
 from ferray.model.weights import Weights
@@ -28,7 +28,7 @@ from ferray.records.trial import METRIC_FIELDS, EpochResult
 from ferray.train.checkpoints.checkpoint import EPOCH_START, CheckpointFolder, PartialEpoch, ResumeState, restore
 from ferray.train.checkpoints.writer import Checkpointing, CheckpointWriter, Epochs
 from ferray.train.environment import LOCAL, Environment
-from ferray.train.features.inputs import order_batches, to_device, validation_batches
+from ferray.train.features.inputs import order_batches, validation_batches
 from ferray.train.interruption import Interrupted, InterruptionPoller
 from ferray.train.losses import cross_entropy_sum
 from ferray.train.mixup import split_batches
@@ -38,6 +38,8 @@ from ferray.train.run import TrainingRun, open_run
 from ferray.train.spec import RunSpec
 from ferray.train.standardization import set_scale, sum_channels
 from ferray.train.totals import PassAccumulator, PassTotals
+from ferray.train.transfer import to_device
+from ferray.wording import first_line
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +78,7 @@ def fit(
     Raises:
         Interrupted: `is_interrupted` returned true; the steps so far are in the checkpoint.
         DivergedError: A loss or a score is not finite.
+        TrainError: The memory of the GPU of a single rank is full.
         CheckpointError: The last checkpoint is of another run or version.
         FencedError: Another process has taken the checkpoint folder over.
         WeightsError: The weights are of another backbone.
@@ -85,20 +88,37 @@ def fit(
     """
 
     def batches() -> Generator[Sequence[EpochResult], None, None]:
-        run = open_run(RunSpec(recipe, store, weights), environment)
-        folder, recorded, min_interval_s = None, None, 0.0
-        if checkpointing is not None:
-            folder = CheckpointFolder(checkpointing.folder, run.trial_id, checkpointing.lease)
-            recorded, min_interval_s = checkpointing.recorded_epochs, checkpointing.min_interval_s
-        history, partial = _resume(run, folder)
-        num_recorded = len(history) if recorded is None else recorded
-        yield history[num_recorded:]
-        writer = CheckpointWriter(run, history, folder, min_interval_s=min_interval_s)
-        poller = InterruptionPoller(is_interrupted, run.ranks)
-        for rows in _train_epochs(run, writer, partial, poller):
-            yield [row for row in rows if row.epoch > num_recorded]  # a damaged checkpoint may repeat recorded ones
+        with _memory_errors(recipe, environment):
+            run = open_run(RunSpec(recipe, store, weights), environment)
+            folder, recorded, min_interval_s = None, None, 0.0
+            if checkpointing is not None:
+                folder = CheckpointFolder(checkpointing.folder, run.trial_id, checkpointing.lease)
+                recorded, min_interval_s = checkpointing.recorded_epochs, checkpointing.min_interval_s
+            history, partial = _resume(run, folder)
+            num_recorded = len(history) if recorded is None else recorded
+            yield history[num_recorded:]
+            writer = CheckpointWriter(run, history, folder, min_interval_s=min_interval_s)
+            poller = InterruptionPoller(is_interrupted, run.ranks)
+            for rows in _train_epochs(run, writer, partial, poller):
+                yield [row for row in rows if row.epoch > num_recorded]  # a damaged checkpoint may repeat recorded ones
 
     return Epochs(batches())
+
+
+@contextmanager
+def _memory_errors(recipe: Recipe, environment: Environment) -> Iterator[None]:
+    """Turn a GPU's OutOfMemoryError of the block into a TrainError that names the settings that decide the memory."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        if environment.ranks.world > 1:  # the other ranks may be waiting for this one: only its caller can end that
+            raise
+        what = (
+            f"its memory is full, with batch_size {recipe.batch_size}, image_size {recipe.image_size}"
+            f" and freeze {recipe.freeze}: {first_line(str(error))}"
+        )
+        way_out = "Lower batch_size or image_size, freeze more of the trunk, or let fewer workers share the GPU"
+        raise TrainError(environment.device, what, way_out) from error
 
 
 def _resume(run: TrainingRun, folder: CheckpointFolder | None) -> tuple[list[EpochResult], PartialEpoch]:

@@ -19,9 +19,10 @@ from torch import Tensor
 
 from ferray.model.randomness import Purpose, make_seed
 from ferray.recipe import Recipe
-from ferray.train.features.inputs import Rows, to_device
+from ferray.train.features.inputs import Rows
 from ferray.train.losses import TrainingLoss
 from ferray.train.ranks import Ranks
+from ferray.train.transfer import to_device
 
 
 @dataclass(frozen=True)

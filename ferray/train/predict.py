@@ -20,6 +20,8 @@ from ferray.recipe import Recipe
 from ferray.train.checkpoints.checkpoint import CheckpointFolder, copy_tensors
 from ferray.train.environment import Environment
 from ferray.train.features.inputs import open_inputs, validation_batches
+from ferray.train.features.key import reads_views
+from ferray.train.features.view import make_view, view_folder
 from ferray.train.spec import RunSpec
 
 
@@ -58,9 +60,22 @@ def predict_validation(
     spec, environment = RunSpec(recipe, store, weights), Environment(cache=cache)
     free = spec.build_free(environment.torch_device)
     copy_tensors(free, CheckpointFolder(checkpoints, spec.trial_id).read_best(recorded=recorded).tensors)
-    inputs = open_inputs(spec, environment)
-    inputs.open_epoch(1)
+    inputs = open_inputs(spec, environment, views_of=_kind_of_cached_view(spec, cache))
+    inputs.open_validation()
     batches = validation_batches(0, len(spec.split.validation.rows))
     with torch.no_grad(), closing(inputs.validation(batches)) as features:
-        answers = [free(features_BDHW).softmax(dim=1).cpu().numpy() for features_BDHW in features]
-    return ValidationAnswers(spec.split.validation.rows, np.concatenate(answers))
+        answers = [free(features_BDHW).softmax(dim=1) for features_BDHW in features]
+    return ValidationAnswers(spec.split.validation.rows, torch.cat(answers).numpy())
+
+
+def _kind_of_cached_view(spec: RunSpec, cache: Path | None) -> str:
+    """The kind of device whose view of the validation faces is cached: `cuda` if only a GPU has computed it.
+
+    The CPU computes with either, and its own would cost a pass of the trunk over all faces.
+    """
+    for kind in ("cpu", "cuda"):
+        if cache is not None and reads_views(spec.recipe):
+            view = make_view(spec, split=spec.split.validation.span, epoch=None, device=kind)
+            if view_folder(view, cache).exists():
+                return kind
+    return "cpu"

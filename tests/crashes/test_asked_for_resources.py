@@ -1,19 +1,17 @@
 """What a search waits for is named, and a GPU that cannot be used is refused; no cluster is started."""
 
-import contextlib
 import threading
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import ray
-import torch
+from fixtures.pretended import PretendedGpu
 
 from ferray.errors import SearchError
 from ferray.search.fleet import launch
 from ferray.search.fleet.allocation import Allocation
 from ferray.search.fleet.launch import WorkerGroups, _wait_for_groups
-from ferray.search.fleet.worker import _check_device
+from ferray.search.fleet.worker import choose_device
 
 ALLOCATION = Allocation(num_groups=1, workers=2, cpus_per_worker=4, gpus_per_worker=1.0)
 
@@ -90,13 +88,6 @@ def test_a_search_whose_groups_are_ready_in_time_logs_nothing_of_waiting(
     assert caplog.messages == []
 
 
-@pytest.mark.parametrize("given, seen, refused", [(["0"], False, True), (["0"], True, False), ([], False, False)])
-def test_a_worker_with_a_gpu_that_its_torch_does_not_see_is_refused_with_the_way_out(
-    given: list[str], seen: bool, refused: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    context = SimpleNamespace(get_accelerator_ids=lambda: {"GPU": given})
-    monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: seen)
-    expected = pytest.raises(SearchError, match=r"(?s)torch sees none.*--gpus-per-worker 0")
-    with expected if refused else contextlib.nullcontext():
-        _check_device()
+def test_a_worker_with_a_gpu_that_its_torch_does_not_see_is_refused_with_the_way_out() -> None:
+    with PretendedGpu(count=0), pytest.raises(SearchError, match=r"(?s)torch sees none.*--gpus-per-worker 0"):
+        choose_device(["0"])

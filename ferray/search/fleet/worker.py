@@ -14,8 +14,9 @@ Begin at `run_worker`, the loop of every rank, which `ferray.search.fleet.groups
 
 import dataclasses
 import logging
+import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -56,12 +57,11 @@ def run_worker(config: GroupConfig, group: str, dispatcher: Any) -> None:
     """
     torch.set_num_threads(config.cpus_per_worker)
     ranks = current_ranks()
-    device = f"cuda:{torch.cuda.current_device()}" if torch.cuda.is_available() else "cpu"
     ray.get(dispatcher.register_worker.remote(group, ranks.rank, ray.get_runtime_context().get_node_id()))
     client = DispatcherClient(dispatcher, config.run_dir) if ranks.is_first else None
     try:
         with ranks.together():
-            _check_device()
+            device = choose_device(ray.get_runtime_context().get_accelerator_ids().get("GPU", []))
             store = _open_store(config)
             if client is not None:
                 precision = measure_precision(device=device, cache=config.cache)
@@ -83,18 +83,38 @@ def run_worker(config: GroupConfig, group: str, dispatcher: Any) -> None:
             client.abort(error)
 
 
-def _check_device() -> None:
-    """Refuse to train on the CPU, many times slower, where Ray gave a GPU.
+def choose_device(gpu_ids: Sequence[str]) -> str:
+    """The first GPU that Ray gave to this worker, by its number in this process, which is made current; else the CPU.
+
+    A process may see other GPUs as well: one without any of its own sees all of its node (ray#54928), and workers of
+    one group see those of the group.
+
+    Args:
+        gpu_ids: The GPUs from Ray, as its variable CUDA_VISIBLE_DEVICES names them.
 
     Raises:
-        SearchError: Torch does not see it.
+        SearchError: Torch does not see the GPU: on the CPU training would be many times slower.
     """
-    if ray.get_runtime_context().get_accelerator_ids().get("GPU") and not torch.cuda.is_available():
+    if not gpu_ids:
+        return "cpu"
+    if not torch.cuda.is_available():
         raise SearchError(
             "a worker",
             "has a GPU from Ray, but its torch sees none",
             "Install the build of torch for its driver, or train on CPUs: --gpus-per-worker 0",
         )
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    num_gpus = torch.cuda.device_count()
+    names = [str(number) for number in range(num_gpus)] if visible is None else visible.replace(" ", "").split(",")
+    if gpu_ids[0] not in names[:num_gpus]:
+        raise SearchError(
+            "a worker",
+            f"has GPU {gpu_ids[0]} from Ray, but its torch sees {num_gpus} GPUs, with CUDA_VISIBLE_DEVICES={visible}",
+            "Leave CUDA_VISIBLE_DEVICES of workers to Ray",
+        )
+    device = f"cuda:{names.index(gpu_ids[0])}"
+    torch.cuda.set_device(device)
+    return device
 
 
 def _open_store(config: GroupConfig) -> Store:

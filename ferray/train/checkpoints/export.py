@@ -27,6 +27,7 @@ from ferray.train.checkpoints.checkpoint import CheckpointFolder, copy_tensors
 from ferray.train.features.pictures import RESIZE_FILTER, resize
 from ferray.train.features.view import MICRO_BATCH
 from ferray.train.spec import RunSpec
+from ferray.train.transfer import to_device
 
 WAY_OUT = "Give the folder `best` of a finished search, or let the search write it again"
 
@@ -142,12 +143,13 @@ def predict_probabilities(model: LoadedModel, faces: NDArray[np.uint8]) -> NDArr
     Returns:
         Probabilities, shape (faces, classes); every row sums to 1.
     """
-    parts = [np.empty((0, len(model.class_names)), dtype=np.float32)]
+    parts = [torch.empty((0, len(model.class_names)), device=model.device)]
     for begin in range(0, len(faces), MICRO_BATCH):
         pictures = resize(np.array(faces[begin : begin + MICRO_BATCH]), model.preprocessing.size_px)
-        logits_BK: Tensor = model.classifier(torch.from_numpy(pictures).to(model.device))
-        parts.append(logits_BK.softmax(dim=1).cpu().numpy())
-    return np.concatenate(parts)
+        logits_BK: Tensor = model.classifier(to_device(torch.from_numpy(pictures), model.device))
+        parts.append(logits_BK.softmax(dim=1))
+    probabilities: NDArray[np.float32] = torch.cat(parts).cpu().numpy()  # a GPU is waited for once
+    return probabilities
 
 
 def _make_preprocessing(recipe: Recipe, *, margin: float) -> Preprocessing:

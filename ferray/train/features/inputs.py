@@ -25,6 +25,7 @@ from ferray.train.features.pictures import prefetch, read_pictures
 from ferray.train.features.view import View, make_view, open_or_compute, view_folder
 from ferray.train.folds import Subset, span_rows
 from ferray.train.spec import RunSpec
+from ferray.train.transfer import to_device
 
 Rows = NDArray[np.int64]
 """Positions of faces within the subset that is trained on, or validated with, counted from 0."""
@@ -44,6 +45,9 @@ class Inputs(Protocol):
             raise_if_interrupted: Called at least every few seconds; if it raises, the same call continues later.
         """
 
+    def open_validation(self) -> None:
+        """Make the inputs of the validation subset ready, and no others."""
+
     def is_ready(self, epoch: int) -> bool:
         """Whether opening an epoch is quick."""
 
@@ -54,15 +58,16 @@ class Inputs(Protocol):
         """Inputs of the validation subset, never altered."""
 
 
-def open_inputs(spec: RunSpec, environment: Environment) -> Inputs:
+def open_inputs(spec: RunSpec, environment: Environment, *, views_of: str | None = None) -> Inputs:
     """The inputs of a run: cached features where its recipe reads views, else pictures.
 
     Args:
         spec: The run.
         environment: Gives the device and the feature cache.
+        views_of: As for `CachedInputs`.
     """
     if reads_views(spec.recipe):
-        return CachedInputs(spec, environment)
+        return CachedInputs(spec, environment, views_of=views_of)
     return PictureInputs(spec, environment)
 
 
@@ -98,10 +103,14 @@ class CachedInputs:
     Args:
         spec: The run.
         environment: Gives the device and the feature cache.
+        views_of: The kind of device whose views are read, `cpu` or `cuda`; None for that of the environment's own.
     """
 
-    def __init__(self, spec: RunSpec, environment: Environment) -> None:
+    def __init__(self, spec: RunSpec, environment: Environment, *, views_of: str | None = None) -> None:
         self._spec, self._device, self._cache = spec, environment.torch_device, environment.cache
+        self._views_of = views_of or self._device.type
+        # The free convolutions of a GPU would rearrange every batch, forward and backward; a head wants it flat.
+        self._is_channels_last = self._device.type == "cuda" and spec.recipe.freeze != "trunk"
         self._build_frozen = build_once(lambda: spec.build_frozen(environment.torch_device))
         self._epoch = 0
         self._opened: dict[View, Features | Tensor] = {}
@@ -111,6 +120,13 @@ class CachedInputs:
         self._epoch = epoch
         # Validation is the shorter one: a fault shows sooner.
         wanted = [self._view(self._spec.split.validation, None), self._view(self._spec.split.train, epoch)]
+        self._open(wanted, raise_if_interrupted)
+
+    def open_validation(self) -> None:
+        """Open the view of the validation subset."""
+        self._open([self._view(self._spec.split.validation, None)])
+
+    def _open(self, wanted: Sequence[View], raise_if_interrupted: Callable[[], None] = lambda: None) -> None:
         self._opened = {view: held for view, held in self._opened.items() if view in wanted}  # frees memory
         for view in wanted:
             if view not in self._opened:
@@ -142,7 +158,7 @@ class CachedInputs:
         return self._read(self._spec.split.validation, None, batches)
 
     def _view(self, subset: Subset, epoch: int | None) -> View:
-        return make_view(self._spec, split=subset.span, epoch=epoch, device=self._device.type)
+        return make_view(self._spec, split=subset.span, epoch=epoch, device=self._views_of)
 
     def _read(self, subset: Subset, epoch: int | None, batches: Sequence[Rows]) -> Generator[Tensor, None, None]:
         features = self._opened[self._view(subset, epoch)]
@@ -151,7 +167,7 @@ class CachedInputs:
             if isinstance(features, Tensor):
                 yield features[to_device(torch.from_numpy(places[rows]), self._device)]
             else:
-                yield to_device(torch.from_numpy(features[places[rows]]), self._device)
+                yield self._arrange(to_device(torch.from_numpy(features[places[rows]]), self._device))
 
     def _to_memory(self, features: Features) -> Features | Tensor:
         """The whole view on a GPU, where it leaves three quarters of the memory free; else the array itself.
@@ -159,8 +175,14 @@ class CachedInputs:
         On a CPU picking rows from the file's pages takes 26 microseconds a batch, less than from a float32 copy.
         """
         if self._device.type == "cuda" and 4 * features.nbytes < torch.cuda.mem_get_info(self._device)[0]:
-            return torch.from_numpy(np.array(features)).to(self._device)
+            return self._arrange(torch.from_numpy(np.array(features)).to(self._device))
         return np.asarray(features)
+
+    def _arrange(self, features_BDHW: Tensor) -> Tensor:
+        """The same features, channels last in memory where convolutions of a GPU follow."""
+        if self._is_channels_last:
+            return features_BDHW.contiguous(memory_format=torch.channels_last)
+        return features_BDHW
 
 
 class PictureInputs:
@@ -179,6 +201,9 @@ class PictureInputs:
     def open_epoch(self, epoch: int, raise_if_interrupted: Callable[[], None] = lambda: None) -> None:
         """Note the epoch: pictures are read when they are asked for."""
         self._epoch = self._spec.recipe.view_epoch(epoch)
+
+    def open_validation(self) -> None:
+        """Nothing: pictures are read when they are asked for."""
 
     def is_ready(self, epoch: int) -> bool:
         """Always: the first step waits only for its own pictures."""
@@ -203,13 +228,6 @@ class PictureInputs:
             for faces in pictures:
                 features_BDHW: Tensor = frozen(to_device(faces, self._device))
                 yield features_BDHW
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor on the device; to a GPU without waiting for the copy."""
-    if device.type == "cuda":
-        return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)
 
 
 def build_once(build: Callable[[], FrozenPart]) -> Callable[[], FrozenPart]:

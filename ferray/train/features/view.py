@@ -31,6 +31,7 @@ from ferray.train.features.key import view_key
 from ferray.train.features.pictures import prefetch, read_pictures
 from ferray.train.folds import span_rows
 from ferray.train.spec import RunSpec
+from ferray.train.transfer import to_device
 
 log = logging.getLogger(__name__)
 
@@ -162,22 +163,20 @@ class _ViewComputation:
         rows = np.arange(first + part.start, first + part.stop)
         batches = [rows[begin : begin + MICRO_BATCH] for begin in range(0, len(rows), MICRO_BATCH)]
         frozen = self._build_frozen()
-        features = []
+        parts = []
         with closing(prefetch(batches, self._read)) as pictures:
             for batch, altered in zip(batches, pictures, strict=True):
                 self._raise_if_interrupted()
-                features_BDHW: Features = (
-                    frozen(torch.from_numpy(altered).to(frozen.mean.device)).cpu().contiguous().numpy()
-                )
-                if not np.isfinite(features_BDHW).all():
-                    raise WeightsError(
-                        f"weights {self._view.weights}",
-                        f"the trunk's output for faces {batch[0]} to {batch[-1]} does not fit float16",
-                        "Check that the weights expect normalized RGB; give others with --weights",
-                    )
-                features.append(features_BDHW)
+                parts.append(frozen(to_device(torch.from_numpy(altered), frozen.mean.device)))
                 self._log_progress(done + int(batch[-1]) + 1 - first - part.start)
-        return np.concatenate(features)
+        features: Features = torch.cat(parts).cpu().contiguous().numpy()  # a GPU is waited for once a shard
+        if not np.isfinite(features).all():
+            raise WeightsError(
+                f"weights {self._view.weights}",
+                f"the trunk's output for faces {rows[0]} to {rows[-1]} does not fit float16",
+                "Check that the weights expect normalized RGB; give others with --weights",
+            )
+        return features
 
     def _read(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         return read_pictures(self._spec.store, rows, recipe=self._spec.recipe, epoch=self._view.epoch)
