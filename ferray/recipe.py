@@ -19,7 +19,7 @@ from pydantic.dataclasses import dataclass
 from ferray.errors import RecipeError
 from ferray.wording import did_you_mean
 
-NUMBERS_VERSION = 1
+NUMBERS_VERSION = 2
 """Increased by every change of ferray's code that changes the numbers of a training run; part of every identity."""
 
 NO_WEIGHTS = "none, zero-mean filters"

@@ -29,6 +29,8 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 from torchvision.models import vgg16
 
+from ferray.augment import POLICIES, compose, seed_by_place
+
 
 class AlteredFolder(ImageFolder):
     """Pictures of a folder, altered by a policy, the same ones as in the other rungs."""
@@ -48,13 +50,8 @@ class AlteredFolder(ImageFolder):
 
     def _alter(self, picture: np.ndarray, *, sample: int) -> np.ndarray:
         if self._compose is None:  # once a process of the loader
-            import albumentations
-
-            from ferray.augment import POLICIES
-
-            self._compose = albumentations.Compose(POLICIES[self._policy](1.0))
-        state = np.random.SeedSequence([self._seed, self.view, sample]).generate_state(1)
-        self._compose.set_random_seed(int(state[0]))
+            self._compose = compose(POLICIES[self._policy](1.0))
+        seed_by_place(self._compose, seed=self._seed, epoch=self.view, sample=sample)
         return self._compose(image=picture)["image"]
 
 

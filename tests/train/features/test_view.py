@@ -182,7 +182,7 @@ def test_a_views_name_does_not_change_from_version_to_version() -> None:
         epoch=None,
     )
 
-    assert view.view_id == "baced1bf34d03b46e61b938cb2261a86"
+    assert view.view_id == "5c48811d5e0e8f443366ff13014cafa4"
 
 
 def test_random_weights_have_a_view_a_seed(store: SmallStore, weights: Weights) -> None:
