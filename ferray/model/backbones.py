@@ -4,18 +4,23 @@ VGG16's trunk is 13 convolutions in five blocks, 14.7 million weights; it turns 
 features of shape (512, 7, 7).
 
 To add a backbone, add a row to `BACKBONES` and its name to `ferray.recipe.BackboneName`. This module does not import
-torchvision, which takes 1.7 s, a third of the time in which a search imports its modules.
+torchvision, which takes 1.7 s, a third of the time in which a search imports its modules, and torch only where layers
+are built: a plan asks for the shape of a trunk's output before anything heavy is loaded.
 
 Begin at `BACKBONES`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from ferray.recipe import Freeze
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 FROZEN_BLOCKS: dict[Freeze, int | None] = {"none": 0, "blocks1-3": 3, "blocks1-4": 4, "trunk": None}
 """Blocks that keep their weights, counted from the picture; None for all of them."""
@@ -61,6 +66,8 @@ class Backbone:
 
     def tensor_shapes(self) -> dict[str, torch.Size]:
         """Name and shape of every tensor of the trunk, named as torchvision names them: `features.0.weight`, ..."""
+        import torch
+
         with torch.device("meta"):
             layers = self.build_layers()
         return {
@@ -77,6 +84,8 @@ def build_vgg_layers(blocks: Sequence[tuple[int, int]], *, batch_norm: bool) -> 
 
     Source: Simonyan and Zisserman, "Very Deep Convolutional Networks", 2015, table 1.
     """
+    from torch import nn
+
     layers: list[nn.Module] = []
     channels_in = 3
     for channels, convolutions in blocks:
@@ -99,6 +108,8 @@ def build_trunk_layers(backbone: Backbone, tensors: Mapping[str, torch.Tensor]) 
         backbone: Row of the table.
         tensors: Every tensor that `Backbone.tensor_shapes` names, float32.
     """
+    import torch
+
     with torch.device("meta"):
         layers = backbone.build_layers()
     state = {name: torch.zeros((), dtype=torch.int64) for name in layers.state_dict() if _is_counter(name)}
