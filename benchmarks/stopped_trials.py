@@ -1,4 +1,4 @@
-"""What should TPE be told of a trial that successive halving has stopped?
+"""What should TPE know of a trial that successive halving has stopped?
 
 That it came to its score, as if it had been trained to its end; that it was stopped after an epoch (Optuna's state
 PRUNED, which TPE ranks below every complete trial); or nothing. Whole searches are simulated on learning curves that
@@ -26,7 +26,7 @@ from fixtures import plays
 
 from ferray.records.events import EventLog
 from ferray.search.tune import decisions as decisions_module
-from ferray.search.tune.adaptive import AdaptiveSearcher, Outcome
+from ferray.search.tune.adaptive import AdaptiveSearcher, PointResult
 from ferray.search.tune.decisions import Decisions
 from ferray.space import read_space
 
@@ -81,36 +81,36 @@ CURVES: dict[str, Curve] = {
 }
 
 
-class ToldAsComplete(AdaptiveSearcher):
+class CountedAsComplete(AdaptiveSearcher):
     """A stopped trial is one that came to its score."""
 
-    def report(self, name: str, outcome: Outcome) -> None:
+    def report(self, name: str, result: PointResult) -> None:
         """As in `AdaptiveSearcher`, but for stopped trials."""
-        super().report(name, Outcome(outcome.score))
+        super().report(name, PointResult(result.score))
 
 
-class ToldAsStopped(AdaptiveSearcher):
+class CountedAsStopped(AdaptiveSearcher):
     """A stopped trial is one that was stopped after an epoch."""
 
-    def report(self, name: str, outcome: Outcome) -> None:
+    def report(self, name: str, result: PointResult) -> None:
         """As in `AdaptiveSearcher`, but for stopped trials."""
-        if outcome.score is None or outcome.stopped_after is None:
-            super().report(name, outcome)
+        if result.score is None or result.stopped_after is None:
+            super().report(name, result)
             return
-        result = {"score": outcome.score, "training_iteration": outcome.stopped_after}
-        self._searcher.on_trial_result(name, result)
+        last = {"score": result.score, "training_iteration": result.stopped_after}
+        self._searcher.on_trial_result(name, last)
         self._searcher.on_trial_complete(name, None)
 
 
-class ToldNothing(AdaptiveSearcher):
+class LeftOut(AdaptiveSearcher):
     """A stopped trial is left out, as one that failed."""
 
-    def report(self, name: str, outcome: Outcome) -> None:
+    def report(self, name: str, result: PointResult) -> None:
         """As in `AdaptiveSearcher`, but for stopped trials."""
-        super().report(name, outcome if outcome.stopped_after is None else Outcome(None))
+        super().report(name, result if result.stopped_after is None else PointResult(None))
 
 
-WAYS = {"complete": ToldAsComplete, "stopped": ToldAsStopped, "nothing": ToldNothing}
+WAYS = {"complete": CountedAsComplete, "stopped": CountedAsStopped, "left out": LeftOut}
 
 
 def search(way: type[AdaptiveSearcher], curve: Curve, *, seed: int, num_points: int) -> tuple[float, int]:

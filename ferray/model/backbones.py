@@ -33,6 +33,8 @@ class Backbone:
     name: str
     build_layers: Callable[[], nn.Sequential]
     """Builds the layers of the trunk, with arbitrary weights."""
+    tensor_shapes: Callable[[], dict[str, tuple[int, ...]]]
+    """Name and shape of every tensor of the trunk, named as torchvision names them: `features.0.weight`, ..."""
     block_ends: tuple[int, ...]
     """Index in the layers just after each block's pooling."""
     block_channels: tuple[int, ...]
@@ -64,16 +66,6 @@ class Backbone:
         side = size_px // 2**blocks
         return self.block_channels[blocks - 1], side, side
 
-    def tensor_shapes(self) -> dict[str, torch.Size]:
-        """Name and shape of every tensor of the trunk, named as torchvision names them: `features.0.weight`, ..."""
-        import torch
-
-        with torch.device("meta"):
-            layers = self.build_layers()
-        return {
-            f"features.{name}": tensor.shape for name, tensor in layers.state_dict().items() if not _is_counter(name)
-        }
-
 
 def build_vgg_layers(blocks: Sequence[tuple[int, int]], *, batch_norm: bool) -> nn.Sequential:
     """A VGG trunk's layers in torchvision's order, with torch's own first weights.
@@ -96,6 +88,27 @@ def build_vgg_layers(blocks: Sequence[tuple[int, int]], *, batch_norm: bool) -> 
             channels_in = channels
         layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
     return nn.Sequential(*layers)
+
+
+def vgg_tensor_shapes(blocks: Sequence[tuple[int, int]], *, batch_norm: bool) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of the layers that `build_vgg_layers` builds, without torch.
+
+    Args:
+        blocks: Channels and convolutions of each block.
+        batch_norm: Whether batch norm follows each convolution.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    place, channels_in = 0, 3
+    for channels, convolutions in blocks:
+        for _ in range(convolutions):
+            shapes |= {f"features.{place}.weight": (channels, channels_in, 3, 3), f"features.{place}.bias": (channels,)}
+            if batch_norm:
+                parts = ("weight", "bias", "running_mean", "running_var")
+                shapes |= {f"features.{place + 1}.{part}": (channels,) for part in parts}
+            place += 3 if batch_norm else 2  # ReLU has no tensors
+            channels_in = channels
+        place += 1  # nor has pooling
+    return shapes
 
 
 def build_trunk_layers(backbone: Backbone, tensors: Mapping[str, torch.Tensor]) -> nn.Sequential:
@@ -135,6 +148,7 @@ BACKBONES: dict[str, Backbone] = {
         Backbone(
             name="vgg16",
             build_layers=lambda: build_vgg_layers(VGG16_BLOCKS, batch_norm=False),
+            tensor_shapes=lambda: vgg_tensor_shapes(VGG16_BLOCKS, batch_norm=False),
             block_ends=(5, 10, 17, 24, 31),
             block_channels=(64, 128, 256, 512, 512),
             mean=IMAGENET_MEAN,
@@ -144,6 +158,7 @@ BACKBONES: dict[str, Backbone] = {
         Backbone(
             name="vgg16_bn",
             build_layers=lambda: build_vgg_layers(VGG16_BLOCKS, batch_norm=True),
+            tensor_shapes=lambda: vgg_tensor_shapes(VGG16_BLOCKS, batch_norm=True),
             block_ends=(7, 14, 24, 34, 44),
             block_channels=(64, 128, 256, 512, 512),
             mean=IMAGENET_MEAN,

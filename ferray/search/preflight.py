@@ -15,6 +15,7 @@ from ferray.data.store.reader import Store, open_store
 from ferray.errors import RecipeError, SearchError, StorageError
 from ferray.files import storage
 from ferray.model.backbones import BACKBONES
+from ferray.model.weights_file import check_header
 from ferray.recipe import Recipe, check_value
 from ferray.search.plan import Plan
 from ferray.space import Space, to_recipe
@@ -129,12 +130,15 @@ def _check_seeds(plan: Plan) -> None:
 
 
 def _check_weights(plan: Plan) -> None:
-    """That one file of weights is for one backbone."""
-    backbones = next((one.values for one in plan.space.parameters if one.name == "backbone"), ())
-    if plan.weights not in ("imagenet", "none") and len(backbones) > 1:
+    """That one file of weights is for one backbone, and has its tensors."""
+    if plan.weights in ("imagenet", "none"):
+        return
+    backbones = next((one.values for one in plan.space.parameters if one.name == "backbone"), (Recipe.backbone,))
+    if len(backbones) > 1:
         what = f"one file, but the space asks for {len(backbones)} backbones, {', '.join(backbones)}"
         way_out = f"Search one of them: --set backbone={backbones[0]}; or leave --weights out for ImageNet's weights"
         raise SearchError(f"--weights {plan.weights}", what, way_out)
+    check_header(Path(plan.weights), BACKBONES[backbones[0]])
 
 
 def _check_folder(folder: Path, way_out: str) -> None:

@@ -1,5 +1,6 @@
 """A plan that cannot be carried out is refused by `--dry-run` too, and what it would do in vain is named."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from fixtures.data import write_store_of
 
 from ferray.commands.search import main
 from ferray.data.store.reader import Store
+from ferray.model.backbones import BACKBONES
 
 SPACE = """\
 method: grid
@@ -111,6 +113,32 @@ def test_one_file_of_weights_is_not_for_two_backbones(
     err = dry_run(capsys, space, *weights, "--set", "backbone=[vgg16,vgg16_bn]", code=2)
     assert "one file, but the space asks for 2 backbones, vgg16, vgg16_bn" in err
     assert "--set backbone=vgg16" in err
+
+
+@pytest.mark.parametrize(
+    "tensors, words",
+    [
+        ({"features.0.weight": (64, 3, 3, 3)}, "not the weights of vgg16: features.0.bias is missing"),
+        (
+            dict.fromkeys(BACKBONES["vgg16_bn"].tensor_shapes(), (2,)),
+            "not the weights of vgg16: features.2.weight is missing",
+        ),
+        ({**BACKBONES["vgg16"].tensor_shapes(), "features.0.bias": (1,)}, "features.0.bias has shape (1,), not (64,)"),
+        (None, "cannot be read as weights"),
+        (BACKBONES["vgg16"].tensor_shapes() | {"classifier.0.weight": (7, 7)}, ""),
+    ],
+)
+def test_a_file_of_weights_must_have_the_tensors_of_the_backbone(
+    tensors: dict[str, tuple[int, ...]] | None,
+    words: str,
+    space: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "vgg16.safetensors"
+    header = json.dumps({name: {"dtype": "F16", "shape": shape} for name, shape in (tensors or {}).items()}).encode()
+    file.write_bytes(b"no weights at all" if tensors is None else len(header).to_bytes(8, "little") + header)
+    assert words in dry_run(capsys, space, "--weights", str(file), code=2 if words else 0)
 
 
 def test_a_broken_store_is_refused(space: Path, half_store: Store, capsys: pytest.CaptureFixture[str]) -> None:
