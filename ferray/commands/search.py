@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import logging
 import shlex
 import sys
 import threading
@@ -10,6 +11,8 @@ from contextlib import ExitStack
 
 from ferray.commands.common import make_parser, number_option, run_command
 from ferray.search.options import SearchOptions
+
+log = logging.getLogger(__name__)
 
 EXAMPLES = """\
   python -m ferray.search --space grid                          # demo faces drawn by code, no download
@@ -46,10 +49,14 @@ def _search(options: SearchOptions) -> int:
     from ferray.search.dry_run import describe_plan
     from ferray.search.history.resume import open_history
     from ferray.search.plan import make_plan
+    from ferray.search.preflight import check_plan
 
     with ExitStack() as stack:
         history = None if options.resume is None else stack.enter_context(open_history(options))
         plan = make_plan(options, history)
+        if history is None or plan.extension is not None:
+            for line in check_plan(plan):
+                log.warning("%s", line)
         if options.dry_run:
             print("\n".join(describe_plan(plan)))
             return 0
@@ -135,7 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--seed",
         metavar="N",
-        type=number_option(int, 0, 2**31 - 1),
+        type=number_option(int, 0, 10**9),
         help="of the trials, and of the points drawn (default: 0)",
     )
     add(

@@ -4,6 +4,7 @@ Alone it trains in this process; under `torchrun` all ranks train one model toge
 the current step, and the same command continues with the next one.
 """
 
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from ferray.space.nodes import read_yaml
 
 if TYPE_CHECKING:
     from ferray.records.trial import EpochResult
+
+log = logging.getLogger(__name__)
 
 EXAMPLES = """\
   python -m ferray.train --recipe recipe.yaml --data data/expw --out runs/alone
@@ -85,8 +88,12 @@ def _parse(argv: Sequence[str] | None) -> TrainOptions:
 def _train(options: TrainOptions) -> int:
     recipe = read_recipe_file(options.recipe, settings=options.settings)  # before torch: a wrong setting fails at once
     from ferray.data.store.reader import open_store
+    from ferray.train.preflight import check_recipe, find_risks
 
     store = open_store(options.data)
+    check_recipe(recipe, store, use_folds="--set folds=5 --set fold=0")
+    for line in find_risks(recipe, store):
+        log.warning("%s: %s", store.folder, line)
 
     from ferray.files.storage import cache_dir
     from ferray.model.weights import load_weights

@@ -4,18 +4,23 @@ VGG16's trunk is 13 convolutions in five blocks, 14.7 million weights; it turns 
 features of shape (512, 7, 7).
 
 To add a backbone, add a row to `BACKBONES` and its name to `ferray.recipe.BackboneName`. This module does not import
-torchvision, which takes 1.7 s, a third of the time in which a search imports its modules.
+torchvision, which takes 1.7 s, a third of the time in which a search imports its modules, and torch only where layers
+are built: a plan asks for the shape of a trunk's output before anything heavy is loaded.
 
 Begin at `BACKBONES`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING
 
 from ferray.recipe import Freeze
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 FROZEN_BLOCKS: dict[Freeze, int | None] = {"none": 0, "blocks1-3": 3, "blocks1-4": 4, "trunk": None}
 """Blocks that keep their weights, counted from the picture; None for all of them."""
@@ -28,6 +33,8 @@ class Backbone:
     name: str
     build_layers: Callable[[], nn.Sequential]
     """Builds the layers of the trunk, with arbitrary weights."""
+    tensor_shapes: Callable[[], dict[str, tuple[int, ...]]]
+    """Name and shape of every tensor of the trunk, named as torchvision names them: `features.0.weight`, ..."""
     block_ends: tuple[int, ...]
     """Index in the layers just after each block's pooling."""
     block_channels: tuple[int, ...]
@@ -59,14 +66,6 @@ class Backbone:
         side = size_px // 2**blocks
         return self.block_channels[blocks - 1], side, side
 
-    def tensor_shapes(self) -> dict[str, torch.Size]:
-        """Name and shape of every tensor of the trunk, named as torchvision names them: `features.0.weight`, ..."""
-        with torch.device("meta"):
-            layers = self.build_layers()
-        return {
-            f"features.{name}": tensor.shape for name, tensor in layers.state_dict().items() if not _is_counter(name)
-        }
-
 
 def build_vgg_layers(blocks: Sequence[tuple[int, int]], *, batch_norm: bool) -> nn.Sequential:
     """A VGG trunk's layers in torchvision's order, with torch's own first weights.
@@ -77,6 +76,8 @@ def build_vgg_layers(blocks: Sequence[tuple[int, int]], *, batch_norm: bool) -> 
 
     Source: Simonyan and Zisserman, "Very Deep Convolutional Networks", 2015, table 1.
     """
+    from torch import nn
+
     layers: list[nn.Module] = []
     channels_in = 3
     for channels, convolutions in blocks:
@@ -89,6 +90,27 @@ def build_vgg_layers(blocks: Sequence[tuple[int, int]], *, batch_norm: bool) -> 
     return nn.Sequential(*layers)
 
 
+def vgg_tensor_shapes(blocks: Sequence[tuple[int, int]], *, batch_norm: bool) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor of the layers that `build_vgg_layers` builds, without torch.
+
+    Args:
+        blocks: Channels and convolutions of each block.
+        batch_norm: Whether batch norm follows each convolution.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    place, channels_in = 0, 3
+    for channels, convolutions in blocks:
+        for _ in range(convolutions):
+            shapes |= {f"features.{place}.weight": (channels, channels_in, 3, 3), f"features.{place}.bias": (channels,)}
+            if batch_norm:
+                parts = ("weight", "bias", "running_mean", "running_var")
+                shapes |= {f"features.{place + 1}.{part}": (channels,) for part in parts}
+            place += 3 if batch_norm else 2  # ReLU has no tensors
+            channels_in = channels
+        place += 1  # nor has pooling
+    return shapes
+
+
 def build_trunk_layers(backbone: Backbone, tensors: Mapping[str, torch.Tensor]) -> nn.Sequential:
     """The trunk's layers with copies of the given weights, in evaluation mode.
 
@@ -99,6 +121,8 @@ def build_trunk_layers(backbone: Backbone, tensors: Mapping[str, torch.Tensor]) 
         backbone: Row of the table.
         tensors: Every tensor that `Backbone.tensor_shapes` names, float32.
     """
+    import torch
+
     with torch.device("meta"):
         layers = backbone.build_layers()
     state = {name: torch.zeros((), dtype=torch.int64) for name in layers.state_dict() if _is_counter(name)}
@@ -124,6 +148,7 @@ BACKBONES: dict[str, Backbone] = {
         Backbone(
             name="vgg16",
             build_layers=lambda: build_vgg_layers(VGG16_BLOCKS, batch_norm=False),
+            tensor_shapes=lambda: vgg_tensor_shapes(VGG16_BLOCKS, batch_norm=False),
             block_ends=(5, 10, 17, 24, 31),
             block_channels=(64, 128, 256, 512, 512),
             mean=IMAGENET_MEAN,
@@ -133,6 +158,7 @@ BACKBONES: dict[str, Backbone] = {
         Backbone(
             name="vgg16_bn",
             build_layers=lambda: build_vgg_layers(VGG16_BLOCKS, batch_norm=True),
+            tensor_shapes=lambda: vgg_tensor_shapes(VGG16_BLOCKS, batch_norm=True),
             block_ends=(7, 14, 24, 34, 44),
             block_channels=(64, 128, 256, 512, 512),
             mean=IMAGENET_MEAN,

@@ -24,6 +24,7 @@ from torch import nn
 from ferray.errors import WeightsError
 from ferray.model.backbones import BACKBONES, Backbone
 from ferray.model.randomness import Purpose, make_generator
+from ferray.model.weights_file import find_misfits, is_of_trunk, misfit_error
 from ferray.recipe import NO_WEIGHTS
 from ferray.wording import first_line
 
@@ -32,8 +33,6 @@ log = logging.getLogger(__name__)
 GIVE_A_FILE = (
     "Give a file with --weights FILE (.safetensors, or a torch state dict), or start from none: --weights none"
 )
-NOT_OF_THE_TRUNK = ("classifier.", "head.")
-"""Prefixes of tensors of a whole model that are ignored: torchvision's classifier and ferray's head."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,26 +168,18 @@ def _check(state: Mapping[str, Any], backbone: Backbone, *, where: str) -> dict[
         WeightsError: They are not exactly those of the backbone.
     """
     expected = backbone.tensor_shapes()
-    given = {
-        name: tensor
-        for name, tensor in state.items()
-        if not name.startswith(NOT_OF_THE_TRUNK) and not name.endswith("num_batches_tracked")
-    }
-    faults = [f"{name} is missing" for name in expected if name not in given]
-    faults += [f"{name} is not one of its tensors" for name in given if name not in expected]
-    for name, shape in expected.items():
+    given = {name: tensor for name, tensor in state.items() if is_of_trunk(name)}
+    shapes = {name: tuple(getattr(tensor, "shape", expected.get(name, ()))) for name, tensor in given.items()}
+    faults = find_misfits(shapes, backbone)
+    for name in expected:
         tensor = given.get(name)
         if isinstance(tensor, torch.Tensor):
-            if tensor.shape != shape:
-                faults.append(f"{name} has shape {tuple(tensor.shape)}, not {tuple(shape)}")
-            elif not tensor.is_floating_point() or not torch.isfinite(tensor).all():
+            if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
                 faults.append(f"{name} has numbers that are not finite, or no real numbers at all")
         elif tensor is not None:
             faults.append(f"{name} is a {type(tensor).__name__}, not a tensor")
     if faults:
-        shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
-        way_out = f"Give weights in torchvision's layout of {backbone.name}: features.0.weight, ..."
-        raise WeightsError(where, f"not the weights of {backbone.name}: {shown}", way_out)
+        raise misfit_error(where, backbone, faults)
     # A copy: a safetensors file is memory-mapped, and may be overwritten while a search runs.
     return {name: given[name].to(torch.float32, copy=True).contiguous() for name in expected}
 

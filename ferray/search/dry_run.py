@@ -65,7 +65,8 @@ def _describe_method(plan: Plan) -> Iterator[str]:
     if space.folds > 1:
         yield f"folds     {space.folds} trials a point, ranked by their mean; then {_KEPT[plan.keep]}"
     if plan.replicates > 1:
-        yield f"finals    the best {plan.finalists} points with {plan.replicates} seeds each; the best mean wins"
+        ends = " to the last epoch" if plan.num_completions else ""
+        yield f"finals    the best {plan.finalists} points with {plan.replicates} seeds each{ends}; the best mean wins"
     if space.early_terminate is not None:
         halving = space.early_terminate
         rungs = ", ".join(map(str, halving.rungs_below(_max_epochs(plan))))

@@ -91,6 +91,12 @@ class Plan:
         return points * (self.replicates - 1) * self.space.folds + self.refits
 
     @property
+    def num_completions(self) -> int:
+        """Finalists, at most, whose first trial was stopped early and is trained to its end."""
+        points = self.finalists if self.num_points is None else min(self.finalists, self.num_points)
+        return points if self.replicates > 1 and self.space.early_terminate is not None else 0
+
+    @property
     def refits(self) -> bool:
         """Whether the winner is trained once more, on the whole training split."""
         return self.space.folds > 1 and self.keep == "refit"

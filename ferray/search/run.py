@@ -112,7 +112,9 @@ def _train_what_is_missing(search: Search, tracker: Tracker, stop: threading.Eve
         view = LiveView(
             plan.space,
             columns=plan.columns,
-            total=None if plan.num_trials is None else plan.num_trials + plan.num_final_trials + decisions.num_outside,
+            total=None
+            if plan.num_trials is None
+            else plan.num_trials + plan.num_final_trials + plan.num_completions + decisions.num_outside,
             ended=decisions.num_ended - len(missing),
             activities=groups.activities,
         )

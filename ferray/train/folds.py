@@ -59,10 +59,22 @@ def split_rows(recipe: Recipe, store: Store) -> DataSplit:
 
 
 def span_rows(store: Store, span: str) -> slice:
-    """The store's rows of a span; as `Store.rows`, which knows all spans but `TRAIN_AND_VALIDATION`."""
-    if span == TRAIN_AND_VALIDATION:
-        return slice(store.rows("train").start, store.rows("validation").stop)
-    return store.rows(span)
+    """The store's rows of a span; as `Store.rows`, which knows all spans but `TRAIN_AND_VALIDATION`.
+
+    One of the two splits of that span may be empty: a store without validation faces has folds of its training faces.
+
+    Raises:
+        DataError: The span has no faces.
+    """
+    if span != TRAIN_AND_VALIDATION:
+        return store.rows(span)
+    sizes = store.manifest.split_sizes
+    stop = sizes["train"] + sizes["validation"]
+    if not stop:
+        raise DataError(
+            str(store.folder), "has test faces only", "Prepare a store with training faces: --split 70/10/20"
+        )
+    return slice(0, stop)
 
 
 def assign_folds(groups: Sequence[int] | NDArray[np.int64], labels: NDArray[np.int64], folds: int) -> NDArray[np.int64]:
@@ -99,12 +111,13 @@ def assign_folds(groups: Sequence[int] | NDArray[np.int64], labels: NDArray[np.i
 @lru_cache(maxsize=4)
 def _folds_of_store(store: Store, folds: int) -> NDArray[np.int64]:
     """The fold of each training and validation row; cached, since most runs of a process ask for the same."""
-    groups = np.concatenate([store.groups("train"), store.groups("validation")])
+    span, sizes = span_rows(store, TRAIN_AND_VALIDATION), store.manifest.split_sizes
+    groups = np.concatenate([store.groups(split) for split in ("train", "validation") if sizes[split]])
     num_groups = len(np.unique(groups))
     if num_groups < folds:
         what = f"{num_groups} photographs to train and validate with cannot be divided into {folds} folds"
         raise DataError(str(store.folder), what, "Ask for fewer folds, or prepare a larger store")
-    assigned = assign_folds(groups, np.asarray(store.labels[span_rows(store, TRAIN_AND_VALIDATION)]), folds)
+    assigned = assign_folds(groups, np.asarray(store.labels[span]), folds)
     assigned.flags.writeable = False
     return assigned
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixtures.data import write_store_of
 from numpy.typing import NDArray
 
 from ferray.commands.train import main, read_recipe_file
@@ -113,6 +114,29 @@ def test_an_interrupted_run_without_a_folder_says_that_nothing_is_kept(
 
     assert main(asked) == 130
     assert "interrupted in epoch 2 after 0 steps; nothing is kept: give --out DIR" in capsys.readouterr().err
+
+
+def test_a_recipe_that_cannot_be_trained_on_the_store_is_refused_before_torch_is_loaded(
+    recipe_file: Path, tmp_path: Path
+) -> None:
+    store = write_store_of(tmp_path / "half", ((8,) * 7, (0,) * 7, (2,) * 7), dataset="expw", split=(0.8, 0.0, 0.2))
+    arguments = ["--recipe", str(recipe_file), "--data", str(store.folder)]
+    asked = [sys.executable, "-X", "importtime", "-m", "ferray.train", *arguments]
+    done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=False)
+    loaded = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
+
+    assert done.returncode == 2
+    assert "has no validation faces" in done.stderr
+    assert "--set folds=5 --set fold=0; or take some out of train" in done.stderr
+    assert not loaded & {"torch", "ray", "wandb", "albumentations", "pandas", "pyarrow"}
+
+
+def test_a_risk_is_named_before_the_first_epoch(
+    recipe_file: Path, tiny_store: Store, small_rows: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    arguments = ["--recipe", str(recipe_file), "--data", str(tiny_store.folder), "--set", "batch_size=64"]
+    assert main([*arguments, "--set", "epochs=1"]) == 0
+    assert "tiny: batch_size 64: more than the 42 training faces, so an epoch is one step" in caplog.text
 
 
 def test_settings_replace_those_of_the_file(recipe_file: Path) -> None:

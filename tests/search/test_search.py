@@ -10,12 +10,14 @@ from pathlib import Path
 import pandas
 import pytest
 from fixtures.process import MARK, environment, new_mark, workers
-from fixtures.search import Searches, finish, kill, numbers, table, wait_for_line
+from fixtures.search import Searches, finish, kill, numbers, table, threads_of, wait_for_line
 
 from ferray.data.store.reader import Store
+from ferray.model.weights import load_weights
 from ferray.records.run import Run
 from ferray.search.fleet.groups import KEEP_MEMORY
 from ferray.tracking.offline import read_offline_runs
+from ferray.train.fit import fit
 
 GRID = """\
 method: grid
@@ -186,6 +188,34 @@ def test_successive_halving_killed_and_resumed_keeps_every_epoch_and_decision(se
     searches.resume("asha")
     assert (run.folder / "journal.jsonl").read_bytes() == journal
     assert table(run) == after
+
+
+@pytest.mark.slow
+def test_finalists_that_were_stopped_early_are_trained_to_their_end_with_the_numbers_of_an_undisturbed_run(
+    searches: Searches, tiny_store: Store
+) -> None:
+    run = searches.run(ASHA, "finals", "--wandb", "offline")
+    stopped = {record.trial_id: record for record in run.read_trials() if record.state == "stopped"}
+    assert stopped
+    journal = run.journal().file.read_bytes()
+
+    _, err = searches.resume("finals", "--replicates", "2", "--finalists", "9")
+    assert run.journal().file.read_bytes() == journal, "what the search proper decided stays"
+    finalists = [record for record in run.read_trials() if record.recipe.seed == 0 and record.complete]
+    assert len(finalists) == 9
+    completed = [record for record in finalists if record.trial_id in stopped]
+    assert completed
+    for record in completed:
+        before = stopped[record.trial_id]
+        assert record.state == "done"
+        assert numbers(record)[: len(before.epochs)] == numbers(before)
+    assert "W&B" not in err
+    with threads_of(completed[0]):
+        alone = fit(completed[0].recipe, tiny_store, load_weights("none", "vgg16"))
+        assert [row.val_loss for row in alone] == [row.val_loss for row in completed[0].epochs]
+    table_before = table(run)
+    searches.resume("finals")
+    assert table(run) == table_before
 
 
 def test_optuna_suggests_by_means_over_folds_and_a_resumed_search_goes_on_to_finals_and_refit(

@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pytest
 import torch
 from fixtures.train import SmallStore, fit_in, same_tensors, small_recipe, small_weights
@@ -14,9 +15,10 @@ from safetensors.torch import load_file
 
 from ferray.errors import CheckpointError, TrainError, WeightsError
 from ferray.model.weights import Weights, load_weights
-from ferray.recipe import FIELD_NAMES, NO_WEIGHTS, ClassBalance, MetricName, Recipe
+from ferray.recipe import FIELD_NAMES, NO_WEIGHTS, ClassBalance, MetricName, Recipe, to_values
 from ferray.records.progress import best_epoch
 from ferray.records.trial import EpochResult
+from ferray.space.idle import CONDITIONS
 from ferray.train.checkpoints.checkpoint import CheckpointFolder
 from ferray.train.checkpoints.writer import Checkpointing
 from ferray.train.fit import fit
@@ -168,6 +170,31 @@ def test_every_setting_changes_the_numbers(setting: str, store: SmallStore, weig
         runs.append(train(recipe, store, weights if recipe.backbone == "vgg16" else small_weights(recipe.backbone)))
 
     assert runs[0] != runs[1]
+
+
+IDLE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # as CHANGES, where the setting's condition does not hold
+    "momentum": ({"optimizer": "adam"}, {"momentum": 0.1}),
+    "augmentation": ({"augmentation_strength": 0.0}, {"augmentation": "standard"}),
+    "augmentation_strength": ({}, {"augmentation_strength": 0.5}),
+    "augmentation_views": ({}, {"augmentation_views": 1}),
+    "trunk_lr_factor": ({}, {"trunk_lr_factor": 1.0}),
+    "effective_number_beta": ({"class_balance": "inverse_weights"}, {"effective_number_beta": 0.5}),
+    "logit_adjustment_tau": ({"class_balance": "inverse_weights"}, {"logit_adjustment_tau": 0.5}),
+    "step_epochs": ({"schedule": "cosine"}, {"step_epochs": 1}),
+    "step_factor": ({"step_epochs": 1}, {"step_factor": 0.5}),
+    "mixup_alpha": ({"batch_size": 1, "dropout": 0.0}, {"mixup_alpha": 0.4}),
+    "patience": ({"learning_rate": 0.9, "epochs": 3}, {"patience": 2}),
+}
+
+
+@pytest.mark.parametrize("setting", CONDITIONS)
+def test_a_setting_that_a_plan_calls_idle_changes_no_numbers(setting: str, store: SmallStore, weights: Weights) -> None:
+    common, change = IDLE[setting]
+    recipes = [small_recipe(**({"epochs": 2} | settings)) for settings in (common, common | change)]
+    runs = [[(row.train_loss, row.val_loss) for row in train(recipe, store, weights)] for recipe in recipes]
+
+    assert not any(CONDITIONS[setting].holds(to_values(recipe)) for recipe in recipes)
+    np.testing.assert_allclose(runs[0], runs[1], rtol=1e-6)
 
 
 def test_the_settings_that_change_numbers_are_all_but_the_monitor() -> None:

@@ -1,7 +1,9 @@
 """After the search proper: the best points once more with other seeds, then the winner of folds on the whole split.
 
 The best of many validation scores is partly luck. So the best few points are trained with other seeds, and the best
-mean wins. With folds no trial was trained on the whole training split: the winner is trained once more, without folds.
+mean wins. A finalist whose first trial was stopped early has that trial trained to its end, from its last checkpoint:
+a mean over fewer epochs would count against it. With folds no trial was trained on the whole training split: the winner
+is trained once more, without folds.
 
 What is still to be done follows from the records, so that a resumed search goes on with it; `finals.jsonl` has an event
 for each trial that has ended, and for each that had failed and is run again. Begin at `missing_finals`, which says what
@@ -64,7 +66,9 @@ def rank_search(plan: Plan, records: Sequence[TrialRecord]) -> Ranking:
 
 
 def missing_finals(plan: Plan, history: History, identify: Identify) -> list[Recipe]:
-    """What the finals still have to train, now that the search proper is done: other seeds first, then the refit.
+    """What the finals still have to train, now that the search proper is done.
+
+    First come the trials of finalists that were stopped early, then other seeds, then the refit.
 
     Args:
         plan: The search.
@@ -75,16 +79,18 @@ def missing_finals(plan: Plan, history: History, identify: Identify) -> list[Rec
         return []
     records = history.records
     on_record = {record.trial_id for record in records}
-    ended = {record.trial_id for record in records if record.state in FINISHED}
-    ended |= {
-        event.trial_id for event in history.finals.ended() if event.state == "failed" or event.trial_id in on_record
-    }
+    failed = {event.trial_id for event in history.finals.ended() if event.state == "failed"}
+    ended = failed | {record.trial_id for record in records if record.state in FINISHED}
+    ended |= {event.trial_id for event in history.finals.ended() if event.trial_id in on_record}
 
     def not_ended(wanted: list[Recipe]) -> list[Recipe]:
         return [recipe for recipe in wanted if identify(recipes.to_values(recipe)) not in ended]
 
     finalists = find_finalists(plan, history)
-    missing = not_ended([recipe for point in finalists for recipe in _other_seeds(point, plan.replicates)])
+    missing = [
+        record.recipe for point in finalists for record in _stopped_early(point) if record.trial_id not in failed
+    ]
+    missing += not_ended([recipe for point in finalists for recipe in _other_seeds(point, plan.replicates)])
     if missing or not plan.refits or not rank_points(_without_refit(plan, records)):
         return missing
     return not_ended([_on_whole_split(rank_search(plan, records).winner.recipe)])
@@ -109,6 +115,7 @@ class Finals:
     """
 
     def __init__(self, wanted: Sequence[Recipe], history: History, *, identify: Identify) -> None:
+        self._history = history
         self._log = history.finals
         self._left: list[Suggestion] = []
         numbers = {event.trial_id: event.number for event in self._log.events if isinstance(event, EndEvent)}
@@ -123,8 +130,15 @@ class Finals:
         self._ids = {suggestion.number: suggestion.trial_id for suggestion in self._left}
 
     def suggest(self) -> Suggestion | Literal["none left"]:
-        """The next trial."""
-        return self._left.pop(0) if self._left else "none left"
+        """The next trial; one that was stopped early is opened again."""
+        if not self._left:
+            return "none left"
+        suggestion = self._left.pop(0)
+        record = self._history.record(suggestion.trial_id)
+        if record is None or record.state != "stopped":
+            return suggestion
+        self._history.write_record(dataclasses.replace(record, state="queued", reason=""))
+        return dataclasses.replace(suggestion, num_reported=len(record.epochs))
 
     def report_epoch(self, number: int, epoch: int, score: float) -> bool:
         """No trial of the finals is stopped."""
@@ -140,6 +154,11 @@ def _without_refit(plan: Plan, records: Sequence[TrialRecord]) -> list[TrialReco
     if plan.space.folds == 1:
         return list(records)
     return [record for record in records if record.recipe.folds is not None]
+
+
+def _stopped_early(point: Point) -> list[TrialRecord]:
+    """A finalist's trials that lack epochs: the scheduler stopped them, or a crash ended the finals on the way."""
+    return [record for record in point.records if not record.complete]
 
 
 def _other_seeds(point: Point, replicates: int) -> list[Recipe]:

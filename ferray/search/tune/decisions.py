@@ -3,7 +3,9 @@
 Points come from a grid, from random draws, or from Optuna's TPE through Tune's searcher; Tune's scheduler stops trials
 if the space says so. Each suggestion, each end of a trial and, with a scheduler, each result is one event. A resumed
 search gives the events to a new searcher and a new scheduler in the recorded order, without Tune's loop and without
-training. An answer of theirs that differs from the recorded one is an error.
+training. An answer of the scheduler's that differs from the recorded one is an error. Where the searcher suggests
+another point, as another version of Optuna does, it is made anew: it gets the points on record as evaluated ones, and
+the search goes on from them.
 
 With folds, a point is as many trials, numbered one after the other; their mean is reported to the searcher when the
 last has ended.
@@ -17,13 +19,13 @@ earlier versions have such trials, which are replayed as they are.
 Begin at `Decisions`. Trials are known by number here, the order in which the search asked for them.
 """
 
+import importlib.metadata
 import logging
 import statistics
 from collections.abc import Sequence
 from typing import Any, Literal
 
 from ray.tune.schedulers import TrialScheduler
-from ray.tune.search import Searcher
 
 from ferray.errors import RecordError
 from ferray.records.events import (
@@ -38,7 +40,8 @@ from ferray.records.events import (
     num_earlier_lines,
 )
 from ferray.search.history.points import Identify, Suggestion, draw_points, next_new
-from ferray.search.tune.searchers import NamedTrial, make_scheduler, make_searcher
+from ferray.search.tune.adaptive import AdaptiveSearcher, PointResult
+from ferray.search.tune.searchers import NamedTrial, make_scheduler
 from ferray.search.tune.warm_start import EarlierTrials, look_back
 from ferray.space import Space, num_existing_points, num_points
 
@@ -70,21 +73,23 @@ class Decisions:
         self._numbers: dict[str, int] = {}  # of the known ones by trial id; the first of those that share one
         self._open: set[int] = set()
         self._reported: dict[int, int] = {}  # number -> epochs that were reported to the scheduler
-        self._scores: dict[int, float | None] = {}  # of trials that have ended; None for one that failed
-        self._awaited_by_searcher: dict[int, str] = {}  # its name for a point it waits for, by the point's first trial
+        self._results: dict[int, PointResult] = {}  # of trials that have ended
+        self._not_reproduced = ""  # where and how the searcher's suggestions left those on record
         self._is_exhausted = False  # whether the searcher suggested nothing new, many times in a row
         self._unfinished: list[Suggestion] = []
         self._peeked: dict[str, Any] | None = None
         limit = max_points if max_points is not None else num_points(space)
         self._limit = None if limit is None else limit * self._folds
-        self._parameters = {parameter.name: parameter for parameter in space.parameters}
         self._draws = draw_points(space, seed=seed) if not space.is_adaptive else iter(())
         self.scheduler = make_scheduler(space)
         num_earlier = num_earlier_lines(log.events)
         self._earlier = look_back(log.events[:num_earlier], space, identify, seed=seed)
         # A searcher that knows points gets another seed, or its first draws would be those points again.
-        self._searcher = make_searcher(space, seed=seed + self._earlier.num_shared)
+        seed += self._earlier.num_shared
+        self._searcher = AdaptiveSearcher(space, seed=seed) if space.is_adaptive else None
         self._replay(num_earlier)
+        if self._not_reproduced:
+            self._searcher = self._make_searcher_anew(seed=seed)
 
     @property
     def num_ended(self) -> int:
@@ -114,6 +119,7 @@ class Decisions:
         if number % self._folds == 0 and self._is_full():
             self._warn_if_exhausted()
             return "none left"
+        self._warn_if_not_reproduced()
         point = self._next_fold(number)
         if point is None:
             return "none left"
@@ -177,13 +183,12 @@ class Decisions:
             return next_new(self._draws, self._numbers, self._identify)
         for repeats in range(0 if self._is_exhausted else MAX_REPEATED_SUGGESTIONS):
             name = f"{number} after {repeats}" if repeats else str(number)
-            answer = self._searcher.suggest(name)
-            if answer is None or answer == Searcher.FINISHED:
+            point = self._searcher.suggest(name)
+            if point is None:
                 return None
-            point = {key: self._parameters[key].settle(value) for key, value in answer.items()}
             known = self._numbers.get(self._identify(point))
             if known is None or (recorded is not None and recorded == {**recorded, **point}):
-                self._awaited_by_searcher[number] = name
+                self._searcher.expect(name, number)
                 return point
             self._report_repetition(name, known)
         if not self._is_exhausted and recorded is None:
@@ -208,22 +213,32 @@ class Decisions:
         """Different points of this space that were asked for."""
         return len(self._numbers) // self._folds - self.num_outside // self._folds
 
-    def _report_repetition(self, name: str, known: int) -> None:
-        """Give the searcher the score of a point that it repeated; while that is trained, the mean of all scores."""
-        assert self._searcher is not None
-        score = self._mean_score(known - known % self._folds)
-        if score == "open":
-            scores = [score for score in self._scores.values() if score is not None]
-            score = statistics.fmean(scores) if scores else None
-        self._searcher.on_trial_complete(name, None if score is None else {"score": score}, error=score is None)
+    def _warn_if_not_reproduced(self) -> None:
+        """Say, once and where a new point is asked for, that the searcher does not suggest what is on record."""
+        if self._not_reproduced:
+            log.warning(
+                "%s; Optuna %s gets the points on record with their scores, and the search goes on from them",
+                self._not_reproduced, importlib.metadata.version("optuna"),
+            )  # fmt: skip
+            self._not_reproduced = ""
 
-    def _mean_score(self, first: int) -> float | Literal["open"] | None:
-        """Of a point: the mean over its folds, None if one failed."""
+    def _report_repetition(self, name: str, known: int) -> None:
+        """Give the searcher the result of a point that it repeated; while that is trained, the mean of all scores."""
+        assert self._searcher is not None
+        result = self._result_of_point(known - known % self._folds)
+        if result == "open":
+            scores = [one.score for one in self._results.values() if one.score is not None]
+            result = PointResult(statistics.fmean(scores) if scores else None)
+        self._searcher.report(name, result)
+
+    def _result_of_point(self, first: int) -> PointResult | Literal["open"]:
+        """Of a point: the mean over its folds; failed if one of them failed."""
         numbers = range(first, first + self._folds)
-        if any(number not in self._scores or number in self._open for number in numbers):
+        if any(number not in self._results or number in self._open for number in numbers):
             return "open"
-        scores = [score for number in numbers if (score := self._scores[number]) is not None]
-        return statistics.fmean(scores) if len(scores) == self._folds else None
+        scores = [score for number in numbers if (score := self._results[number].score) is not None]
+        mean = statistics.fmean(scores) if len(scores) == self._folds else None
+        return PointResult(mean, self._results[first].stopped_after)  # with folds no trial is stopped
 
     def _ask_scheduler(self, number: int, epoch: int, score: float) -> bool:
         self._reported[number] = epoch
@@ -251,7 +266,9 @@ class Decisions:
                 result = {"epoch": event.epoch, "score": event.score}
                 self.scheduler.on_trial_complete(None, trial, result)
         self._open.discard(number)
-        self._scores[number] = None if failed else event.score
+        self._results[number] = PointResult(
+            None if failed else event.score, event.epoch if event.state == "stopped" else None
+        )
         if self._searcher is not None:
             self._tell_searcher(number - number % self._folds)
 
@@ -264,15 +281,19 @@ class Decisions:
     def _tell_searcher(self, first: int) -> None:
         """Of a point whose last fold has ended: the mean, or that a fold failed."""
         assert self._searcher is not None
-        mean = self._mean_score(first)
-        if mean == "open":
-            return
-        if first in self._awaited_by_searcher:
-            name = self._awaited_by_searcher.pop(first)
-            result = None if mean is None else {"score": mean}
-            self._searcher.on_trial_complete(name, result, error=mean is None)
-        elif mean is not None and (point := self._point_of(first)) is not None:  # of an earlier space, or tried again
-            self._searcher.add_evaluated_point({name: point[name] for name in self._space.searched}, mean)
+        result = self._result_of_point(first)
+        if result != "open":  # of an earlier space, or tried again: not awaited
+            self._searcher.report_point(first, self._point_of(first), result)
+
+    def _make_searcher_anew(self, *, seed: int) -> AdaptiveSearcher:
+        """A searcher that knows all points on record; with another seed, or its first draws would be those again."""
+        firsts = [number for number in self._known if number % self._folds == 0]
+        evaluated = [
+            (point, result)
+            for first in firsts
+            if (point := self._point_of(first)) is not None and (result := self._result_of_point(first)) != "open"
+        ]
+        return AdaptiveSearcher(self._space, seed=seed + len(firsts), evaluated=evaluated)
 
     def _point_of(self, number: int) -> dict[str, Any] | None:
         """A trial as a point of this space; None if it is none."""
@@ -328,8 +349,8 @@ class Decisions:
     def _replay_event(self, event: Event, where: str) -> None:
         """Do again what was done; the answers must be the recorded ones."""
         if isinstance(event, SuggestEvent):
-            if self._searcher is not None and (again := self._next_fold(event.number, event.point)) != event.point:
-                raise _not_reproduced(where, f"point {event.point}", f"{again}")
+            if self._searcher is not None:
+                self._verify_suggestion(self._searcher, event, where)
             self._note_suggestion(Suggestion(event.number, event.trial_id, event.point))
         elif isinstance(event, ResultEvent):
             stop = self._ask_scheduler(event.number, event.epoch, event.score)
@@ -337,6 +358,17 @@ class Decisions:
                 raise self._stop_not_reproduced(event, where, stop)
         elif not isinstance(event, ExtendEvent):
             self._note_outcome(event)
+
+    def _verify_suggestion(self, searcher: AdaptiveSearcher, event: SuggestEvent, where: str) -> None:
+        """Ask for a point again; after the first that is another one, those on record need only be points."""
+        is_new_point = event.number % self._folds == 0
+        if self._not_reproduced and is_new_point:
+            again = None
+        elif (again := self._next_fold(event.number, event.point)) == event.point:
+            return
+        if not is_new_point or not searcher.allows(event.point):
+            raise _not_reproduced(where, f"point {event.point}", f"{again}")
+        self._not_reproduced = self._not_reproduced or f"{where}: {event.point} is on record here, not {again}"
 
     def _stop_not_reproduced(self, event: ResultEvent, where: str, stop: bool) -> RecordError:
         halving = self._space.early_terminate

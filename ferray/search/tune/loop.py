@@ -263,6 +263,8 @@ class _Searcher(Searcher):  # type: ignore[misc]
         config = self._bridge.guarded(self._bridge.suggest)
         if isinstance(config, dict):
             self._numbers[trial_id] = config["number"]
+        elif config is None and self._bridge.stop.is_set():
+            return str(Searcher.FINISHED)  # with no trial alive, Tune would ask again for ten minutes
         return config
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:

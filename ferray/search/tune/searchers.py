@@ -42,8 +42,12 @@ def make_searcher(space: Space, *, seed: int) -> Searcher | None:
     from ray.tune.search.optuna import OptunaSearch
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    distributions = {one.name: _distribution(one) for one in space.parameters if one.searched}
-    return OptunaSearch(space=distributions, metric="score", mode=_mode(space), seed=seed)
+    return OptunaSearch(space=distributions_of(space), metric="score", mode=_mode(space), seed=seed)
+
+
+def distributions_of(space: Space) -> dict[str, Any]:
+    """Optuna's distribution of each parameter that is searched."""
+    return {one.name: _distribution(one) for one in space.parameters if one.searched}
 
 
 def _mode(space: Space) -> str:

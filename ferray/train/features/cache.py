@@ -16,6 +16,7 @@ Begin at `fill`; `open_view` reads a finished view.
 import errno
 import json
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -240,6 +241,33 @@ def _make_room(views: Path, num_bytes: int) -> None:
             f" {RESERVE_BYTES / 1e6:,.0f} are reserved, and all views may use {limit / 1e6:,.0f} MB",
             "Free space, name another cache folder with FERRAY_CACHE, or raise FERRAY_CACHE_GB",
         )
+
+
+def num_bytes(num_faces: int, shape: tuple[int, ...]) -> int:
+    """Size of a view.
+
+    Args:
+        num_faces: Faces in it.
+        shape: Of the features of one face.
+    """
+    return num_faces * math.prod(shape) * np.dtype(np.float16).itemsize
+
+
+def capacity_bytes(cache: Path) -> int:
+    """The largest view that fits into a cache when all others are removed; 0 or less for none.
+
+    Args:
+        cache: Its folder, which need not exist.
+
+    Raises:
+        StorageError: `FERRAY_CACHE_GB` is not a number.
+    """
+    existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    removable = 0
+    for file in (cache / "views").glob("*/features.npy"):
+        with suppress(OSError):  # removed meanwhile
+            removable += file.stat().st_size
+    return min(limit_bytes(), shutil.disk_usage(existing).free + removable - RESERVE_BYTES)
 
 
 def limit_bytes() -> int:

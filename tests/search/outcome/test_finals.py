@@ -11,10 +11,10 @@ from fixtures.history import make_history, read_events
 from ferray import recipe as recipes
 from ferray.errors import SearchError
 from ferray.recipe import Recipe, make_recipe
-from ferray.records.events import EndState, SuggestEvent
+from ferray.records.events import EndEvent, EndState, SuggestEvent
 from ferray.records.points import Point
 from ferray.records.tables import trials_frame
-from ferray.records.trial import METRIC_FIELDS, EpochResult, TrialRecord
+from ferray.records.trial import METRIC_FIELDS, EpochResult, State, TrialRecord
 from ferray.search.history.recorded import History, read_history
 from ferray.search.history.repair import retry_failed, set_aside_unusable
 from ferray.search.options import SearchOptions
@@ -53,11 +53,14 @@ class Made:
     def finals(self, wanted: list[Recipe]) -> Finals:
         return Finals(wanted, self.history, identify=identify)
 
-    def put(self, recipe: Recipe, score: float, *, number: int, asked: bool) -> TrialRecord:
-        """Put a finished trial on record, as a search and its finals do."""
-        row = EpochResult(epoch=1, **{**dict.fromkeys(METRIC_FIELDS, 0.5), "val_accuracy": score})
+    def put(
+        self, recipe: Recipe, score: float, *, number: int, asked: bool, num_epochs: int = 1, state: State = "done"
+    ) -> TrialRecord:
+        """Put a trial on record, as a search and its finals do."""
+        metrics = {**dict.fromkeys(METRIC_FIELDS, 0.5), "val_accuracy": score}
+        rows = tuple(EpochResult(epoch=epoch, **metrics) for epoch in range(1, num_epochs + 1))
         trial_id = identify(recipes.to_values(recipe))
-        record = TrialRecord(trial_id=trial_id, number=number, recipe=recipe, state="done", epochs=(row,))
+        record = TrialRecord(trial_id=trial_id, number=number, recipe=recipe, state=state, epochs=rows)
         self.history.write_record(record)
         if asked:
             self.history.decisions.append(SuggestEvent(number=number, trial_id=trial_id, point={}))
@@ -118,6 +121,94 @@ def test_the_best_points_are_trained_with_other_seeds_and_the_mean_decides(tmp_p
     result = made.rank()
     assert result.winner.recipe.dropout == 0.4  # though the other has the best single score
     assert [len(point.records) for point in result.points] == [3, 3, 1]
+
+
+HALVING = """\
+method: random
+run_cap: 3
+metric: {name: val_accuracy, goal: maximize}
+early_terminate: {type: hyperband, min_iter: 2}
+parameters: {dropout: {values: [0.0, 0.2, 0.4]}, epochs: {value: 6}}
+"""
+
+
+def make_halved(folder: Path, **options: Any) -> Made:
+    """A search proper in which one trial came to its end, and the others were stopped after epoch 2."""
+    (folder / "halved.yaml").write_text(HALVING)
+    asked = SearchOptions(space=str(folder / "halved.yaml"), out=str(folder / "runs"), name="one", **options)
+    plan = make_plan(asked)
+    made = Made(plan, make_history(plan.run))
+    made.history.update()
+    for number, (dropout, score) in enumerate(SCORES.items()):
+        recipe = Recipe(precision="float32", image_size=32, epochs=6, dropout=dropout)
+        state: EndState = "done" if dropout == 0.2 else "stopped"
+        num_epochs = 6 if state == "done" else 2
+        record = made.put(recipe, score, number=number, asked=True, num_epochs=num_epochs, state=state)
+        made.history.decisions.append(
+            EndEvent(number=number, trial_id=record.trial_id, state=state, epoch=num_epochs, score=score)
+        )
+    return made
+
+
+def test_a_finalist_that_was_stopped_early_is_trained_to_its_end_before_it_is_averaged(tmp_path: Path) -> None:
+    made = make_halved(tmp_path, replicates=2, finalists=2)
+    wanted = made.missing()
+    assert told(wanted) == [(0.4, 0, None), (0.2, 1, None), (0.4, 1, None)], "first the one that was stopped"
+
+    finals = made.finals(wanted)
+    suggestion = finals.suggest()
+    assert not isinstance(suggestion, str)
+    assert (suggestion.number, suggestion.num_reported) == (2, 2), "it goes on under its number, after epoch 2"
+    assert made.history.record(suggestion.trial_id).state == "queued"  # type: ignore[union-attr]
+    made.put(wanted[0], 0.62, number=2, asked=False, num_epochs=6)
+    finals.end(2, "done", 6, 0.62)
+    for recipe, score in zip(wanted[1:], (0.5, 0.6), strict=True):
+        suggestion = finals.suggest()
+        assert not isinstance(suggestion, str)
+        made.put(recipe, score, number=suggestion.number, asked=False, num_epochs=6)
+        finals.end(suggestion.number, "done", 6, score)
+    assert made.missing() == []
+    winner = made.rank().winner
+    assert (winner.recipe.dropout, winner.mean) == (0.4, pytest.approx(0.61)), "with 0.5 of epoch 2 it would lose"
+
+
+@pytest.mark.parametrize("state", ["stopped", "interrupted", "queued"])
+def test_a_finalist_that_was_interrupted_on_its_way_to_the_end_goes_on(state: State, tmp_path: Path) -> None:
+    made = make_halved(tmp_path, replicates=2, finalists=2)
+    first = made.missing()[0]
+    made.put(first, 0.55, number=2, asked=False, num_epochs=4, state=state)
+    assert made.missing()[0] == first
+
+
+def test_a_finalist_whose_completed_record_was_lost_and_restored_to_its_stop_is_completed_again(
+    tmp_path: Path,
+) -> None:
+    made = make_halved(tmp_path, replicates=2, finalists=2)
+    wanted = made.missing()
+    finals = made.finals(wanted)
+    for recipe in wanted:
+        suggestion = finals.suggest()
+        assert not isinstance(suggestion, str)
+        made.put(recipe, 0.5, number=suggestion.number, asked=False, num_epochs=6)
+        finals.end(suggestion.number, "done", 6, 0.5)
+    made.put(wanted[0], 0.5, number=2, asked=False, num_epochs=2, state="stopped")
+    assert made.missing() == wanted[:1]
+
+
+def test_a_finalist_that_fails_on_its_way_to_the_end_is_not_tried_again(tmp_path: Path) -> None:
+    made = make_halved(tmp_path, replicates=2, finalists=2)
+    first, *others = made.missing()
+    finals = made.finals([first])
+    finals.suggest()
+    made.put(first, 0.5, number=2, asked=False, num_epochs=3, state="failed")
+    finals.end(2, "failed", 3, 0.5)
+    wanted = made.missing()
+    assert first not in wanted
+    assert others[0] in wanted
+
+
+def test_without_finals_nothing_is_completed(tmp_path: Path) -> None:
+    assert make_halved(tmp_path).missing() == []
 
 
 def test_folds_end_in_a_refit_of_the_winner_that_no_point_is_ranked_by(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from ferray.errors import RecordError
 from ferray.files.journal import Journal
-from ferray.records.events import EndEvent, ResultEvent, SuggestEvent
+from ferray.records.events import EndEvent, Event, ResultEvent, SuggestEvent
 from ferray.search.history.points import Suggestion
+from ferray.search.tune.adaptive import AdaptiveSearcher
 from ferray.search.tune.decisions import Decisions
 from ferray.search.tune.searchers import NamedTrial, make_scheduler
 from ferray.space import Hyperband, Space, num_points, read_space
@@ -56,6 +57,18 @@ def decide(space: Space, journal: Path, *, max_points: int | None = None) -> Dec
 def identity(space: Space) -> Callable[[dict[str, Any]], str]:
     """Names a point, its first fold where it does not say which."""
     return repr if space.folds == 1 else lambda point: repr({**point, "fold": point.get("fold", 0)})
+
+
+def known_to_optuna(decisions: Decisions) -> list[Any]:
+    """The trials that Optuna's study has, in order."""
+    searcher: Any = decisions._searcher
+    return list(searcher._searcher._ot_study.trials)
+
+
+def read_lines(written: bytes, folder: Path) -> list[Event]:
+    """The events of a journal's content."""
+    (folder / "before.jsonl").write_bytes(written)
+    return read_events(folder / "before.jsonl")
 
 
 def num_trials(space: Space) -> int:
@@ -131,7 +144,7 @@ def test_a_searcher_hears_the_mean_over_the_folds_and_of_a_failed_fold_only_that
     for number in range(6):
         assert isinstance(decisions.suggest(), Suggestion)
         decisions.end(number, "failed" if number == 4 else "done", 1, None if number == 4 else 0.1 * number)
-    first, second = decisions._searcher._ot_study.trials[:2]  # type: ignore[union-attr]
+    first, second = known_to_optuna(decisions)[:2]
     assert first.values == [pytest.approx(0.1)]
     assert (second.values, second.state.name) == (None, "FAIL")
 
@@ -231,12 +244,88 @@ def test_a_decision_that_is_not_reproduced_is_refused_with_its_line(
         decide(space, file)
 
 
-def test_a_point_that_optuna_would_not_suggest_is_refused(tmp_path: Path) -> None:
+def test_a_point_that_no_version_of_optuna_can_suggest_is_refused_with_its_line(tmp_path: Path) -> None:
     space, file = make_space("bayes", tmp_path), tmp_path / "journal.jsonl"
     play(decide(space, file), random.Random(0), steps=20)
-    rewrite(file, lambda text: text.replace(b'"optimizer":"adam"', b'"optimizer":"sgd"', 1))
-    with pytest.raises(RecordError, match=r"journal.jsonl:\d+"):
+    rewrite(file, lambda text: text.replace(b'"optimizer":"adam"', b'"optimizer":"adagrad"', 1))
+    with pytest.raises(RecordError, match=r"journal.jsonl:\d+: the search decided point .*adagrad.* but decides"):
         decide(space, file)
+
+
+@pytest.fixture
+def other_optuna(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Suggests other points from the third one on, as another version may."""
+    suggest = AdaptiveSearcher.suggest
+
+    def other(self: AdaptiveSearcher, name: str) -> dict[str, Any] | None:
+        point = suggest(self, name)
+        if point is None or int(name.split()[0]) < 2:
+            return point
+        return {key: value * 0.99 if isinstance(value, float) else value for key, value in point.items()}
+
+    monkeypatch.setattr(AdaptiveSearcher, "suggest", other)
+
+
+ADAPTIVE = [kind for kind in SPACES if "learning_rate" in SPACES[kind] or kind == "bayes with folds"]
+
+
+@pytest.mark.parametrize("kind", ADAPTIVE)
+@pytest.mark.parametrize("steps", [0, 7, 25])
+def test_a_search_whose_points_another_optuna_would_not_suggest_goes_on_from_them_and_says_so_once(
+    kind: str,
+    steps: int,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    request: pytest.FixtureRequest,
+) -> None:
+    space, file = make_space(kind, tmp_path), tmp_path / "journal.jsonl"
+    play(decide(space, file), random.Random(0), steps=steps)
+    written = file.read_bytes() if file.exists() else b""
+    request.getfixturevalue("other_optuna")
+
+    assert decide(space, file).has_more()
+    assert caplog.text == "", "nothing is said where only the question is whether there is more"
+    play(decide(space, file), random.Random(1))
+    events = read_events(file)
+    assert file.read_bytes().startswith(written), "what is on record stays"
+    assert sorted(event.number for event in ends(events)) == list(range(num_trials(space)))
+    assert len(set(suggested(events))) == num_trials(space)
+    said = [one.getMessage() for one in caplog.records]
+    asked = [event.number for event in read_lines(written, tmp_path) if isinstance(event, SuggestEvent)]
+    if any(number >= 2 and number % space.folds == 0 for number in asked):
+        (line,) = said
+        assert re.search(r"journal.jsonl:\d+: {.*} is on record here, not {.*}; Optuna [\d.]+ gets the points", line)
+    else:
+        assert said == []
+
+
+def test_another_optuna_knows_every_point_on_record_with_its_score(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    space, file = make_space("bayes with halving", tmp_path), tmp_path / "journal.jsonl"
+    play(decide(space, file), random.Random(0), steps=45)
+    request.getfixturevalue("other_optuna")
+    known = known_to_optuna(decide(space, file))
+    ended = {event.number: event for event in ends(read_events(file))}
+    assert len(ended) > 5
+    assert [trial.state.name for trial in known] == [
+        "COMPLETE" if event.state == "done" else "PRUNED" for _, event in sorted(ended.items())
+    ]
+    assert [trial.value for trial in known] == [event.score for _, event in sorted(ended.items())]
+
+
+def test_optuna_knows_after_which_epoch_a_trial_was_stopped(tmp_path: Path) -> None:
+    space, file = make_space("bayes with halving", tmp_path), tmp_path / "journal.jsonl"
+    decisions = decide(space, file)
+    play(decisions, random.Random(0))
+    known = known_to_optuna(decisions)
+    events = {event.number: event for event in ends(read_events(file))}
+    assert {event.state for event in events.values()} == {"done", "stopped"}
+    for number, trial in enumerate(known):
+        event = events[number]
+        assert trial.state.name == ("COMPLETE" if event.state == "done" else "PRUNED")
+        assert trial.value == event.score
+        assert trial.intermediate_values == ({} if event.state == "done" else {event.epoch: event.score})
 
 
 def test_a_random_space_of_few_points_ends_when_they_are_used_up(tmp_path: Path) -> None:

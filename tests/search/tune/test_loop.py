@@ -13,7 +13,7 @@ from ferray.recipe import Recipe
 from ferray.records.trial import METRIC_FIELDS, EpochResult, TrialRecord
 from ferray.search.fleet.messages import TrialJob
 from ferray.search.history.points import Suggestion
-from ferray.search.tune.loop import TuneSettings, _TuneBridge
+from ferray.search.tune.loop import TuneSettings, _Searcher, _TuneBridge
 
 ROWS = tuple(EpochResult(epoch=epoch, **dict.fromkeys(METRIC_FIELDS, 0.5)) for epoch in (1, 2))
 
@@ -118,6 +118,14 @@ def test_a_decision_that_cannot_be_recorded_ends_the_search(bridge: _TuneBridge,
     assert bridge.stop.is_set()
     assert bridge.error is error
     assert bridge.guarded(bridge.suggest) is None, "no further decisions"
+
+
+def test_a_point_that_cannot_be_decided_ends_tune_at_once(bridge: _TuneBridge, decider: FakeDecider) -> None:
+    def fail() -> Suggestion:
+        raise RecordError("journal.jsonl", "No space left on device", "Free space")
+
+    decider.suggest = fail  # type: ignore[method-assign]
+    assert _Searcher(bridge).suggest("0") == Searcher.FINISHED, "not None, after which Tune asks again"
 
 
 def test_an_interrupted_trial_and_one_whose_proxy_failed_stay_unfinished(

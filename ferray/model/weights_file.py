@@ -1,0 +1,78 @@
+"""Whether a file of weights fits a backbone, as far as that is known without torch: names and shapes.
+
+A .safetensors file begins with a JSON object of both, so that a plan can refuse a file of another model before anything
+is started. Other files must be unpickled, and are checked when they are loaded. Begin at `check_header`.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from ferray.errors import WeightsError
+from ferray.files import untrusted
+from ferray.model.backbones import Backbone
+
+MAX_HEADER_BYTES = 10_000_000
+"""A longer header is refused; that of a VGG16 has 3 kB."""
+
+NOT_OF_THE_TRUNK = ("classifier.", "head.")
+"""Prefixes of tensors of a whole model that are ignored: torchvision's classifier and ferray's head."""
+
+Shape = tuple[int, ...]
+
+
+def check_header(file: Path, backbone: Backbone) -> None:
+    """Refuse a .safetensors file whose tensors are not those of a backbone; any other file is let through.
+
+    Raises:
+        WeightsError: It is no such file, or one of another model.
+        StorageError: It cannot be read.
+    """
+    if file.suffix == ".safetensors":
+        faults = find_misfits(_read_header(file), backbone)
+        if faults:
+            raise misfit_error(str(file), backbone, faults)
+
+
+def is_of_trunk(name: str) -> bool:
+    """Whether a tensor of a whole model is one that a trunk needs."""
+    return not name.startswith(NOT_OF_THE_TRUNK) and not name.endswith("num_batches_tracked")
+
+
+def find_misfits(shapes: Mapping[str, Shape], backbone: Backbone) -> list[str]:
+    """What is missing, foreign or of another shape, one text each.
+
+    Args:
+        shapes: Of all tensors of a model, by name.
+        backbone: Whose trunk they are meant for.
+    """
+    expected = backbone.tensor_shapes()
+    given = {name: shape for name, shape in shapes.items() if is_of_trunk(name)}
+    faults = [f"{name} is missing" for name in expected if name not in given]
+    faults += [f"{name} is not one of its tensors" for name in given if name not in expected]
+    for name, shape in expected.items():
+        if name in given and tuple(given[name]) != tuple(shape):
+            faults.append(f"{name} has shape {tuple(given[name])}, not {tuple(shape)}")
+    return faults
+
+
+def misfit_error(where: str, backbone: Backbone, faults: Iterable[str]) -> WeightsError:
+    """The error that names the first faults of a file of weights, and counts the others."""
+    faults = list(faults)
+    shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
+    way_out = f"Give weights in torchvision's layout of {backbone.name}: features.0.weight, ..."
+    return WeightsError(where, f"not the weights of {backbone.name}: {shown}", way_out)
+
+
+def _read_header(file: Path) -> dict[str, Shape]:
+    """Name and shape of each tensor."""
+    try:
+        with untrusted.open_file(file, max_bytes=2**62) as opened:
+            length = int.from_bytes(opened.read(8), "little")
+            if not 2 <= length <= MAX_HEADER_BYTES:
+                raise ValueError(f"a header of {length:,} bytes")
+            values = json.loads(opened.read(length))
+        return {name: tuple(map(int, one["shape"])) for name, one in values.items() if name != "__metadata__"}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        what = f"cannot be read as weights: {error}"
+        raise WeightsError(str(file), what, "Give a .safetensors file or a torch state dict of tensors only") from error

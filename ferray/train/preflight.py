@@ -1,0 +1,111 @@
+"""Whether a recipe can be trained on a store, found out before anything heavy is loaded and before anything starts.
+
+Training finds the same faults by itself, but late: in a worker, once a trial. So a plan and `ferray.train` ask here
+first; this module loads neither torch nor Ray. Begin at `check_recipe`; `find_risks` names what can be trained but is
+hardly meant.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ferray.data.store.manifest import SPLITS, Manifest
+from ferray.data.store.reader import Store
+from ferray.errors import DataError, RecipeError
+from ferray.recipe import Recipe, check_value
+from ferray.train.folds import split_rows
+
+SMALLEST_PX, LARGEST_PX = 32, 512
+"""Sides of a picture that a recipe allows: five blocks halve it, and one pixel must remain."""
+
+
+def check_recipe(recipe: Recipe, store: Store, *, use_folds: str) -> None:
+    """Refuse a recipe that cannot be trained on a store.
+
+    Args:
+        recipe: Need not be settled.
+        store: What it is to be trained on.
+        use_folds: The options that validate with a part of the training faces, for the message.
+
+    Raises:
+        DataError: No faces to train on or to validate with, fewer photographs than folds, or a class without training
+            faces where the class balance needs its share.
+        RecipeError: The store's pictures have a size that recipes do not allow.
+    """
+    _check_splits(recipe, store, use_folds)
+    _check_picture_size(recipe, store)
+    if recipe.class_balance == "logit_adjustment":
+        for name, count in _count(store, split_rows(recipe, store).train.rows).items():
+            if not count:
+                where = "class_balance logit_adjustment"
+                what = f"no training face of {store.folder} is {name!r}, and it needs the share of each class"
+                raise DataError(where, what, "Choose another class_balance, or prepare a store with such faces")
+
+
+def find_risks(recipe: Recipe, store: Store) -> Iterator[str]:
+    """What can be trained, but makes a score mean less than it seems to, in words.
+
+    Args:
+        recipe: One that `check_recipe` accepts.
+        store: What it is to be trained on.
+    """
+    split, test = split_rows(recipe, store), store.manifest.counts["test"]
+    part = "" if recipe.folds is None else "in a fold, "
+    num_train = len(split.train.rows)
+    if recipe.batch_size > num_train:
+        faces = f"the {num_train:,} training faces" if recipe.folds is None else "the training faces of a fold"
+        yield f"batch_size {recipe.batch_size}: more than {faces}, so an epoch is one step"
+    train, validation = _count(store, split.train.rows), _count(store, split.validation.rows)
+    for name in store.class_names:
+        if not train[name]:
+            held_out = f"its {validation[name]:,} validation and {test[name]:,} test faces"
+            yield f"{part}no training face is {name!r}: no model learns the class, and {held_out} count as errors"
+        elif not validation[name]:
+            yield f"{part}no validation face is {name!r}: epochs and trials are compared without the class"
+    if not any(test.values()):
+        yield "there are no test faces: the best model will have no test score"
+        return
+    for name in store.class_names:
+        if train[name] and not test[name]:
+            yield f"no test face is {name!r}: the test score is one without the class"
+
+
+def _check_splits(recipe: Recipe, store: Store, use_folds: str) -> None:
+    """That there are faces to train on and to validate with."""
+    sizes = store.manifest.split_sizes
+    if recipe.folds is None and sizes["train"] and not sizes["validation"]:
+        what = "has no validation faces, by which epochs and trials are compared"
+        folds = f"Validate with folds of its training faces: {use_folds}"
+        raise DataError(str(store.folder), what, f"{folds}; or {_how_to_cut_validation(store.manifest)}")
+    if not sizes["train"] and (recipe.folds is None or not sizes["validation"]):
+        present = ", ".join(f"{sizes[split]:,} {split}" for split in SPLITS if sizes[split])
+        what = f"has no training faces, only {present}"
+        raise DataError(str(store.folder), what, "Prepare it again with another --split, such as 70/10/20")
+    split_rows(recipe, store)  # folds of at least one photograph each
+
+
+def _how_to_cut_validation(manifest: Manifest) -> str:
+    """The command that makes the store again, with a tenth of its faces taken out of train by group of copies."""
+    train, _, test = manifest.split or (1.0, 0.0, 0.0)
+    cut = 10 if train > 0.2 else 50 * train
+    shares = f"{100 * train - cut:.3g}/{cut:.3g}/{100 * test:.3g}"
+    source = "expw --images DIR --labels FILE" if manifest.dataset == "expw" else "folders --images DIR"
+    return f"take some out of train, by photograph: python -m ferray.data prepare {source} --split {shares} --out NEW"
+
+
+def _check_picture_size(recipe: Recipe, store: Store) -> None:
+    """That the store's own size is one that recipes allow, where a recipe does not name another."""
+    if recipe.image_size is not None:
+        return
+    try:
+        check_value("image_size", store.size_px, where=str(store.folder))
+    except RecipeError as error:
+        nearest = SMALLEST_PX if store.size_px < SMALLEST_PX else LARGEST_PX
+        what = f"its faces have {store.size_px} pixels, but {recipe.backbone} takes {SMALLEST_PX} to {LARGEST_PX}"
+        raise RecipeError(str(store.folder), what, f"Resize them: --set image_size={nearest}") from error
+
+
+def _count(store: Store, rows: "np.typing.NDArray[np.int64]") -> dict[str, int]:
+    """Faces of each class among some rows."""
+    counts = np.bincount(np.asarray(store.labels)[rows], minlength=len(store.class_names))
+    return dict(zip(store.class_names, counts.tolist(), strict=True))

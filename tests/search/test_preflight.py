@@ -1,0 +1,221 @@
+"""A plan that cannot be carried out is refused by `--dry-run` too, and what it would do in vain is named."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fixtures.data import write_store_of
+
+from ferray.commands.search import main
+from ferray.data.store.reader import Store
+from ferray.model.backbones import BACKBONES
+
+SPACE = """\
+method: grid
+metric: {name: val_accuracy, goal: maximize}
+parameters:
+  dropout: {values: [0.0, 0.5]}
+  batch_size: {value: 4}
+"""
+FULL = (2,) * 7
+
+
+@pytest.fixture
+def space(tmp_path: Path) -> Path:
+    file = tmp_path / "mine.yaml"
+    file.write_text(SPACE)
+    return file
+
+
+@pytest.fixture
+def half_store(tmp_path: Path) -> Store:
+    """Split 80/0/20, as in the published search: without validation faces."""
+    return write_store_of(tmp_path / "half", ((8,) * 7, (0,) * 7, FULL), dataset="expw", split=(0.8, 0.0, 0.2))
+
+
+def dry_run(capsys: pytest.CaptureFixture[str], space: Path, *options: str, code: int = 0) -> str:
+    """What a dry run says on stderr."""
+    out = str(space.parent / "runs")
+    assert main(["--space", str(space), "--weights", "none", "--out", out, *options, "--dry-run"]) == code
+    return capsys.readouterr().err
+
+
+def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records]
+
+
+def test_a_store_without_validation_faces_is_refused_and_each_way_out_is_accepted(
+    space: Path, half_store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ("--data", str(half_store.folder))
+    err = dry_run(capsys, space, *data, code=2)
+    assert "has no validation faces" in err
+    assert "--folds 5 --keep best-fold" in err
+    assert "ferray.data prepare expw" in err
+
+    err = dry_run(capsys, space, *data, "--folds", "5", code=2)
+    assert "has no validation faces, which training the winner once more needs" in err
+    assert "--keep best-fold" in err
+    assert "error" not in dry_run(capsys, space, *data, "--folds", "5", "--keep", "best-fold")
+
+
+def test_the_search_itself_refuses_before_ray_is_loaded(space: Path, half_store: Store, tmp_path: Path) -> None:
+    code = (
+        "import sys; from ferray.commands.search import main; "
+        f"assert main(['--space', {str(space)!r}, '--data', {str(half_store.folder)!r}, '--weights', 'none', "
+        f"'--out', {str(tmp_path / 'runs')!r}]) == 2; "
+        "assert not {'torch', 'ray', 'wandb', 'albumentations', 'pandas'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_on_real_data_loads_no_torch_and_no_ray(space: Path, tiny_store: Store) -> None:
+    code = (
+        "import sys; from ferray.commands.search import main; "
+        f"assert main(['--space', {str(space)!r}, '--data', {str(tiny_store.folder)!r}, '--folds', '3', "
+        "'--dry-run']) == 0; "
+        "assert not {'torch', 'ray', 'wandb', 'albumentations'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--workers-per-trial", "4096"], "need 4096 CPUs, but this machine has"),
+        (["--concurrent-trials", "4096", "--workers-per-trial", "2"], "4096 x 2 workers"),
+        (
+            ["--set", "seed=[0,2147483646]", "--replicates", "3"],
+            "--replicates 3: the finals need seeds up to 2147483648",
+        ),
+        (["--folds", "100"], "63 photographs to train and validate with cannot be divided into 100 folds"),
+    ],
+)
+def test_a_request_that_would_fail_later_is_refused(
+    options: list[str], words: str, space: Path, tiny_store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert words in dry_run(capsys, space, "--data", str(tiny_store.folder), *options, code=2)
+
+
+def test_what_a_cluster_has_is_not_known_here(space: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "error" not in dry_run(capsys, space, "--workers-per-trial", "4096", "--address", "auto")
+
+
+def test_one_file_of_weights_is_not_for_two_backbones(
+    space: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "vgg16.safetensors").touch()
+    weights = ("--weights", str(tmp_path / "vgg16.safetensors"))
+    err = dry_run(capsys, space, *weights, "--set", "backbone=[vgg16,vgg16_bn]", code=2)
+    assert "one file, but the space asks for 2 backbones, vgg16, vgg16_bn" in err
+    assert "--set backbone=vgg16" in err
+
+
+@pytest.mark.parametrize(
+    "tensors, words",
+    [
+        ({"features.0.weight": (64, 3, 3, 3)}, "not the weights of vgg16: features.0.bias is missing"),
+        (
+            dict.fromkeys(BACKBONES["vgg16_bn"].tensor_shapes(), (2,)),
+            "not the weights of vgg16: features.2.weight is missing",
+        ),
+        ({**BACKBONES["vgg16"].tensor_shapes(), "features.0.bias": (1,)}, "features.0.bias has shape (1,), not (64,)"),
+        (None, "cannot be read as weights"),
+        (BACKBONES["vgg16"].tensor_shapes() | {"classifier.0.weight": (7, 7)}, ""),
+    ],
+)
+def test_a_file_of_weights_must_have_the_tensors_of_the_backbone(
+    tensors: dict[str, tuple[int, ...]] | None,
+    words: str,
+    space: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    file = tmp_path / "vgg16.safetensors"
+    header = json.dumps({name: {"dtype": "F16", "shape": shape} for name, shape in (tensors or {}).items()}).encode()
+    file.write_bytes(b"no weights at all" if tensors is None else len(header).to_bytes(8, "little") + header)
+    assert words in dry_run(capsys, space, "--weights", str(file), code=2 if words else 0)
+
+
+def test_a_broken_store_is_refused(space: Path, half_store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    (half_store.folder / "faces.npy").unlink()
+    assert "a broken store" in dry_run(capsys, space, "--data", str(half_store.folder), code=2)
+
+
+@pytest.mark.parametrize("variable", ["FERRAY_CACHE", None])
+def test_a_folder_that_cannot_be_made_is_refused(
+    variable: str | None,
+    space: Path,
+    tiny_store: Store,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    place = str(space / "below")
+    if variable is None:
+        options = ["--out", place]
+    else:
+        monkeypatch.setenv(variable, place)
+        options = []
+    err = dry_run(capsys, space, "--data", str(tiny_store.folder), *options, code=2)
+    assert f"{space} is a file" in err
+    assert (variable or "--out") in err
+
+
+def test_a_cache_without_room_is_named_and_refused_where_the_memory_is_too_small_as_well(
+    space: Path,
+    tiny_store: Store,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = ("--data", str(tiny_store.folder))
+    dry_run(capsys, space, *data)
+    assert warned(caplog) == []
+
+    monkeypatch.setenv("FERRAY_CACHE_GB", "0.00001")
+    dry_run(capsys, space, *data)
+    assert "the frozen layers' output for 42 faces takes 0.0 GB" in caplog.text
+    assert "every trial computes it again, in memory" in caplog.text
+    caplog.clear()
+    dry_run(capsys, space, *data, "--set", "freeze=none", "--set", "weights=none")
+    assert warned(caplog) == [], "nothing is cached"
+
+    monkeypatch.setattr(os, "sysconf", lambda name: 1)
+    assert "GB of memory" in dry_run(capsys, space, *data, code=2)
+    monkeypatch.setenv("FERRAY_CACHE_GB", "much")
+    assert "'much' is not a size" in dry_run(capsys, space, *data, code=2)
+
+
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--set", "batch_size=[4,64]"], "batch_size 64: more than the 42 training faces"),
+        (["--set", "head_pooling=[average,flatten]"], "head_pooling varies without effect: pictures of 32 pixels"),
+        (["--set", "optimizer=adam", "--set", "momentum=[0.8,0.9]"], "momentum varies without effect"),
+        (["--max-trials", "1"], "only the first 1 of the grid's 2 points, in the file's order: dropout 0.0 of 2"),
+        (["--finalists", "5"], "--finalists 5 has no effect without finals"),
+        (["--keep", "best-fold"], "--keep best-fold has no effect without folds"),
+    ],
+)
+def test_what_is_done_in_vain_is_said_once_in_the_plan(
+    options: list[str],
+    words: str,
+    space: Path,
+    tiny_store: Store,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    dry_run(capsys, space, "--data", str(tiny_store.folder), *options)
+    assert [words in line for line in warned(caplog)] == [True]
+
+
+def test_a_seed_that_the_records_do_not_take_is_refused_when_it_is_parsed(
+    space: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["--space", str(space), "--seed", "1000000001", "--dry-run"])
+    assert "--seed: 1000000001 is not in 0 .. 1000000000" in capsys.readouterr().err
