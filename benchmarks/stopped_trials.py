@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from fixtures import plays
 
+from ferray.files.journal import Journal
 from ferray.records.events import EventLog
 from ferray.search.tune import decisions as decisions_module
 from ferray.search.tune.adaptive import AdaptiveSearcher, PointResult
@@ -137,7 +138,7 @@ def search(way: type[AdaptiveSearcher], curve: Curve, *, seed: int, num_points: 
         file.write_text(SPACE.replace("POINTS", str(num_points)))
         plays.score, plays.EPOCHS = score, EPOCHS
         decisions_module.AdaptiveSearcher = way  # type: ignore[misc]
-        log = EventLog.open(Path(folder) / "journal.jsonl")
+        log = EventLog(Journal(Path(folder) / "journal.jsonl"))
         decisions = Decisions(read_space(file), log, identify=repr, seed=seed)
         plays.play(decisions, random.Random(seed))
         ends = [event for event in log.events if event.event == "end"]

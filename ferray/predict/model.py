@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.data.prepare.photographs import BadPhotographError, crop_face, read_photograph
+from ferray.data.decoding.formats import BadPhotographError
+from ferray.data.prepare.photographs import crop_face, read_photograph
 from ferray.data.sources.rows import Box
 from ferray.data.threads import Threads, progress_bar
 from ferray.errors import CheckpointError, DataError

@@ -12,7 +12,8 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.data.prepare.photographs import BadPhotographError, read_photograph
+from ferray.data.decoding.formats import BadPhotographError
+from ferray.data.prepare.photographs import read_photograph
 from ferray.data.sources.rows import Box
 from ferray.errors import DataError
 from ferray.files import untrusted
