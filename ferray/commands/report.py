@@ -70,20 +70,23 @@ class SlicesOptions:
     json: bool
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m ferray.report") -> int:
     """Parse the arguments and run the subcommand; see `--help`."""
-    options = _parse(argv)
+    return run_command(lambda: _run(_parse(argv, prog)))
+
+
+def _run(options: EvaluateOptions | AuditOptions | SlicesOptions) -> int:
     match options:
         case EvaluateOptions():
-            return run_command(lambda: _evaluate(options))
+            return _evaluate(options)
         case AuditOptions():
-            return run_command(lambda: _audit(options))
+            return _audit(options)
         case SlicesOptions():
-            return run_command(lambda: _slices(options))
+            return _slices(options)
 
 
-def _parse(argv: Sequence[str] | None) -> EvaluateOptions | AuditOptions | SlicesOptions:
-    parser = make_parser("python -m ferray.report", "Show what the score of a trained model is worth.", EXAMPLES)
+def _parse(argv: Sequence[str] | None, prog: str) -> EvaluateOptions | AuditOptions | SlicesOptions:
+    parser = make_parser(prog, "Show what the score of a trained model is worth.", EXAMPLES)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     text = "score a model on a split of a store; on its own test split, show the score on record"

@@ -25,16 +25,15 @@ EXAMPLES = """\
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m ferray.search") -> int:
     """Parse, plan, and unless it is a dry run, search."""
-    options = parse(argv)
-    return run_command(lambda: _search(options))
+    return run_command(lambda: _search(parse(argv, prog=prog)))
 
 
-def parse(argv: Sequence[str] | None = None) -> SearchOptions:
+def parse(argv: Sequence[str] | None = None, *, prog: str = "python -m ferray.search") -> SearchOptions:
     """The options of a command line; a wrong one ends the process with exit code 2."""
     words = list(sys.argv[1:] if argv is None else argv)
-    given = vars(_parser().parse_args(words))
+    given = vars(_parser(prog).parse_args(words))
     folds, shuffle_labels, settings = given.pop("folds"), given.pop("shuffle_labels"), given.pop("set") or []
     settings += [] if folds is None else [f"folds={folds}"]
     settings += ["shuffle_labels=true"] if shuffle_labels else []
@@ -64,9 +63,9 @@ def _search(options: SearchOptions) -> int:
         return run(plan, history, cluster)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = make_parser(
-        "python -m ferray.search",
+        prog,
         "Search training settings: Ray Tune decides, Ray Train trains; the best checkpoint and one test score remain.",
         EXAMPLES,
     )

@@ -46,14 +46,13 @@ class TrainOptions:
     device: str | None
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m ferray.train") -> int:
     """Parse, train, print one line per epoch; see `--help`."""
-    options = _parse(argv)
-    return run_command(lambda: _train(options))
+    return run_command(lambda: _train(_parse(argv, prog)))
 
 
-def _parse(argv: Sequence[str] | None) -> TrainOptions:
-    parser = make_parser("python -m ferray.train", "Train one recipe and print one line per epoch.", EXAMPLES)
+def _parse(argv: Sequence[str] | None, prog: str) -> TrainOptions:
+    parser = make_parser(prog, "Train one recipe and print one line per epoch.", EXAMPLES)
     parser.add_argument(
         "--recipe", type=Path, required=True, metavar="FILE", help="settings, YAML or JSON; see ferray.recipe"
     )
