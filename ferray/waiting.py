@@ -5,6 +5,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeVar
+
+Item = TypeVar("Item")
 
 QUIET_S = 3.0
 """A shorter wait is not worth a line."""
@@ -36,3 +39,12 @@ def waiting(what: str) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+
+
+def waiting_for_first(items: Iterator[Item], what: str) -> Iterator[Item]:
+    """The items of an iterator; the wait for the first one is named as by `waiting`."""
+    with waiting(what):
+        first = next(items, None)
+    if first is not None:
+        yield first
+        yield from items

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ferray.commands.common import make_parser, run_command
 from ferray.errors import DataError, FerrayError
 from ferray.files import storage
+from ferray.waiting import waiting
 
 if TYPE_CHECKING:
     from ferray.data.store.reader import Store
@@ -172,9 +173,11 @@ def _evaluate_now(options: EvaluateOptions, store: "Store") -> int:
     if options.split == "test" and options.again:
         note_reading_in_search(options.best_dir, store)
 
-    from ferray.report.test_split.evaluate import evaluate
+    with waiting("importing torch"):
+        from ferray.report.test_split.evaluate import evaluate
 
-    evaluation = evaluate(options.best_dir, store, options.split, device=options.device)
+    with waiting(f"scoring the model on {options.split}"):
+        evaluation = evaluate(options.best_dir, store, options.split, device=options.device)
     if options.predictions is not None:
         storage.write_bytes(options.predictions, evaluation.to_csv(store, options.split).encode())
     try:

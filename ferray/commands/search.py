@@ -10,6 +10,8 @@ from contextlib import ExitStack
 
 from ferray.commands.common import make_parser, number_option, run_command
 from ferray.search.options import SearchOptions
+from ferray.signals import StopRequest, catch_signals, say_from_handler
+from ferray.waiting import waiting
 
 EXAMPLES = """\
   python -m ferray.search --space grid                          # demo faces drawn by code, no download
@@ -42,11 +44,21 @@ def parse(argv: Sequence[str] | None = None, *, prog: str = "python -m ferray.se
 
 
 def _search(options: SearchOptions) -> int:
+    with catch_signals(on_first=_announce) as stop, ExitStack() as stack:
+        return _search_until(options, stop, stack)
+
+
+def _announce() -> None:
+    say_from_handler("stopping: every finished epoch is kept; once more to end at once")
+
+
+def _search_until(options: SearchOptions, stop: StopRequest, stack: ExitStack) -> int:
+    """Plan and search; the stack closes what was opened."""
     from ferray.search.dry_run import describe_plan
     from ferray.search.history.resume import open_history
     from ferray.search.plan import make_plan
 
-    with ExitStack() as stack:
+    with stop.raised():
         history = None if options.resume is None else stack.enter_context(open_history(options))
         plan = make_plan(options, history)
         if options.dry_run:
@@ -58,9 +70,9 @@ def _search(options: SearchOptions) -> int:
         threading.Thread(target=importlib.import_module, args=("torch",), name="import", daemon=True).start()
         # A new search has something to train: Ray starts while the thread imports torch.
         cluster = stack.enter_context(connect(plan.address)) if history is None else None
-        from ferray.search.run import run
-
-        return run(plan, history, cluster)
+        with waiting("importing torch and Ray Tune"):
+            from ferray.search.run import run
+    return run(plan, history, cluster, stop)
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:

@@ -14,9 +14,10 @@ from ferray.commands.common import make_parser, run_command
 from ferray.errors import RecipeError, StorageError
 from ferray.files import untrusted
 from ferray.recipe import Recipe, check_value, make_recipe
-from ferray.signals import catch_signals
+from ferray.signals import catch_signals, say_from_handler
 from ferray.space import parse_settings
 from ferray.space.nodes import read_yaml
+from ferray.waiting import waiting, waiting_for_first
 
 if TYPE_CHECKING:
     from ferray.records.trial import EpochResult
@@ -87,34 +88,38 @@ def _train(options: TrainOptions) -> int:
 
     store = open_store(options.data)
 
-    from ferray.files.storage import cache_dir
-    from ferray.model.weights import load_weights
-    from ferray.train.checkpoints.export import export_best
-    from ferray.train.checkpoints.writer import Checkpointing
-    from ferray.train.device import choose_device, torchrun_ranks
-    from ferray.train.environment import Environment
-    from ferray.train.fit import fit
-    from ferray.train.interruption import Interrupted
-    from ferray.train.settle import measure_precision, settle
+    with waiting("importing torch"):
+        from ferray.files.storage import cache_dir
+        from ferray.model.weights import load_weights
+        from ferray.train.checkpoints.export import export_best
+        from ferray.train.checkpoints.writer import Checkpointing
+        from ferray.train.device import choose_device, torchrun_ranks
+        from ferray.train.environment import Environment
+        from ferray.train.fit import fit
+        from ferray.train.interruption import Interrupted
+        from ferray.train.settle import measure_precision, settle
 
     cache = cache_dir()
     device = choose_device(options.device)
     with torchrun_ranks(device) as ranks:
-        weights = load_weights("none" if recipe.weights == "none" else options.weights, recipe.backbone)
+        with waiting("reading the pretrained weights, or fetching them once"):
+            weights = load_weights("none" if recipe.weights == "none" else options.weights, recipe.backbone)
         precision = ranks.from_first(
             measure_precision(device, cache=cache) if recipe.precision == "auto" else recipe.precision
         )
         recipe = settle(recipe, store, precision=precision)
         try:
             with catch_signals(on_first=_announce if ranks.is_first else None, echo_s=ECHO_S) as interrupted:
-                for result in fit(
+                results = fit(
                     recipe,
                     store,
                     weights,
                     checkpointing=None if options.out is None else Checkpointing(options.out, recorded_epochs=0),
                     environment=Environment(ranks=ranks, device=device, cache=cache),
                     is_interrupted=interrupted.is_set,
-                ):
+                )
+                named = waiting_for_first(results, "training the first epoch, after the features of the frozen layers")
+                for result in named if ranks.is_first else results:
                     if ranks.is_first:
                         print(format_epoch(result, recipe), flush=True)
         except Interrupted as interruption:
@@ -132,7 +137,7 @@ def _train(options: TrainOptions) -> int:
 
 
 def _announce() -> None:
-    print("ends after this step; once more to end at once", file=sys.stderr)
+    say_from_handler("ends after this step; once more to end at once")
 
 
 def read_recipe_file(file: Path, *, settings: Sequence[str] = ()) -> Recipe:
