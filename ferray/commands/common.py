@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from ferray.commands.streams import READER_LEFT, kept_streams
 from ferray.errors import FerrayError, StorageError
+from ferray.files.storage import give_home
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ def run_command(body: Callable[[], int]) -> int:
     that is too long or a disk that is full; Ctrl-C becomes 130. A reader of its output that leaves, as in `... | head`,
     ends no command; where output is lost for another reason, a command that has done its work exits with 1.
     """
+    give_home()
     with kept_streams() as (out, _):
         try:
             code = _run(body)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from ferray.commands.common import make_parser, number_option, run_command
+from ferray.files.storage import cache_dir
 from ferray.search.options import SearchOptions
 from ferray.signals import StopRequest, catch_signals, say_from_handler
 from ferray.waiting import waiting
@@ -66,6 +67,7 @@ def _search_until(options: SearchOptions, stop: StopRequest, stack: ExitStack) -
             return 0
         from ferray.search.fleet.cluster import connect, set_environment
 
+        cache_dir()  # without one, an error now
         set_environment(plan.address)
         threading.Thread(target=importlib.import_module, args=("torch",), name="import", daemon=True).start()
         # A new search has something to train: Ray starts while the thread imports torch.
