@@ -1,18 +1,21 @@
 """`python -m ferray`, and the console script `ferray`: the commands, one line each."""
 
 import importlib
+import importlib.metadata
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from ferray.commands.common import run_command
 
 COMMANDS = {
-    "search": "find the best settings of a space; the best checkpoint and its one test score remain",
-    "data": "make a store of faces from photographs, draw demo faces, look at a store",
-    "train": "train one recipe, without a search",
-    "predict": "label pictures with the best model of a search",
-    "report": "score the best model of a search again",
+    "search": ("find the best settings of a space; the best checkpoint and its one test score remain", ""),
+    "data": ("make, check and show stores of faces", "prepare, check, demo, show"),
+    "train": ("train one recipe, without a search", ""),
+    "predict": ("label pictures with the best model of a search", ""),
+    "report": ("show what the score of a trained model is worth", "evaluate, audit, slices"),
 }
+"""What each does, and its own commands."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,14 +27,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(words: list[str]) -> int:
     if words and words[0] in COMMANDS:
         command = importlib.import_module(f"ferray.commands.{words[0]}")
-        return int(command.main(words[1:]))
-    lines = [f"  {name:8} {what}" for name, what in COMMANDS.items()]
-    text = "\n".join(["usage: ferray COMMAND ...", "", *lines, "", "Each has --help, with examples to copy."])
+        return int(command.main(words[1:], prog=f"{_prog()} {words[0]}"))
+    if words == ["--version"]:
+        print(f"ferray {importlib.metadata.version('ferray')}")
+        return 0
+    lines = [f"usage: {_prog()} COMMAND ...", ""]
+    for name, (what, own) in COMMANDS.items():
+        lines += [f"  {name:8} {what}", *([f"           its commands: {own}"] if own else [])]
+    text = "\n".join([*lines, "", "Each has --help, with examples to copy. --version prints the version."])
     if not words or words[0] in ("-h", "--help"):
         print(text)
         return 0 if words else 2
     print(f"error: unknown command {words[0]!r}\n\n{text}", file=sys.stderr)
     return 2
+
+
+def _prog() -> str:
+    """What was typed: the script's name, or Python with the module."""
+    return "python -m ferray" if Path(sys.argv[0]).name == "__main__.py" else "ferray"
 
 
 if __name__ == "__main__":

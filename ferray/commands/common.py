@@ -11,7 +11,9 @@ import sys
 from collections.abc import Callable
 from typing import TypeVar
 
+from ferray.commands.streams import READER_LEFT, kept_streams
 from ferray.errors import FerrayError, StorageError
+from ferray.files.storage import give_home
 
 log = logging.getLogger(__name__)
 
@@ -19,12 +21,30 @@ Number = TypeVar("Number", int, float)
 
 _WAY_OUT = "Name another place, or repair this one; FERRAY_LOG=debug shows where ferray uses it"
 
+_LOST = "What was to be printed is lost; all else is done"
+
 
 def run_command(body: Callable[[], int]) -> int:
-    """Run a command's body; a `FerrayError` becomes a message on stderr and exit code 2, Ctrl-C becomes 130.
+    """Run a command's body, the parsing of its arguments included, and return its exit code.
 
-    An error of the system about a file name, such as one that is too long or not permitted, is treated the same way.
+    A `FerrayError` becomes a message on stderr and exit code 2, and so does an error of the system, such as a file name
+    that is too long or a disk that is full; Ctrl-C becomes 130. A reader of its output that leaves, as in `... | head`,
+    ends no command; where output is lost for another reason, a command that has done its work exits with 1.
     """
+    give_home()
+    with kept_streams() as (out, _):
+        try:
+            code = _run(body)
+        except SystemExit as end:  # of argparse: help or a usage error, which it has printed
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        out.flush()
+        if out.fault is not None and out.fault.errno not in READER_LEFT:
+            print(f"error: stdout: {out.fault.strerror}\n  {_LOST}", file=sys.stderr)
+            code = code or 1
+    return code
+
+
+def _run(body: Callable[[], int]) -> int:
     level = os.environ.get("FERRAY_LOG", "WARNING").upper()
     if level not in logging.getLevelNamesMapping():
         print(f"error: FERRAY_LOG is {level}\n  Use DEBUG, INFO, WARNING or ERROR", file=sys.stderr)
@@ -35,15 +55,11 @@ def run_command(body: Callable[[], int]) -> int:
     except FerrayError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # as in `... | head`: the reader has closed its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
-        if error.filename is None:
-            raise
         log.debug("raised here", exc_info=error)
-        what = error.strerror or type(error).__name__
-        print(f"error: {StorageError(str(error.filename), what, _WAY_OUT)}", file=sys.stderr)
+        what = error.strerror or str(error) or type(error).__name__
+        where = "the system" if error.filename is None else os.fsdecode(error.filename)
+        print(f"error: {StorageError(where, what, _WAY_OUT)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -54,17 +70,22 @@ def make_parser(prog: str, description: str, examples: str) -> argparse.Argument
     """A parser with the project's form of help: one description, then examples to copy.
 
     Args:
-        prog: For example `python -m ferray.search`.
+        prog: What was typed: `python -m ferray.search`, or `ferray search`, which the examples then say, too.
         description: First lines of the help.
-        examples: Commands, one per line, each with a comment.
+        examples: Commands, one per line, each with a comment, as `python -m ferray.NAME`.
     """
     return argparse.ArgumentParser(
         prog=prog,
         description=description,
-        epilog="examples:\n" + examples,
+        epilog="examples:\n" + as_typed(examples, prog),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+
+
+def as_typed(examples: str, prog: str) -> str:
+    """Examples of `python -m ferray.NAME`, as `ferray NAME` if that is what was typed."""
+    return examples.replace("python -m ferray.", "ferray ") if prog.startswith("ferray ") else examples
 
 
 def number_option(kind: type[Number], low: float, high: float = math.inf) -> Callable[[str], Number]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ferray.commands.common import make_parser, run_command
+from ferray.commands.common import as_typed, make_parser, run_command
 from ferray.data.prepare.options import DEFAULT_MARGIN, DEFAULT_SIZE_PX, PrepareOptions, parse_shares
 from ferray.data.threads import Threads
 from ferray.errors import DataError
@@ -46,14 +46,17 @@ CHECK_EXAMPLES = """\
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m ferray.data") -> int:
     """Parse the arguments and run the subcommand; see `--help`."""
-    arguments = _parse(argv)
-    return run_command(lambda: int(arguments.run(arguments)))
+    return run_command(lambda: _run(_parse(argv, prog)))
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = make_parser("python -m ferray.data", "Make, check and show stores of faces.", EXAMPLES)
+def _run(arguments: argparse.Namespace) -> int:
+    return int(arguments.run(arguments))
+
+
+def _parse(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
+    parser = make_parser(prog, "Make, check and show stores of faces.", EXAMPLES)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     prepare = commands.add_parser("prepare", help="make a store of faces from photographs", allow_abbrev=False)
     sources = prepare.add_subparsers(required=True, metavar="SOURCE")
@@ -61,7 +64,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
     expw = sources.add_parser(
         "expw", help="ExpW's own layout: origin/ and label.lst", description="Crop the faces that a label file names.",
-        epilog="examples:\n" + EXPW_EXAMPLES, formatter_class=raw, allow_abbrev=False,
+        epilog="examples:\n" + as_typed(EXPW_EXAMPLES, prog), formatter_class=raw, allow_abbrev=False,
     )  # fmt: skip
     expw.add_argument("--images", type=Path, required=True, metavar="DIR", help="the photographs, ExpW's `origin`")
     expw.add_argument("--labels", type=Path, required=True, metavar="FILE", help="the list of faces, `label.lst`")
@@ -73,7 +76,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     folders = sources.add_parser(
         "folders", help="folders by class, with or without a split",
         description="Take whole photographs, one face each; the name of the folder is the class.",
-        epilog="examples:\n" + FOLDERS_EXAMPLES, formatter_class=raw, allow_abbrev=False,
+        epilog="examples:\n" + as_typed(FOLDERS_EXAMPLES, prog), formatter_class=raw, allow_abbrev=False,
     )  # fmt: skip
     folders.add_argument("--images", type=Path, required=True, metavar="DIR", help="the top of the tree")
     _add_common(folders, split="for a tree without a split of its own (default 70/10/20); a tree's own split is kept")
@@ -84,7 +87,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     check = commands.add_parser(
         "check", help="find copies, leaks, label noise and faults of a data set",
         description="Report whether scores on a data set can be trusted: what was seen, why it matters, what to do.",
-        epilog="examples:\n" + CHECK_EXAMPLES, formatter_class=raw, allow_abbrev=False,
+        epilog="examples:\n" + as_typed(CHECK_EXAMPLES, prog), formatter_class=raw, allow_abbrev=False,
     )  # fmt: skip
     check.add_argument(
         "path", type=Path, nargs="?", metavar="PATH", help="a store, folders, ExpW's folder, or a CSV file"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ferray.commands.common import make_parser, run_command
 from ferray.errors import DataError, FerrayError
 from ferray.files import storage
+from ferray.waiting import waiting
 
 if TYPE_CHECKING:
     from ferray.data.store.reader import Store
@@ -70,20 +71,23 @@ class SlicesOptions:
     json: bool
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m ferray.report") -> int:
     """Parse the arguments and run the subcommand; see `--help`."""
-    options = _parse(argv)
+    return run_command(lambda: _run(_parse(argv, prog)))
+
+
+def _run(options: EvaluateOptions | AuditOptions | SlicesOptions) -> int:
     match options:
         case EvaluateOptions():
-            return run_command(lambda: _evaluate(options))
+            return _evaluate(options)
         case AuditOptions():
-            return run_command(lambda: _audit(options))
+            return _audit(options)
         case SlicesOptions():
-            return run_command(lambda: _slices(options))
+            return _slices(options)
 
 
-def _parse(argv: Sequence[str] | None) -> EvaluateOptions | AuditOptions | SlicesOptions:
-    parser = make_parser("python -m ferray.report", "Show what the score of a trained model is worth.", EXAMPLES)
+def _parse(argv: Sequence[str] | None, prog: str) -> EvaluateOptions | AuditOptions | SlicesOptions:
+    parser = make_parser(prog, "Show what the score of a trained model is worth.", EXAMPLES)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     text = "score a model on a split of a store; on its own test split, show the score on record"
@@ -169,9 +173,11 @@ def _evaluate_now(options: EvaluateOptions, store: "Store") -> int:
     if options.split == "test" and options.again:
         note_reading_in_search(options.best_dir, store)
 
-    from ferray.report.test_split.evaluate import evaluate
+    with waiting("importing torch"):
+        from ferray.report.test_split.evaluate import evaluate
 
-    evaluation = evaluate(options.best_dir, store, options.split, device=options.device)
+    with waiting(f"scoring the model on {options.split}"):
+        evaluation = evaluate(options.best_dir, store, options.split, device=options.device)
     if options.predictions is not None:
         storage.write_bytes(options.predictions, evaluation.to_csv(store, options.split).encode())
     try:

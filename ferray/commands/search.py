@@ -10,7 +10,10 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from ferray.commands.common import make_parser, number_option, run_command
+from ferray.files.storage import cache_dir
 from ferray.search.options import SearchOptions
+from ferray.signals import StopRequest, catch_signals, say_from_handler
+from ferray.waiting import waiting
 
 log = logging.getLogger(__name__)
 
@@ -28,16 +31,15 @@ EXAMPLES = """\
 """
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m ferray.search") -> int:
     """Parse, plan, and unless it is a dry run, search."""
-    options = parse(argv)
-    return run_command(lambda: _search(options))
+    return run_command(lambda: _search(parse(argv, prog=prog)))
 
 
-def parse(argv: Sequence[str] | None = None) -> SearchOptions:
+def parse(argv: Sequence[str] | None = None, *, prog: str = "python -m ferray.search") -> SearchOptions:
     """The options of a command line; a wrong one ends the process with exit code 2."""
     words = list(sys.argv[1:] if argv is None else argv)
-    given = vars(_parser().parse_args(words))
+    given = vars(_parser(prog).parse_args(words))
     folds, shuffle_labels, settings = given.pop("folds"), given.pop("shuffle_labels"), given.pop("set") or []
     settings += [] if folds is None else [f"folds={folds}"]
     settings += ["shuffle_labels=true"] if shuffle_labels else []
@@ -46,12 +48,22 @@ def parse(argv: Sequence[str] | None = None) -> SearchOptions:
 
 
 def _search(options: SearchOptions) -> int:
+    with catch_signals(on_first=_announce) as stop, ExitStack() as stack:
+        return _search_until(options, stop, stack)
+
+
+def _announce() -> None:
+    say_from_handler("stopping: every finished epoch is kept; once more to end at once")
+
+
+def _search_until(options: SearchOptions, stop: StopRequest, stack: ExitStack) -> int:
+    """Plan and search; the stack closes what was opened."""
     from ferray.search.dry_run import describe_plan
     from ferray.search.history.resume import open_history
     from ferray.search.plan import make_plan
     from ferray.search.preflight import check_plan
 
-    with ExitStack() as stack:
+    with stop.raised():
         history = None if options.resume is None else stack.enter_context(open_history(options))
         plan = make_plan(options, history)
         if history is None or plan.extension is not None:
@@ -62,18 +74,19 @@ def _search(options: SearchOptions) -> int:
             return 0
         from ferray.search.fleet.cluster import connect, set_environment
 
+        cache_dir()  # without one, an error now
         set_environment(plan.address)
         threading.Thread(target=importlib.import_module, args=("torch",), name="import", daemon=True).start()
         # A new search has something to train: Ray starts while the thread imports torch.
         cluster = stack.enter_context(connect(plan.address)) if history is None else None
-        from ferray.search.run import run
+        with waiting("importing torch and Ray Tune"):
+            from ferray.search.run import run
+    return run(plan, history, cluster, stop)
 
-        return run(plan, history, cluster)
 
-
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     parser = make_parser(
-        "python -m ferray.search",
+        prog,
         "Search training settings: Ray Tune decides, Ray Train trains; the best checkpoint and one test score remain.",
         EXAMPLES,
     )

@@ -15,9 +15,10 @@ from ferray.commands.common import make_parser, run_command
 from ferray.errors import RecipeError, StorageError
 from ferray.files import untrusted
 from ferray.recipe import Recipe, check_value, make_recipe
-from ferray.signals import catch_signals
+from ferray.signals import catch_signals, say_from_handler
 from ferray.space import parse_settings
 from ferray.space.nodes import read_yaml
+from ferray.waiting import waiting, waiting_for_first
 
 if TYPE_CHECKING:
     from ferray.records.trial import EpochResult
@@ -49,14 +50,13 @@ class TrainOptions:
     device: str | None
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m ferray.train") -> int:
     """Parse, train, print one line per epoch; see `--help`."""
-    options = _parse(argv)
-    return run_command(lambda: _train(options))
+    return run_command(lambda: _train(_parse(argv, prog)))
 
 
-def _parse(argv: Sequence[str] | None) -> TrainOptions:
-    parser = make_parser("python -m ferray.train", "Train one recipe and print one line per epoch.", EXAMPLES)
+def _parse(argv: Sequence[str] | None, prog: str) -> TrainOptions:
+    parser = make_parser(prog, "Train one recipe and print one line per epoch.", EXAMPLES)
     parser.add_argument(
         "--recipe", type=Path, required=True, metavar="FILE", help="settings, YAML or JSON; see ferray.recipe"
     )
@@ -95,34 +95,38 @@ def _train(options: TrainOptions) -> int:
     for line in find_risks(recipe, store):
         log.warning("%s: %s", store.folder, line)
 
-    from ferray.files.storage import cache_dir
-    from ferray.model.weights import load_weights
-    from ferray.train.checkpoints.export import export_best
-    from ferray.train.checkpoints.writer import Checkpointing
-    from ferray.train.device import choose_device, torchrun_ranks
-    from ferray.train.environment import Environment
-    from ferray.train.fit import fit
-    from ferray.train.interruption import Interrupted
-    from ferray.train.settle import measure_precision, settle
+    with waiting("importing torch"):
+        from ferray.files.storage import cache_dir
+        from ferray.model.weights import load_weights
+        from ferray.train.checkpoints.export import export_best
+        from ferray.train.checkpoints.writer import Checkpointing
+        from ferray.train.device import choose_device, torchrun_ranks
+        from ferray.train.environment import Environment
+        from ferray.train.fit import fit
+        from ferray.train.interruption import Interrupted
+        from ferray.train.settle import measure_precision, settle
 
     cache = cache_dir()
     device = choose_device(options.device)
     with torchrun_ranks(device) as ranks:
-        weights = load_weights("none" if recipe.weights == "none" else options.weights, recipe.backbone)
+        with waiting("reading the pretrained weights, or fetching them once"):
+            weights = load_weights("none" if recipe.weights == "none" else options.weights, recipe.backbone)
         precision = ranks.from_first(
             measure_precision(device, cache=cache) if recipe.precision == "auto" else recipe.precision
         )
         recipe = settle(recipe, store, precision=precision)
         try:
             with catch_signals(on_first=_announce if ranks.is_first else None, echo_s=ECHO_S) as interrupted:
-                for result in fit(
+                results = fit(
                     recipe,
                     store,
                     weights,
                     checkpointing=None if options.out is None else Checkpointing(options.out, recorded_epochs=0),
                     environment=Environment(ranks=ranks, device=device, cache=cache),
                     is_interrupted=interrupted.is_set,
-                ):
+                )
+                named = waiting_for_first(results, "training the first epoch, after the features of the frozen layers")
+                for result in named if ranks.is_first else results:
                     if ranks.is_first:
                         print(format_epoch(result, recipe), flush=True)
         except Interrupted as interruption:
@@ -140,7 +144,7 @@ def _train(options: TrainOptions) -> int:
 
 
 def _announce() -> None:
-    print("ends after this step; once more to end at once", file=sys.stderr)
+    say_from_handler("ends after this step; once more to end at once")
 
 
 def read_recipe_file(file: Path, *, settings: Sequence[str] = ()) -> Recipe:

@@ -177,9 +177,8 @@ def lock(path: Path, *, wait_s: float = -1) -> Iterator[None]:
     Raises:
         StorageError: Another process holds the lock after `wait_s`, or the folder cannot be written.
     """
-    held = FileLock(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        held = _file_lock(path)
         held.acquire(timeout=wait_s)
     except Timeout as error:
         raise StorageError(
@@ -205,8 +204,7 @@ def lock_if_free(path: Path) -> Iterator[bool]:
     Raises:
         OSError: The folder cannot be written.
     """
-    held = FileLock(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    held = _file_lock(path)
     try:
         held.acquire(timeout=0)
     except Timeout:
@@ -216,6 +214,22 @@ def lock_if_free(path: Path) -> Iterator[bool]:
         yield True
     finally:
         held.release()
+
+
+def _file_lock(path: Path) -> FileLock:
+    """A lock file that all who may write its folder can lock; where it is new, it is created by locking it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path, mode=0o600 | path.parent.stat().st_mode & 0o666)
+
+
+def share(path: Path) -> None:
+    """Give a new file or folder to all who may write the folder that it lies in, such as those of a group.
+
+    Raises:
+        OSError: It is not this user's.
+    """
+    mode = path.parent.stat().st_mode
+    path.chmod(0o700 | mode & 0o2777 if path.is_dir() else 0o600 | mode & 0o666)
 
 
 class Lease:
@@ -282,10 +296,56 @@ class Lease:
         return FencedError(str(self._file.parent), what, "Nothing is lost: the new writer continues")
 
 
+CACHE_WAY_OUT = "Free space, or name another cache folder with FERRAY_CACHE"
+
+
 def cache_dir() -> Path:
-    """The node's cache folder: `FERRAY_CACHE`, or `ferray` under the user's cache folder."""
+    """The node's cache folder: `FERRAY_CACHE`, or `ferray` under the user's cache folder.
+
+    Raises:
+        StorageError: None is named, and the user has no home folder.
+    """
     named = os.environ.get("FERRAY_CACHE")
     if named:
         return Path(named).expanduser().resolve()
     base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(base).expanduser() / "ferray"
+    try:
+        return Path(base).expanduser() / "ferray"
+    except RuntimeError as error:
+        what = f"there is no home folder: HOME is not set, and user {os.getuid()} is not known here"
+        raise StorageError("the cache folder", what, "Name a folder with FERRAY_CACHE") from error
+
+
+def give_home() -> None:
+    """A user without a home folder, as in a container that runs as any user, gets the cache folder for one, if named.
+
+    Libraries ask for a home folder while they are imported: Ray for a folder in it that is not used here.
+    """
+    try:
+        has_home = Path.home() != Path("/") or os.getuid() == 0
+    except RuntimeError:
+        has_home = False
+    if not has_home and os.environ.get("FERRAY_CACHE"):
+        os.environ["HOME"] = str(cache_dir())
+
+
+@contextmanager
+def cache_errors(folder: Path) -> Iterator[None]:
+    """Errors of the block, which writes into the cache, name the variable that moves it.
+
+    Args:
+        folder: The part of the cache that is written.
+
+    Raises:
+        StorageError: For any error of a file that is not about its content.
+    """
+    try:
+        yield
+    except StorageError as error:
+        where, what, way_out = error.args
+        if "FERRAY_CACHE" in way_out:
+            raise
+        raise type(error)(where, what, CACHE_WAY_OUT) from error
+    except OSError as error:
+        what = f"cannot be written: {error.strerror or error}"
+        raise StorageError(str(error.filename or folder), what, CACHE_WAY_OUT) from error

@@ -13,13 +13,14 @@ from rich.text import Text
 
 from ferray.records.trial import EpochResult, TrialRecord
 from ferray.space import Space
+from ferray.waiting import QUIET_S
 from ferray.wording import first_line
 
 MAX_ROWS = 16
 """Trials in the table; a last row counts the others."""
 
-QUIET_S = 30.0
-"""In a log, a line is written at least this often."""
+LINE_S = 30.0
+"""In a log, a line is written at least this often; the first one after `ferray.waiting.QUIET_S`."""
 
 
 class LiveView:
@@ -52,12 +53,12 @@ class LiveView:
         self._ended = self._ended_before = ended
         self._new_epochs = 0
         self._began = time.monotonic()
-        self._last_line = self._began
+        self._next_line = self._began + QUIET_S
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._console = Console(stderr=True)
         self._live = Live(console=self._console, auto_refresh=False) if sys.stderr.isatty() else None
-        self._thread = threading.Thread(target=self._refresh, name="live", daemon=True)
+        self._thread = threading.Thread(target=self._refresh_often, name="live", daemon=True)
 
     def __enter__(self) -> "LiveView":
         if self._live is not None:
@@ -115,17 +116,20 @@ class LiveView:
             parts.append(f"about {_format_duration(spent / ended_now * (self._total - self._ended))} left")
         return ", ".join(parts)
 
-    def _refresh(self) -> None:
-        """Read the activities and draw the table once a second; in a log, write a line every `QUIET_S`."""
+    def _refresh_often(self) -> None:
         while not self._closing.wait(1.0):
-            try:
-                self._activities = self._read_activities()
-            except Exception:  # noqa: BLE001  the dispatcher may be gone at the end; the display must not end a search
-                self._activities = {}
-            if self._live is not None:
-                self._live.update(self._table(), refresh=True)
-            elif time.monotonic() - self._last_line > QUIET_S:
-                self._print_line("; ".join([self._caption(), *self._other_activities()]))
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Read the activities and draw the table, once a second; in a log, write a line every `LINE_S`."""
+        try:
+            self._activities = self._read_activities()
+        except Exception:  # noqa: BLE001  the dispatcher may be gone at the end; the display must not end a search
+            self._activities = {}
+        if self._live is not None:
+            self._live.update(self._table(), refresh=True)
+        elif time.monotonic() > self._next_line:
+            self._print_line("; ".join([self._caption(), *self._other_activities()]))
 
     def _other_activities(self) -> list[str]:
         """What worker groups are doing besides training, such as computing features."""
@@ -137,7 +141,7 @@ class LiveView:
         ]
 
     def _print_line(self, text: str) -> None:
-        self._last_line = time.monotonic()
+        self._next_line = time.monotonic() + LINE_S
         print(text, file=sys.stderr, flush=True)
 
     def _table(self) -> Table:

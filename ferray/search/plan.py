@@ -27,6 +27,9 @@ DEMO_COMMAND = "python -m ferray.search --space grid --data DIR"
 MAX_FAILURES = 2
 """Default of `--max-failures`."""
 
+MAX_NAME_BYTES = 255
+"""Longest name of a folder on the usual file systems (NAME_MAX in `limits.h`)."""
+
 Value = TypeVar("Value")
 
 
@@ -172,13 +175,16 @@ def _new_run(options: SearchOptions, space: Space) -> Run:
     """The folder of a search that begins.
 
     Raises:
-        SearchError: Its name leads out of the parent folder.
+        SearchError: Its name leads out of the parent folder, or cannot be a folder's.
         RecordError: Its name is another search's.
     """
     name = options.name or f"{space.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    if Path(name).name != name or name in (".", ".."):
-        way_out = "Leave out slashes; --out names the parent folder"
+    if Path(name).name != name or name in (".", "..") or not name.isprintable():
+        way_out = "Leave out slashes, tabs and what else is not printed; --out names the parent folder"
         raise SearchError(f"--name {name}", "not a plain folder name", way_out)
+    if (num_bytes := len(os.fsencode(name))) > MAX_NAME_BYTES:
+        what = f"has {num_bytes} bytes; the name of a folder has at most {MAX_NAME_BYTES}"
+        raise SearchError(f"--name {name}", what, "Choose a shorter one")
     run = Run(Path(options.out) / name)
     if run.exists():
         raise name_is_taken(run)

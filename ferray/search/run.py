@@ -7,8 +7,8 @@ import dataclasses
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -38,32 +38,49 @@ from ferray.search.outcome.summary import Outcome, summarize
 from ferray.search.plan import DEMO_COMMAND, Plan
 from ferray.search.tune.decisions import Decisions
 from ferray.search.tune.loop import Decider, TuneSettings, tune_until_done
-from ferray.signals import catch_signals
+from ferray.signals import StopRequest
 from ferray.tracking.wandb import Destination, Tracker, choose_mode
 from ferray.train.checkpoints.checked_safetensors import DamagedError
+from ferray.waiting import waiting
 from ferray.wording import utc_now
 
 
-def run(plan: Plan, history: History | None, cluster: Cluster | None) -> int:
+def run(plan: Plan, history: History | None, cluster: Cluster | None, stop: StopRequest) -> int:
     """Carry out a search and leave its folder complete.
 
     Args:
         plan: What was asked for.
         history: The records of the search that is resumed, whose folder is locked; None for a new one.
         cluster: Where; None to connect only if there is anything to train.
+        stop: Ends it early. While trials are trained, they are ended first; all else is left at once, and a resumed
+            search does it again.
 
     Returns:
         0, or 130 if it was interrupted.
     """
-    store = open_store(plan.data_dir or demo_store(storage.cache_dir()))
-    _say_first(plan, store)
-    weights = {name: load_weights(plan.weights, name) for name in _backbones(plan, history)}
+    try:
+        if _run(plan, history, cluster, stop):
+            return 0
+    except KeyboardInterrupt:
+        if not plan.run.exists():
+            raise
+    _say(f"interrupted; every finished epoch is kept. Go on: python -m ferray.search --resume {plan.run.name}")
+    return 130
+
+
+def _run(plan: Plan, history: History | None, cluster: Cluster | None, stop: StopRequest) -> bool:
+    """The search; False if it was interrupted while trials were trained."""
     with ExitStack() as stack:
-        if history is None:
-            stack.enter_context(plan.run.lock())
-        search = open_search(plan, history, store, weights, say=_say)
-        stop = stack.enter_context(catch_signals())
-        mode, sentence = choose_mode(plan.wandb, folder=short_path(plan.run.folder))
+        with stop.raised():
+            store = _open_store(plan)
+            _say_first(plan, store)
+            with waiting("reading the pretrained weights, or fetching them once"):
+                weights = {name: load_weights(plan.weights, name) for name in _backbones(plan, history)}
+            if history is None:
+                stack.enter_context(plan.run.lock())
+            with waiting("reading and checking the records"):
+                search = open_search(plan, history, store, weights, say=_say)
+            mode, sentence = choose_mode(plan.wandb, folder=short_path(plan.run.folder))
         recorded = search.history.search
         tracker = Tracker(
             plan.run,
@@ -75,11 +92,11 @@ def run(plan: Plan, history: History | None, cluster: Cluster | None) -> int:
         stack.enter_context(tracker)
         done = _train_what_is_missing(search, tracker, stop, cluster)
         records = _write_final_states(search.history)
-        files = write_tables(plan.run, records, plan.space)
+        with waiting("writing the tables and pictures"):
+            files = write_tables(plan.run, records, plan.space)
         if not done:
-            _say(f"interrupted; every finished epoch is kept. Go on: python -m ferray.search --resume {plan.run.name}")
-            return 130
-        outcome = _conclude(search, records)
+            return False
+        outcome = _conclude(search, records, stop)
         tracker.search_ended(
             records=records,
             best=outcome.best.record,
@@ -87,10 +104,18 @@ def run(plan: Plan, history: History | None, cluster: Cluster | None) -> int:
             summary=_test_scores(outcome),
         )
         print(summarize(search, outcome, tracking=sentence))
-        return 0
+        return True
 
 
-def _train_what_is_missing(search: Search, tracker: Tracker, stop: threading.Event, cluster: Cluster | None) -> bool:
+def _open_store(plan: Plan) -> Store:
+    """The faces that are trained on; demo faces are drawn first, once."""
+    if plan.data_dir is not None:
+        return open_store(plan.data_dir)
+    with waiting("drawing the demo faces, once"):
+        return open_store(demo_store(storage.cache_dir()))
+
+
+def _train_what_is_missing(search: Search, tracker: Tracker, stop: StopRequest, cluster: Cluster | None) -> bool:
     """Everything that needs a cluster; False if it was interrupted."""
     plan, history = search.plan, search.history
     missing = repair.find_missing_records(history, plan.space)
@@ -98,49 +123,64 @@ def _train_what_is_missing(search: Search, tracker: Tracker, stop: threading.Eve
     if has_all_records and not _decisions(search).has_more() and not missing_finals(plan, history, search.trial_id):
         _say(f"every point is on record; nothing to train. {MORE}")
         return True
-    verify_store(search.store)
     has_scheduler = plan.space.early_terminate is not None or any(one.end.state == "stopped" for one in missing)
-    with (
-        clusters.connect(plan.address) if cluster is None else nullcontext(cluster) as connected,
-        _scratch(plan, connected) as scratch,
-        _worker_groups(search, connected, scratch, stop, has_scheduler=has_scheduler) as groups,
-    ):
+    with ExitStack() as stack:
+        with stop.raised():
+            with waiting("checking every face of the store"):
+                verify_store(search.store)
+            connected = stack.enter_context(clusters.connect(plan.address)) if cluster is None else cluster
+        scratch = stack.enter_context(_scratch(plan, connected))
+        groups = stack.enter_context(_worker_groups(search, connected, scratch, stop, has_scheduler=has_scheduler))
         if not groups.infos:
             return False
-        decisions = _decisions(search)
-        jobs = _Jobs(search, has_scheduler=has_scheduler)
-        view = LiveView(
-            plan.space,
-            columns=plan.columns,
-            total=None
-            if plan.num_trials is None
-            else plan.num_trials + plan.num_final_trials + plan.num_completions + decisions.num_outside,
-            ended=decisions.num_ended - len(missing),
-            activities=groups.activities,
-        )
-        with view as live:
-            settings = TuneSettings(
-                make_job=jobs.make,
-                dispatcher_name=groups.dispatcher_name,
-                # One proxy more than groups, so that a trial is always queued; an adaptive searcher waits for results.
-                num_proxies=groups.allocation.num_groups + (not plan.space.is_adaptive),
-                stop=stop,
-                observers=[history, live, tracker, jobs.shared_epochs],
-            )
-
-            def tune(decider: Decider, name: str) -> None:
-                tune_until_done(decider, settings, scratch=scratch / name)
-
-            if missing:
-                tune(repair.RecordRecovery(missing), "recovery")
-            tune(decisions, "search")
-            for turn in count(1):
-                if stop.is_set() or not (wanted := missing_finals(plan, history, search.trial_id)):
-                    break
-                tune(Finals(wanted, history, identify=search.trial_id), f"finals-{turn}")
-            if stop.is_set():
-                _say(f"stopping: workers write the checkpoints of unfinished trials; this takes up to {GRACE_S:.0f} s")
+        _tune(search, tracker, stop, groups, scratch=scratch, missing=missing, has_scheduler=has_scheduler)
     return not stop.is_set()
+
+
+def _tune(
+    search: Search,
+    tracker: Tracker,
+    stop: StopRequest,
+    groups: WorkerGroups,
+    *,
+    scratch: Path,
+    missing: Sequence[repair.MissingRecord],
+    has_scheduler: bool,
+) -> None:
+    """Train what lost its record, then the search proper, then the finals, as long as it is not interrupted."""
+    plan, history = search.plan, search.history
+    decisions = _decisions(search)
+    jobs = _Jobs(search, has_scheduler=has_scheduler)
+    num_after = plan.num_final_trials + plan.num_completions + decisions.num_outside
+    view = LiveView(
+        plan.space,
+        columns=plan.columns,
+        total=None if plan.num_trials is None else plan.num_trials + num_after,
+        ended=decisions.num_ended - len(missing),
+        activities=groups.activities,
+    )
+    with view as live:
+        settings = TuneSettings(
+            make_job=jobs.make,
+            dispatcher_name=groups.dispatcher_name,
+            # One proxy more than groups, so that a trial is always queued; an adaptive searcher waits for results.
+            num_proxies=groups.allocation.num_groups + (not plan.space.is_adaptive),
+            stop=stop,
+            observers=[history, live, tracker, jobs.shared_epochs],
+        )
+
+        def tune(decider: Decider, name: str) -> None:
+            tune_until_done(decider, settings, scratch=scratch / name)
+
+        if missing:
+            tune(repair.RecordRecovery(missing), "recovery")
+        tune(decisions, "search")
+        for turn in count(1):
+            if stop.is_set() or not (wanted := missing_finals(plan, history, search.trial_id)):
+                break
+            tune(Finals(wanted, history, identify=search.trial_id), f"finals-{turn}")
+        if stop.is_set():
+            _say(f"workers write the checkpoints of unfinished trials; this takes up to {GRACE_S:.0f} s")
 
 
 class _Jobs:
@@ -239,13 +279,15 @@ def _write_final_states(history: History) -> list[TrialRecord]:
     return history.records
 
 
-def _conclude(search: Search, records: list[TrialRecord]) -> Outcome:
-    """Rank the points, say how sure the winner is, export its model and score it."""
+def _conclude(search: Search, records: list[TrialRecord], stop: StopRequest) -> Outcome:
+    """Rank the points, say how sure the winner is, export its model and score it; all of it can be left at once."""
     ranking = rank_search(search.plan, records)
     try:
-        significance = _assess(search, ranking)
-        search.history.update(verdict=None if significance is None else significance.to_json())
-        best = export_winner(search, records, ranking, significance)
+        with stop.raised(), waiting("judging the winner"):
+            significance = _assess(search, ranking)
+            search.history.update(verdict=None if significance is None else significance.to_json())
+        with stop.raised(), waiting("writing the best model and its score"):
+            best = export_winner(search, records, ranking, significance)
     except DamagedError as error:
         raise repair.discard_record(search.history, error) from error
     return Outcome(records=records, ranking=ranking, significance=significance, best=best)

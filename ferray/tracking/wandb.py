@@ -21,6 +21,7 @@ from ferray.records.run import Run
 from ferray.records.trial import EpochResult, TrialRecord
 from ferray.tracking.mirror import EXIT_S, FLUSH_S, Mirror
 from ferray.tracking.mode import Destination, Mode, choose_mode
+from ferray.waiting import waiting
 
 __all__ = ["Destination", "Mode", "Tracker", "choose_mode"]
 
@@ -80,7 +81,8 @@ class Tracker:
             self._mirror.deadline = time.monotonic() + EXIT_S * 2 / 3
             self._acts.put(self._mirror.close)
             self._acts.put(None)
-            self._thread.join(EXIT_S)
+            with waiting(f"sending the last to W&B, which takes {EXIT_S:.0f} s at most"):
+                self._thread.join(EXIT_S)
             if self._thread.is_alive() or self._mirror.is_incomplete:
                 log.warning("W&B: not all was sent within %.0f s; the rest is sent if the search is resumed", EXIT_S)
         self._enabled = False

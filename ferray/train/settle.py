@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from ferray.data.store.reader import Store
-from ferray.errors import FerrayError
+from ferray.errors import FerrayError, StorageError
 from ferray.files import storage
 from ferray.recipe import Recipe, make_recipe, to_values
 
@@ -70,7 +70,11 @@ def measure_precision(device: str = "cpu", *, cache: Path | None = None) -> Prec
     precision: Precision = "bfloat16" if speedup >= MIN_SPEEDUP else "float32"
     log.info("precision %s: bfloat16 is %.2f times as fast as float32 on %s", precision, speedup, name)
     if file is not None:
-        storage.write_json(file, {"device": name, "precision": precision, "bfloat16_speedup": round(speedup, 3)})
+        known = {"device": name, "precision": precision, "bfloat16_speedup": round(speedup, 3)}
+        try:
+            storage.write_json(file, known)
+        except StorageError as error:  # a cache that can only be read: measured again each time, in a second
+            log.warning("the measured precision is not kept: %s", error)
     return precision
 
 

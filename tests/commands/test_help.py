@@ -1,7 +1,9 @@
 """Promise of every command: help and usage errors come at once, without the heavy libraries."""
 
+import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -64,3 +66,39 @@ def test_a_check_of_nothing_exits_with_2_and_loads_no_heavy_library(words: tuple
     assert "error: " in done.stderr
     assert "Traceback" not in done.stderr
     assert not loaded & HEAVY
+
+
+SCRIPT = "import sys; sys.argv[0] = '/usr/bin/ferray'; from ferray.__main__ import main; sys.exit(main())"
+"""What the console script `ferray` does."""
+
+
+def as_script(*words: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *words], capture_output=True, text=True, timeout=60, check=True
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_names_the_command_as_it_was_typed(command: str) -> None:
+    text = as_script(command, "--help")
+    assert text.startswith(f"usage: ferray {command} ")
+    assert f"\n  ferray {command} " in text, "its examples"
+    assert "python -m" not in text
+    done, _ = loaded_by(f"ferray.{command}", "--help")
+    assert done.stdout.startswith(f"usage: python -m ferray.{command} ")
+
+
+def test_the_help_at_the_top_names_every_command_and_its_own() -> None:
+    lines = as_script("--help").splitlines()
+    assert lines[0] == "usage: ferray COMMAND ..."
+    for command in COMMANDS:
+        (at,) = (number for number, line in enumerate(lines) if line.split()[:1] == [command])
+        _, _, own = lines[at + 1].partition("its commands: ")
+        help_text = as_script(command, "--help")
+        assert all(re.search(rf"^    {name} ", help_text, re.MULTILINE) for name in own.split(", ") if own)
+        assert bool(own) == ("COMMAND" in help_text.partition("\n\n")[0])
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert as_script("--version") == f"ferray {version('ferray')}\n"

@@ -55,6 +55,7 @@ def wait(
     monkeypatch.setattr(ray, "available_resources", lambda: free)
     monkeypatch.setattr(ray.util, "placement_group_table", lambda: {"own": {"state": own}})
     monkeypatch.setattr(launch, "WAIT_MESSAGE_S", message_s)
+    monkeypatch.setattr(launch, "QUIET_S", message_s)
     return _wait_for_groups(WorkerGroups(FakeDispatcher(), "dispatcher", ALLOCATION), 1, threading.Event())
 
 
@@ -68,24 +69,24 @@ def wait(
     ],
 )
 def test_what_others_use_is_waited_for_and_named_again_and_again(
-    free: dict[str, float], words: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    free: dict[str, float], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert wait(monkeypatch, free=free, num_timeouts=3, message_s=-1) == ["1 ready"]
-    assert caplog.messages == [f"no worker group is ready yet: {words}"] * 3
+    assert capsys.readouterr().err.splitlines() == [f"no worker group is ready yet: {words} ..."] * 3
 
 
 def test_a_group_that_has_its_resources_is_not_reported_as_waiting_for_them(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     wait(monkeypatch, free={}, num_timeouts=1, message_s=-1, own="CREATED")
-    assert caplog.messages == ["no worker group is ready yet: they are starting"]
+    assert capsys.readouterr().err == "no worker group is ready yet: they are starting ...\n"
 
 
 def test_a_search_whose_groups_are_ready_in_time_logs_nothing_of_waiting(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert wait(monkeypatch, free={}, num_timeouts=3, message_s=600) == ["1 ready"]
-    assert caplog.messages == []
+    assert capsys.readouterr().err == ""
 
 
 def test_a_worker_with_a_gpu_that_its_torch_does_not_see_is_refused_with_the_way_out() -> None:

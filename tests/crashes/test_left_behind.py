@@ -57,7 +57,8 @@ KNOWN_LINES = (
     r"42 training, 21 validation, 21 held-out test faces",
     r"\d/3: trial \d done \(learning_rate [\d.e-]+\): val_accuracy [01]\.\d{4} in epoch \d+ of 20, [\d.]+ s",
     r"\d/3 trials, \d+ epochs, .* spent.*",  # where the machine is so busy that nothing ended for half a minute
-    r"\S+ \S+ WARNING ferray\.search\.fleet\.launch: no worker group is ready yet: .*",  # the same
+    r"[\w ,']+ \.\.\.( \(\d+ s so far\))?",  # what it waits for, where that takes long
+    r"no worker group is ready yet: they are starting \.\.\.",
 )
 """All lines that an undisturbed search may write to a log."""
 
@@ -216,7 +217,7 @@ def test_however_a_search_ends_nothing_is_left(space: str, options: tuple[str, .
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_search_leaves_only_what_a_resume_needs(number: int, place: Place) -> None:
     process = place.searches.start(GRID, "grid")
     wait_for_line(process, r"^1/3")

@@ -71,6 +71,7 @@ def test_of_two_that_planned_the_same_name_the_second_is_refused_and_changes_not
 
 def test_a_search_whose_folder_is_in_use_is_refused_and_changes_nothing(searches: Searches) -> None:
     from ferray.search.run import run
+    from ferray.signals import StopRequest
 
     plan = plan_of(searches, "same")
     open_search(plan, None, searches.store, {"vgg16": load_weights("none", "vgg16")}, say=print)
@@ -80,7 +81,7 @@ def test_a_search_whose_folder_is_in_use_is_refused_and_changes_nothing(searches
         storage.lock(plan.run.folder / ".lock"),
         pytest.raises(StorageError, match="another process is using this folder"),
     ):
-        run(plan, None, alone)
+        run(plan, None, alone, StopRequest())
     assert content(plan.run.folder) == before
 
 

@@ -240,3 +240,36 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(tmp_path: Path) 
     assert len(names(tmp_path / "trials")) == 2
     storage.remove_partial(tmp_path)
     assert names(tmp_path / "trials") == {".hidden"}
+
+
+def test_who_has_no_home_is_asked_to_name_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FERRAY_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000)  # as in a container that runs as any user
+    with pytest.raises(StorageError, match=r"(?s)no home folder.*user 4000000.*FERRAY_CACHE"):
+        storage.cache_dir()
+    storage.give_home()
+    assert "HOME" not in os.environ
+
+
+@pytest.mark.parametrize("home", [None, "/"])
+def test_the_cache_is_the_home_of_libraries_where_there_is_none(
+    home: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", home or "")
+    if home is None:
+        monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000)
+    monkeypatch.setenv("FERRAY_CACHE", "/somewhere")
+    assert storage.cache_dir() == Path("/somewhere")
+    storage.give_home()
+    assert os.environ["HOME"] == "/somewhere"
+
+
+def test_a_lock_is_shared_by_those_who_share_its_folder(tmp_path: Path) -> None:
+    for mode, shared in ((0o775, 0o664), (0o755, 0o644), (0o700, 0o600), (0o777, 0o666)):
+        folder = tmp_path / f"{mode:o}"
+        folder.mkdir()
+        folder.chmod(mode)
+        with storage.lock(folder / "lock"):
+            assert (folder / "lock").stat().st_mode & 0o777 == shared

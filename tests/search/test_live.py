@@ -7,6 +7,7 @@ import pytest
 
 from ferray.recipe import Recipe
 from ferray.records.trial import METRIC_FIELDS, EpochResult, TrialRecord
+from ferray.search import live
 from ferray.search.live import LiveView
 from ferray.space import find_space, read_space
 
@@ -28,3 +29,17 @@ def test_in_a_log_every_trial_that_ends_is_one_line_with_its_settings_and_score(
     assert lines[0] == f"3/24: trial 3 done {settings}: val_accuracy 0.2500 in epoch 1 of 1, 0.2 s"
     assert lines[1] == f"4/24: trial 4 failed {settings}: loss is nan"
     assert "live" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_log_says_within_seconds_what_is_done_and_then_every_half_minute(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(live.time, "monotonic", lambda: now)
+    space = read_space(find_space("grid"))
+    view = LiveView(space, columns=[], total=24, ended=0, activities=lambda: {"a": "features: 256 of 900 faces"})
+    times = []
+    for now in (1.0, 2.0, 4.0, 5.0, 33.0, 35.0):
+        view.refresh()
+        times += [now] if capsys.readouterr().err else []
+    assert times == [4.0, 35.0]

@@ -63,13 +63,14 @@ def demo_store(cache: Path) -> Path:
         StorageError: The cache cannot be written.
     """
     folder = cache / f"demo-{VERSION}"
-    with storage.lock(cache / f"demo-{VERSION}.lock"):
+    if (found := _find_demo(folder)) is not None:  # a finished store needs no lock
+        return found
+    with storage.cache_errors(folder), storage.lock(cache / f"demo-{VERSION}.lock"):
+        if (found := _find_demo(folder)) is not None:
+            return found
         if folder.exists():
-            try:
-                return open_store(folder).folder
-            except DataError as error:
-                log.warning("%s; the demo faces are made again", error)
-                shutil.rmtree(folder)
+            log.warning("%s is damaged: the demo faces are made again", folder)
+            shutil.rmtree(folder)
         with _temporary_folder(cache, "demo-photographs") as photographs:
             log.info("demo faces: drawing %d photographs", NUM_PHOTOGRAPHS)
             demo = photographs / "demo"
@@ -78,6 +79,17 @@ def demo_store(cache: Path) -> Path:
             options = PrepareOptions(size_px=SIZE_PX, margin=MARGIN, on_bad="fail", copies="skip")
             prepare(read_expw(demo / "origin", demo / "label.lst", dataset="demo"), folder, options)
     return folder.resolve()
+
+
+def _find_demo(folder: Path) -> Path | None:
+    """The store of demo faces, if it is there and whole."""
+    if not folder.exists():
+        return None
+    try:
+        return open_store(folder).folder
+    except DataError as error:
+        log.info("%s", error)
+        return None
 
 
 def draw_demo(folder: Path, *, num_photographs: int = NUM_PHOTOGRAPHS, seed: int = 0) -> None:

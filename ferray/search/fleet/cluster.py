@@ -6,7 +6,6 @@ Begin at `connect`; `ferray.search.fleet.allocation` divides the cluster into wo
 import logging
 import os
 import secrets
-import signal
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import Any
 from ferray.errors import SearchError
 from ferray.search.fleet import ray_patches
 from ferray.search.fleet.messages import NAMESPACE
+from ferray.waiting import waiting
 from ferray.wording import first_line
 
 log = logging.getLogger(__name__)
@@ -84,24 +84,25 @@ def connect(address: str | None) -> Iterator[Cluster]:
     Raises:
         SearchError: No cluster answers at the address, or none could be started.
     """
-    import ray
+    with waiting("importing Ray"):
+        import ray
+
+        from ferray.search.fleet.start import start_ray
 
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     with ExitStack() as stack:
         if address is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ferray-", ignore_cleanup_errors=True))
-            _start(include_dashboard=False, **ray_patches.temp_dir_option(folder), **quiet)
+            start_ray(include_dashboard=False, **ray_patches.temp_dir_option(folder), **quiet)
         else:
             try:
-                ray.init(address=address, **quiet)
+                with waiting(f"connecting to Ray at {address}"), ray_patches.own_signal_handlers():
+                    ray.init(address=address, **quiet)
             except (ConnectionError, RuntimeError, ValueError) as error:
                 what = f"no Ray cluster answers: {first_line(str(error))}"
                 way_out = "Start one with `ray up cluster.yaml` (with its token: RAY_AUTH_MODE=token)"
                 raise SearchError(f"--address {address}", what, f"{way_out}, or leave --address out") from error
         try:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)  # Ray has replaced it
             if address is None:
                 ray_patches.start_autoscaling_coordinator()
             alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -109,29 +110,8 @@ def connect(address: str | None) -> Iterator[Cluster]:
             cpus, gpus = sum(cpus for cpus, _ in per_node), sum(gpus for _, gpus in per_node)
             yield Cluster(cpus, float(gpus), len(alive), joined=address is not None, per_node=per_node)
         finally:
-            ray.shutdown()
-
-
-def _start(**options: Any) -> None:
-    """Start Ray on this machine, in two attempts: it gives its processes 30 s, too little on a busy machine.
-
-    Raises:
-        SearchError: Both attempts failed.
-    """
-    import ray
-
-    for is_last in (False, True):
-        try:
-            ray.init(address="local", **options)
-        except Exception as error:  # Ray raises no narrower class
-            what = f"did not start: {first_line(str(error))}"
-            ray.shutdown()
-            if is_last:
-                way_out = "The machine may be overloaded or short of memory: try again later"
-                raise SearchError("Ray", what, way_out) from error
-            log.warning("Ray %s; trying once more", what)
-        else:
-            return
+            with waiting("ending Ray's processes"):
+                ray.shutdown()
 
 
 def start_dispatcher(name: str, *, has_scheduler: bool, session: int = 1, max_failures: int = 2) -> Any:

@@ -3,8 +3,8 @@
 Begin at `start_worker_groups`.
 """
 
-import logging
 import secrets
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,14 +22,13 @@ from ferray.search.fleet.cluster import Cluster, start_dispatcher, watch_drainin
 from ferray.search.fleet.groups import GroupSupervisor
 from ferray.search.fleet.messages import GroupConfig, GroupInfo
 from ferray.search.plan import Plan
-
-log = logging.getLogger(__name__)
+from ferray.waiting import QUIET_S, waiting
 
 GRACE_S = 30.0
 """How long groups have to release their trials when a search ends early."""
 
 WAIT_MESSAGE_S = 30.0
-"""How often the user is informed of what a search waits for while no group is ready."""
+"""How often the user is informed of what a search waits for while no group is ready; the first time sooner."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +116,8 @@ def start_worker_groups(
             finally:
                 error = ray.get(dispatcher.error.remote())
                 ray.get(dispatcher.close.remote())
-                supervisor.join(GRACE_S)
+                with waiting("ending the worker groups"):
+                    supervisor.join(GRACE_S)
                 groups.utilization = ray.get(dispatcher.utilization.remote())
     except ray.exceptions.RayError as ray_error:
         lost = SearchError("cluster", f"does not answer any more: {ray_error}", "See whether it is running")
@@ -130,20 +130,19 @@ def start_worker_groups(
 
 
 def _wait_for_groups(groups: WorkerGroups, num_groups: int, stop: threading.Event) -> list[GroupInfo]:
-    """Wait until so many groups are ready, and log from time to time what is missing."""
+    """Wait until so many groups are ready, and print from time to time what is missing."""
     answer = groups.dispatcher.wait_for_groups.remote(num_groups)
-    logged_at = time.monotonic()
+    said_at = time.monotonic() - WAIT_MESSAGE_S + QUIET_S
     while not stop.is_set():
         try:
             infos: list[GroupInfo] = ray.get(answer, timeout=0.5)
             return infos
         except ray.exceptions.GetTimeoutError:
-            if time.monotonic() - logged_at > WAIT_MESSAGE_S:
-                logged_at = time.monotonic()
+            if time.monotonic() - said_at > WAIT_MESSAGE_S:
+                said_at = time.monotonic()
                 missing = _describe_missing(groups.allocation)
-                log.warning(
-                    "no worker group is ready yet: %s", f"one needs {missing}" if missing else "they are starting"
-                )
+                what = f"one needs {missing}" if missing else "they are starting"
+                print(f"no worker group is ready yet: {what} ...", file=sys.stderr, flush=True)
     return []
 
 

@@ -50,6 +50,43 @@ def temp_dir_option(folder: str) -> dict[str, str]:
     return {"_temp_dir": folder} if len(folder) <= MAX_TEMP_DIR_CHARS else {}
 
 
+@contextmanager
+def ended_if_not_started() -> Iterator[None]:
+    """Around `ray.init`: if it fails, what it has started is ended.
+
+    `init` in `_private/worker.py` names its `Node` to `ray.shutdown` only when that is complete, but the processes are
+    started while it is made: `_private/node.py`, `Node.start_head_processes` and `Node.kill_all_processes`.
+    """
+    from ray._private.node import Node
+
+    begun: list[Any] = []
+    start = Node.start_head_processes
+
+    def start_and_note(node: Any) -> None:
+        begun.append(node)
+        start(node)
+
+    with _replaced(Node, start_head_processes=start_and_note):
+        try:
+            yield
+        except BaseException:
+            for node in begun:
+                node.kill_all_processes(check_alive=False, wait=True)
+            raise
+
+
+@contextmanager
+def own_signal_handlers() -> Iterator[None]:
+    """Around `ray.init`: the process keeps its handler of SIGTERM; Ray's ends it without a message.
+
+    `_private/utils.py`, `set_sigterm_handler`, which `connect` in `_private/worker.py` calls.
+    """
+    import ray._private.utils
+
+    with _replaced(ray._private.utils, set_sigterm_handler=lambda handler: None):
+        yield
+
+
 def start_autoscaling_coordinator() -> None:
     """Start the actor that each controller of Ray Train starts and waits for: 1.3 s, while the driver imports torch.
 

@@ -10,6 +10,9 @@ Each process that needs a view computes the shards that no other process is comp
 it in half the time. Finished shards survive the death of the process. The process that finds the last shard finished
 renames the folder to its final name.
 
+A finished view is read without a lock, so a cache that can only be read is of use. Users share a cache whose folder
+they may all write: what is created in it has the permissions of that folder, whatever the umask.
+
 Begin at `fill`; `open_view` reads a finished view.
 """
 
@@ -56,8 +59,6 @@ MAX_FACTS_BYTES = 2**24
 NUM_LOCKS = 512
 """Lock files of a cache, which shards share by their hash; fixed, since removing a lock file in use would break it."""
 
-WAY_OUT = "Free space, or name another cache folder with FERRAY_CACHE"
-
 _verified: set[tuple[Path, int, tuple[int, ...]]] = set()
 """Views whose checksums this process has verified, with the time of their last write and the checksums."""
 
@@ -90,7 +91,8 @@ def open_view(folder: Path, shape: tuple[int, ...]) -> Features | None:
             if checksums != [zlib.crc32(features[shard].data) for shard in shards(shape[0])]:
                 raise ValueError("a checksum differs")
             _verified.add(version)
-        os.utime(folder / "view.json")
+        with suppress(OSError):  # another user's view, or a cache that can only be read
+            os.utime(folder / "view.json")
     except (OSError, ValueError, KeyError, TypeError, RecursionError, DataError, StorageError) as error:
         log.warning("%s is damaged: the view is computed again (%s)", folder, error)
         return None
@@ -125,12 +127,15 @@ def fill(
                 markers = [parts / _marker(number) for number in range(len(shards(shape[0])))]
                 checksums = [json.loads(marker.read_bytes()) for marker in markers]
                 storage.write_json(parts / "view.json", facts | {"checksums": checksums})
+                storage.share(parts / "view.json")
                 parts.rename(folder)
                 for marker in markers:
                     (folder / marker.name).unlink()
             features = open_view(folder, shape)
     if features is None:
-        raise StorageError(str(folder), "damaged although it was just written", "Check the disk; " + WAY_OUT)
+        raise StorageError(
+            str(folder), "damaged although it was just written", "Check the disk; " + storage.CACHE_WAY_OUT
+        )
     return features
 
 
@@ -191,7 +196,7 @@ def _allocate(parts: Path, shape: tuple[int, ...]) -> None:
         _make_room(views, num_bytes)
         temporary = Path(tempfile.mkdtemp(dir=views, prefix=f".{parts.name}."))
         try:
-            temporary.chmod(0o755)
+            storage.share(temporary)
             with (temporary / "features.npy").open("wb") as out:
                 header = {
                     "descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)),
@@ -202,6 +207,7 @@ def _allocate(parts: Path, shape: tuple[int, ...]) -> None:
                 out.flush()
                 if num_bytes:
                     os.posix_fallocate(out.fileno(), out.tell(), num_bytes)
+            storage.share(temporary / "features.npy")
             temporary.rename(parts)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -289,9 +295,17 @@ def limit_bytes() -> int:
 @contextmanager
 def _disk_errors(folder: Path) -> Iterator[None]:
     """Turn an OSError of the block into a StorageError that names the cache."""
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        yield
-    except OSError as error:
-        kind = NoRoomError if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError
-        raise kind(str(folder), f"cannot be written: {error.strerror or error}", WAY_OUT) from error
+    views = folder.parent
+    with storage.cache_errors(folder):
+        try:
+            views.parent.mkdir(parents=True, exist_ok=True)
+            for shared in (views, views / ".locks"):
+                with suppress(FileExistsError):
+                    shared.mkdir()
+                    storage.share(shared)
+            yield
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                what = f"cannot be written: {error.strerror or error}"
+                raise NoRoomError(str(folder), what, storage.CACHE_WAY_OUT) from error
+            raise

@@ -3,38 +3,10 @@
 import os
 import subprocess
 import sys
-from typing import Any
 
 import pytest
-import ray
 
-from ferray.errors import SearchError
-from ferray.search.fleet import ray_patches
-from ferray.search.fleet.cluster import Cluster, connect, set_environment
-
-ONE_NODE = Cluster(cpus=2, gpus=0.0, nodes=1, joined=False, per_node=((2, 0.0),))
-
-
-@pytest.mark.parametrize("failures", [1, 2])
-def test_ray_is_started_twice_before_it_is_given_up(failures: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-
-    def init(**options: Any) -> None:
-        calls.append(options["address"])
-        if len(calls) <= failures:
-            raise Exception("The current node timed out during startup.")
-
-    monkeypatch.setattr(ray, "init", init)
-    monkeypatch.setattr(ray, "shutdown", lambda: None)
-    monkeypatch.setattr(ray_patches, "start_autoscaling_coordinator", lambda: None)
-    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}, {"Alive": False}])
-    if failures == 1:
-        with connect(None) as cluster:
-            assert cluster == ONE_NODE
-    else:
-        with pytest.raises(SearchError, match="timed out during startup"), connect(None):
-            pass
-    assert calls == ["local", "local"]
+from ferray.search.fleet.cluster import set_environment
 
 
 def test_who_asks_ray_before_or_after_a_cluster_starts_and_joins_none() -> None:

@@ -1,12 +1,15 @@
 """Views on the disk: filled together, whole or not there, bounded; broken ones are never read."""
 
+import errno
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -235,3 +238,77 @@ def test_a_folder_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot be written") as caught:
         fill(tmp_path / "views" / "v", SHAPE, facts=FACTS, compute=Counting())
     assert "FERRAY_CACHE" in str(caught.value)
+
+
+def test_another_user_reads_a_finished_view_without_a_lock_and_without_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(tmp_path / "v", SHAPE, facts=FACTS, compute=Counting())
+    monkeypatch.setattr(os, "utime", refuse)  # as where the file is another user's, or the disk can only be read
+    monkeypatch.setattr(viewcache.storage, "lock", lambda *_, **__: pytest.fail("a reader took a lock"))
+
+    assert open_view(tmp_path / "v", SHAPE) is not None
+    assert caplog.messages == []
+
+
+def refuse(*_: Any, **__: Any) -> None:
+    raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+
+@contextmanager
+def as_user(number: int, group: int) -> Iterator[None]:
+    """What is done in the block is done as another user, with another umask."""
+    umask = os.umask(0o022)
+    os.setegid(group)
+    os.seteuid(number)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+        os.umask(umask)
+
+
+@pytest.fixture
+def open_dir() -> Iterator[Path]:
+    """A folder that other users can reach, which pytest's cannot."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can act as two users")
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_two_users_of_a_group_fill_one_cache_and_each_removes_what_the_other_has_left(
+    open_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = open_dir / "cache" / "views"
+    views.parent.mkdir()
+    os.chown(views.parent, 0, 4321)
+    views.parent.chmod(0o2775)
+
+    def leave(part: slice, done: int) -> Features:
+        if part.start:
+            raise KeyboardInterrupt
+        return WHOLE[part]
+
+    with as_user(1001, 4321), pytest.raises(KeyboardInterrupt):
+        fill(views / "v", SHAPE, facts=FACTS, compute=leave)
+    compute = Counting()
+    with as_user(1002, 4321):
+        np.testing.assert_array_equal(fill(views / "v", SHAPE, facts=FACTS, compute=compute), WHOLE)
+    assert compute.computed == shards(NUM_FACES)[1:], "the first user's shard is used"
+    with as_user(1001, 4321):
+        monkeypatch.setenv("FERRAY_CACHE_GB", str(1.5 * WHOLE.nbytes / 1e9))
+        fill(views / "w", SHAPE, facts=FACTS, compute=Counting())
+    assert names(views) == ["w"]
+
+
+def test_a_user_who_may_not_write_a_cache_reads_its_views_and_is_shown_how_to_get_others(open_dir: Path) -> None:
+    views = open_dir / "cache" / "views"
+    with as_user(0, 0):
+        fill(views / "v", SHAPE, facts=FACTS, compute=Counting())
+    with as_user(1002, 1002):
+        assert open_view(views / "v", SHAPE) is not None
+        with pytest.raises(StorageError, match=r"(?s)Permission denied.*FERRAY_CACHE"):
+            fill(views / "w", SHAPE, facts=FACTS, compute=Counting())

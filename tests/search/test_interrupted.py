@@ -1,0 +1,51 @@
+"""Ctrl-C outside of the training of trials: it is answered at once, at any moment."""
+
+import signal
+from pathlib import Path
+from typing import Any, Never
+
+import pytest
+
+from ferray.commands.search import parse
+from ferray.data.store.reader import Store
+from ferray.records.run import Run
+from ferray.search import run as story
+from ferray.search.plan import Plan, make_plan
+from ferray.signals import catch_signals
+
+
+@pytest.fixture
+def plan(tmp_path: Path, tiny_store: Store) -> Plan:
+    asked = ["--space", "grid", "--data", str(tiny_store.folder), "--weights", "none", "--name", "first"]
+    return make_plan(parse([*asked, "--out", str(tmp_path), "--wandb", "disabled"]))
+
+
+def press_ctrl_c(*_: Any, **__: Any) -> Never:
+    signal.raise_signal(signal.SIGINT)
+    pytest.fail("it went on after Ctrl-C")
+
+
+@pytest.mark.parametrize("moment", ["_assess", "export_winner", "verify_store", "write_tables_first"])
+def test_ctrl_c_leaves_a_search_at_once_and_the_test_split_is_not_read_after_it(
+    moment: str, plan: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(story, "rank_search", lambda *_: None)
+    monkeypatch.setattr(story, "_assess", lambda *_: None)
+    monkeypatch.setattr(story, "export_winner", lambda *_: pytest.fail("the test split was read"))
+    if moment != "verify_store":
+        monkeypatch.setattr(story, "_train_what_is_missing", lambda *_: True)
+    if moment == "write_tables_first":  # the tables are written, and then nothing is begun any more
+        monkeypatch.setattr(story, "write_tables", lambda *_: signal.raise_signal(signal.SIGINT))
+    else:
+        monkeypatch.setattr(story, moment, press_ctrl_c)
+    with catch_signals() as stop:
+        assert story.run(plan, None, None, stop) == 130
+    assert "interrupted; every finished epoch is kept. Go on: " in capsys.readouterr().err
+    assert Run(plan.run.folder).read_search().test_readings == ()
+
+
+def test_ctrl_c_before_a_search_has_begun_leaves_no_folder(plan: Plan, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(story, "load_weights", press_ctrl_c)
+    with catch_signals() as stop, pytest.raises(KeyboardInterrupt):
+        story.run(plan, None, None, stop)
+    assert not plan.run.folder.exists()
