@@ -4,6 +4,7 @@ Alone it trains in this process; under `torchrun` all ranks train one model toge
 the current step, and the same command continues with the next one.
 """
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from ferray.space import parse_settings
 from ferray.space.nodes import read_yaml
 
 if TYPE_CHECKING:
+    from ferray.data.store.reader import Store
     from ferray.records.trial import EpochResult
 
 EXAMPLES = """\
@@ -44,6 +46,8 @@ class TrainOptions:
     settings: tuple[str, ...]
     """`KEY=VALUE`, from `--set`."""
     device: str | None
+    arguments: str
+    """All of them, as a shell reads them."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,7 +75,8 @@ def _parse(argv: Sequence[str] | None) -> TrainOptions:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="replace a setting of the recipe"
     )
     parser.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N; default: a GPU where there is one")
-    given = parser.parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    given = parser.parse_args(words)
     return TrainOptions(
         recipe=given.recipe,
         data=given.data,
@@ -79,6 +84,7 @@ def _parse(argv: Sequence[str] | None) -> TrainOptions:
         out=given.out,
         settings=tuple(given.set),
         device=given.device,
+        arguments=shlex.join(words),
     )
 
 
@@ -99,6 +105,7 @@ def _train(options: TrainOptions) -> int:
     from ferray.train.settle import measure_precision, settle
 
     cache = cache_dir()
+    epochs: list[EpochResult] = []
     device = choose_device(options.device)
     with torchrun_ranks(device) as ranks:
         weights = load_weights("none" if recipe.weights == "none" else options.weights, recipe.backbone)
@@ -116,6 +123,7 @@ def _train(options: TrainOptions) -> int:
                     environment=Environment(ranks=ranks, device=device, cache=cache),
                     is_interrupted=interrupted.is_set,
                 ):
+                    epochs.append(result)
                     if ranks.is_first:
                         print(format_epoch(result, recipe), flush=True)
         except Interrupted as interruption:
@@ -128,8 +136,38 @@ def _train(options: TrainOptions) -> int:
         if options.out is not None and ranks.is_first:
             best = options.out / "best"
             epoch = export_best(best, checkpoints=options.out, recipe=recipe, store=store, weights=weights)
-            print(f"best epoch by {recipe.monitor}: {epoch}, in {best}")
+            _write_card(best, options, recipe, epochs, store, num_ranks=ranks.world)
+            print(f"best epoch by {recipe.monitor}: {epoch}, in {best} (model and model card)")
     return 0
+
+
+def _write_card(
+    best: Path,
+    options: TrainOptions,
+    recipe: Recipe,
+    epochs: "Sequence[EpochResult]",
+    store: "Store",
+    *,
+    num_ranks: int,
+) -> None:
+    """The model card beside the model; it has no test score, since training reads no test split."""
+    from ferray.files import storage
+    from ferray.records.progress import best_epoch
+    from ferray.report.card import ModelOrigin, ModelSelection, model_card
+
+    epoch = best_epoch(epochs, recipe)
+    assert epoch is not None
+    start = "python" if num_ranks == 1 else f"torchrun --nproc-per-node {num_ranks}"
+    origin = ModelOrigin(
+        name=best.resolve().parent.name,
+        kind="training run",
+        command=f"{start} -m ferray.train {options.arguments}",
+        best_dir=str(best),
+        data_dir=str(options.data),
+        weights=Path(options.weights).name,
+    )
+    selection = ModelSelection(recipe=recipe, epoch=epoch, num_trials=1, num_epochs=len(epochs))
+    storage.write_bytes(best / "README.md", model_card(origin, selection, store.manifest, None).encode())
 
 
 def _announce() -> None:

@@ -105,8 +105,10 @@ def export_winner(
         )
         metrics = _read_test_split(search, kept, part) if may_read else None
         origin = ModelOrigin(
-            search_name=run.name,
-            search_command=history.search.command,
+            name=run.name,
+            kind="search",
+            command=history.search.command,
+            best_dir=str(short_path(run.best_dir)),
             data_dir=str(short_path(search.store.folder)),
             weights=Path(history.search.options.weights).name,
         )
@@ -114,6 +116,8 @@ def export_winner(
             recipe=kept.recipe,
             epoch=row,
             num_trials=len(records),
+            num_epochs=len(kept.epochs),
+            searched=plan.columns,
             evidence=() if significance is None else significance.lines(kept.recipe.monitor),
         )
         card = model_card(origin, selection, search.store.manifest, metrics)
