@@ -65,11 +65,13 @@ def run(plan: Plan, history: History | None, cluster: Cluster | None) -> int:
         stop = stack.enter_context(catch_signals())
         mode, sentence = choose_mode(plan.wandb, folder=short_path(plan.run.folder))
         recorded = search.history.search
+        origin = {"search_id": recorded.id, "space": plan.space.name, "data_fingerprint": store.fingerprint}
         tracker = Tracker(
             plan.run,
             mode=mode,
             search_id=recorded.id,
-            config=recorded.options.to_json(),
+            config=recorded.options.to_json() | origin,
+            trial_config=origin,
             destination=Destination(project=plan.space.project, entity=plan.space.entity),
         )
         stack.enter_context(tracker)

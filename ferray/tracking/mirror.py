@@ -75,14 +75,25 @@ class Mirror:
         mode: Not `disabled`.
         search_id: First part of all run ids.
         config: The configuration of the search's own run.
+        trial_config: What the configuration of each trial's run has beside its recipe.
         destination: W&B project and entity; the variables `WANDB_PROJECT` and `WANDB_ENTITY` win.
     """
 
-    def __init__(self, run: Run, mode: Mode, search_id: str, config: dict[str, Any], destination: Destination) -> None:
+    def __init__(
+        self,
+        run: Run,
+        mode: Mode,
+        search_id: str,
+        *,
+        config: dict[str, Any],
+        trial_config: dict[str, Any],
+        destination: Destination,
+    ) -> None:
         self._run = run
         self._mode: Mode = mode
         self._search_id = search_id
         self._config = config
+        self._trial_config = trial_config
         self._destination = destination.settled()
         self._sent_log = SentLog(run.folder)
         self._trials: dict[str, _Trial] = {}
@@ -207,7 +218,7 @@ class Mirror:
                 name=f"{self._run.name}-{record.number}",
                 job_type="trial",
                 tags=_tags(record),
-                config={**recipes.to_values(record.recipe), "number": record.number},
+                config={**recipes.to_values(record.recipe), **self._trial_config, "number": record.number},
             )
             trial.sent = sent.rows
             if sent.state is not None:
@@ -296,7 +307,7 @@ class Mirror:
                 entity=self._destination.entity,
                 id=run_id,
                 name=name,
-                group=self._run.name,
+                group=f"{self._run.name}-{self._search_id}",  # searches of one name in two folders are two groups
                 job_type=job_type,
                 tags=list(tags),
                 config=config,
