@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 
 from ferray.commands.common import make_parser, number_option, run_command
-from ferray.search.options import SearchOptions
+from ferray.search.options import DEFAULT_OUT, SearchOptions
 
 EXAMPLES = """\
   python -m ferray.search --space grid                          # demo faces drawn by code, no download
@@ -51,7 +51,7 @@ def _search(options: SearchOptions) -> int:
         history = None if options.resume is None else stack.enter_context(open_history(options))
         plan = make_plan(options, history)
         if options.dry_run:
-            print("\n".join(describe_plan(plan)))
+            print("\n".join(describe_plan(plan, history)))
             return 0
         from ferray.search.fleet.cluster import connect, set_environment
 
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         help="search space: a W&B sweep file, or the name of a shipped one (default: grid)",
     )
     add("--data", metavar="DIR", help="store of faces made by ferray.data prepare (default: demo faces)")
-    add("--out", metavar="DIR", default="runs", help="parent folder of all searches (default: runs)")
+    add("--out", metavar="DIR", default=DEFAULT_OUT, help="parent folder of all searches (default: runs)")
     add("--name", help="name of the search and of its folder (default: space and time)")
     add(
         "--resume",

@@ -5,6 +5,7 @@ from itertools import islice
 from typing import Any
 
 from ferray.recipe import Recipe
+from ferray.records.points import rank_trials
 from ferray.search.history.points import (
     MAX_LISTED,
     describe_additions,
@@ -13,7 +14,9 @@ from ferray.search.history.points import (
     next_new,
     recipe_of_point,
 )
+from ferray.search.history.recorded import History
 from ferray.search.history.resume import MORE
+from ferray.search.outcome.finals import rank_search
 from ferray.search.plan import Plan
 from ferray.space import num_existing_points
 from ferray.train.features.key import ViewKey, keys_of_run
@@ -25,10 +28,17 @@ MAX_COUNTED = 100_000
 _KEPT = {"refit": "the winner is trained once more on the training split", "best-fold": "its best fold is kept"}
 
 
-def describe_plan(plan: Plan) -> Iterator[str]:
-    """The lines of `--dry-run`: where, what, every new point that is known in advance, and how much work that is."""
+def describe_plan(plan: Plan, history: History | None = None) -> Iterator[str]:
+    """The lines of `--dry-run`: where, what, every new point that is known in advance, and how much work that is.
+
+    Args:
+        plan: What was asked for.
+        history: The records of the search that is resumed; None for a new one.
+    """
     yield from _describe_inputs(plan)
     yield from _describe_method(plan)
+    if history is not None and rank_trials(history.records):
+        yield from _describe_edges(plan, history)
     total = plan.num_points
     if plan.additions is not None:
         first, *others = describe_additions(plan.additions, plan.space, max_listed=MAX_LISTED)
@@ -53,6 +63,13 @@ def _describe_inputs(plan: Plan) -> Iterator[str]:
     if plan.settings:
         note = "" if plan.additions is None else " (those of the search stay, --set replaces)"
         yield f"settings  {', '.join(plan.settings)}{note}"
+
+
+def _describe_edges(plan: Plan, history: History) -> Iterator[str]:
+    """Where the best point so far lies on an edge of what was tried and of what is still to be tried."""
+    for edge in rank_search(plan, history.records).edges:
+        yield f"edge      {edge.sentence()}"
+        yield f"          {edge.way_out(plan)}"
 
 
 def _describe_method(plan: Plan) -> Iterator[str]:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Keep = Literal["refit", "best-fold"]
+DEFAULT_OUT = "runs"
+
 WandbMode = Literal["online", "offline", "disabled"]
 
 
@@ -19,7 +21,7 @@ class SearchOptions:
     """Folder of a store; None for the demo faces."""
     weights: str | None = None
     """`imagenet`, `none` or a file."""
-    out: str = "runs"
+    out: str = DEFAULT_OUT
     """Parent folder of all searches."""
     name: str | None = None
     resume: str | None = None

@@ -31,11 +31,11 @@ from ferray.search.history.resume import MORE
 from ferray.search.history.shared_epochs import SharedEpochs
 from ferray.search.live import LiveView
 from ferray.search.open import Search, open_search
-from ferray.search.outcome.export import export_winner, short_path, write_tables
+from ferray.search.outcome.export import export_winner, write_tables
 from ferray.search.outcome.finals import Finals, Ranking, missing_finals, rank_search
 from ferray.search.outcome.significance import Significance, assess_winner
 from ferray.search.outcome.summary import Outcome, summarize
-from ferray.search.plan import DEMO_COMMAND, Plan
+from ferray.search.plan import DEMO_COMMAND, Plan, short_path
 from ferray.search.tune.decisions import Decisions
 from ferray.search.tune.loop import Decider, TuneSettings, tune_until_done
 from ferray.signals import catch_signals
@@ -79,7 +79,7 @@ def run(plan: Plan, history: History | None, cluster: Cluster | None) -> int:
         records = _write_final_states(search.history)
         files = write_tables(plan.run, records, plan.space)
         if not done:
-            _say(f"interrupted; every finished epoch is kept. Go on: python -m ferray.search --resume {plan.run.name}")
+            _say(f"interrupted; every finished epoch is kept. Go on: {plan.resume_command}")
             return 130
         outcome = _conclude(search, records)
         tracker.search_ended(

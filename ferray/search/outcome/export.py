@@ -26,6 +26,7 @@ from ferray.report.test_split.recorded import METRICS_FILE, RecordedScore, read_
 from ferray.search.open import Search
 from ferray.search.outcome.finals import Ranking
 from ferray.search.outcome.significance import Significance
+from ferray.search.plan import short_path
 from ferray.space import Space
 from ferray.train.checkpoints.export import export_best
 from ferray.train.predict import predict_validation
@@ -118,7 +119,10 @@ def export_winner(
             num_trials=len(records),
             num_epochs=len(kept.epochs),
             searched=plan.columns,
-            evidence=() if significance is None else significance.lines(kept.recipe.monitor),
+            evidence=[
+                *([] if significance is None else significance.lines(kept.recipe.monitor)),
+                *(f"{edge.sentence()}: `{edge.way_out(plan)}`" for edge in ranking.edges),
+            ],
         )
         card = model_card(origin, selection, search.store.manifest, metrics)
         storage.write_bytes(part / "README.md", card.encode())
@@ -162,11 +166,6 @@ def _points_table(several: Sequence[Point], space: Space) -> bytes:
         for point in several
     ]
     return pandas.DataFrame(rows).to_csv(index=False).encode()
-
-
-def short_path(path: Path) -> Path:
-    """Relative to where the user is, where the path lies below."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _read_test_split(search: Search, kept: TrialRecord, best_dir: Path) -> RecordedScore | None:

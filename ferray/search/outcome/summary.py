@@ -10,10 +10,10 @@ from ferray.data.store.reader import Store
 from ferray.metrics.intervals import bracket_text
 from ferray.records.trial import TrialRecord
 from ferray.search.open import Search
-from ferray.search.outcome.export import BestModel, short_path
+from ferray.search.outcome.export import BestModel
 from ferray.search.outcome.finals import Ranking
 from ferray.search.outcome.significance import Significance
-from ferray.search.plan import DEMO_COMMAND, Plan
+from ferray.search.plan import DEMO_COMMAND, Plan, short_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,8 @@ def summarize(search: Search, outcome: Outcome, *, tracking: str) -> str:
     lines = ["", *_best_lines(plan, outcome.ranking)]
     if outcome.significance is not None:
         lines += [f"  {line}" for line in outcome.significance.lines(plan.space.metric.name)]
+    for edge in outcome.ranking.edges:
+        lines += [edge.sentence(), f"  {edge.way_out(plan)}"]
     failed = sum(record.state == "failed" for record in outcome.records)
     if failed:
         lines.append(f"{failed} of {len(outcome.records)} trials failed; the column `reason` of trials.csv says why")
@@ -61,7 +63,7 @@ def _test_lines(plan: Plan, store: Store, best: BestModel) -> list[str]:
     if metrics is None:
         return [
             f"trial {best.record.number} has no test score: the test split was read for another model of this search.",
-            f"To read it once more, on record: python -m ferray.search --resume {plan.run.name} --again",
+            f"To read it once more, on record: {plan.resume_command} --again",
         ]
     scores = metrics.scores
     accuracy = f"{scores.accuracy:.4f} {bracket_text(scores.intervals['accuracy'])}"
