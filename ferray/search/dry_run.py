@@ -2,28 +2,16 @@
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any
 
-from ferray.recipe import Recipe
 from ferray.records.points import rank_trials
-from ferray.search.history.points import (
-    MAX_LISTED,
-    describe_additions,
-    draw_points,
-    format_value,
-    next_new,
-    recipe_of_point,
-)
+from ferray.search.history.points import MAX_LISTED, describe_additions, format_value
 from ferray.search.history.recorded import History
 from ferray.search.history.resume import MORE
 from ferray.search.outcome.finals import rank_search
 from ferray.search.plan import Plan
+from ferray.search.work import count_work, max_epochs, new_points
 from ferray.space import num_existing_points
-from ferray.train.features.key import ViewKey, keys_of_run
 from ferray.wording import count_of
-
-MAX_COUNTED = 100_000
-"""Points of a plan whose passes of the trunk are counted."""
 
 _KEPT = {"refit": "the winner is trained once more on the training split", "best-fold": "its best fold is kept"}
 
@@ -49,7 +37,7 @@ def describe_plan(plan: Plan, history: History | None = None) -> Iterator[str]:
         yield f"nothing   {MORE}"
         return
     if total is not None:
-        num_epochs = (total * plan.space.folds + plan.num_final_trials) * _max_epochs(plan)
+        num_epochs = (total * plan.space.folds + plan.num_final_trials) * max_epochs(plan)
         yield f"work      at most {num_epochs:,} epochs over the training faces; {_describe_passes(plan, total)}"
     yield from _list_points(plan, total)
 
@@ -78,14 +66,14 @@ def _describe_method(plan: Plan) -> Iterator[str]:
     existing = num_existing_points(space)
     if space.run_cap is not None and existing is not None and total == existing < space.run_cap:
         count = f"{total} (of run_cap {space.run_cap}: the space has no more points)"
-    yield f"trials    {count}, at most {_max_epochs(plan)} epochs each"
+    yield f"trials    {count}, at most {max_epochs(plan)} epochs each"
     if space.folds > 1:
         yield f"folds     {space.folds} trials a point, ranked by their mean; then {_KEPT[plan.keep]}"
     if plan.replicates > 1:
         yield f"finals    the best {plan.finalists} points with {plan.replicates} seeds each; the best mean wins"
     if space.early_terminate is not None:
         halving = space.early_terminate
-        rungs = ", ".join(map(str, halving.rungs_below(_max_epochs(plan))))
+        rungs = ", ".join(map(str, halving.rungs_below(max_epochs(plan))))
         where = f"after epochs {rungs}, by {halving.eta:g}" if rungs else "at no epoch: its first comes too late"
         yield f"stopping  successive halving {where}"
 
@@ -97,47 +85,19 @@ def _list_points(plan: Plan, total: int | None) -> Iterator[str]:
         return
     additions = plan.additions
     before = 0 if additions is None else additions.num_known + len(additions.left_out)
-    listed = islice(_new_points(plan), min(10 if total is None else total, MAX_LISTED))
+    listed = islice(new_points(plan), min(10 if total is None else total, MAX_LISTED))
     for number, point in enumerate(listed, start=before):
         yield f"{number:5}  " + "  ".join(f"{name}={format_value(point[name])}" for name in plan.space.searched)
     if total is None or total > MAX_LISTED:
         yield f"  ...  {'without end' if total is None else f'{total - MAX_LISTED} more'}"
 
 
-def _new_points(plan: Plan) -> Iterator[dict[str, Any]]:
-    """The points that the search will ask for, in order; of a resumed one the new ones, `MAX_LISTED` at most."""
-    if plan.additions is not None:
-        yield from plan.additions.points or ()
-        return
-    seen: set[str] = set()
-    draws = draw_points(plan.space, seed=plan.seed)
-    while (point := next_new(draws, seen, repr)) is not None:
-        seen.add(repr(point))
-        yield point
-
-
 def _describe_passes(plan: Plan, total: int) -> str:
-    """The trunk's part of the work, which is the largest: passes over all faces, shared by all trials, and free epochs.
-
-    Args:
-        plan: Seeds of finals and refits are not counted.
-        total: Points to train.
-    """
-    # The last points of a random space take many draws each.
-    is_whole = plan.space.method == "random" and total == num_existing_points(plan.space)
-    if plan.space.is_adaptive or total > (MAX_LISTED if is_whole or plan.additions is not None else MAX_COUNTED):
+    """The trunk's part of the work: passes over all faces, shared by all trials, and free epochs."""
+    work = count_work(plan, total)
+    if work is None:
         return "a frozen trunk runs once a view, not once a trial"
-    views: set[ViewKey] = set()
-    free = 0
-    for point in islice(_new_points(plan), total):
-        recipe = recipe_of_point(plan.space, point, seed=plan.seed)
-        views |= keys_of_run(recipe, weights=plan.weights)
-        free += recipe.epochs if recipe.freeze != "trunk" else 0
-    words = [f"{count_of(len(views), 'pass', 'passes')} of the frozen trunk"] if views else []
-    return " and ".join([*words, f"{count_of(free, 'epoch')} with free layers"] if free else words)
-
-
-def _max_epochs(plan: Plan) -> int:
-    """Epochs of the longest trial."""
-    largest = [one.largest for one in plan.space.parameters if one.name == "epochs"]
-    return int(largest[0]) if largest else Recipe().epochs
+    words = [f"{count_of(len(work.views), 'pass', 'passes')} of the frozen trunk"] if work.views else []
+    return " and ".join(
+        [*words, f"{count_of(work.free_epochs, 'epoch')} with free layers"] if work.free_epochs else words
+    )

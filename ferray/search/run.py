@@ -35,12 +35,15 @@ from ferray.search.outcome.export import export_winner, write_tables
 from ferray.search.outcome.finals import Finals, Ranking, missing_finals, rank_search
 from ferray.search.outcome.significance import Significance, assess_winner
 from ferray.search.outcome.summary import Outcome, summarize
+from ferray.search.pace import Pace
 from ferray.search.plan import DEMO_COMMAND, Plan, short_path
 from ferray.search.tune.decisions import Decisions
 from ferray.search.tune.loop import Decider, TuneSettings, tune_until_done
+from ferray.search.work import count_work
 from ferray.signals import catch_signals
 from ferray.tracking.wandb import Destination, Tracker, choose_mode
 from ferray.train.checkpoints.checked_safetensors import DamagedError
+from ferray.train.features.key import ViewKey
 from ferray.wording import utc_now
 
 
@@ -111,10 +114,12 @@ def _train_what_is_missing(search: Search, tracker: Tracker, stop: threading.Eve
             return False
         decisions = _decisions(search)
         jobs = _Jobs(search, has_scheduler=has_scheduler)
+        total = None if plan.num_trials is None else plan.num_trials + plan.num_final_trials + decisions.num_outside
         view = LiveView(
             plan.space,
             columns=plan.columns,
-            total=None if plan.num_trials is None else plan.num_trials + plan.num_final_trials + decisions.num_outside,
+            total=total,
+            pace=Pace(total, _new_views(search), history.records),
             ended=decisions.num_ended - len(missing),
             activities=groups.activities,
         )
@@ -272,6 +277,15 @@ def _backbones(plan: Plan, history: History | None) -> list[str]:
     """Those that the space may ask for, and those that the search has asked for before it was extended."""
     before = {} if history is None else history.search.weights
     return list(dict.fromkeys([*_values(plan, "backbone"), *before]))
+
+
+def _new_views(search: Search) -> frozenset[ViewKey]:
+    """The views of the points that are known in advance; empty where none is."""
+    plan = search.plan
+    work = count_work(
+        plan, plan.num_points if plan.additions is None else plan.additions.num_new, recipe_of=search.recipe
+    )
+    return frozenset() if work is None else work.views
 
 
 def _values(plan: Plan, name: str) -> list[str]:
