@@ -90,8 +90,9 @@ def settings_text(place: int, axes: Sequence[Axis]) -> str:
 
 
 def _make_axis(trials: "pandas.DataFrame", name: str) -> Axis:
-    column = [_plain(value) for value in trials[name].tolist()]
-    in_order = [_plain(value) for value in trials.sort_values("number")[name].tolist()]
+    plain = trials[name].astype("object").where(trials[name].notna(), None)
+    column = [_plain(value) for value in plain.tolist()]
+    in_order = [column[place] for place in np.argsort(trials["number"].to_numpy(dtype=np.int64), kind="stable")]
     is_number = {value: isinstance(value, int | float) for value in in_order if value is not None}
     values = sorted(is_number) if all(is_number.values()) else list(is_number)
     numeric = bool(values) and all(is_number.values()) and None not in column

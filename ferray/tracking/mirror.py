@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from ferray import recipe as recipes
 from ferray.records.run import Run
-from ferray.records.tables import best_columns, trials_frame
+from ferray.records.tables import best_columns, plain_frame, trials_frame
 from ferray.records.trial import FINISHED, EpochResult, State, TrialRecord, record_to_json
 from ferray.tracking.mode import Destination, Mode, has_key
 from ferray.tracking.sent_log import SentLog
@@ -262,7 +262,9 @@ class Mirror:
         tags = ("ferray", "search")
         opened = self._init(run_id, name=self._run.name, job_type="search", tags=tags, config=self._config)
         with opened as run:
-            content: dict[str, Any] = {"trials": wandb.Table(dataframe=trials_frame(records))} if records else {}
+            content: dict[str, Any] = (
+                {"trials": wandb.Table(dataframe=plain_frame(trials_frame(records)))} if records else {}
+            )
             content |= {file.stem: wandb.Image(str(file)) for file in files if file.suffix == ".png"}
             run.log(content)
             if best is not None:
