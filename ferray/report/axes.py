@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.report.wording import in_words, value_text
+from ferray.report.wording import exponent_text, in_words, value_text
 
 if TYPE_CHECKING:
     import pandas
@@ -43,8 +43,14 @@ class Axis:
 
     @property
     def texts(self) -> list[str]:
-        """The values as people write them."""
-        return [value_text(value) for value in self.values]
+        """The values as people write them, all numbers in one form: with exponents where one of them needs it."""
+        texts = [value_text(value) for value in self.values]
+        if not any(isinstance(value, float) and "e" in text for value, text in zip(self.values, texts, strict=True)):
+            return texts
+        return [
+            exponent_text(value) if isinstance(value, int | float) and value else text
+            for value, text in zip(self.values, texts, strict=True)
+        ]
 
     @property
     def is_log(self) -> bool:
