@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import json
 import shlex
 import sys
 import threading
@@ -43,7 +44,7 @@ def parse(argv: Sequence[str] | None = None) -> SearchOptions:
 
 
 def _search(options: SearchOptions) -> int:
-    from ferray.search.dry_run import describe_plan
+    from ferray.search.dry_run import describe_plan, plan_to_json
     from ferray.search.history.resume import open_history
     from ferray.search.plan import make_plan
 
@@ -51,7 +52,10 @@ def _search(options: SearchOptions) -> int:
         history = None if options.resume is None else stack.enter_context(open_history(options))
         plan = make_plan(options, history)
         if options.dry_run:
-            print("\n".join(describe_plan(plan, history)))
+            if options.json:
+                print(json.dumps(plan_to_json(plan, history), indent=2))
+            else:
+                print("\n".join(describe_plan(plan, history)))
             return 0
         from ferray.search.fleet.cluster import connect, set_environment
 
@@ -61,7 +65,7 @@ def _search(options: SearchOptions) -> int:
         cluster = stack.enter_context(connect(plan.address)) if history is None else None
         from ferray.search.run import run
 
-        return run(plan, history, cluster)
+        return run(plan, history, cluster, as_json=options.json)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -144,5 +148,6 @@ def _parser() -> argparse.ArgumentParser:
         help="default: online with a key and a network, else offline",
     )
     add("--address", help="join a running Ray cluster, 'auto' or HOST:PORT (default: start one on loopback)")
+    add("--json", action="store_true", help="print one JSON object instead of text; progress still goes to stderr")
     add("--dry-run", action="store_true", help="list the points and the work, train nothing")
     return parser

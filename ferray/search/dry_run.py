@@ -1,15 +1,19 @@
 """What `--dry-run` prints of a plan: where, what, how much work. Begin at `describe_plan`."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import islice
+from typing import Any
 
 from ferray.records.points import rank_trials
+from ferray.search.forecast import make_forecast
 from ferray.search.history.points import MAX_LISTED, describe_additions, format_value
 from ferray.search.history.recorded import History
 from ferray.search.history.resume import MORE
+from ferray.search.outcome.edges import edge_to_json
 from ferray.search.outcome.finals import rank_search
 from ferray.search.plan import Plan
-from ferray.search.work import count_work, max_epochs, new_points
+from ferray.search.work import Work, count_work, max_epochs, new_points
 from ferray.space import num_existing_points
 from ferray.wording import count_of
 
@@ -36,10 +40,48 @@ def describe_plan(plan: Plan, history: History | None = None) -> Iterator[str]:
     if total == 0:
         yield f"nothing   {MORE}"
         return
-    if total is not None:
-        num_epochs = (total * plan.space.folds + plan.num_final_trials) * max_epochs(plan)
-        yield f"work      at most {num_epochs:,} epochs over the training faces; {_describe_passes(plan, total)}"
+    work, num_trials = count_work(plan, total), _num_trials(plan, total)
+    if num_trials is not None:
+        num_epochs = num_trials * max_epochs(plan)
+        yield f"work      at most {num_epochs:,} epochs over the training faces; {_describe_passes(work)}"
+    forecast = make_forecast(plan, work, num_trials=num_trials)
+    yield f"workers   {forecast.workers}"
+    yield f"cache     {forecast.cache}"
+    yield f"time      {forecast.time}"
     yield from _list_points(plan, total)
+
+
+def plan_to_json(plan: Plan, history: History | None = None) -> dict[str, Any]:
+    """The same as one JSON object, arguments as for `describe_plan`; `points` are the first new ones."""
+    total = plan.num_points if plan.additions is None else plan.additions.num_new
+    work, num_trials = count_work(plan, total), _num_trials(plan, total)
+    points = (
+        []
+        if plan.space.is_adaptive
+        else islice(new_points(plan), MAX_LISTED if total is None else min(total, MAX_LISTED))
+    )
+    edges = rank_search(plan, history.records).edges if history is not None and rank_trials(history.records) else ()
+    return {
+        "state": "planned",
+        "name": plan.run.name,
+        "folder": str(plan.run.folder),
+        "metric": plan.space.metric.name,
+        "goal": plan.space.metric.goal,
+        "method": plan.space.method,
+        "new_points": total,
+        "new_trials": num_trials,
+        "max_epochs": max_epochs(plan),
+        "views": None if work is None else len(work.views),
+        "free_epochs": None if work is None else work.free_epochs,
+        "points": [{name: point[name] for name in plan.space.searched} for point in points],
+        "edges": [edge_to_json(plan, edge) for edge in edges],
+        **asdict(make_forecast(plan, work, num_trials=num_trials)),
+    }
+
+
+def _num_trials(plan: Plan, total: int | None) -> int | None:
+    """Trials of so many new points, and of the finals."""
+    return None if total is None else total * plan.space.folds + plan.num_final_trials
 
 
 def _describe_inputs(plan: Plan) -> Iterator[str]:
@@ -92,9 +134,8 @@ def _list_points(plan: Plan, total: int | None) -> Iterator[str]:
         yield f"  ...  {'without end' if total is None else f'{total - MAX_LISTED} more'}"
 
 
-def _describe_passes(plan: Plan, total: int) -> str:
+def _describe_passes(work: Work | None) -> str:
     """The trunk's part of the work: passes over all faces, shared by all trials, and free epochs."""
-    work = count_work(plan, total)
     if work is None:
         return "a frozen trunk runs once a view, not once a trial"
     words = [f"{count_of(len(work.views), 'pass', 'passes')} of the frozen trunk"] if work.views else []

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ferray.records.trial import EpochResult, TrialRecord
 from ferray.search.columns import GAP, fit_settings, format_value
-from ferray.search.pace import Pace
+from ferray.search.pace import Pace, num_first
 from ferray.space import Space
 from ferray.wording import first_line
 
@@ -149,8 +149,13 @@ class LiveView:
 
     def _note_time(self) -> None:
         now = time.monotonic()
-        on_features = any(activity != TRAINING for activity in self._activities.values())
         with self._lock:
+            # A trial that has still to read its first views is computing them, or waits for the group that does.
+            on_features = any(
+                self._activities.get(record.trial_id, TRAINING) != TRAINING
+                or (record.trial_id in self._activities and len(record.epochs) < num_first(record.recipe))
+                for record in self._running.values()
+            )
             self._pace.note_time(now - self._last_turn, on_features=on_features)
         self._last_turn = now
 

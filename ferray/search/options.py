@@ -47,6 +47,8 @@ class SearchOptions:
     wandb: WandbMode | None = None
     address: str | None = None
     """Of a running Ray cluster; None to start one on this machine."""
+    json: bool = False
+    """Whether stdout gets one JSON object instead of text."""
     dry_run: bool = False
     command: str = ""
     """The command as it was typed, for the records."""

@@ -19,7 +19,7 @@ class Pace:
 
     Args:
         num_trials: Trials in all; None if unknown.
-        views: Those that the new trials need, as far as they are known in advance.
+        views: Those that the new trials need and that are not in the cache, as far as they are known in advance.
         known: Trials on record before this session.
     """
 
@@ -31,11 +31,12 @@ class Pace:
         self._views: set[ViewKey] = set()
         for record in known:
             self._views |= _views_of(record)
-        self._known_views = len(self._views)
         self._features_s = self._other_s = 0.0
         self._ready_s: list[float] = []  # of epochs whose view was ready, of all trials
-        self._num_epochs = 0
+        self._num_epochs = self._num_ready = 0
         self._epochs_of_ended: list[int] = []
+        self.recipes: set[Recipe] = set()
+        """Of the trials that had an epoch in this session."""
 
     def note_time(self, seconds: float, *, on_features: bool) -> None:
         """Some time has passed, in which a worker group computed features or none did."""
@@ -47,6 +48,8 @@ class Pace:
     def note_epoch(self, recipe: Recipe, row: EpochResult) -> None:
         """A trial has one more epoch."""
         self._num_epochs += 1
+        self.recipes.add(recipe)
+        self._num_ready += row.epoch > num_first(recipe)
         if row.epoch > num_first(recipe):
             self._ready_s.append(row.seconds)
 
@@ -79,8 +82,14 @@ class Pace:
         num_epochs -= sum(len(record.epochs) for record in running)
         epochs_s = max(0.0, num_epochs) * self._other_s / self._num_epochs
         views = self._views.union(*map(_views_of, running))
-        view_s = self._features_s / max(1, len(views) - self._known_views)
+        view_s = self._features_s / max(1, len(self._wanted & views))
         return epochs_s + len(self._wanted - views) * view_s
+
+    def rates(self) -> tuple[float | None, float | None]:
+        """Seconds of an epoch, and of a view, of the search in this session; None for what was not measured."""
+        computed = len(self._wanted & self._views)
+        epoch_s = self._other_s / self._num_ready if self._num_ready and self._other_s else None
+        return epoch_s, self._features_s / computed if computed and self._features_s else None
 
 
 def num_first(recipe: Recipe) -> int:

@@ -4,17 +4,19 @@ Begin at `run`; every step is a call of a module of `ferray.search`.
 """
 
 import dataclasses
+import json
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from itertools import count
 from pathlib import Path
 
 from ferray.data.demo.photographs import demo_store
 from ferray.data.store.reader import Store, open_store
 from ferray.data.store.verify import verify_store
+from ferray.errors import FerrayError, StorageError
 from ferray.files import storage
 from ferray.model.weights import load_weights
 from ferray.recipe import Recipe
@@ -24,6 +26,7 @@ from ferray.search.fleet import cluster as clusters
 from ferray.search.fleet.cluster import Cluster
 from ferray.search.fleet.launch import GRACE_S, LaunchSettings, WorkerGroups, start_worker_groups
 from ferray.search.fleet.messages import TrialJob
+from ferray.search.forecast import ready_views
 from ferray.search.history import repair
 from ferray.search.history.points import Suggestion, describe_additions
 from ferray.search.history.recorded import History
@@ -31,12 +34,14 @@ from ferray.search.history.resume import MORE
 from ferray.search.history.shared_epochs import SharedEpochs
 from ferray.search.live import LiveView
 from ferray.search.open import Search, open_search
+from ferray.search.outcome.as_json import interruption_to_json, outcome_to_json
 from ferray.search.outcome.export import export_winner, write_tables
 from ferray.search.outcome.finals import Finals, Ranking, missing_finals, rank_search
 from ferray.search.outcome.significance import Significance, assess_winner
 from ferray.search.outcome.summary import Outcome, summarize
 from ferray.search.pace import Pace
 from ferray.search.plan import DEMO_COMMAND, Plan, short_path
+from ferray.search.rates import Kind, Rate, note_rate
 from ferray.search.tune.decisions import Decisions
 from ferray.search.tune.loop import Decider, TuneSettings, tune_until_done
 from ferray.search.work import count_work
@@ -47,13 +52,14 @@ from ferray.train.features.key import ViewKey
 from ferray.wording import utc_now
 
 
-def run(plan: Plan, history: History | None, cluster: Cluster | None) -> int:
+def run(plan: Plan, history: History | None, cluster: Cluster | None, *, as_json: bool = False) -> int:
     """Carry out a search and leave its folder complete.
 
     Args:
         plan: What was asked for.
         history: The records of the search that is resumed, whose folder is locked; None for a new one.
         cluster: Where; None to connect only if there is anything to train.
+        as_json: Whether to print what the search came to as one JSON object instead of text.
 
     Returns:
         0, or 130 if it was interrupted.
@@ -80,18 +86,29 @@ def run(plan: Plan, history: History | None, cluster: Cluster | None) -> int:
         stack.enter_context(tracker)
         done = _train_what_is_missing(search, tracker, stop, cluster)
         records = _write_final_states(search.history)
-        files = write_tables(plan.run, records, plan.space)
         if not done:
+            write_tables(plan.run, records, plan.space)
             _say(f"interrupted; every finished epoch is kept. Go on: {plan.resume_command}")
+            if as_json:
+                print(json.dumps(interruption_to_json(plan), indent=2))
             return 130
-        outcome = _conclude(search, records)
+        try:
+            outcome = _conclude(search, records)
+        except FerrayError:
+            write_tables(plan.run, records, plan.space)  # what was trained can be read although nothing has won
+            raise
+        interval = None if outcome.significance is None else outcome.significance.interval
+        files = write_tables(plan.run, records, plan.space, best=outcome.best, interval=interval)
         tracker.search_ended(
             records=records,
             best=outcome.best.record,
             files=[*files, plan.run.best_dir],
             summary=_test_scores(outcome),
         )
-        print(summarize(search, outcome, tracking=sentence))
+        if as_json:
+            print(json.dumps(outcome_to_json(search, outcome, tracking=sentence), indent=2))
+        else:
+            print(summarize(search, outcome, tracking=sentence))
         return 0
 
 
@@ -115,11 +132,12 @@ def _train_what_is_missing(search: Search, tracker: Tracker, stop: threading.Eve
         decisions = _decisions(search)
         jobs = _Jobs(search, has_scheduler=has_scheduler)
         total = None if plan.num_trials is None else plan.num_trials + plan.num_final_trials + decisions.num_outside
+        pace = Pace(total, _new_views(search), history.records)
         view = LiveView(
             plan.space,
             columns=plan.columns,
             total=total,
-            pace=Pace(total, _new_views(search), history.records),
+            pace=pace,
             ended=decisions.num_ended - len(missing),
             activities=groups.activities,
         )
@@ -145,6 +163,8 @@ def _train_what_is_missing(search: Search, tracker: Tracker, stop: threading.Eve
                 tune(Finals(wanted, history, identify=search.trial_id), f"finals-{turn}")
             if stop.is_set():
                 _say(f"stopping: workers write the checkpoints of unfinished trials; this takes up to {GRACE_S:.0f} s")
+    if not connected.joined:
+        _note_rate(search, pace, str(groups.allocation))
     return not stop.is_set()
 
 
@@ -279,13 +299,34 @@ def _backbones(plan: Plan, history: History | None) -> list[str]:
     return list(dict.fromkeys([*_values(plan, "backbone"), *before]))
 
 
+def _note_rate(search: Search, pace: Pace, groups: str) -> None:
+    """Put on record how fast this machine was, where all trials were of one kind."""
+    epoch_s, view_s = pace.rates()
+    kinds = {Kind(one.backbone, one.freeze, one.image_size or 0) for one in pace.recipes}
+    if epoch_s is None or len(kinds) != 1:
+        return
+    (kind,) = kinds
+    train, validation = (sum(search.store.manifest.counts[split].values()) for split in ("train", "validation"))
+    rate = Rate(
+        **dataclasses.asdict(kind),
+        search=search.plan.run.name,
+        groups=groups,
+        epoch_faces_per_s=train / epoch_s,
+        view_faces_per_s=None if view_s is None else (train + validation) / view_s,
+    )
+    with suppress(StorageError):  # it is only for estimates
+        note_rate(storage.cache_dir(), rate)
+
+
 def _new_views(search: Search) -> frozenset[ViewKey]:
-    """The views of the points that are known in advance; empty where none is."""
+    """The views that the points known in advance need, without those in this machine's cache."""
     plan = search.plan
     work = count_work(
         plan, plan.num_points if plan.additions is None else plan.additions.num_new, recipe_of=search.recipe
     )
-    return frozenset() if work is None else work.views
+    if work is None:
+        return frozenset()
+    return work.views - ready_views(storage.cache_dir(), search.store.manifest, work.views)
 
 
 def _values(plan: Plan, name: str) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 from ferray.recipe import Recipe
 from ferray.search.history.points import MAX_LISTED, draw_points, next_new, recipe_of_point
 from ferray.search.plan import Plan
+from ferray.search.rates import Kind
 from ferray.space import num_existing_points
 from ferray.train.features.key import ViewKey, keys_of_run
 
@@ -26,6 +27,16 @@ class Work:
     """Passes of the frozen trunk over all faces: each view is computed once and shared by all trials."""
     free_epochs: int
     """Epochs in which layers of the trunk are trained, too."""
+    settings: frozenset[tuple[str, str, int | None]]
+    """Backbone, frozen layers and size of the picture, None for that of the store, of all points."""
+
+    def kinds(self, size_px: int) -> set[Kind]:
+        """What the rate of its trials depends on.
+
+        Args:
+            size_px: That of the store.
+        """
+        return {Kind(backbone, freeze, size or size_px) for backbone, freeze, size in self.settings}
 
 
 def count_work(
@@ -46,12 +57,14 @@ def count_work(
     if num_points > max_points:
         return None
     views: set[ViewKey] = set()
+    kinds: set[tuple[str, str, int | None]] = set()
     free = 0
     for point in islice(new_points(plan), num_points):
         recipe = recipe_of_point(plan.space, point, seed=plan.seed) if recipe_of is None else recipe_of(point)
         views |= keys_of_run(recipe, weights="")
+        kinds.add((recipe.backbone, recipe.freeze, recipe.image_size))
         free += recipe.epochs if recipe.freeze != "trunk" else 0
-    return Work(views=frozenset(views), free_epochs=free)
+    return Work(views=frozenset(views), free_epochs=free, settings=frozenset(kinds))
 
 
 def new_points(plan: Plan) -> Iterator[dict[str, Any]]:

@@ -82,6 +82,17 @@ def find_edges(plan: Plan, winner: Recipe, tried: Iterable[Recipe]) -> list[Edge
     return edges
 
 
+def edge_to_json(plan: Plan, edge: Edge) -> dict[str, Any]:
+    """A setting whose best value lies on an edge of what was tried, and the command that goes beyond it."""
+    return {
+        "setting": edge.name,
+        "value": edge.value,
+        "side": edge.side,
+        "beyond": edge.beyond,
+        "command": edge.way_out(plan),
+    }
+
+
 def _edge_of(parameter: Parameter, value: Any, tried: Sequence[Any]) -> Edge | None:
     if parameter.name in ORDERED:
         return _edge_of_words(parameter, value, tried)
