@@ -15,7 +15,7 @@ GAP = 2
 """Columns between two columns of a table."""
 
 _MAX_WORD = 9
-"""Letters of a word of a name; a longer one is shortened."""
+"""Letters of one part of a name; a longer one is shortened."""
 
 _MAX_VALUE = 14
 
@@ -48,7 +48,7 @@ def fit_settings(
     """
     columns, left_out = [], []
     for name in names:
-        cells = tuple(_cut(format_value(getattr(recipe, name), digits=4), _MAX_VALUE, "…") for recipe in recipes)
+        cells = tuple(_cut(setting_in_a_table(getattr(recipe, name), digits=4), _MAX_VALUE, "…") for recipe in recipes)
         header = "\n".join(_cut(word, _MAX_WORD, ".") for word in name.split("_"))
         column = SettingColumn(name=name, header=header, cells=cells)
         if column.width + GAP <= room:
@@ -59,7 +59,7 @@ def fit_settings(
     return columns, left_out
 
 
-def format_value(value: object, *, digits: int = 6) -> str:
+def setting_in_a_table(value: object, *, digits: int = 6) -> str:
     """A setting in a line, or with fewer digits in a table."""
     return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 

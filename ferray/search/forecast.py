@@ -21,7 +21,7 @@ from ferray.search.plan import Plan
 from ferray.search.rates import Kind, Rate, read_rates
 from ferray.search.work import Work, max_epochs
 from ferray.train.features.key import ViewKey
-from ferray.wording import count_of
+from ferray.wording import count_of, duration_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +78,6 @@ def ready_views(cache: Path, manifest: Manifest, views: Iterable[ViewKey]) -> fr
         return (*wanted, view.random_erasing) in found
 
     return frozenset(view for view in views if is_found(view))
-
-
-def format_duration(seconds: float) -> str:
-    """A time in words: `45 s`, `5 min`, `1 h 05 min`."""
-    minutes = round(seconds / 60)
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _manifest(plan: Plan, cache: Path) -> Manifest | None:
@@ -167,5 +159,5 @@ def _time(
     total = num_trials * max_epochs(plan) * train / rate.epoch_faces_per_s
     if missing_views and rate.view_faces_per_s is not None:
         total += missing_views * (train + validation) / rate.view_faces_per_s
-    words = f"about {format_duration(total)} at most, as fast as search {rate.search} here, with {rate.groups}"
+    words = f"about {duration_text(total)} at most, as fast as search {rate.search} here, with {rate.groups}"
     return {"seconds": total, "time": words}

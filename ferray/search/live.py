@@ -13,10 +13,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ferray.records.trial import EpochResult, TrialRecord
-from ferray.search.columns import GAP, fit_settings, format_value
+from ferray.search.columns import GAP, fit_settings, setting_in_a_table
 from ferray.search.pace import Pace, num_first
 from ferray.space import Space
-from ferray.wording import first_line
+from ferray.wording import duration_text, first_line
 
 MAX_ROWS = 16
 """Trials in the table, fewer where the terminal is low; a last row counts the others."""
@@ -115,7 +115,7 @@ class LiveView:
 
     def _describe(self, record: TrialRecord) -> str:
         best = record.best()
-        settings = ", ".join(f"{name} {format_value(getattr(record.recipe, name))}" for name in self._columns)
+        settings = ", ".join(f"{name} {setting_in_a_table(getattr(record.recipe, name))}" for name in self._columns)
         head = f"trial {record.number} {record.state}"
         if best is None:
             return f"{head} ({settings}): {first_line(record.reason, default='no epoch')}"
@@ -127,11 +127,11 @@ class LiveView:
 
     def _caption(self) -> str:
         spent = time.monotonic() - self._began
-        parts = [f"{self._progress()} trials", f"{self._new_epochs} epochs", f"{_format_duration(spent)} spent"]
+        parts = [f"{self._progress()} trials", f"{self._new_epochs} epochs", f"{duration_text(spent)} spent"]
         with self._lock:
             left = self._pace.left(self._ended, list(self._running.values()))
         if left is not None and self._total is not None and self._ended < self._total:
-            parts.append(f"about {_format_duration(left)} left")
+            parts.append(f"about {duration_text(left)} left")
         return ", ".join(parts)
 
     def _refresh(self) -> None:
@@ -220,7 +220,7 @@ class LiveView:
             activity = self._activities.get(record.trial_id)
             state = "waiting" if activity is None else TRAINING if activity == TRAINING else "features"
             seconds = self._pace.left_of_trial(record)
-            left = "" if seconds is None or activity != TRAINING else _format_duration(seconds)
+            left = "" if seconds is None or activity != TRAINING else duration_text(seconds)
         return (
             str(record.number),
             state,
@@ -234,11 +234,3 @@ def _rank(record: TrialRecord) -> tuple[bool, float]:
     """Sort key: the best score first, trials without a score last."""
     score = record.score()
     return (score is None, 0.0 if score is None else (-score if record.recipe.maximize else score))
-
-
-def _format_duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min" if minutes >= 10 else f"{minutes}:{rest:02d} min" if minutes else f"{rest} s"

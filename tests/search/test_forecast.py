@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from ferray.data.store.reader import Store
-from ferray.search.forecast import Forecast, format_duration, make_forecast, ready_views
+from ferray.search.forecast import Forecast, make_forecast, ready_views
 from ferray.search.options import SearchOptions
 from ferray.search.plan import Plan, make_plan
 from ferray.search.rates import Rate, note_rate, read_rates
 from ferray.search.work import count_work
+from ferray.wording import duration_text
 
 SPACE = """\
 method: grid
@@ -78,7 +79,7 @@ def test_a_measured_rate_gives_the_time_and_views_in_the_cache_cost_none(
         assert said.seconds == pytest.approx(epochs_s + (2 - num_ready) * view_s)
         assert (
             said.time
-            == f"about {format_duration(said.seconds)} at most, as fast as search first here, with 2 worker groups"
+            == f"about {duration_text(said.seconds)} at most, as fast as search first here, with 2 worker groups"
         )
         assert f"of the 2 views that this needs, {num_ready} are there" in said.cache
         put_view(cache, plan, tiny_store, altered=altered)
@@ -125,6 +126,8 @@ def test_the_workers_are_those_that_the_search_would_start(
     assert forecast(dataclasses.replace(plan, address="auto")).workers == "what the cluster at auto has room for"
 
 
-@pytest.mark.parametrize("seconds, text", [(0.2, "1 s"), (89, "89 s"), (300, "5 min"), (3900, "1 h 05 min")])
+@pytest.mark.parametrize(
+    "seconds, text", [(0.2, "1 s"), (59, "59 s"), (303, "5:03 min"), (725, "12 min"), (3900, "1 h 05 min")]
+)
 def test_times_are_written_in_words(seconds: float, text: str) -> None:
-    assert format_duration(seconds) == text
+    assert duration_text(seconds) == text
