@@ -30,3 +30,12 @@ def first_line(text: str, *, default: str = "") -> str:
 def utc_now() -> str:
     """The time in UTC, to the second, as ISO 8601 writes it."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def duration_text(seconds: float) -> str:
+    """A time: `45 s`, `5:03 min`, `12 min`, `1 h 05 min`."""
+    minutes, rest = divmod(max(1, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min" if minutes >= 10 else f"{minutes}:{rest:02d} min" if minutes else f"{rest} s"

@@ -90,12 +90,12 @@ def test_the_shipped_grid_is_the_published_search() -> None:
     space = read_space(find_space("grid"))
     recipes = [to_recipe(space, point, seed=0) for point in points(space, seed=0)]
 
-    assert len(recipes) == 24
+    assert len(recipes) == 32
     assert space.searched == ("augmentation", "dropout", "batch_size", "learning_rate")
     assert any(recipe.learning_rate == 1e-3 and recipe.batch_size == 32 for recipe in recipes)
     assert {recipe.backbone for recipe in recipes} == {"vgg16"}
     assert {(recipe.freeze, recipe.optimizer, recipe.epochs) for recipe in recipes} == {("trunk", "adam", 10)}
-    assert [recipe.augmentation for recipe in recipes] == ["none"] * 12 + ["light"] * 12
+    assert [recipe.augmentation for recipe in recipes] == ["none"] * 16 + ["light"] * 16
 
 
 def test_a_space_is_found_by_name_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -202,6 +202,7 @@ def _audit(options: AuditOptions) -> int:
     from ferray.audit.score.audit import ScoreContext, audit, known_counts, known_published
     from ferray.audit.score.claims import ClaimedScores
     from ferray.metrics.predictions import PREDICTIONS_FILE, read_confusion, read_predictions
+    from ferray.report.slices import read_recorded_predictions
     from ferray.report.test_split.readings import read_test_readings
 
     if options.predictions is not None and options.confusion is not None:
@@ -214,8 +215,10 @@ def _audit(options: AuditOptions) -> int:
     if options.confusion is not None:
         table = read_confusion(options.confusion)
     elif options.predictions is not None:
-        file = options.predictions / PREDICTIONS_FILE if options.predictions.is_dir() else options.predictions
-        table = read_predictions(file)
+        if options.predictions.is_dir():
+            file, table = options.predictions / PREDICTIONS_FILE, read_recorded_predictions(options.predictions)
+        else:
+            file, table = options.predictions, read_predictions(options.predictions)
         test_read_for = tuple(reading.trial_id for reading in read_test_readings(file.parent))
     counts = options.source_counts
     audited = audit(

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import json
 import logging
 import shlex
 import sys
@@ -11,7 +12,7 @@ from contextlib import ExitStack
 
 from ferray.commands.common import make_parser, number_option, run_command
 from ferray.files.storage import cache_dir
-from ferray.search.options import SearchOptions
+from ferray.search.options import DEFAULT_OUT, SearchOptions
 from ferray.signals import StopRequest, catch_signals, say_from_handler
 from ferray.waiting import waiting
 
@@ -58,7 +59,7 @@ def _announce() -> None:
 
 def _search_until(options: SearchOptions, stop: StopRequest, stack: ExitStack) -> int:
     """Plan and search; the stack closes what was opened."""
-    from ferray.search.dry_run import describe_plan
+    from ferray.search.dry_run import describe_plan, plan_to_json
     from ferray.search.history.resume import open_history
     from ferray.search.plan import make_plan
     from ferray.search.preflight import check_plan
@@ -70,7 +71,10 @@ def _search_until(options: SearchOptions, stop: StopRequest, stack: ExitStack) -
             for line in check_plan(plan):
                 log.warning("%s", line)
         if options.dry_run:
-            print("\n".join(describe_plan(plan)))
+            if options.json:
+                print(json.dumps(plan_to_json(plan, history), indent=2))
+            else:
+                print("\n".join(describe_plan(plan, history)))
             return 0
         from ferray.search.fleet.cluster import connect, set_environment
 
@@ -81,7 +85,7 @@ def _search_until(options: SearchOptions, stop: StopRequest, stack: ExitStack) -
         cluster = stack.enter_context(connect(plan.address)) if history is None else None
         with waiting("importing torch and Ray Tune"):
             from ferray.search.run import run
-    return run(plan, history, cluster, stop)
+    return run(plan, history, cluster, stop, as_json=options.json)
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
@@ -97,7 +101,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="search space: a W&B sweep file, or the name of a shipped one (default: grid)",
     )
     add("--data", metavar="DIR", help="store of faces made by ferray.data prepare (default: demo faces)")
-    add("--out", metavar="DIR", default="runs", help="parent folder of all searches (default: runs)")
+    add("--out", metavar="DIR", default=DEFAULT_OUT, help="parent folder of all searches (default: runs)")
     add("--name", help="name of the search and of its folder (default: space and time)")
     add(
         "--resume",
@@ -164,5 +168,6 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="default: online with a key and a network, else offline",
     )
     add("--address", help="join a running Ray cluster, 'auto' or HOST:PORT (default: start one on loopback)")
+    add("--json", action="store_true", help="print one JSON object instead of text; progress still goes to stderr")
     add("--dry-run", action="store_true", help="list the points and the work, train nothing")
     return parser

@@ -5,6 +5,7 @@ the current step, and the same command continues with the next one.
 """
 
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from ferray.space.nodes import read_yaml
 from ferray.waiting import waiting, waiting_for_first
 
 if TYPE_CHECKING:
+    from ferray.data.store.reader import Store
     from ferray.records.trial import EpochResult
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,8 @@ class TrainOptions:
     settings: tuple[str, ...]
     """`KEY=VALUE`, from `--set`."""
     device: str | None
+    arguments: str
+    """All of them, as a shell reads them."""
 
 
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m ferray.train") -> int:
@@ -74,7 +78,8 @@ def _parse(argv: Sequence[str] | None, prog: str) -> TrainOptions:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="replace a setting of the recipe"
     )
     parser.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N; default: a GPU where there is one")
-    given = parser.parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    given = parser.parse_args(words)
     return TrainOptions(
         recipe=given.recipe,
         data=given.data,
@@ -82,6 +87,7 @@ def _parse(argv: Sequence[str] | None, prog: str) -> TrainOptions:
         out=given.out,
         settings=tuple(given.set),
         device=given.device,
+        arguments=shlex.join(words),
     )
 
 
@@ -107,6 +113,7 @@ def _train(options: TrainOptions) -> int:
         from ferray.train.settle import measure_precision, settle
 
     cache = cache_dir()
+    epochs: list[EpochResult] = []
     device = choose_device(options.device)
     with torchrun_ranks(device) as ranks:
         with waiting("reading the pretrained weights, or fetching them once"):
@@ -127,6 +134,7 @@ def _train(options: TrainOptions) -> int:
                 )
                 named = waiting_for_first(results, "training the first epoch, after the features of the frozen layers")
                 for result in named if ranks.is_first else results:
+                    epochs.append(result)
                     if ranks.is_first:
                         print(format_epoch(result, recipe), flush=True)
         except Interrupted as interruption:
@@ -139,8 +147,38 @@ def _train(options: TrainOptions) -> int:
         if options.out is not None and ranks.is_first:
             best = options.out / "best"
             epoch = export_best(best, checkpoints=options.out, recipe=recipe, store=store, weights=weights)
-            print(f"best epoch by {recipe.monitor}: {epoch}, in {best}")
+            _write_card(best, options, recipe, epochs, store, num_ranks=ranks.world)
+            print(f"best epoch by {recipe.monitor}: {epoch}, in {best} (model and model card)")
     return 0
+
+
+def _write_card(
+    best: Path,
+    options: TrainOptions,
+    recipe: Recipe,
+    epochs: "Sequence[EpochResult]",
+    store: "Store",
+    *,
+    num_ranks: int,
+) -> None:
+    """The model card beside the model; it has no test score, since training reads no test split."""
+    from ferray.files import storage
+    from ferray.records.progress import best_epoch
+    from ferray.report.card import ModelOrigin, ModelSelection, model_card
+
+    epoch = best_epoch(epochs, recipe)
+    assert epoch is not None
+    start = "python" if num_ranks == 1 else f"torchrun --nproc-per-node {num_ranks}"
+    origin = ModelOrigin(
+        name=best.resolve().parent.name,
+        kind="training run",
+        command=f"{start} -m ferray.train {options.arguments}",
+        best_dir=str(best),
+        data_dir=str(options.data),
+        weights=Path(options.weights).name,
+    )
+    selection = ModelSelection(recipe=recipe, epoch=epoch, num_trials=1, num_epochs=len(epochs))
+    storage.write_bytes(best / "README.md", model_card(origin, selection, store.manifest, None).encode())
 
 
 def _announce() -> None:

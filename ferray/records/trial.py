@@ -66,6 +66,8 @@ class TrialRecord:
     epochs: tuple[EpochResult, ...] = ()
     device: str = ""
     """For example `cpu` or the GPU's name."""
+    began: str = ""
+    """When a worker group first began with it, in UTC, ISO 8601; empty in records of the first versions."""
 
     def best(self) -> EpochResult | None:
         """The epoch with the best monitored metric, the earliest of equals; None before the first."""
@@ -114,6 +116,7 @@ def record_from_json(values: dict[str, Any], *, where: str) -> TrialRecord:
             reason=str(values["reason"]),
             epochs=epochs_from_json(values["epochs"]),
             device=str(values["device"]),
+            began=str(values.get("began", "")),
         )
     except FerrayError:
         raise

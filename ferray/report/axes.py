@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.report.wording import in_words, value_text
+from ferray.report.wording import exponent_text, in_words, value_text
 
 if TYPE_CHECKING:
     import pandas
@@ -43,8 +43,14 @@ class Axis:
 
     @property
     def texts(self) -> list[str]:
-        """The values as people write them."""
-        return [value_text(value) for value in self.values]
+        """The values as people write them, all numbers in one form: with exponents where one of them needs it."""
+        texts = [value_text(value) for value in self.values]
+        if not any(isinstance(value, float) and "e" in text for value, text in zip(self.values, texts, strict=True)):
+            return texts
+        return [
+            exponent_text(value) if isinstance(value, int | float) and value else text
+            for value, text in zip(self.values, texts, strict=True)
+        ]
 
     @property
     def is_log(self) -> bool:
@@ -90,8 +96,9 @@ def settings_text(place: int, axes: Sequence[Axis]) -> str:
 
 
 def _make_axis(trials: "pandas.DataFrame", name: str) -> Axis:
-    column = [_plain(value) for value in trials[name].tolist()]
-    in_order = [_plain(value) for value in trials.sort_values("number")[name].tolist()]
+    plain = trials[name].astype("object").where(trials[name].notna(), None)
+    column = [_plain(value) for value in plain.tolist()]
+    in_order = [column[place] for place in np.argsort(trials["number"].to_numpy(dtype=np.int64), kind="stable")]
     is_number = {value: isinstance(value, int | float) for value in in_order if value is not None}
     values = sorted(is_number) if all(is_number.values()) else list(is_number)
     numeric = bool(values) and all(is_number.values()) and None not in column

@@ -3,12 +3,14 @@
 Begin at `model_card`; each section is one function below it, in the card's order.
 """
 
+import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from ferray.data.store.manifest import SPLITS, Manifest
-from ferray.metrics.calibration import Calibration, ProbabilityErrors
+from ferray.metrics.calibration import MAX_TEMPERATURE, Calibration, ProbabilityErrors
 from ferray.metrics.intervals import bracket_text, range_text
 from ferray.metrics.names import SCORE_TITLES
 from ferray.metrics.scores import Scores
@@ -21,10 +23,15 @@ from ferray.report.wording import in_words, value_text
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOrigin:
-    """The search that a model comes from."""
+    """The search, or the single training run, that a model comes from."""
 
-    search_name: str
-    search_command: str
+    name: str
+    """Of the search, or of the run's folder."""
+    kind: Literal["search", "training run"]
+    command: str
+    """That made the model."""
+    best_dir: str
+    """The model's folder."""
     data_dir: str
     """The store's folder."""
     weights: str
@@ -40,6 +47,10 @@ class ModelSelection:
     """The trial's best epoch, whose weights the model has."""
     num_trials: int
     """Number of trials that it was selected from."""
+    num_epochs: int
+    """Epochs of its trial."""
+    searched: Sequence[str] = ()
+    """Names of the settings in which the trials could differ."""
     evidence: Sequence[str] = ()
     """How certain it is that it is the best, one sentence each."""
 
@@ -48,22 +59,22 @@ def model_card(origin: ModelOrigin, selection: ModelSelection, manifest: Manifes
     """The model card, in Markdown.
 
     Args:
-        origin: The search that the model comes from.
+        origin: Where the model comes from.
         selection: Its trial, and how it was selected.
         manifest: The store that it was trained on.
         test: Its test score; None where it has none.
     """
     sections = [
         _opening(origin, manifest),
-        _no_test_score() if test is None else _test_score(test),
-        None if test is None or test.calibration is None else _calibration(test.calibration),
-        None if test is None or test.slices is None or not test.slices.lowest else _slices(test.slices),
-        _selection(selection, is_tested=test is not None),
+        _no_test_score(origin, manifest) if test is None else _test_score(test),
+        None if test is None or test.calibration is None else _calibration(test.calibration, test.scores),
+        None if test is None or test.slices is None or not test.slices.num else _slices(test.slices),
+        _selection(selection, num_readings=0 if test is None else test.num_readings),
         _data(manifest),
-        _recipe(selection.recipe, origin.weights),
+        _recipe(selection, origin.weights),
         _preprocessing(selection.recipe, manifest),
         _limits(manifest),
-        _repeat(origin, is_tested=test is not None),
+        _repeat(origin, manifest, is_tested=test is not None),
     ]
     return "\n\n".join(section for section in sections if section is not None) + "\n"
 
@@ -75,18 +86,32 @@ def _opening(origin: ModelOrigin, manifest: Manifest) -> str:
         else ""
     )
     names = manifest.class_names
-    return f"""# {origin.search_name}: facial expressions, {len(names)} classes{demo}
+    what = (
+        f"For a picture of one face, the model predicts which of {len(names)} labels ({', '.join(names)}) an annotator"
+        " would give it. It does not tell what a person feels: a face may hide or play an emotion, and annotators often"
+        " disagree."
+    )
+    return f"""# {origin.name}: facial expressions, {len(names)} classes{demo}
 
-For a picture of one face, the model predicts which of {len(names)} labels ({", ".join(names)}) an annotator
-would give it. It does not tell what a person feels: a face may hide or play an emotion, and annotators often disagree.
+{_fill(what)}
 
 For research only; see [Limits](#limits)."""
 
 
-def _no_test_score() -> str:
-    return """## Test score
+def _has_test_faces(manifest: Manifest) -> bool:
+    return any(manifest.counts["test"].values())
 
-Not tested: the store has no test faces, or its test split was read for another model of this search before."""
+
+def _no_test_score(origin: ModelOrigin, manifest: Manifest) -> str:
+    if not _has_test_faces(manifest):
+        reason = "the store has no test faces"
+    elif origin.kind == "search":
+        reason = "the test split was read for another model of this search before"
+    else:
+        reason = "`ferray train` reads no test split; the last command below does"
+    return f"""## Test score
+
+Not tested: {reason}."""
 
 
 def _test_score(test: RecordedScore) -> str:
@@ -111,16 +136,14 @@ def _test_score(test: RecordedScore) -> str:
     recalls = "\n".join(_recall(place, scores) for place in range(len(scores.class_names)))
     return f"""## Test score
 
-{scores.num_faces:,} faces of {scores.num_groups:,} photographs, used neither in training nor in choosing the model.
-{_readings(test.num_readings)}
+{_fill(_readings(test))}
 
 | | this model | 95 % interval{head} |
 | --- | --- | ---{" | ---" * len(baselines)} |
 {table}
 
 Top-1 accuracy is what other sources call accuracy: the share of faces whose most probable class is their label.
-One-vs-rest and binary accuracy count every class of every face. They are high even for the baselines on the right, and
-neither is top-1 accuracy.
+{_fill(_other_accuracies(scores))}
 
 The intervals come from {scores.bootstrap.resamples:,} bootstrap draws of whole photographs. They show how much the
 choice of the test faces moves the score, not how much another seed or another data set would.
@@ -130,9 +153,31 @@ choice of the test faces moves the score, not how much another seed or another d
 {recalls}"""
 
 
-def _readings(num_readings: int) -> str:
-    times = "once, for this model" if num_readings == 1 else f"{num_readings} times, the last time for this model"
-    return f"When this was written, the search had read the test split {times}; `search.json` lists the readings."
+def _readings(test: RecordedScore) -> str:
+    """What was read, how often, and whether that can have had a part in the choice of the model."""
+    faces = f"{test.scores.num_faces:,} faces of {test.scores.num_groups:,} photographs, not used in training"
+    if test.num_readings == 1:
+        return (
+            f"{faces} and not in choosing the model: when this was written, the search had read the test split once,"
+            " for this model; `search.json` lists the readings."
+        )
+    return (
+        f"{faces}. When this was written, the search had read the test split {test.num_readings} times, the last time"
+        " for this model; `search.json` lists the readings. Whoever saw the earlier scores may have searched further"
+        " because of them, so this score may be too high."
+    )
+
+
+def _other_accuracies(scores: Scores) -> str:
+    """Why the other two accuracies are not what people call accuracy, by what they give to a baseline."""
+    text = "One-vs-rest and binary accuracy count every class of every face, and neither is top-1 accuracy"
+    baseline = scores.baselines["constant_guess"]
+    if baseline is None:
+        return f"{text}."
+    return (
+        f"{text}: a constant prediction that is right for {baseline['accuracy']:.1%} of the faces has a one-vs-rest"
+        f" accuracy of {baseline['one_vs_rest_accuracy']:.1%}."
+    )
 
 
 def _recall(place: int, scores: Scores) -> str:
@@ -145,28 +190,59 @@ def _recall(place: int, scores: Scores) -> str:
     return f"| {scores.class_names[place]} | {sum(row):,} | {recall:.3f} | {range_text(interval, 3)} | {instead} |"
 
 
-def _calibration(calibration: Calibration) -> str:
+_ERRORS = {"ece": "expected calibration error", "nll": "negative log-likelihood", "brier": "Brier score"}
+"""The errors of probabilities, lower is better, by their key."""
+
+
+def _calibration(calibration: Calibration, scores: Scores) -> str:
+    units = {"nll": " (nats)", "brier": " (0 to 2)"}
+    titles = {key: title + units.get(key, "") for key, title in _ERRORS.items()} | {"confidence": "mean confidence"}
     rows = "\n".join(
         f"| {title} | {_error(calibration.before, key)} | {_error(calibration.after, key)} |"
-        for key, title in (
-            ("ece", "expected calibration error"),
-            ("nll", "negative log-likelihood (nats)"),
-            ("brier", "Brier score (0 to 2)"),
-            ("confidence", "mean confidence"),
-        )
+        for key, title in titles.items()
     )
-    state = "overconfident" if calibration.temperature > 1 else "underconfident"
     return f"""## Calibration of the probabilities
 
-As trained, the model is {state}. If its logits are divided by a temperature of
-**{calibration.temperature:.3f}**, fitted on {calibration.fitted_on:,} validation faces, it predicts the same classes
-with better probabilities. The exported model does not divide by it.
+{_fill(_confidence_in_words(calibration, scores))}
+
+{_fill(_temperature_in_words(calibration))}
 
 | on the test split | as trained | with temperature |
 | --- | --- | --- |
 {rows}
 
 `reliability.png` shows it in 15 equally wide bins of the predicted class's probability. Brackets: 95 % intervals."""
+
+
+def _confidence_in_words(calibration: Calibration, scores: Scores) -> str:
+    """Whether the model is over- or underconfident on the test split, beyond the interval of its accuracy."""
+    confidence, (low, high) = calibration.before.confidence, scores.intervals["accuracy"]
+    state = (
+        "it is overconfident" if confidence > high
+        else "it is underconfident" if confidence < low
+        else "no over- or underconfidence beyond the interval"
+    )  # fmt: skip
+    return (
+        f"As trained, the model's mean confidence on the test split is {confidence:.3f}, and {scores.accuracy:.3f}"
+        f" {bracket_text((low, high), 3)} of its predictions are correct: {state}."
+    )
+
+
+def _temperature_in_words(calibration: Calibration) -> str:
+    """The temperature, and which errors it lowers or raises on the test split, as the table shows them."""
+    limits = (MAX_TEMPERATURE, 1 / MAX_TEMPERATURE)
+    at_limit = " (the limit)" if any(math.isclose(calibration.temperature, one, rel_tol=1e-3) for one in limits) else ""
+    changes: dict[str, list[str]] = {"lower": [], "higher": [], "the same": []}
+    for key, title in _ERRORS.items():
+        before, after = (round(getattr(one, key), 3) for one in (calibration.before, calibration.after))
+        changes["lower" if after < before else "higher" if after > before else "the same"].append(title)
+    parts = [f"{state}: {', '.join(titles)}" for state, titles in changes.items() if titles]
+    advice = "" if changes["lower"] else " It does not help here."
+    return (
+        f"A temperature of **{calibration.temperature:.3f}**{at_limit} was fitted on {calibration.fitted_on:,}"
+        " validation faces. Logits divided by it give the same predicted classes with other probabilities. On the test"
+        f" split this makes {'; '.join(parts)}.{advice} The exported model does not divide by it."
+    )
 
 
 def _error(errors: ProbabilityErrors, key: str) -> str:
@@ -179,11 +255,16 @@ def _slices(slices: SliceSummary) -> str:
         f" {one.standardized:.3f} {bracket_text(one.standardized_interval, 3)} | {one.gap:+.3f} |"
         for one in slices.lowest
     )
+    if slices.worst is None:
+        return f"## Where the model is weak\n\n{worst_in_words(None)} `slices.csv` has all {slices.num}."
+    num = slices.worst.num_compared
+    which = f"The {len(slices.lowest)} lowest of these {num} slices" if len(slices.lowest) < num else "These slices"
+    left_out = f"; the other {slices.num - num} hold too few of the labels to be compared" if slices.num > num else ""
     return f"""## Where the model is weak
 
-{textwrap.fill(worst_in_words(slices.worst), 120)}
+{_fill(worst_in_words(slices.worst))}
 
-The {len(slices.lowest)} lowest of {slices.num} slices; `slices.csv` has all:
+{_fill(f"{which}; `slices.csv` has all {slices.num}{left_out}:")}
 
 | slice | faces | top-1 | with the labels of all test faces | against all test faces |
 | --- | --- | --- | --- | --- |
@@ -193,18 +274,24 @@ A slice's own top-1 accuracy depends on which labels it holds. In the next colum
 in the whole test split."""
 
 
-def _selection(selection: ModelSelection, *, is_tested: bool) -> str:
+def _selection(selection: ModelSelection, *, num_readings: int) -> str:
     epoch, monitor = selection.epoch, selection.recipe.monitor
     trials = "one trial" if selection.num_trials == 1 else f"one of {selection.num_trials} trials"
-    tested = " The test split was not used to choose." if is_tested else ""
-    text = (
-        f"It is the best epoch of {trials}, by {in_words(monitor)}: **{getattr(epoch, monitor):.4f}** in epoch"
-        f" {epoch.epoch} (validation accuracy {epoch.val_accuracy:.4f}, balanced {epoch.val_balanced_accuracy:.4f},"
-        f" macro F1 {epoch.val_macro_f1:.4f}, loss {epoch.val_loss:.4f}). The best of many validation scores is"
-        f" optimistic, because it was chosen for being high (selection bias). Compare models by the test score.{tested}"
+    values = (
+        f"by {in_words(monitor)}: **{getattr(epoch, monitor):.4f}** in epoch {epoch.epoch} of {selection.num_epochs}"
+        f" (validation accuracy {epoch.val_accuracy:.4f}, balanced {epoch.val_balanced_accuracy:.4f},"
+        f" macro F1 {epoch.val_macro_f1:.4f}, loss {epoch.val_loss:.4f})."
     )
+    optimism = (
+        " It was the only one, so nothing was selected."
+        if selection.num_trials == selection.num_epochs == 1
+        else " The best of many validation scores is optimistic, because it was chosen for being"
+        f" {'high' if selection.recipe.maximize else 'low'} (selection bias). Compare models by the test score."
+    )
+    tested = " The test split was not used to choose." if num_readings == 1 else ""
     evidence = "\n".join(f"- {line}." for line in selection.evidence)
-    return "\n\n".join(["## How it was chosen", textwrap.fill(text, 120), *([evidence] if evidence else [])])
+    text = _fill(f"It is the best epoch of {trials}, {values}{optimism}{tested}")
+    return "\n\n".join(["## How it was chosen", text, *([evidence] if evidence else [])])
 
 
 def _data(manifest: Manifest) -> str:
@@ -235,8 +322,13 @@ def _data(manifest: Manifest) -> str:
 - Fingerprint: `{manifest.fingerprint}`; of the source: `{manifest.source_fingerprint}`.{notes}"""
 
 
-def _recipe(recipe: Recipe, weights: str) -> str:
-    rows = "\n".join(f"| {name} | {value_text(value)} |" for name, value in to_values(recipe).items())
+def _recipe(selection: ModelSelection, weights: str) -> str:
+    """The searched settings first, in bold; the others in the order of the class."""
+    recipe = selection.recipe
+    values = to_values(recipe)
+    rows = [f"| **{name}** (searched) | **{value_text(values[name])}** |" for name in selection.searched]
+    rows += [f"| {name} | {value_text(value)} |" for name, value in values.items() if name not in selection.searched]
+    table = "\n".join(rows)
     start = "random weights" if recipe.weights == "none" else f"`{weights}`"
     return f"""## Recipe
 
@@ -244,7 +336,7 @@ The trunk started from {start}.
 
 | setting | value |
 | --- | --- |
-{rows}"""
+{table}"""
 
 
 def _preprocessing(recipe: Recipe, manifest: Manifest) -> str:
@@ -275,13 +367,20 @@ def _limits(manifest: Manifest) -> str:
   accuracy and worse probabilities.{expw if manifest.dataset == "expw" else ""}"""
 
 
-def _repeat(origin: ModelOrigin, *, is_tested: bool) -> str:
-    best_dir = f"runs/{origin.search_name}/best"
-    evaluate = (
-        f"\npython -m ferray.report evaluate {best_dir} --data {origin.data_dir} --split test    # the test score"
-    )
+def _repeat(origin: ModelOrigin, manifest: Manifest, *, is_tested: bool) -> str:
+    lines = [f"{origin.command}    # the {origin.kind}"]
+    evaluate = f"python -m ferray.report evaluate {origin.best_dir} --data {origin.data_dir} --split test"
+    if is_tested:
+        lines.append(f"{evaluate}    # the test score")
+    elif origin.kind == "training run" and _has_test_faces(manifest):
+        lines.append(f"{evaluate}    # a test score, once")
+    commands = "\n".join(lines)
     return f"""## How to repeat
 
 ```sh
-{origin.search_command}    # the search{evaluate if is_tested else ""}
+{commands}
 ```"""
+
+
+def _fill(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)

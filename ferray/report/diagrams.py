@@ -1,5 +1,6 @@
 """Pictures of one model's predictions for one split, as PNG files. Begin at `draw_confusion` and `draw_reliability`."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -7,16 +8,27 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.report.figure import BEST_COLORS, open_figure
+from ferray.metrics.intervals import wilson_interval
+from ferray.report.figure import BEST_COLORS, ink, open_figure
+from ferray.report.fonts import FAMILY, ReadableNames, make_readable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from ferray.metrics.calibration import Calibration, ProbabilityErrors
 
+MAX_CLASSES = 20
+"""Classes up to which the whole matrix is drawn; a larger one could not be read."""
+
+NUM_PAIRS = 25
+"""Pairs of classes that are drawn instead."""
+
+_MAX_LETTERS = 28
+
 
 def draw_confusion(matrix: NDArray[np.int64], class_names: Sequence[str], file: Path, *, title: str) -> None:
-    """Draw a confusion matrix: counts, and shares of each label's faces.
+    """Draw a confusion matrix: counts, and shares of each label's faces; of many classes the worst pairs alone.
 
     Args:
         matrix: Counts, shape (classes, classes); rows are labels, columns predictions.
@@ -27,25 +39,67 @@ def draw_confusion(matrix: NDArray[np.int64], class_names: Sequence[str], file: 
     Raises:
         StorageError: The file cannot be written.
     """
+    names = make_readable([_cut(name) for name in class_names])
+    with open_figure(file, families=names.families) as figure:
+        if len(class_names) > MAX_CLASSES:
+            _draw_pairs(figure, matrix, names, title)
+        else:
+            _draw_matrix(figure, matrix, names, title)
+        if names.note:
+            note = textwrap.fill(names.note, int(12 * figure.get_figwidth()))
+            figure.supxlabel(note, fontsize=9, x=0.02, ha="left", color="#444444")
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _MAX_LETTERS else name[: _MAX_LETTERS - 1] + "…"
+
+
+def _draw_matrix(figure: "Figure", matrix: NDArray[np.int64], names: ReadableNames, title: str) -> None:
     totals = matrix.sum(axis=1)
     shares = matrix / np.maximum(1, totals)[:, None]
-    side = 1.6 + 0.85 * len(class_names)
-    with open_figure(file, size=(side + 1.2, side)) as figure:
-        panel = figure.subplots()
-        image = panel.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal")
-        for row, column in np.ndindex(*matrix.shape):
-            text = f"{matrix[row, column]:,}\n{shares[row, column]:.0%}" if totals[row] else "0"
-            color = "white" if shares[row, column] > 0.55 else "#222222"
-            weight = "bold" if row == column else "normal"
-            panel.text(column, row, text, ha="center", va="center", color=color, fontsize=9, fontweight=weight)
-        names = [f"{name}\n({total:,})" for name, total in zip(class_names, totals, strict=True)]
-        panel.set_xticks(range(len(class_names)), labels=list(class_names), rotation=30, ha="right")
-        panel.set_yticks(range(len(class_names)), labels=names)
-        panel.set_xlabel("predicted")
-        panel.set_ylabel("label (faces)")
-        panel.set_title(title, loc="left")
-        panel.spines[:].set_visible(False)
-        figure.colorbar(image, ax=panel, label="share of the label's faces", shrink=0.8)
+    side = 1.6 + 0.85 * len(names.texts)
+    figure.set_size_inches(side + 1.2, side)
+    panel = figure.subplots()
+    image = panel.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal")
+    for row, column in np.ndindex(*matrix.shape):
+        text = f"{matrix[row, column]:,}\n{shares[row, column]:.0%}" if totals[row] else "0"
+        color = ink(image.cmap(image.norm(shares[row, column])))
+        weight = "bold" if row == column else "normal"
+        panel.text(
+            column, row, text, ha="center", va="center", color=color, fontsize=9, fontweight=weight, fontfamily=FAMILY
+        )
+    labels = [f"{name}\n({total:,})" for name, total in zip(names.texts, totals, strict=True)]
+    panel.set_xticks(range(len(names.texts)), labels=list(names.texts), rotation=30, ha="right")
+    panel.set_yticks(range(len(names.texts)), labels=labels)
+    panel.set_xlabel("predicted")
+    panel.set_ylabel("label (faces)")
+    panel.set_title(title, loc="left")
+    panel.spines[:].set_visible(False)
+    figure.colorbar(image, ax=panel, label="share of the label's faces", shrink=0.8)
+
+
+def _draw_pairs(figure: "Figure", matrix: NDArray[np.int64], names: ReadableNames, title: str) -> None:
+    """Draw the pairs of label and wrong prediction with the most faces as bars."""
+    wrong = matrix.copy()
+    np.fill_diagonal(wrong, 0)
+    totals = matrix.sum(axis=1)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:NUM_PAIRS]
+    pairs = [(row, column) for row, column in zip(*np.unravel_index(order, wrong.shape), strict=True)]
+    pairs = [(row, column) for row, column in pairs if wrong[row, column]]
+    figure.set_size_inches(9.0, 1.8 + 0.27 * max(1, len(pairs)))
+    panel = figure.subplots()
+    counts = [int(wrong[pair]) for pair in pairs]
+    bars = panel.barh(range(len(pairs)), counts, color=BEST_COLORS[0], height=0.7)
+    shares = [f"{wrong[row, column]:,} of {totals[row]:,}" for row, column in pairs]
+    panel.bar_label(bars, labels=shares, padding=3, fontsize=9)
+    panel.set_yticks(
+        range(len(pairs)), labels=[f"{names.texts[row]} → {names.texts[column]}" for row, column in pairs], fontsize=9
+    )
+    panel.invert_yaxis()
+    panel.margins(x=0.15, y=0.02)
+    panel.set_xlabel("faces of the label that were predicted as the other class")
+    shown = f"the {len(pairs)} pairs with the most wrong predictions" if pairs else "no wrong prediction"
+    panel.set_title(f"{title}\n{len(names.texts)} classes: {shown} (label → prediction)", loc="left")
 
 
 def draw_reliability(calibration: "Calibration", file: Path) -> None:
@@ -58,7 +112,7 @@ def draw_reliability(calibration: "Calibration", file: Path) -> None:
     Raises:
         StorageError: The file cannot be written.
     """
-    with open_figure(file, size=(9.6, 5.2)) as figure:
+    with open_figure(file, size=(9.6, 5.6)) as figure:
         tops = figure.subplots(2, 2, sharex=True, sharey="row", height_ratios=(3, 1))
         for column, (title, errors) in enumerate(
             (
@@ -69,31 +123,36 @@ def draw_reliability(calibration: "Calibration", file: Path) -> None:
             _draw_bins(tops[0, column], tops[1, column], title, errors)
         tops[0, 0].set_ylabel("share of correct predictions")
         tops[1, 0].set_ylabel("faces")
+        handles, labels = tops[0, 0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", frameon=False, ncols=3)
 
 
 def _draw_bins(panel: "Axes", below: "Axes", title: str, errors: "ProbabilityErrors") -> None:
-    """Draw bars of accuracy by confidence against the diagonal, and below them the number of faces of each bin."""
+    """Draw the accuracy of each bin with its interval, and its mean confidence; below them its number of faces."""
     width = 1 / len(errors.bins)
     middles = (np.arange(len(errors.bins)) + 0.5) * width
     faces = np.array([row.faces for row in errors.bins])
     known = faces > 0
     accuracy = np.array([row.accuracy for row in errors.bins])
     confidence = np.array([row.confidence for row in errors.bins])
-    panel.plot([0, 1], [0, 1], color="#888888", linewidth=1, linestyle="--")
-    panel.bar(middles[known], accuracy[known], width * 0.92, color=BEST_COLORS[0], label="correct")
-    gap = (confidence - accuracy)[known]
+    limits = np.array([wilson_interval(row.accuracy, row.faces) for row in errors.bins if row.faces]).reshape(-1, 2)
     panel.bar(
         middles[known],
-        gap,
-        width * 0.92,
         accuracy[known],
-        color=BEST_COLORS[1],
-        alpha=0.35,
-        label="gap to mean confidence",
+        width * 0.92,
+        color=BEST_COLORS[0],
+        alpha=0.75,
+        label="correct, with 95 % interval",
     )
+    panel.vlines(middles[known], limits[:, 0], limits[:, 1], color="#222222", linewidth=1.3)
+    half = width * 0.46
+    panel.hlines(
+        confidence[known], middles[known] - half, middles[known] + half, color=BEST_COLORS[1], linewidth=2.5,
+        label="mean confidence",
+    )  # fmt: skip
+    panel.plot([0, 1], [0, 1], color="#888888", linewidth=1, linestyle="--", label="share = confidence")
     panel.set_title(f"{title}\nECE {errors.ece:.3f}, NLL {errors.nll:.3f}, Brier {errors.brier:.3f}", loc="left")
     panel.set_xlim(0, 1)
     panel.set_ylim(0, 1)
-    panel.legend(frameon=False, loc="upper left")
     below.bar(middles, faces, width * 0.92, color="#BBBBBB")
     below.set_xlabel("confidence: probability of the predicted class")

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ferray.metrics.intervals import Interval, range_text
 from ferray.report.axes import Axis, pick_axes, settings_text
-from ferray.report.figure import BEST_COLORS, open_figure
+from ferray.report.figure import BEST_COLORS, ink, open_figure
 from ferray.report.wording import in_words, value_text
 from ferray.space import Metric
 
@@ -24,7 +25,14 @@ _MAX_CELLS = 24
 """Values of a parameter up to which a table of cells can be read."""
 
 
-def draw_heatmap(trials: "pandas.DataFrame", file: Path, *, metric: Metric, searched: Sequence[str]) -> None:
+def draw_heatmap(
+    trials: "pandas.DataFrame",
+    file: Path,
+    *,
+    metric: Metric,
+    searched: Sequence[str],
+    interval: Interval | None = None,
+) -> None:
     """Show the effect of the settings: the metric by learning rate and batch size, the best over all other parameters.
 
     Where these two were not searched, the two parameters with the most values take their place. If few combinations
@@ -35,6 +43,8 @@ def draw_heatmap(trials: "pandas.DataFrame", file: Path, *, metric: Metric, sear
         file: The PNG file.
         metric: The validation metric that ranks trials.
         searched: Names of the parameters that can differ.
+        interval: 95 %, of the best score; scores within it are marked, since chance may explain that they are lower.
+            None where it is not known.
 
     Raises:
         StorageError: The file cannot be written.
@@ -46,14 +56,13 @@ def draw_heatmap(trials: "pandas.DataFrame", file: Path, *, metric: Metric, sear
         if not len(ranked):
             _draw_empty(figure, f"No trial has a {in_words(metric.name)}")
         elif len(axes) < 2:
-            _draw_line(figure, ranked, axes, scores, metric)
+            note = _draw_line(figure, ranked, axes, scores, metric, interval)
         elif _is_table(axes[0], axes[1]):
-            _draw_table(figure, axes, scores, metric)
+            note = _draw_table(figure, axes, scores, metric, interval)
         else:
-            _draw_cloud(figure, axes, scores, metric)
+            note = _draw_cloud(figure, axes, scores, metric, interval)
         if len(ranked):
-            line = textwrap.fill(_best_line(ranked, axes, scores), int(12.5 * figure.get_figwidth()))
-            figure.suptitle(line, fontsize=9, x=0.01, ha="left", color="#444444")
+            _caption(figure, [f"{_best_line(ranked, axes, scores)}.", note])
 
 
 def draw_curves(
@@ -81,7 +90,10 @@ def draw_curves(
     ranked = _rank(trials, metric)
     best = ranked[: len(BEST_COLORS)]
     axes = pick_axes(ranked, searched)
-    with open_figure(file, size=(11, 5.2)) as figure:
+    common = [axis for axis in axes if len(set(axis.places[: len(best)].tolist())) == 1] if len(best) > 1 else []
+    differing = [axis for axis in axes if axis not in common]
+    is_line = bool(len(epochs)) and epochs["epoch"].max() > 1
+    with open_figure(file, size=(11, 5.4)) as figure:
         if not len(epochs) or not len(ranked):
             _draw_empty(figure, "No trial has an epoch")
             return
@@ -94,10 +106,10 @@ def draw_curves(
                 right.plot(row["epoch"], row["val_loss"], color=_GRAY, linewidth=0.7, **_dot(row))
         for place, name in reversed(list(enumerate(names))):  # the best last, on top
             row, color = rows[name], BEST_COLORS[place]
-            setting = settings_text(place, axes)
+            setting = settings_text(place, differing)
             label = f"trial {best['number'].iloc[place]}" + (f": {setting}" if setting else "")
             left.plot(
-                row["epoch"], row[metric.name], color=color, linewidth=1.8, label=textwrap.fill(label, 110), **_dot(row)
+                row["epoch"], row[metric.name], color=color, linewidth=1.8, label=textwrap.fill(label, 70), **_dot(row)
             )
             at = row["epoch"] == best["best_epoch"].iloc[place]
             left.plot(row["epoch"][at], row[metric.name][at], "o", color=color, markersize=7, markeredgecolor="white")
@@ -105,9 +117,8 @@ def draw_curves(
                 row["epoch"], row["train_loss"], color=color, linewidth=1.4, **_dot(row, "white"), linestyle="--"
             )
             right.plot(row["epoch"], row["val_loss"], color=color, linewidth=1.8, **_dot(row))
-        left.set_title(f"{in_words(metric.name).capitalize()} by epoch, dot: best epoch", loc="left")
-        sign = "dashed" if epochs["epoch"].max() > 1 else "hollow"
-        right.set_title(f"Loss by epoch, solid: validation, {sign}: training", loc="left")
+        left.set_title(f"{in_words(metric.name).capitalize()} by epoch", loc="left")
+        right.set_title("Loss by epoch", loc="left")
         left.set_ylabel(in_words(metric.name))
         right.set_ylabel("cross-entropy loss (nats)")
         _limit_losses(right, epochs, names)
@@ -116,65 +127,113 @@ def draw_curves(
             panel.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
             panel.set_xlim(0.5, epochs["epoch"].max() + 0.5)
             panel.grid(color="#EEEEEE")
-        handles, labels = left.get_legend_handles_labels()
-        others = len(rows) - len(names)
-        title = "best trials" + (f"; gray: the other {others}" if others else "")
-        figure.legend(
-            handles[::-1], labels[::-1], loc="outside lower left", frameon=False, title=title, alignment="left"
+        _curve_legends(
+            figure, left, num_others=len(rows) - len(names), common=settings_text(0, common), is_line=is_line
         )
 
 
-def _draw_table(figure: "Figure", axes: Sequence[Axis], scores: NDArray[np.float64], metric: Metric) -> None:
-    """Draw two parameters as columns and rows; a cell shows the best of its trials."""
+def _curve_legends(figure: "Figure", left: "Axes", *, num_others: int, common: str, is_line: bool) -> None:
+    """Below the panels: on the left which trial has which color, on the right what the lines mean."""
+    from matplotlib.lines import Line2D
+
+    handles, labels = left.get_legend_handles_labels()
+    title = textwrap.fill("Best trials" + (f", all with {common}" if common else ""), 80)
+    figure.legend(handles[::-1], labels[::-1], loc="outside lower left", frameon=False, title=title, alignment="left")
+    gray = {"color": "#555555", "linewidth": 1.8}
+    validation, training = (
+        ({}, {"linestyle": "--"}) if is_line else ({"marker": "o"}, {"marker": "o", "markerfacecolor": "white"})
+    )
+    styles = [
+        Line2D([], [], label="validation", **gray, **validation),
+        Line2D([], [], label="training (loss only)", **gray, **training),
+        Line2D([], [], label="best epoch", marker="o", linestyle="none", color="#555555", markersize=7),
+    ]
+    if num_others:
+        styles.append(Line2D([], [], color=_GRAY, linewidth=0.7, label=f"the other {num_others} trials, validation"))
+    figure.legend(handles=styles, loc="outside lower right", frameon=False, title="Lines", alignment="left")
+
+
+def _draw_table(
+    figure: "Figure", axes: Sequence[Axis], scores: NDArray[np.float64], metric: Metric, interval: Interval | None
+) -> str:
+    """Draw two parameters as columns and rows; a cell shows the best of its trials. Returns the caption."""
     across, up = axes[:2]
     shape = (len(up.values), len(across.values))
     best, num = np.full(shape, np.nan), np.zeros(shape, dtype=np.int64)
     for x, y, score in zip(across.places, up.places, scores, strict=True):  # best first: the first of a cell stays
         best[y, x] = score if not num[y, x] else best[y, x]
         num[y, x] += 1
-    figure.set_size_inches(max(5.5, 2.6 + 1.05 * shape[1]), max(3.4, 1.9 + 0.75 * shape[0]))
+    figure.set_size_inches(max(6.4, 2.6 + 1.05 * shape[1]), max(3.8, 2.2 + 0.75 * shape[0]))
     panel = figure.subplots()
     colors, scale = _colors(best[num > 0], metric)
     panel.set_facecolor("#F0F0F0")
     image = panel.imshow(np.ma.masked_invalid(best), cmap=colors, norm=scale, aspect="auto", origin="lower")
+    winner = (int(up.places[0]), int(across.places[0]))
+    num_near = 0
     for y, x in np.ndindex(*shape):
         if num[y, x]:
-            text = f"{best[y, x]:.3f}" + (f"\nn = {num[y, x]}" if num[y, x] > 1 else "")
-            panel.text(x, y, text, ha="center", va="center", color=_ink(colors(scale(best[y, x]))), fontsize=9)
-    _frame(panel, int(across.places[0]), int(up.places[0]))
+            color = ink(colors(scale(best[y, x])))
+            text = f"{best[y, x]:.3f}" + (f"\nbest of {num[y, x]}" if num[y, x] > 1 else "")
+            panel.text(x, y, text, ha="center", va="center", color=color, fontsize=9)
+            if (y, x) == winner:
+                _frame(panel, x, y, color=BEST_COLORS[1], linewidth=2.5)
+            elif _is_near(best[y, x], interval):
+                num_near += 1
+                _frame(panel, x, y, color=color, linewidth=1.2, linestyle=(0, (4, 3)))
     panel.set_xticks(range(shape[1]), labels=across.texts, rotation=0 if shape[1] < 9 else 45)
     panel.set_yticks(range(shape[0]), labels=up.texts)
     panel.set_xlabel(across.title)
     panel.set_ylabel(up.title)
     panel.spines[:].set_visible(False)
     panel.tick_params(length=0)
-    panel.set_title(_title(metric, axes, 2) + _of_the_rest(axes[2:]), loc="left")
-    figure.colorbar(image, ax=panel, label=_scale_label(metric))
+    panel.set_title(_title(metric, axes, 2), loc="left")
+    figure.colorbar(image, ax=panel, label=_scale_label(metric), format="%.2f" if _is_wide(scale) else "%.3f")
+    rest = ", ".join(axis.title for axis in axes[2:])
+    cells = f"A cell shows the best of its trials, which differ in {rest}. " if rest else ""
+    return f"{cells}Solid frame: the best. {_near_note(num_near, interval, 'Dashed')}"
 
 
-def _draw_cloud(figure: "Figure", axes: Sequence[Axis], scores: NDArray[np.float64], metric: Metric) -> None:
-    """Draw two parameters as coordinates, one point per trial."""
-    figure.set_size_inches(7.6, 5.2)
+def _draw_cloud(
+    figure: "Figure", axes: Sequence[Axis], scores: NDArray[np.float64], metric: Metric, interval: Interval | None
+) -> str:
+    """Draw two parameters as coordinates, one point per trial. Returns the caption."""
+    figure.set_size_inches(7.6, 5.4)
     panel = figure.subplots()
     colors, scale = _colors(scores, metric)
     across, up = axes[:2]
     x, y = across.positions()[::-1], up.positions()[::-1]  # the best last, on top
-    points = panel.scatter(x, y, c=scores[::-1], cmap=colors, norm=scale, s=70, edgecolor="white", linewidth=0.6)
+    is_near = [_is_near(score, interval) for score in scores[::-1]]
+    points = panel.scatter(
+        x, y, c=scores[::-1], cmap=colors, norm=scale, s=70, linewidth=[1.6 if near else 0.6 for near in is_near],
+        edgecolor=["#222222" if near else "white" for near in is_near],
+    )  # fmt: skip
     panel.scatter(x[-1], y[-1], s=190, facecolor="none", edgecolor=BEST_COLORS[1], linewidth=2)
     _scale_axis(panel, across, "x")
     _scale_axis(panel, up, "y")
     panel.grid(color="#EEEEEE")
     panel.set_axisbelow(True)
-    panel.set_title(_title(metric, axes, 2) + ", one point per trial, ring: best", loc="left")
-    figure.colorbar(points, ax=panel, label=_scale_label(metric))
+    panel.set_title(_title(metric, axes, 2), loc="left")
+    figure.colorbar(points, ax=panel, label=_scale_label(metric), format="%.2f" if _is_wide(scale) else "%.3f")
+    return f"One point per trial. Orange ring: the best. {_near_note(sum(is_near) - 1, interval, 'Dark edge')}"
 
 
 def _draw_line(
-    figure: "Figure", ranked: "pandas.DataFrame", axes: Sequence[Axis], scores: NDArray[np.float64], metric: Metric
-) -> None:
-    """Draw one parameter: a line for numbers, else bars; bars of single trials where nothing was searched."""
-    figure.set_size_inches(6.4, 4.2)
+    figure: "Figure",
+    ranked: "pandas.DataFrame",
+    axes: Sequence[Axis],
+    scores: NDArray[np.float64],
+    metric: Metric,
+    interval: Interval | None,
+) -> str:
+    """Draw one parameter: a line for numbers, else bars; bars of single trials where nothing was searched.
+
+    Returns:
+        The caption.
+    """
+    figure.set_size_inches(6.4, 4.4)
     panel = figure.subplots()
+    if interval is not None and len(scores) > 1:
+        panel.axhspan(*interval, color="#EEEEEE", zorder=0)
     if axes and axes[0].is_numeric:
         x = axes[0].positions()
         order = np.argsort(x)
@@ -187,7 +246,7 @@ def _draw_line(
         _scale_axis(panel, axes[0], "x")
         panel.margins(y=0.2)
         panel.grid(color="#EEEEEE")
-        panel.set_title(_title(metric, axes, 1) + ", ring: best", loc="left")
+        best = "Orange ring: the best. "
     else:
         names = axes[0].texts if axes else [f"trial {number}" for number in ranked["number"]]
         places = axes[0].places if axes else np.arange(len(ranked))
@@ -197,8 +256,30 @@ def _draw_line(
         panel.set_xticks(range(len(names)), labels=names, rotation=0 if len(names) < 7 else 45)
         panel.set_xlabel(axes[0].title if axes else "")
         panel.set_xlim(-1, len(names))
-        panel.set_title(_title(metric, axes, 1) + ", orange: best" * bool(axes), loc="left")
+        best = "Orange: the best. " if axes else ""
+    panel.set_title(_title(metric, axes, 1), loc="left")
     panel.set_ylabel(in_words(metric.name))
+    num_near = sum(_is_near(score, interval) for score in scores) - 1
+    return best + _near_note(num_near, interval, "Gray band") if len(scores) > 1 else best
+
+
+def _is_near(score: float, interval: Interval | None) -> bool:
+    return interval is not None and interval[0] <= score <= interval[1]
+
+
+def _near_note(num: int, interval: Interval | None, sign: str) -> str:
+    """What the mark for scores within the interval of the best one means."""
+    if interval is None:
+        return ""
+    if num <= 0:
+        return f"No other one is within the 95 % interval of the best, {range_text(interval, 3)}."
+    return f"{sign}: within the 95 % interval of the best, {range_text(interval, 3)}, so chance may explain the gap."
+
+
+def _caption(figure: "Figure", sentences: Sequence[str]) -> None:
+    """Write sentences below the picture."""
+    text = textwrap.fill(" ".join(filter(None, sentences)), int(13.2 * figure.get_figwidth()))
+    figure.supxlabel(text, fontsize=9, x=0.02, ha="left", color="#444444")
 
 
 def _rank(trials: "pandas.DataFrame", metric: Metric) -> "pandas.DataFrame":
@@ -262,15 +343,11 @@ def _title(metric: Metric, axes: Sequence[Axis], num: int) -> str:
     return f"{in_words(metric.name).capitalize()}" + (f" by {names}" if names else "")
 
 
-def _of_the_rest(rest: Sequence[Axis]) -> str:
-    return f"\nbest over {', '.join(axis.title for axis in rest)}" if rest else ""
-
-
 def _best_line(ranked: "pandas.DataFrame", axes: Sequence[Axis], scores: NDArray[np.float64]) -> str:
     """The best trial in words."""
     first = ranked.iloc[0]
     settings = settings_text(0, axes)
-    text = f"best of {len(ranked)}: trial {first['number']}, {scores[0]:.3f} in epoch {first['best_epoch']:.0f}"
+    text = f"Best of {len(ranked)}: trial {first['number']}, {scores[0]:.3f} in epoch {first['best_epoch']:.0f}"
     return text + (f" ({settings})" if settings else "")
 
 
@@ -278,16 +355,16 @@ def _scale_label(metric: Metric) -> str:
     return f"{in_words(metric.name)}\n({'higher' if metric.goal == 'maximize' else 'lower'} is better)"
 
 
-def _ink(color: tuple[float, float, float, float]) -> str:
-    """Black or white, whichever is more legible on a color."""
-    red, green, blue, _ = color
-    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+def _is_wide(scale: "Normalize") -> bool:
+    """Whether two decimals tell the colors of a scale apart."""
+    assert scale.vmin is not None and scale.vmax is not None
+    return float(scale.vmax) - float(scale.vmin) > 0.05
 
 
-def _frame(panel: "Axes", x: int, y: int) -> None:
+def _frame(panel: "Axes", x: int, y: int, **style: Any) -> None:
     from matplotlib.patches import Rectangle
 
-    panel.add_patch(Rectangle((x - 0.48, y - 0.47), 0.96, 0.94, fill=False, edgecolor=BEST_COLORS[1], linewidth=2.5))
+    panel.add_patch(Rectangle((x - 0.47, y - 0.45), 0.94, 0.9, fill=False, **style))
 
 
 def _dot(row: "pandas.DataFrame", face: str | None = None) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from ferray.metrics.intervals import (
     sum_by_group,
 )
 from ferray.metrics.labeled import LabeledPredictions
-from ferray.metrics.predictions import PREDICTIONS_FILE, face_ids, read_predictions
+from ferray.metrics.predictions import PREDICTIONS_FILE, PredictionTable, face_ids, read_predictions
 from ferray.report.expw_words import MERGED
 from ferray.report.wording import in_words, value_text
 
@@ -174,7 +174,7 @@ def score_recorded_slices(best_dir: Path, store: Store, *, by: str | None = None
         DataError: There are no predictions on record, they are not of this store's test split, or there is no such
             column.
     """
-    recorded = read_predictions(best_dir / PREDICTIONS_FILE)
+    recorded = read_recorded_predictions(best_dir)
     table = store.table.iloc[store.rows("test")]
     if list(recorded.ids or ()) != face_ids(table):
         what = f"the predictions are not for the test split of {store.folder}"
@@ -182,9 +182,23 @@ def score_recorded_slices(best_dir: Path, store: Store, *, by: str | None = None
     return score_slices(table, recorded.predictions, by=by)
 
 
+def read_recorded_predictions(best_dir: Path) -> PredictionTable:
+    """The predictions on record beside a model.
+
+    Raises:
+        DataError: There are none, and what writes them; or they cannot be read.
+    """
+    file = best_dir / PREDICTIONS_FILE
+    if best_dir.is_dir() and not file.exists():
+        what = "no predictions on record: the test split was not read for this model"
+        way_out = f"A first reading writes them: ferray.report evaluate {best_dir} --data DIR --predictions {file}"
+        raise DataError(str(file), what, way_out)
+    return read_predictions(file)
+
+
 def worst_slice(slices: Sequence[Slice]) -> WorstSlice | None:
     """The slice farthest below the whole split; None where no slice covers enough of the labels."""
-    compared = _compared(slices)
+    compared = compared_slices(slices)
     if not compared:
         return None
     worst = min(compared, key=_gap)
@@ -203,7 +217,7 @@ def worst_to_json(slices: Sequence[Slice]) -> dict[str, Any] | None:
     worst = worst_slice(slices)
     if worst is None:
         return None
-    return asdict(min(_compared(slices), key=_gap)) | {
+    return asdict(min(compared_slices(slices), key=_gap)) | {
         "interval": worst.gap_interval,
         "slices": worst.num_compared,
         "beyond_noise": worst.beyond_noise,
@@ -243,7 +257,7 @@ def slices_csv(slices: Sequence[Slice]) -> str:
     return text.getvalue()
 
 
-def _compared(slices: Sequence[Slice]) -> list[Slice]:
+def compared_slices(slices: Sequence[Slice]) -> list[Slice]:
     """The slices that cover enough labels to be compared with the whole split."""
     return [one for one in slices if one.covered >= MIN_COVERED]
 

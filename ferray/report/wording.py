@@ -21,5 +21,10 @@ def value_text(value: Any) -> str:
         return str(value)
     if value == 0 or 1e-3 <= abs(value) < 1e5:
         return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    return exponent_text(value)
+
+
+def exponent_text(value: float) -> str:
+    """A number with an exponent: `1e-3`."""
     digits, exponent = f"{value:.2e}".split("e")
     return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"

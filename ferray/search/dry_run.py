@@ -1,34 +1,36 @@
 """What `--dry-run` prints of a plan: where, what, how much work. Begin at `describe_plan`."""
 
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
-from ferray.recipe import Recipe
-from ferray.search.history.points import (
-    MAX_LISTED,
-    describe_additions,
-    draw_points,
-    format_value,
-    next_new,
-    recipe_of_point,
-)
+from ferray.records.points import rank_trials
+from ferray.search.forecast import make_forecast
+from ferray.search.history.points import MAX_LISTED, describe_additions, format_value
+from ferray.search.history.recorded import History
 from ferray.search.history.resume import MORE
+from ferray.search.outcome.edges import edge_to_json
+from ferray.search.outcome.finals import rank_search
 from ferray.search.plan import Plan
+from ferray.search.work import Work, count_work, max_epochs, new_points
 from ferray.space import num_existing_points
-from ferray.train.features.key import ViewKey, keys_of_run
 from ferray.wording import count_of
-
-MAX_COUNTED = 100_000
-"""Epochs of a plan whose passes of the trunk are counted, which takes 2 s."""
 
 _KEPT = {"refit": "the winner is trained once more on the training split", "best-fold": "its best fold is kept"}
 
 
-def describe_plan(plan: Plan) -> Iterator[str]:
-    """The lines of `--dry-run`: where, what, every new point that is known in advance, and how much work that is."""
+def describe_plan(plan: Plan, history: History | None = None) -> Iterator[str]:
+    """The lines of `--dry-run`: where, what, every new point that is known in advance, and how much work that is.
+
+    Args:
+        plan: What was asked for.
+        history: The records of the search that is resumed; None for a new one.
+    """
     yield from _describe_inputs(plan)
     yield from _describe_method(plan)
+    if history is not None and rank_trials(history.records):
+        yield from _describe_edges(plan, history)
     total = plan.num_points
     if plan.additions is not None:
         first, *others = describe_additions(plan.additions, plan.space, max_listed=MAX_LISTED)
@@ -38,10 +40,48 @@ def describe_plan(plan: Plan) -> Iterator[str]:
     if total == 0:
         yield f"nothing   {MORE}"
         return
-    if total is not None:
-        num_epochs = (total * plan.space.folds + plan.num_final_trials) * _max_epochs(plan)
-        yield f"work      at most {num_epochs:,} epochs over the training faces; {_describe_passes(plan, total)}"
+    work, num_trials = count_work(plan, total), _num_trials(plan, total)
+    if num_trials is not None:
+        num_epochs = num_trials * max_epochs(plan)
+        yield f"work      at most {num_epochs:,} epochs over the training faces; {_describe_passes(work)}"
+    forecast = make_forecast(plan, work, num_trials=num_trials)
+    yield f"workers   {forecast.workers}"
+    yield f"cache     {forecast.cache}"
+    yield f"time      {forecast.time}"
     yield from _list_points(plan, total)
+
+
+def plan_to_json(plan: Plan, history: History | None = None) -> dict[str, Any]:
+    """The same as one JSON object, arguments as for `describe_plan`; `points` are the first new ones."""
+    total = plan.num_points if plan.additions is None else plan.additions.num_new
+    work, num_trials = count_work(plan, total), _num_trials(plan, total)
+    points = (
+        []
+        if plan.space.is_adaptive
+        else islice(new_points(plan), MAX_LISTED if total is None else min(total, MAX_LISTED))
+    )
+    edges = rank_search(plan, history.records).edges if history is not None and rank_trials(history.records) else ()
+    return {
+        "state": "planned",
+        "name": plan.run.name,
+        "folder": str(plan.run.folder),
+        "metric": plan.space.metric.name,
+        "goal": plan.space.metric.goal,
+        "method": plan.space.method,
+        "new_points": total,
+        "new_trials": num_trials,
+        "max_epochs": max_epochs(plan),
+        "views": None if work is None else len(work.views),
+        "free_epochs": None if work is None else work.free_epochs,
+        "points": [{name: point[name] for name in plan.space.searched} for point in points],
+        "edges": [edge_to_json(plan, edge) for edge in edges],
+        **asdict(make_forecast(plan, work, num_trials=num_trials)),
+    }
+
+
+def _num_trials(plan: Plan, total: int | None) -> int | None:
+    """Trials of so many new points, and of the finals."""
+    return None if total is None else total * plan.space.folds + plan.num_final_trials
 
 
 def _describe_inputs(plan: Plan) -> Iterator[str]:
@@ -55,13 +95,20 @@ def _describe_inputs(plan: Plan) -> Iterator[str]:
         yield f"settings  {', '.join(plan.settings)}{note}"
 
 
+def _describe_edges(plan: Plan, history: History) -> Iterator[str]:
+    """Where the best point so far lies on an edge of what was tried and of what is still to be tried."""
+    for edge in rank_search(plan, history.records).edges:
+        yield f"edge      {edge.sentence()}"
+        yield f"          {edge.way_out(plan)}"
+
+
 def _describe_method(plan: Plan) -> Iterator[str]:
     space, total = plan.space, plan.num_points
     count = f"{total}" if total is not None else "without end (neither run_cap nor --max-trials ends them)"
     existing = num_existing_points(space)
     if space.run_cap is not None and existing is not None and total == existing < space.run_cap:
         count = f"{total} (of run_cap {space.run_cap}: the space has no more points)"
-    yield f"trials    {count}, at most {_max_epochs(plan)} epochs each"
+    yield f"trials    {count}, at most {max_epochs(plan)} epochs each"
     if space.folds > 1:
         yield f"folds     {space.folds} trials a point, ranked by their mean; then {_KEPT[plan.keep]}"
     if plan.replicates > 1:
@@ -69,7 +116,7 @@ def _describe_method(plan: Plan) -> Iterator[str]:
         yield f"finals    the best {plan.finalists} points with {plan.replicates} seeds each{ends}; the best mean wins"
     if space.early_terminate is not None:
         halving = space.early_terminate
-        rungs = ", ".join(map(str, halving.rungs_below(_max_epochs(plan))))
+        rungs = ", ".join(map(str, halving.rungs_below(max_epochs(plan))))
         where = f"after epochs {rungs}, by {halving.eta:g}" if rungs else "at no epoch: its first comes too late"
         yield f"stopping  successive halving {where}"
 
@@ -81,48 +128,18 @@ def _list_points(plan: Plan, total: int | None) -> Iterator[str]:
         return
     additions = plan.additions
     before = 0 if additions is None else additions.num_known + len(additions.left_out)
-    listed = islice(_new_points(plan), min(10 if total is None else total, MAX_LISTED))
+    listed = islice(new_points(plan), min(10 if total is None else total, MAX_LISTED))
     for number, point in enumerate(listed, start=before):
         yield f"{number:5}  " + "  ".join(f"{name}={format_value(point[name])}" for name in plan.space.searched)
     if total is None or total > MAX_LISTED:
         yield f"  ...  {'without end' if total is None else f'{total - MAX_LISTED} more'}"
 
 
-def _new_points(plan: Plan) -> Iterator[dict[str, Any]]:
-    """The points that the search will ask for, in order; of a resumed one the new ones, `MAX_LISTED` at most."""
-    if plan.additions is not None:
-        yield from plan.additions.points or ()
-        return
-    seen: set[str] = set()
-    draws = draw_points(plan.space, seed=plan.seed)
-    while (point := next_new(draws, seen, repr)) is not None:
-        seen.add(repr(point))
-        yield point
-
-
-def _describe_passes(plan: Plan, total: int) -> str:
-    """The trunk's part of the work, which is the largest: passes over all faces, shared by all trials, and free epochs.
-
-    Args:
-        plan: Seeds of finals and refits are not counted.
-        total: Points to train.
-    """
-    # The last points of a random space take many draws each.
-    is_whole = plan.space.method == "random" and total == num_existing_points(plan.space)
-    max_points = MAX_LISTED if is_whole or plan.additions is not None else MAX_COUNTED // _max_epochs(plan)
-    if plan.space.is_adaptive or total > max_points:
+def _describe_passes(work: Work | None) -> str:
+    """The trunk's part of the work: passes over all faces, shared by all trials, and free epochs."""
+    if work is None:
         return "a frozen trunk runs once a view, not once a trial"
-    views: set[ViewKey] = set()
-    free = 0
-    for point in islice(_new_points(plan), total):
-        recipe = recipe_of_point(plan.space, point, seed=plan.seed)
-        views |= keys_of_run(recipe, weights=plan.weights)
-        free += recipe.epochs if recipe.freeze != "trunk" else 0
-    words = [f"{count_of(len(views), 'pass', 'passes')} of the frozen trunk"] if views else []
-    return " and ".join([*words, f"{count_of(free, 'epoch')} with free layers"] if free else words)
-
-
-def _max_epochs(plan: Plan) -> int:
-    """Epochs of the longest trial."""
-    largest = [one.largest for one in plan.space.parameters if one.name == "epochs"]
-    return int(largest[0]) if largest else Recipe().epochs
+    words = [f"{count_of(len(work.views), 'pass', 'passes')} of the frozen trunk"] if work.views else []
+    return " and ".join(
+        [*words, f"{count_of(work.free_epochs, 'epoch')} with free layers"] if work.free_epochs else words
+    )

@@ -6,18 +6,27 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from rich.console import Console
+from rich import box
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from ferray.records.trial import EpochResult, TrialRecord
+from ferray.search.columns import GAP, fit_settings, setting_in_a_table
+from ferray.search.pace import Pace, num_first
 from ferray.space import Space
 from ferray.waiting import QUIET_S
-from ferray.wording import first_line
+from ferray.wording import duration_text, first_line
 
 MAX_ROWS = 16
-"""Trials in the table; a last row counts the others."""
+"""Trials in the table, fewer where the terminal is low; a last row counts the others."""
+
+TRAINING = "training"
+"""What a worker group is doing most of the time; anything else is about features."""
+
+HEADER = 6
+"""Lines of the table besides trials and caption, at most."""
 
 LINE_S = 30.0
 """In a log, a line is written at least this often; the first one after `ferray.waiting.QUIET_S`."""
@@ -31,6 +40,8 @@ class LiveView:
         columns: Settings in which the trials differ.
         total: Trials in all; None if unknown.
         ended: Trials that had ended before.
+        pace: Says how long the search and its trials still take; it is given what is measured.
+        console: Where it is shown; None for stderr.
         activities: Called about once a second for what the worker groups are doing, by trial.
     """
 
@@ -41,7 +52,9 @@ class LiveView:
         columns: Sequence[str],
         total: int | None,
         ended: int,
+        pace: Pace,
         activities: Callable[[], dict[str, str]],
+        console: Console | None = None,
     ) -> None:
         self._columns = columns
         self._metric = space.metric.name
@@ -51,13 +64,17 @@ class LiveView:
         self._running: dict[int, TrialRecord] = {}
         self._best: list[TrialRecord] = []  # of those that ended, no more than the table has rows
         self._ended = self._ended_before = ended
+        self._pace = pace
         self._new_epochs = 0
         self._began = time.monotonic()
         self._next_line = self._began + QUIET_S
+        self._last_turn = self._began
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._console = Console(stderr=True)
-        self._live = Live(console=self._console, auto_refresh=False) if sys.stderr.isatty() else None
+        in_terminal = sys.stderr.isatty() if console is None else console.is_terminal
+        self._console = console or Console(stderr=True)
+        self._live = Live(console=self._console, auto_refresh=False) if in_terminal else None
+        self._size = self._console.size
         self._thread = threading.Thread(target=self._refresh_often, name="live", daemon=True)
 
     def __enter__(self) -> "LiveView":
@@ -70,7 +87,7 @@ class LiveView:
         self._closing.set()
         self._thread.join()
         if self._live is not None:
-            self._live.update(self._table(), refresh=True)
+            self._draw(self._live)
             self._live.stop()
 
     def trial_started(self, record: TrialRecord) -> None:
@@ -85,6 +102,7 @@ class LiveView:
             for number, record in self._running.items():
                 if record.trial_id == trial_id and len(record.epochs) + 1 == row.epoch:
                     epochs = (*record.epochs, row)
+                    self._pace.note_epoch(record.recipe, row)
                     self._running[number] = replace(record, epochs=epochs)
 
     def trial_ended(self, record: TrialRecord) -> None:
@@ -93,12 +111,13 @@ class LiveView:
             self._running.pop(record.number, None)
             self._best = sorted([*self._best, record], key=_rank)[:MAX_ROWS]
             self._ended += 1
+            self._pace.note_end(record)
         if self._live is None:
             self._print_line(f"{self._progress()}: {self._describe(record)}")
 
     def _describe(self, record: TrialRecord) -> str:
         best = record.best()
-        settings = ", ".join(f"{name} {_format_value(getattr(record.recipe, name))}" for name in self._columns)
+        settings = ", ".join(f"{name} {setting_in_a_table(getattr(record.recipe, name))}" for name in self._columns)
         head = f"trial {record.number} {record.state}"
         if best is None:
             return f"{head} ({settings}): {first_line(record.reason, default='no epoch')}"
@@ -110,10 +129,11 @@ class LiveView:
 
     def _caption(self) -> str:
         spent = time.monotonic() - self._began
-        parts = [f"{self._progress()} trials", f"{self._new_epochs} epochs", f"{_format_duration(spent)} spent"]
-        ended_now = self._ended - self._ended_before
-        if self._total is not None and ended_now and self._ended < self._total:
-            parts.append(f"about {_format_duration(spent / ended_now * (self._total - self._ended))} left")
+        parts = [f"{self._progress()} trials", f"{self._new_epochs} epochs", f"{duration_text(spent)} spent"]
+        with self._lock:
+            left = self._pace.left(self._ended, list(self._running.values()))
+        if left is not None and self._total is not None and self._ended < self._total:
+            parts.append(f"about {duration_text(left)} left")
         return ", ".join(parts)
 
     def _refresh_often(self) -> None:
@@ -126,10 +146,30 @@ class LiveView:
             self._activities = self._read_activities()
         except Exception:  # noqa: BLE001  the dispatcher may be gone at the end; the display must not end a search
             self._activities = {}
+        self._note_time()
         if self._live is not None:
-            self._live.update(self._table(), refresh=True)
+            self._draw(self._live)
         elif time.monotonic() > self._next_line:
             self._print_line("; ".join([self._caption(), *self._other_activities()]))
+
+    def _note_time(self) -> None:
+        now = time.monotonic()
+        with self._lock:
+            # A trial that has still to read its first views is computing them, or waits for the group that does.
+            on_features = any(
+                self._activities.get(record.trial_id, TRAINING) != TRAINING
+                or (record.trial_id in self._activities and len(record.epochs) < num_first(record.recipe))
+                for record in self._running.values()
+            )
+            self._pace.note_time(now - self._last_turn, on_features=on_features)
+        self._last_turn = now
+
+    def _draw(self, live: Live) -> None:
+        """Draw the table over the last one; on a clear screen after the window was resized, which wraps old lines."""
+        if self._console.size != self._size:
+            self._size = self._console.size
+            self._console.clear()
+        live.update(self._table(), refresh=True)
 
     def _other_activities(self) -> list[str]:
         """What worker groups are doing besides training, such as computing features."""
@@ -137,60 +177,65 @@ class LiveView:
         return [
             f"trial {numbers.get(trial, trial)}: {activity}"
             for trial, activity in self._activities.items()
-            if activity != "training"
+            if activity != TRAINING
         ]
 
     def _print_line(self, text: str) -> None:
         self._next_line = time.monotonic() + LINE_S
         print(text, file=sys.stderr, flush=True)
 
-    def _table(self) -> Table:
+    def _table(self) -> Group:
         """Running trials first, then the best of those that have ended."""
         with self._lock:
             records = [*self._running.values(), *self._best]
             num_trials = len(self._running) + self._ended - self._ended_before
+        caption = "\n".join([self._caption(), *self._other_activities()])
+        height = self._console.height - HEADER - 1 - caption.count("\n") - len(caption) // self._console.width
+        records = records[: max(1, min(MAX_ROWS, height))]
+        fixed = [self._cells(record) for record in records]
+        names = ("trial", "state", "epoch", "score", "left")
+        widths = [max(len(text) for text in texts) for texts in zip(names, *fixed, strict=True)]
+        room = self._console.width - sum(widths) - GAP * (len(names) - 1)
+        settings, left_out = fit_settings(self._columns, [record.recipe for record in records], room=room)
+        notes = [f"score: {self._metric}" + (f"; no room for {', '.join(left_out)}" if left_out else "")]
         table = Table(
-            caption="\n".join([self._caption(), *self._other_activities()]), caption_justify="left", pad_edge=False
+            box=box.SIMPLE_HEAD,
+            show_edge=False,
+            pad_edge=False,
+            padding=(0, 1, 0, 0),
         )
-        for name in ("trial", "state", *self._columns, "epoch", self._metric, "faces/s", "left"):
-            table.add_column(name, justify="left" if name == "state" else "right", no_wrap=name in ("trial", "state"))
-        for record in records[:MAX_ROWS]:
-            table.add_row(*self._cells(record), style=None if record.state == "running" else "dim")
-        if num_trials > MAX_ROWS:
-            table.add_row("...", Text(f"{num_trials - MAX_ROWS} more"))
-        return table
+        for name in names[:2]:
+            table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
+        for column in settings:
+            table.add_column(column.header, justify="right", no_wrap=True)
+        for name in names[2:]:
+            table.add_column(name, justify="right", no_wrap=True)
+        for place, (record, cells) in enumerate(zip(records, fixed, strict=True)):
+            row = [*cells[:2], *(column.cells[place] for column in settings), *cells[2:]]
+            table.add_row(*row, style=None if record.state == "running" else "dim")
+        if num_trials > len(records):
+            table.add_row("...", Text(f"{num_trials - len(records)} more"))
+        return Group(table, Text("\n".join([*notes, caption])))
 
-    def _cells(self, record: TrialRecord) -> list[str]:
-        num_done, num_epochs = len(record.epochs), record.recipe.epochs
+    def _cells(self, record: TrialRecord) -> tuple[str, str, str, str, str]:
+        """Number, state, epochs, score and the time that is left."""
         score = record.score()
-        rate = f"{record.epochs[-1].images_per_s:,.0f}" if record.epochs else ""
         left, state = "", str(record.state)
         if state == "running":
-            state = "training" if record.trial_id in self._activities else "waiting"
-            left = _format_duration(record.seconds() / num_done * (num_epochs - num_done)) if num_done else ""
-        settings = [_format_value(getattr(record.recipe, name)) for name in self._columns]
-        return [
+            activity = self._activities.get(record.trial_id)
+            state = "waiting" if activity is None else TRAINING if activity == TRAINING else "features"
+            seconds = self._pace.left_of_trial(record)
+            left = "" if seconds is None or activity != TRAINING else duration_text(seconds)
+        return (
             str(record.number),
             state,
-            *settings,
-            f"{num_done}/{num_epochs}",
+            f"{len(record.epochs)}/{record.recipe.epochs}",
             "" if score is None else f"{score:.4f}",
-            rate,
             left,
-        ]
+        )
 
 
 def _rank(record: TrialRecord) -> tuple[bool, float]:
     """Sort key: the best score first, trials without a score last."""
     score = record.score()
     return (score is None, 0.0 if score is None else (-score if record.recipe.maximize else score))
-
-
-def _format_value(value: object) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _format_duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else (f"{minutes} min {rest:02d} s" if minutes else f"{rest} s")

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Keep = Literal["refit", "best-fold"]
+DEFAULT_OUT = "runs"
+
 WandbMode = Literal["online", "offline", "disabled"]
 
 
@@ -19,7 +21,7 @@ class SearchOptions:
     """Folder of a store; None for the demo faces."""
     weights: str | None = None
     """`imagenet`, `none` or a file."""
-    out: str = "runs"
+    out: str = DEFAULT_OUT
     """Parent folder of all searches."""
     name: str | None = None
     resume: str | None = None
@@ -45,6 +47,8 @@ class SearchOptions:
     wandb: WandbMode | None = None
     address: str | None = None
     """Of a running Ray cluster; None to start one on this machine."""
+    json: bool = False
+    """Whether stdout gets one JSON object instead of text."""
     dry_run: bool = False
     command: str = ""
     """The command as it was typed, for the records."""

@@ -4,17 +4,19 @@ Begin at `run`; every step is a call of a module of `ferray.search`.
 """
 
 import dataclasses
+import json
 import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
 from ferray.data.demo.photographs import demo_store
 from ferray.data.store.reader import Store, open_store
 from ferray.data.store.verify import verify_store
+from ferray.errors import FerrayError, StorageError
 from ferray.files import storage
 from ferray.model.weights import load_weights
 from ferray.recipe import Recipe
@@ -24,6 +26,7 @@ from ferray.search.fleet import cluster as clusters
 from ferray.search.fleet.cluster import Cluster
 from ferray.search.fleet.launch import GRACE_S, LaunchSettings, WorkerGroups, start_worker_groups
 from ferray.search.fleet.messages import TrialJob
+from ferray.search.forecast import ready_views
 from ferray.search.history import repair
 from ferray.search.history.points import Suggestion, describe_additions
 from ferray.search.history.recorded import History
@@ -31,21 +34,28 @@ from ferray.search.history.resume import MORE
 from ferray.search.history.shared_epochs import SharedEpochs
 from ferray.search.live import LiveView
 from ferray.search.open import Search, open_search
-from ferray.search.outcome.export import export_winner, short_path, write_tables
+from ferray.search.outcome.as_json import interruption_to_json, outcome_to_json
+from ferray.search.outcome.export import export_winner, write_tables
 from ferray.search.outcome.finals import Finals, Ranking, missing_finals, rank_search
 from ferray.search.outcome.significance import Significance, assess_winner
 from ferray.search.outcome.summary import Outcome, summarize
-from ferray.search.plan import DEMO_COMMAND, Plan
+from ferray.search.pace import Pace
+from ferray.search.plan import DEMO_COMMAND, Plan, short_path
+from ferray.search.rates import Kind, Rate, note_rate
 from ferray.search.tune.decisions import Decisions
 from ferray.search.tune.loop import Decider, TuneSettings, tune_until_done
+from ferray.search.work import count_work
 from ferray.signals import StopRequest
 from ferray.tracking.wandb import Destination, Tracker, choose_mode
 from ferray.train.checkpoints.checked_safetensors import DamagedError
+from ferray.train.features.key import ViewKey
 from ferray.waiting import waiting
 from ferray.wording import utc_now
 
 
-def run(plan: Plan, history: History | None, cluster: Cluster | None, stop: StopRequest) -> int:
+def run(
+    plan: Plan, history: History | None, cluster: Cluster | None, stop: StopRequest, *, as_json: bool = False
+) -> int:
     """Carry out a search and leave its folder complete.
 
     Args:
@@ -54,21 +64,24 @@ def run(plan: Plan, history: History | None, cluster: Cluster | None, stop: Stop
         cluster: Where; None to connect only if there is anything to train.
         stop: Ends it early. While trials are trained, they are ended first; all else is left at once, and a resumed
             search does it again.
+        as_json: Whether to print what the search came to as one JSON object instead of text.
 
     Returns:
         0, or 130 if it was interrupted.
     """
     try:
-        if _run(plan, history, cluster, stop):
+        if _run(plan, history, cluster, stop, as_json=as_json):
             return 0
     except KeyboardInterrupt:
         if not plan.run.exists():
             raise
-    _say(f"interrupted; every finished epoch is kept. Go on: python -m ferray.search --resume {plan.run.name}")
+    _say(f"interrupted; every finished epoch is kept. Go on: {plan.resume_command}")
+    if as_json:
+        print(json.dumps(interruption_to_json(plan), indent=2))
     return 130
 
 
-def _run(plan: Plan, history: History | None, cluster: Cluster | None, stop: StopRequest) -> bool:
+def _run(plan: Plan, history: History | None, cluster: Cluster | None, stop: StopRequest, *, as_json: bool) -> bool:
     """The search; False if it was interrupted while trials were trained."""
     with ExitStack() as stack:
         with stop.raised():
@@ -82,28 +95,40 @@ def _run(plan: Plan, history: History | None, cluster: Cluster | None, stop: Sto
                 search = open_search(plan, history, store, weights, say=_say)
             mode, sentence = choose_mode(plan.wandb, folder=short_path(plan.run.folder))
         recorded = search.history.search
+        origin = {"search_id": recorded.id, "space": plan.space.name, "data_fingerprint": store.fingerprint}
         tracker = Tracker(
             plan.run,
             mode=mode,
             search_id=recorded.id,
-            config=recorded.options.to_json(),
+            config=recorded.options.to_json() | origin,
+            trial_config=origin,
             destination=Destination(project=plan.space.project, entity=plan.space.entity),
         )
         stack.enter_context(tracker)
         done = _train_what_is_missing(search, tracker, stop, cluster)
         records = _write_final_states(search.history)
-        with waiting("writing the tables and pictures"):
-            files = write_tables(plan.run, records, plan.space)
         if not done:
+            with waiting("writing the tables and pictures"):
+                write_tables(plan.run, records, plan.space)
             return False
-        outcome = _conclude(search, records, stop)
+        try:
+            outcome = _conclude(search, records, stop)
+        except FerrayError:
+            write_tables(plan.run, records, plan.space)  # what was trained can be read although nothing has won
+            raise
+        interval = None if outcome.significance is None else outcome.significance.interval
+        with waiting("writing the tables and pictures"):
+            files = write_tables(plan.run, records, plan.space, best=outcome.best, interval=interval)
         tracker.search_ended(
             records=records,
             best=outcome.best.record,
             files=[*files, plan.run.best_dir],
             summary=_test_scores(outcome),
         )
-        print(summarize(search, outcome, tracking=sentence))
+        if as_json:
+            print(json.dumps(outcome_to_json(search, outcome, tracking=sentence), indent=2))
+        else:
+            print(summarize(search, outcome, tracking=sentence))
         return True
 
 
@@ -133,7 +158,9 @@ def _train_what_is_missing(search: Search, tracker: Tracker, stop: StopRequest, 
         groups = stack.enter_context(_worker_groups(search, connected, scratch, stop, has_scheduler=has_scheduler))
         if not groups.infos:
             return False
-        _tune(search, tracker, stop, groups, scratch=scratch, missing=missing, has_scheduler=has_scheduler)
+        pace = _tune(search, tracker, stop, groups, scratch=scratch, missing=missing, has_scheduler=has_scheduler)
+    if not connected.joined:
+        _note_rate(search, pace, str(groups.allocation))
     return not stop.is_set()
 
 
@@ -146,16 +173,23 @@ def _tune(
     scratch: Path,
     missing: Sequence[repair.MissingRecord],
     has_scheduler: bool,
-) -> None:
-    """Train what lost its record, then the search proper, then the finals, as long as it is not interrupted."""
+) -> Pace:
+    """Train what lost its record, then the search proper, then the finals, as long as it is not interrupted.
+
+    Returns:
+        How fast it went.
+    """
     plan, history = search.plan, search.history
     decisions = _decisions(search)
     jobs = _Jobs(search, has_scheduler=has_scheduler)
     num_after = plan.num_final_trials + plan.num_completions + decisions.num_outside
+    total = None if plan.num_trials is None else plan.num_trials + num_after
+    pace = Pace(total, _new_views(search), history.records)
     view = LiveView(
         plan.space,
         columns=plan.columns,
-        total=None if plan.num_trials is None else plan.num_trials + num_after,
+        total=total,
+        pace=pace,
         ended=decisions.num_ended - len(missing),
         activities=groups.activities,
     )
@@ -181,6 +215,7 @@ def _tune(
             tune(Finals(wanted, history, identify=search.trial_id), f"finals-{turn}")
         if stop.is_set():
             _say(f"workers write the checkpoints of unfinished trials; this takes up to {GRACE_S:.0f} s")
+    return pace
 
 
 class _Jobs:
@@ -314,6 +349,36 @@ def _backbones(plan: Plan, history: History | None) -> list[str]:
     """Those that the space may ask for, and those that the search has asked for before it was extended."""
     before = {} if history is None else history.search.weights
     return list(dict.fromkeys([*_values(plan, "backbone"), *before]))
+
+
+def _note_rate(search: Search, pace: Pace, groups: str) -> None:
+    """Put on record how fast this machine was, where all trials were of one kind."""
+    epoch_s, view_s = pace.rates()
+    kinds = {Kind(one.backbone, one.freeze, one.image_size or 0) for one in pace.recipes}
+    if epoch_s is None or len(kinds) != 1:
+        return
+    (kind,) = kinds
+    train, validation = (sum(search.store.manifest.counts[split].values()) for split in ("train", "validation"))
+    rate = Rate(
+        **dataclasses.asdict(kind),
+        search=search.plan.run.name,
+        groups=groups,
+        epoch_faces_per_s=train / epoch_s,
+        view_faces_per_s=None if view_s is None else (train + validation) / view_s,
+    )
+    with suppress(StorageError):  # it is only for estimates
+        note_rate(storage.cache_dir(), rate)
+
+
+def _new_views(search: Search) -> frozenset[ViewKey]:
+    """The views that the points known in advance need, without those in this machine's cache."""
+    plan = search.plan
+    work = count_work(
+        plan, plan.num_points if plan.additions is None else plan.additions.num_new, recipe_of=search.recipe
+    )
+    if work is None:
+        return frozenset()
+    return work.views - ready_views(storage.cache_dir(), search.store.manifest, work.views)
 
 
 def _values(plan: Plan, name: str) -> list[str]:

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from ferray import recipe as recipes
 from ferray.records.run import Run
-from ferray.records.tables import best_columns, trials_frame
+from ferray.records.tables import best_columns, plain_frame, trials_frame
 from ferray.records.trial import FINISHED, EpochResult, State, TrialRecord, record_to_json
 from ferray.tracking.mode import Destination, Mode, has_key
 from ferray.tracking.sent_log import SentLog
@@ -75,14 +75,25 @@ class Mirror:
         mode: Not `disabled`.
         search_id: First part of all run ids.
         config: The configuration of the search's own run.
+        trial_config: What the configuration of each trial's run has beside its recipe.
         destination: W&B project and entity; the variables `WANDB_PROJECT` and `WANDB_ENTITY` win.
     """
 
-    def __init__(self, run: Run, mode: Mode, search_id: str, config: dict[str, Any], destination: Destination) -> None:
+    def __init__(
+        self,
+        run: Run,
+        mode: Mode,
+        search_id: str,
+        *,
+        config: dict[str, Any],
+        trial_config: dict[str, Any],
+        destination: Destination,
+    ) -> None:
         self._run = run
         self._mode: Mode = mode
         self._search_id = search_id
         self._config = config
+        self._trial_config = trial_config
         self._destination = destination.settled()
         self._sent_log = SentLog(run.folder)
         self._trials: dict[str, _Trial] = {}
@@ -207,7 +218,7 @@ class Mirror:
                 name=f"{self._run.name}-{record.number}",
                 job_type="trial",
                 tags=_tags(record),
-                config={**recipes.to_values(record.recipe), "number": record.number},
+                config={**recipes.to_values(record.recipe), **self._trial_config, "number": record.number},
             )
             trial.sent = sent.rows
             if sent.state is not None:
@@ -251,7 +262,9 @@ class Mirror:
         tags = ("ferray", "search")
         opened = self._init(run_id, name=self._run.name, job_type="search", tags=tags, config=self._config)
         with opened as run:
-            content: dict[str, Any] = {"trials": wandb.Table(dataframe=trials_frame(records))} if records else {}
+            content: dict[str, Any] = (
+                {"trials": wandb.Table(dataframe=plain_frame(trials_frame(records)))} if records else {}
+            )
             content |= {file.stem: wandb.Image(str(file)) for file in files if file.suffix == ".png"}
             run.log(content)
             if best is not None:
@@ -296,7 +309,7 @@ class Mirror:
                 entity=self._destination.entity,
                 id=run_id,
                 name=name,
-                group=self._run.name,
+                group=f"{self._run.name}-{self._search_id}",  # searches of one name in two folders are two groups
                 job_type=job_type,
                 tags=list(tags),
                 config=config,

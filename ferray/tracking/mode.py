@@ -46,7 +46,7 @@ class Destination:
 
 
 def choose_mode(asked: str | None, *, folder: Path | None = None) -> tuple[Mode, str]:
-    """The mode of a search, and a sentence about it for the user.
+    """The mode of a search, and a sentence about it for the user, with a command on a second line where there is one.
 
     Mode `online` needs a key, in `WANDB_API_KEY` or the netrc file, and a server that answers. If one of them is
     missing, the runs go to files, even if `online` was asked for. Only the key's presence is checked.
@@ -58,7 +58,7 @@ def choose_mode(asked: str | None, *, folder: Path | None = None) -> tuple[Mode,
     wanted = asked or os.environ.get("WANDB_MODE", "")
     if wanted == "disabled":
         return "disabled", "W&B: disabled"
-    sync = f"send the runs later: wandb sync {folder or 'runs/NAME'}/wandb/offline-run-*"
+    sync = f"send the runs later:\nwandb sync {folder or 'runs/NAME'}/wandb/offline-run-*"
     if wanted in ("offline", "dryrun"):
         return "offline", f"W&B: offline; {sync}"
     server = _server()

@@ -47,6 +47,7 @@ class Tracker:
         mode: The mode, from `choose_mode`; with `disabled`, every method does nothing.
         search_id: Unique to the search; run ids are `SEARCH_ID-TRIAL_ID`.
         config: The configuration of the search's own run.
+        trial_config: What the configuration of each trial's run has beside its recipe: of what search and data it is.
         destination: W&B project and entity; the variables `WANDB_PROJECT` and `WANDB_ENTITY` win.
     """
 
@@ -57,9 +58,17 @@ class Tracker:
         mode: Mode,
         search_id: str,
         config: Mapping[str, Any],
+        trial_config: Mapping[str, Any] | None = None,
         destination: Destination = DEFAULT_DESTINATION,
     ) -> None:
-        self._mirror = Mirror(run, mode, search_id, dict(config), destination)
+        self._mirror = Mirror(
+            run,
+            mode,
+            search_id,
+            config=dict(config),
+            trial_config=dict(trial_config or {}),
+            destination=destination,
+        )
         self._enabled = mode != "disabled"
         self._acts: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None

@@ -75,6 +75,10 @@ def test_a_run_prints_one_line_per_epoch_and_continues_when_run_again(
     assert "best epoch by val_accuracy" in printed[2]
     assert again == printed
     assert json.loads((tmp_path / "out" / "best" / "recipe.json").read_text())["batch_size"] == 16
+    card = (tmp_path / "out" / "best" / "README.md").read_text()
+    assert "best epoch of one trial" in card
+    assert "Not tested: `ferray train` reads no test split" in card
+    assert f"-m ferray.train --recipe {recipe_file}" in card
 
 
 def test_the_first_signal_is_noted_and_its_echo_too_but_a_later_one_ends_at_once(

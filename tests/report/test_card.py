@@ -15,17 +15,23 @@ from ferray.metrics.intervals import Bootstrap
 from ferray.metrics.scores import Scores, score
 from ferray.recipe import Recipe
 from ferray.report.card import ModelOrigin, ModelSelection, model_card
-from ferray.report.slices import score_slices, worst_to_json
+from ferray.report.slices import compared_slices, score_slices, worst_to_json
 from ferray.report.test_split.recorded import RecordedScore, parse_recorded
 
 ORIGIN = ModelOrigin(
-    search_name="grid",
-    search_command="python -m ferray.search --space grid --data data/tiny",
+    name="grid",
+    kind="search",
+    command="python -m ferray.search --space grid --data data/tiny",
+    best_dir="elsewhere/grid/best",
     data_dir="data/tiny",
     weights="imagenet",
 )
 SELECTION = ModelSelection(
-    recipe=Recipe(image_size=32, precision="float32", learning_rate=1e-4), epoch=make_epoch(3, 0.42), num_trials=24
+    recipe=Recipe(image_size=32, precision="float32", learning_rate=1e-4),
+    epoch=make_epoch(3, 0.42),
+    num_trials=24,
+    num_epochs=10,
+    searched=("learning_rate", "dropout"),
 )
 
 
@@ -46,10 +52,10 @@ def write_card(store: Store, **changes: Any) -> str:
 def test_a_card_shows_what_the_score_is_worth_and_what_the_model_is_not(tiny_store: Store) -> None:
     card = write_card(tiny_store)
     for words in (
-        "an annotator\nwould give it",
+        "an annotator would give it",
         "not tell what a person feels",
         "For research only",
-        "best epoch of one of 24 trials, by validation accuracy: **0.4200** in epoch 3",
+        "best epoch of one of 24 trials, by validation accuracy: **0.4200** in epoch 3 of 10",
         "optimistic",
         "95 % interval",
         "always the most frequent training class",
@@ -61,15 +67,15 @@ def test_a_card_shows_what_the_score_is_worth_and_what_the_model_is_not(tiny_sto
         " | 0.8571 |",
         "| neutral | 3 | 0.667 | ",
         "read the test split once",
-        "| learning_rate | 1e-4 |",
+        "| **learning_rate** (searched) | **1e-4** |",
         tiny_store.fingerprint,
         "RGB, not BGR",
         "Article 5(1)(f)",
         "not legal advice",
         "python -m ferray.search --space grid --data data/tiny",
-        "python -m ferray.report evaluate runs/grid/best --data data/tiny --split test",
+        "python -m ferray.report evaluate elsewhere/grid/best --data data/tiny --split test",
     ):
-        assert words in card, words
+        assert words in " ".join(card.split()), words
     assert "None" not in card
     assert "{" not in card
 
@@ -98,7 +104,7 @@ def test_a_card_without_a_test_split_says_not_tested(tiny_store: Store) -> None:
     counts["test"] = dict.fromkeys(tiny_store.class_names, 0)
     card = write_card(tiny_store, test=None, manifest=replace(tiny_store.manifest, counts=counts))
 
-    assert "Not tested" in card
+    assert "Not tested: the store has no test faces." in card
     assert "95 % interval" not in card
     assert "ferray.report evaluate" not in card
     assert "{" not in card
@@ -134,7 +140,7 @@ def test_a_card_shows_the_calibration_and_where_the_model_is_weak(tiny_store: St
 
     for words in (
         "read the test split 2 times",
-        "the model is overconfident",
+        "it is overconfident",
         f"temperature of **{calibration['temperature']:.3f}**",
         f"| expected calibration error | {calibration['before']['ece']:.3f} [",
         "The worst of 2 slices is **subject word: older**",
@@ -156,6 +162,76 @@ def test_one_trial_is_no_trials(tiny_store: Store, num_trials: int) -> None:
 
 def test_every_table_has_as_many_cells_in_each_row(tiny_store: Store) -> None:
     check_tables(write_card(tiny_store))
+
+
+def test_a_card_says_of_a_temperature_what_its_own_table_says(tiny_store: Store) -> None:
+    bootstrap = Bootstrap(resamples=50)
+    tested = make_predictions(*draw_predictions(600), class_names=tiny_store.class_names)
+    sharp = make_predictions(*draw_predictions(600, sharpness=3.0), class_names=tiny_store.class_names)
+    for fitted, words in (
+        (sharp, "makes higher: expected calibration error, negative log-likelihood, Brier score. It does not help"),
+        (tested, "The exported model does not divide by it."),
+    ):
+        calibration = calibrate(fitted, tested, bootstrap=bootstrap)
+        test = record(score(tested, train_counts=[6] * 7), calibration=calibration.to_json())
+        card = " ".join(write_card(tiny_store, test=test).split())
+        assert words in card
+        assert "better" not in card
+        assert "overconfident" not in card  # these probabilities are as often right as they say
+        for key, title in (("ece", "expected calibration error"), ("nll", "negative log-likelihood")):
+            before, after = (round(getattr(one, key), 3) for one in (calibration.before, calibration.after))
+            state = "lower" if after < before else "higher" if after > before else "the same"
+            assert title in card.split(f"{state}: ")[1].split(";")[0].split(". ")[0]
+
+
+def test_the_worst_slice_and_the_lowest_ones_are_of_one_number_of_slices(tiny_store: Store) -> None:
+    predictions = make_predictions(*draw_predictions(600), class_names=tiny_store.class_names)
+    table = pandas.DataFrame({"half": np.arange(600) % 2, "only": np.where(predictions.labels == 0, "a", "b")})
+    slices = score_slices(table, predictions, bootstrap=Bootstrap(resamples=50))
+    compared = compared_slices(slices)
+    assert len(compared) < len(slices)  # the faces of one class alone cover too few of the labels
+    lowest = [asdict(one) for one in compared[:2]]
+    summary = {"num": len(slices), "worst": worst_to_json(slices), "lowest": lowest}
+    card = " ".join(write_card(tiny_store, test=record(score(predictions), slices=summary)).split())
+
+    assert f"The worst of {len(compared)} slices" in card
+    assert f"The 2 lowest of these {len(compared)} slices; `slices.csv` has all {len(slices)}" in card
+    none = write_card(tiny_store, test=record(score(predictions), slices=summary | {"worst": None, "lowest": []}))
+    assert "No slice holds enough of the labels" in none
+
+
+def test_searched_settings_come_first_in_the_recipe(tiny_store: Store) -> None:
+    rows = write_card(tiny_store).split("| setting | value |")[1].splitlines()[2:]
+
+    assert rows[:2] == ["| **learning_rate** (searched) | **1e-4** |", "| **dropout** (searched) | **0.5** |"]
+    assert sum("learning_rate" in row for row in rows) == 1
+    assert not any("searched" in row for row in rows[2:])
+
+
+def test_a_split_that_was_read_before_is_not_called_untouched(tiny_store: Store) -> None:
+    scores = score(make_predictions(*draw_predictions(50), class_names=tiny_store.class_names))
+    for num_readings, is_clean in ((1, True), (2, False)):
+        card = " ".join(write_card(tiny_store, test=record(scores, test_readings=num_readings)).split())
+        assert ("not in choosing the model" in card) is is_clean
+        assert ("The test split was not used to choose." in card) is is_clean
+        assert ("may be too high" in card) is not is_clean
+
+
+def test_one_epoch_of_one_trial_was_not_selected(tiny_store: Store) -> None:
+    only = replace(SELECTION, num_trials=1, num_epochs=1)
+
+    assert "optimistic" not in write_card(tiny_store, selection=only)
+    assert "nothing was selected" in write_card(tiny_store, selection=only)
+
+
+def test_the_card_of_a_training_run_names_the_command_that_scores_it(tiny_store: Store) -> None:
+    origin = replace(ORIGIN, kind="training run", command="python -m ferray.train --out alone", best_dir="alone/best")
+    card = write_card(tiny_store, origin=origin, test=None)
+
+    assert "Not tested: `ferray train` reads no test split" in card
+    assert "evaluate alone/best --data data/tiny --split test    # a test score, once" in card
+    assert "this search" not in card
+    assert "# the training run" in card
 
 
 def check_tables(card: str) -> None:

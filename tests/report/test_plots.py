@@ -13,13 +13,13 @@ from matplotlib.figure import Figure
 
 from ferray.errors import StorageError
 from ferray.metrics.calibration import calibrate
-from ferray.metrics.intervals import Bootstrap
+from ferray.metrics.intervals import Bootstrap, wilson_interval
 from ferray.records.points import rank_trials
 from ferray.records.tables import epochs_frame, trials_frame
 from ferray.records.trial import TrialRecord
-from ferray.report import diagrams, figure, plots
+from ferray.report import diagrams, figure, fonts, plots
 from ferray.report.axes import pick_axes, settings_text
-from ferray.report.wording import in_words, value_text
+from ferray.report.wording import exponent_text, in_words, value_text
 from ferray.space import Metric
 
 
@@ -96,6 +96,10 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     return figures
 
 
+def caption(figure: Figure) -> str:
+    return figure.get_supxlabel().replace("\n", " ")
+
+
 def texts(figure: Figure) -> list[str]:
     return [text.get_text() for panel in figure.axes for text in panel.texts]
 
@@ -129,9 +133,25 @@ def test_a_cell_shows_the_best_of_its_trials_and_how_many_there_were(tmp_path: P
 
     panel = drawn[0].axes[0]
     assert (panel.get_xlabel(), panel.get_ylabel()) == ("learning rate", "batch size")
-    assert [label.get_text() for label in panel.get_xticklabels()] == ["1e-4", "0.001"]
-    assert sorted(texts(drawn[0])) == sorted(f"{score:.3f}\nn = 4" for score in best)
-    assert "best over dropout, augmentation" in panel.get_title(loc="left")
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["1e-4", "1e-3"]
+    assert sorted(texts(drawn[0])) == sorted(f"{score:.3f}\nbest of 4" for score in best)
+    assert "the best of its trials, which differ in dropout, augmentation" in caption(drawn[0])
+    assert "95 % interval" not in caption(drawn[0])  # it is not known
+
+
+def test_cells_within_the_interval_of_the_best_are_marked_and_the_caption_says_why(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    trials = trials_frame(SEARCHES["grid"])
+    scores = sorted(set(trials["best_val_accuracy"]), reverse=True)
+    for low, words in ((scores[0] - 1e-9, "No other one is within"), (0.0, "Dashed: within the 95 % interval")):
+        file = tmp_path / "heatmap.png"
+        plots.draw_heatmap(trials, file, metric=ACCURACY, searched=SEARCHED, interval=(low, 1.0))
+        frames = [patch.get_linestyle() for patch in drawn[-1].axes[0].patches]
+        assert words in caption(drawn[-1])
+        assert len(frames) == (1 if low else 4)
+    plots.draw_heatmap(trials_frame(SEARCHES["random"]), file, metric=ACCURACY, searched=SEARCHED, interval=(0.0, 1.0))
+    assert "Dark edge: within the 95 % interval of the best, 0.000 to 1.000" in caption(drawn[-1])
 
 
 def test_a_random_search_becomes_points_on_a_logarithmic_scale(tmp_path: Path, drawn: list[Figure]) -> None:
@@ -155,8 +175,7 @@ def test_few_points_without_a_grid_become_points_too(tmp_path: Path, drawn: list
 def test_the_heatmap_names_the_best_trial_as_the_records_rank_it(tmp_path: Path, drawn: list[Figure]) -> None:
     for name in ("random", "one word"):
         draw_heatmap(SEARCHES[name], tmp_path / "heatmap.png")
-        title = drawn[-1].get_suptitle().replace("\n", " ")
-        assert f"trial {rank_trials(SEARCHES[name])[0].number}, " in title
+        assert f"trial {rank_trials(SEARCHES[name])[0].number}, " in caption(drawn[-1])
 
 
 def test_the_best_three_curves_are_named_and_the_others_gray(tmp_path: Path, drawn: list[Figure]) -> None:
@@ -172,7 +191,9 @@ def test_the_best_three_curves_are_named_and_the_others_gray(tmp_path: Path, dra
 
     assert [text.split(":")[0] for text in named] == [f"trial {record.number}" for record in rank_trials(records)[:3]]
     best = rank_trials(records)[0].recipe
-    assert f"learning rate {value_text(best.learning_rate)}, batch size {best.batch_size}" in named[0]
+    common = drawn[0].legends[0].get_title().get_text()
+    for words in (f"learning rate {exponent_text(best.learning_rate)}", f"batch size {best.batch_size}"):
+        assert words in f"{named[0]} {common}"
     gray = [line for line in drawn[0].axes[0].lines if line.get_color() == "#BBBBBB"]
     assert len(gray) == len(records) - 3
 
@@ -201,12 +222,60 @@ def test_a_reliability_diagram_shows_each_bin_before_and_after(tmp_path: Path, d
 
     for panel, errors in zip(drawn[0].axes[:2], (calibration.before, calibration.after), strict=True):
         filled = [row for row in errors.bins if row.faces]
-        right, gaps = panel.patches[: len(filled)], panel.patches[len(filled) :]
-        assert [bar.get_height() for bar in right] == [row.accuracy for row in filled]
-        tops = [bar.get_y() + bar.get_height() for bar in gaps]
-        assert tops == pytest.approx([row.confidence for row in filled])
+        assert [bar.get_height() for bar in panel.patches] == [row.accuracy for row in filled]
+        whiskers, confidences = panel.collections
+        ends = [path.vertices[:, 1].tolist() for path in whiskers.get_paths()]
+        assert ends == [pytest.approx(wilson_interval(row.accuracy, row.faces)) for row in filled]
+        levels = [path.vertices[0, 1] for path in confidences.get_paths()]
+        assert levels == pytest.approx([row.confidence for row in filled])
         assert f"ECE {errors.ece:.3f}" in panel.get_title(loc="left")
+    legend = drawn[0].legends[0].get_texts()
+    assert {text.get_text() for text in legend} == {
+        "correct, with 95 % interval",
+        "mean confidence",
+        "share = confidence",
+    }
     assert cv2.imread(str(tmp_path / "reliability.png")) is not None
+
+
+def test_a_hundred_classes_become_their_worst_pairs_within_seconds(tmp_path: Path, drawn: list[Figure]) -> None:
+    matrix = np.random.default_rng(0).integers(0, 3, (100, 100)) + 40 * np.eye(100, dtype=np.int64)
+    matrix[7, 31] = 25
+    names = [f"class {number}" for number in range(100)]
+    diagrams.draw_confusion(matrix, names, tmp_path / "confusion.png", title="Test: 0.9")
+
+    panel = drawn[0].axes[0]
+    pairs = [label.get_text() for label in panel.get_yticklabels()]
+    assert len(pairs) == diagrams.NUM_PAIRS
+    assert pairs[0] == "class 7 → class 31"
+    assert f"25 of {matrix[7].sum()}" in texts(drawn[0])[0]
+    assert max(drawn[0].get_size_inches()) < 12
+
+
+def test_names_in_any_script_are_written_or_replaced_by_numbers_that_are_explained(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    names = ("悲しい", "glücklich", "\U0010ffff")  # no font has a sign for the last one
+    diagrams.draw_confusion(np.eye(3, dtype=np.int64), names, tmp_path / "confusion.png", title="Test")
+
+    shown = [label.get_text() for label in drawn[0].axes[0].get_xticklabels()]
+    assert shown[1:] == ["glücklich", "class 2"]
+    note = caption(drawn[0])
+    assert "no installed font" in note
+    assert "class 2" in note
+    assert shown[0] == "悲しい" or "class 0" in note
+
+
+def test_a_font_is_found_for_what_the_usual_one_cannot_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    signs, usual = fonts._signs, fonts._path(fonts.FAMILY)
+    monkeypatch.setattr(fonts, "_signs", lambda path: signs(path) - ({ord("ü")} if path == usual else set()))
+    found = fonts.make_readable(["glücklich", "sad"])
+
+    assert found.texts == ("glücklich", "sad")
+    assert found.families[0] == fonts.FAMILY
+    assert len(found.families) == 2
+    assert not found.note
+    assert fonts.make_readable(["sad"]).families == (fonts.FAMILY,)
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -270,7 +339,7 @@ def test_a_scale_is_logarithmic_where_the_values_ask_for_it(values: list[float],
 def test_a_trial_is_described_by_what_was_searched() -> None:
     trials = trials_frame(make_trials(batch_size=[16, 32], learning_rate=[1e-4, 1e-3]))
 
-    assert settings_text(1, pick_axes(trials, SEARCHED)) == "learning rate 0.001, batch size 16"
+    assert settings_text(1, pick_axes(trials, SEARCHED)) == "learning rate 1e-3, batch size 16"
 
 
 def test_help_is_light_and_pictures_never_load_pyplot(tmp_path: Path) -> None:

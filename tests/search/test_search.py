@@ -82,6 +82,38 @@ def test_a_search_leaves_a_record_of_every_point_and_a_table_that_says_the_same(
     ):
         assert frame["trial_id"].tolist() == [record.trial_id for record in records]
         assert frame["best_val_accuracy"].tolist() == pytest.approx([record.score() for record in records])
+        assert frame.columns.tolist()[4:6] == ["augmentation", "learning_rate"]
+        assert frame["began"].notna().all()
+    metrics = json.loads((grid.best_dir / "metrics.json").read_text())
+    tested = frame[frame["test_accuracy"].notna()]
+    assert tested["trial_id"].tolist() == [grid.read_search().best.trial_id]
+    assert tested["test_accuracy"].tolist() == pytest.approx([metrics["accuracy"]])
+    assert len(pandas.read_parquet(grid.folder / "epochs.parquet")) == sum(len(record.epochs) for record in records)
+
+
+def test_with_json_stdout_is_one_object_and_a_plan_knows_the_rate_that_was_measured(
+    grid: Run, searches: Searches
+) -> None:
+    out, err = searches.resume("grid", "--json")
+    said = json.loads(out)
+    assert "nothing to train" in err
+    assert said["state"] == "done"
+    assert said["trials"] == {"done": 6}
+    assert said["best"]["trial_id"] == grid.read_search().best.trial_id
+    assert said["test"] == json.loads((grid.best_dir / "metrics.json").read_text())
+    assert said["points"][0]["score"] == said["best"]["score"]
+
+    planned = json.loads(searches.resume("grid", "--json", "--dry-run", "--set", "learning_rate=[0.1,0.01]")[0])
+    assert (planned["state"], planned["new_points"], planned["new_trials"]) == ("planned", 2, 2)
+    assert planned["seconds"] > 0
+    assert "as fast as search grid here" in planned["time"]
+
+
+def test_the_text_at_the_end_of_a_search_fits_80_columns(grid: Run, searches: Searches) -> None:
+    out, _ = searches.resume("grid")
+    too_wide = [line for line in out.splitlines() if len(line) > 80 and not line.startswith("    ")]  # commands
+    assert not too_wide
+    assert f"{grid.read_search().best.score:.4f}" in out
 
 
 def test_the_best_trial_is_the_best_by_validation_and_its_test_score_was_read_once(
@@ -127,6 +159,9 @@ def test_every_trial_is_a_wandb_run_that_says_what_the_record_says(grid: Run) ->
         run = runs[f"{search_id}-{record.trial_id}"]
         assert run.exit_code == 0
         assert run.config["learning_rate"] == record.recipe.learning_rate
+        assert run.config["search_id"] == search_id
+        assert run.config["data_fingerprint"] == grid.read_search().data.fingerprint
+        assert run.group == f"grid-{search_id}"
         assert [row["val_accuracy"] for row in run.history] == [row.val_accuracy for row in record.epochs]
         assert [row["epoch"] for row in run.history] == [1, 2, 3]
 

@@ -27,11 +27,12 @@ from ferray.tracking.offline import OfflineRun, read_offline_runs
 from ferray.tracking.wandb import Destination, Tracker
 
 SEARCH = "5ea7c4"
+ORIGIN = {"search_id": SEARCH, "space": "grid", "data_fingerprint": "ab12"}
 STATES: tuple[State, ...] = ("done", "stopped", "failed", "interrupted")
 
 
 def track(run: Run) -> Tracker:
-    return Tracker(run, mode="offline", search_id=SEARCH, config={"space": "grid", "seed": 3})
+    return Tracker(run, mode="offline", search_id=SEARCH, config={"space": "grid", "seed": 3}, trial_config=ORIGIN)
 
 
 def read(run: Run) -> dict[str, OfflineRun]:
@@ -152,9 +153,9 @@ def test_every_trial_is_a_run_with_its_settings_epochs_and_true_end(
     for record, exit_code in zip(records, (0, 0, 1, 254), strict=True):
         mirrored = found[record.trial_id]
         assert mirrored.name == f"first-{record.number}"
-        assert (mirrored.group, mirrored.job_type, mirrored.project) == ("first", "trial", "ferray")
+        assert (mirrored.group, mirrored.job_type, mirrored.project) == (f"first-{SEARCH}", "trial", "ferray")
         assert mirrored.tags == ("ferray", "vgg16", *(() if record.state == "done" else (record.state,)))
-        assert mirrored.config == {**recipes.to_values(record.recipe), "number": record.number}
+        assert mirrored.config == {**recipes.to_values(record.recipe), **ORIGIN, "number": record.number}
         assert list(mirrored.history) == [dataclasses.asdict(row) for row in record.epochs]
         assert mirrored.summary == expected_summary(record)
         assert mirrored.exit_code == exit_code
@@ -167,11 +168,21 @@ def test_every_trial_is_a_run_with_its_settings_epochs_and_true_end(
         assert seen["state"] == {0: "finished", 1: "failed", 254: "crashed"}[exit_code]
 
 
+def test_two_searches_of_one_name_in_two_folders_are_two_groups(tmp_path: Path) -> None:
+    groups = set()
+    for search_id in ("aaaa", "bbbb"):
+        run = Run(tmp_path / search_id / "first")
+        with Tracker(run, mode="offline", search_id=search_id, config={}) as tracker:
+            tracker.trial_started(make_record("t"))
+        groups |= {found.group for found in read_offline_runs(run.folder / "wandb")}
+    assert groups == {"first-aaaa", "first-bbbb"}
+
+
 def test_the_search_has_a_run_of_its_own_with_table_picture_and_model(run: Run) -> None:
     records = search_of_four(run)
     found = read(run)["search"]
 
-    assert (found.name, found.group, found.job_type, found.exit_code) == ("first", "first", "search", 0)
+    assert (found.name, found.group, found.job_type, found.exit_code) == ("first", f"first-{SEARCH}", "search", 0)
     assert found.config == {"space": "grid", "seed": 3}
     assert found.summary["best_trial_id"] == "done"
     assert found.summary["best_score"] == records[0].score()

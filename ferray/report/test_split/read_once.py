@@ -22,7 +22,7 @@ from ferray.metrics.calibration import Calibration, calibrate
 from ferray.metrics.labeled import LabeledPredictions
 from ferray.metrics.predictions import PREDICTIONS_FILE
 from ferray.report import diagrams
-from ferray.report.slices import Slice, score_slices, slices_csv, worst_to_json
+from ferray.report.slices import Slice, compared_slices, score_slices, slices_csv, worst_to_json
 from ferray.report.test_split.evaluate import Evaluation, evaluate, predict_split
 from ferray.report.test_split.recorded import METRICS_FILE, RecordedScore, parse_recorded
 from ferray.train.predict import ValidationAnswers
@@ -85,7 +85,7 @@ def _metrics(
     without_bins = calibration.to_json()
     for when in ("before", "after"):
         del without_bins[when]["bins"]
-    lowest = sorted(slices, key=lambda one: one.gap)[:NUM_LOWEST_SLICES]
+    lowest = sorted(compared_slices(slices), key=lambda one: one.gap)[:NUM_LOWEST_SLICES]
     return tested.scores.to_json() | {
         "data": store.fingerprint,
         "split": "test",

@@ -33,7 +33,7 @@ class SliceSummary:
     worst: WorstSlice | None
     """None where no slice covers enough of the labels."""
     lowest: tuple[Slice, ...]
-    """The slices with the largest negative gap, ascending."""
+    """Of those that `worst` was judged among, the ones with the largest negative gap, ascending."""
 
 
 @dataclass(frozen=True, kw_only=True)

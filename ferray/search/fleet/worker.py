@@ -40,6 +40,7 @@ from ferray.train.fit import fit
 from ferray.train.interruption import Interrupted
 from ferray.train.ranks import current_ranks
 from ferray.train.settle import measure_precision
+from ferray.wording import utc_now
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +165,11 @@ class TrialTrainer:
         if record is None:  # another group has taken it since
             return
         self._record = dataclasses.replace(
-            record, state="running", reason="", device=_device_name(self.environment.device)
+            record,
+            state="running",
+            reason="",
+            device=_device_name(self.environment.device),
+            began=record.began or utc_now(),
         )
         checkpointing = Checkpointing(
             Run(self.config.run_dir).trial_dir(job.trial_id),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ferray.errors import StorageError
 from ferray.files import storage
+from ferray.metrics.intervals import Interval
 from ferray.records.points import REPEATED, Point, rank_points
 from ferray.records.run import Run
 from ferray.records.search_file import KeptTrial, TestReading
@@ -26,6 +27,7 @@ from ferray.report.test_split.recorded import METRICS_FILE, RecordedScore, read_
 from ferray.search.open import Search
 from ferray.search.outcome.finals import Ranking
 from ferray.search.outcome.significance import Significance
+from ferray.search.plan import short_path
 from ferray.space import Space
 from ferray.train.checkpoints.export import export_best
 from ferray.train.predict import predict_validation
@@ -46,16 +48,32 @@ class BestModel:
     """As in `best/metrics.json`; None where the store has no test split, or it was read for another model before."""
 
 
-def write_tables(run: Run, records: Sequence[TrialRecord], space: Space) -> list[Path]:
-    """The table of all trials as Parquet and CSV, of points with several trials too, the heatmap and the curves.
+def write_tables(
+    run: Run,
+    records: Sequence[TrialRecord],
+    space: Space,
+    *,
+    best: BestModel | None = None,
+    interval: Interval | None = None,
+) -> list[Path]:
+    """The tables of all trials and epochs, of points with several trials too, the heatmap and the curves.
+
+    Args:
+        run: The search's folder.
+        records: All trials.
+        space: What was searched.
+        best: The best model, whose test score goes into the table of trials; None where there is none.
+        interval: Of the best point's score, for the heatmap; None where it is not known.
 
     Returns:
         The files; no pictures where no trial has an epoch.
     """
-    trials, epochs = trials_frame(records), epochs_frame(records)
-    files = [run.folder / "trials.parquet", run.folder / "trials.csv"]
+    tested = None if best is None or best.metrics is None else {best.record.trial_id: _scores(best.metrics)}
+    trials, epochs = trials_frame(records, searched=space.searched, tested=tested), epochs_frame(records)
+    files = [run.folder / name for name in ("trials.parquet", "trials.csv", "epochs.parquet")]
     storage.write_bytes(files[0], trials.to_parquet(index=False))
     storage.write_bytes(files[1], trials.to_csv(index=False).encode())
+    storage.write_bytes(files[2], epochs.to_parquet(index=False))
     if several := [point for point in rank_points(records) if len(point.records) > 1]:
         files.append(run.folder / "points.csv")
         storage.write_bytes(files[-1], _points_table(several, space))
@@ -63,7 +81,7 @@ def write_tables(run: Run, records: Sequence[TrialRecord], space: Space) -> list
         pictures = [run.folder / "heatmap.png", run.folder / "curves.png"]
         axes = [name for name in space.searched if name not in REPEATED]
         by_point = _by_point(trials, records, space)
-        plots.draw_heatmap(by_point, pictures[0], metric=space.metric, searched=axes)
+        plots.draw_heatmap(by_point, pictures[0], metric=space.metric, searched=axes, interval=interval)
         plots.draw_curves(epochs, trials, pictures[1], metric=space.metric, searched=space.searched)
         files += pictures
     return files
@@ -105,8 +123,10 @@ def export_winner(
         )
         metrics = _read_test_split(search, kept, part) if may_read else None
         origin = ModelOrigin(
-            search_name=run.name,
-            search_command=history.search.command,
+            name=run.name,
+            kind="search",
+            command=history.search.command,
+            best_dir=str(short_path(run.best_dir)),
             data_dir=str(short_path(search.store.folder)),
             weights=Path(history.search.options.weights).name,
         )
@@ -114,7 +134,12 @@ def export_winner(
             recipe=kept.recipe,
             epoch=row,
             num_trials=len(records),
-            evidence=() if significance is None else significance.lines(kept.recipe.monitor),
+            num_epochs=len(kept.epochs),
+            searched=plan.columns,
+            evidence=[
+                *([] if significance is None else significance.lines(kept.recipe.monitor)),
+                *(f"{edge.sentence()}: `{edge.way_out(plan)}`" for edge in ranking.edges),
+            ],
         )
         card = model_card(origin, selection, search.store.manifest, metrics)
         storage.write_bytes(part / "README.md", card.encode())
@@ -129,6 +154,11 @@ def export_winner(
         shutil.rmtree(part, ignore_errors=True)
     history.update(best=named)
     return BestModel(kept, metrics)
+
+
+def _scores(metrics: RecordedScore) -> dict[str, float]:
+    """The test scores by name."""
+    return {name: value for name, value in metrics.scores.values.items() if value is not None}
 
 
 def _by_point(trials: "pandas.DataFrame", records: Sequence[TrialRecord], space: Space) -> "pandas.DataFrame":
@@ -158,11 +188,6 @@ def _points_table(several: Sequence[Point], space: Space) -> bytes:
         for point in several
     ]
     return pandas.DataFrame(rows).to_csv(index=False).encode()
-
-
-def short_path(path: Path) -> Path:
-    """Relative to where the user is, where the path lies below."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _read_test_split(search: Search, kept: TrialRecord, best_dir: Path) -> RecordedScore | None:

@@ -23,6 +23,7 @@ from ferray.records.points import Point, rank_points
 from ferray.records.trial import FINISHED, TrialRecord
 from ferray.search.history.points import Identify, Suggestion
 from ferray.search.history.recorded import History
+from ferray.search.outcome.edges import Edge, find_edges
 from ferray.search.plan import Plan
 from ferray.wording import first_line
 
@@ -35,6 +36,8 @@ class Ranking:
     """Best first, those of the finals before all others."""
     kept: TrialRecord
     """The trial whose best epoch becomes the best model."""
+    edges: Sequence[Edge]
+    """Settings whose best value lies on an edge of what was tried."""
 
     @property
     def winner(self) -> Point:
@@ -62,7 +65,8 @@ def rank_search(plan: Plan, records: Sequence[TrialRecord]) -> Ranking:
     if plan.refits:
         whole = _on_whole_split(ranked[0].recipe)
         kept = next((record for record in records if record.recipe == whole and record.epochs), kept)
-    return Ranking(points=ranked, kept=kept)
+    edges = find_edges(plan, ranked[0].recipe, [point.recipe for point in ranked])
+    return Ranking(points=ranked, kept=kept, edges=edges)
 
 
 def missing_finals(plan: Plan, history: History, identify: Identify) -> list[Recipe]:

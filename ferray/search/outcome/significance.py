@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from ferray.files import storage
 from ferray.metrics.compare import Comparison, SelectionBias, compare_paired, correct_selection_bias
+from ferray.metrics.intervals import Interval
 from ferray.metrics.labeled import LabeledPredictions
 from ferray.metrics.scores import score
 from ferray.records.points import Point
@@ -46,6 +47,14 @@ class Significance:
     """Of their validation accuracies, paired by seed and by face; None without a runner-up of equal trials."""
     luck: SelectionBias | None
     """None for a metric without an interval, or where a trial of the winner failed."""
+
+    @property
+    def interval(self) -> Interval | None:
+        """95 %, of the winner's mean over the choice of validation faces; None where it was not computed."""
+        if self.luck is None:
+            return None
+        low, high = self.luck.interval  # around the corrected score
+        return self.mean - (high - low) / 2, self.mean + (high - low) / 2
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""

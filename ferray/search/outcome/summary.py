@@ -3,17 +3,25 @@
 Begin at `summarize`.
 """
 
-from collections.abc import Sequence
+import io
+import textwrap
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
 from ferray.data.store.reader import Store
 from ferray.metrics.intervals import bracket_text
+from ferray.records.points import Point
 from ferray.records.trial import TrialRecord
+from ferray.search.columns import GAP, WIDTH, fit_settings
 from ferray.search.open import Search
-from ferray.search.outcome.export import BestModel, short_path
+from ferray.search.outcome.export import BestModel
 from ferray.search.outcome.finals import Ranking
 from ferray.search.outcome.significance import Significance
-from ferray.search.plan import DEMO_COMMAND, Plan
+from ferray.search.plan import DEMO_COMMAND, Plan, short_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,18 +47,39 @@ def summarize(search: Search, outcome: Outcome, *, tracking: str) -> str:
     plan, store = search.plan, search.store
     lines = ["", *_best_lines(plan, outcome.ranking)]
     if outcome.significance is not None:
-        lines += [f"  {line}" for line in outcome.significance.lines(plan.space.metric.name)]
+        lines += _wrapped(outcome.significance.lines(plan.space.metric.name))
+    for edge in outcome.ranking.edges:
+        lines += [*_wrapped([edge.sentence()]), f"    {edge.way_out(plan)}"]
     failed = sum(record.state == "failed" for record in outcome.records)
     if failed:
-        lines.append(f"{failed} of {len(outcome.records)} trials failed; the column `reason` of trials.csv says why")
+        text = f"{failed} of {len(outcome.records)} trials failed; the column `reason` of trials.csv says why"
+        lines += _wrapped([text], indent="")
     lines += ["", *_test_lines(plan, store, outcome.best), ""]
-    lines.append(f"{short_path(plan.run.folder)}/: trials.csv, heatmap.png, curves.png, best/ (model, card, metrics)")
-    lines.append(tracking)
+    folder = short_path(plan.run.folder)
+    lines += _wrapped([f"{folder}/: trials.csv, heatmap.png, curves.png, best/ (model, card, metrics)"], indent="")
+    lines += _wrapped(tracking.splitlines()[:1], indent="")
+    lines += [f"    {line}" for line in tracking.splitlines()[1:]]
     folders = f"{short_path(plan.run.best_dir)} --data {short_path(store.folder)}"
-    lines.append(f"score it again: python -m ferray.report evaluate {folders}")
+    lines += ["score it again:", f"    python -m ferray.report evaluate {folders}"]
     if store.is_demo:
-        lines.append(f"these were demo faces: this accuracy means nothing for real ones. Real data: {DEMO_COMMAND}")
+        text = "these were demo faces: this accuracy means nothing for real ones. Real data:"
+        lines += [*_wrapped([text], indent=""), f"    {DEMO_COMMAND}"]
     return "\n".join(lines)
+
+
+def _wrapped(texts: Iterable[str], *, indent: str = "  ") -> list[str]:
+    """Texts as lines that fit a terminal; commands are not wrapped, since they are copied."""
+    lines: list[str] = []
+    for text in texts:
+        lines += textwrap.wrap(
+            text,
+            WIDTH,
+            initial_indent=indent,
+            subsequent_indent=f"{indent}  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return lines
 
 
 def _test_lines(plan: Plan, store: Store, best: BestModel) -> list[str]:
@@ -59,32 +88,51 @@ def _test_lines(plan: Plan, store: Store, best: BestModel) -> list[str]:
     if metrics is None and not any(store.manifest.counts["test"].values()):
         return ["no test split, so no test score"]
     if metrics is None:
+        text = (
+            f"trial {best.record.number} has no test score: the test split was read for another model of this search."
+        )
         return [
-            f"trial {best.record.number} has no test score: the test split was read for another model of this search.",
-            f"To read it once more, on record: python -m ferray.search --resume {plan.run.name} --again",
+            *_wrapped([f"{text} To read it once more, on record:"], indent=""),
+            f"    {plan.resume_command} --again",
         ]
     scores = metrics.scores
     accuracy = f"{scores.accuracy:.4f} {bracket_text(scores.intervals['accuracy'])}"
     baselines = {name: values["accuracy"] for name, values in scores.baselines.items() if values is not None}
     return [
-        f"test accuracy of trial {best.record.number}: {accuracy} on {scores.num_faces:,}"
-        f" faces; balanced {scores.balanced_accuracy:.4f}, macro-F1 {scores.macro_f1:.4f}",
-        f"  always the most frequent training class: {baselines['majority']:.4f};"
-        f" best constant answer: {baselines['constant_guess']:.4f}; chance: {baselines['chance']:.4f}",
+        f"test accuracy of trial {best.record.number}: {accuracy} on {scores.num_faces:,} faces",
+        f"  balanced {scores.balanced_accuracy:.4f}, macro-F1 {scores.macro_f1:.4f}",
+        f"  without looking: {baselines['majority']:.4f} for always the most frequent training class,",
+        f"  {baselines['constant_guess']:.4f} for the best constant answer, {baselines['chance']:.4f} by chance",
     ]
 
 
 def _best_lines(plan: Plan, ranking: Ranking) -> list[str]:
     """A table of the five best points; of several trials each, their mean and its spread."""
-    metric = plan.space.metric.name
+    points = ranking.points[:5]
     several = any(len(point.records) > 1 for point in ranking.points)
-    lines = [f"{'trial':>5}  {metric:>12}  {'+- sd   trials' if several else 'epoch'}  settings"]
-    for point in ranking.points[:5]:
-        best = point.records[0].best()
-        assert best is not None
-        spread = f"{point.spread:.4f}" if point.spread is not None else ""
-        column = f"{spread:>6} {len(point.records):>7}" if several else f"{best.epoch:>5}"
-        names = [name for name in plan.space.searched if name != "seed" or not several]
-        settings = ", ".join(f"{name} {getattr(point.recipe, name)}" for name in names)
-        lines.append(f"{point.number:>5}  {point.mean:>12.4f}  {column}  {settings}")
-    return lines
+    rows = [_cells(point, several=several) for point in points]
+    names = ["trial", "score", *(["+- sd", "trials"] if several else ["epoch"])]
+    widths = [max(map(len, texts)) for texts in zip(names, *rows, strict=True)]
+    searched = [name for name in plan.space.searched if name != "seed" or not several]
+    room = WIDTH - sum(widths) - GAP * (len(widths) - 1)
+    settings, left_out = fit_settings(searched, [point.recipe for point in points], room=room)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in [*names, *(column.header for column in settings)]:
+        table.add_column(name, justify="right", no_wrap=True)
+    for place, row in enumerate(rows):
+        table.add_row(*row, *(column.cells[place] for column in settings))
+    console = Console(file=io.StringIO(), width=WIDTH, color_system=None)
+    with console.capture() as captured:
+        console.print(table)
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    note = f"score: {plan.space.metric.name}" + (f"; no room for {', '.join(left_out)}" if left_out else "")
+    return [*lines, *_wrapped([note])]
+
+
+def _cells(point: Point, *, several: bool) -> list[str]:
+    """Number, mean and, for points of several trials, spread and how many; else the best epoch."""
+    best = point.records[0].best()
+    assert best is not None
+    spread = f"{point.spread:.4f}" if point.spread is not None else ""
+    rest = [spread, str(len(point.records))] if several else [str(best.epoch)]
+    return [str(point.number), f"{point.mean:.4f}", *rest]

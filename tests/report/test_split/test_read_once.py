@@ -267,6 +267,22 @@ def test_slices_come_from_the_predictions_on_record(
     assert "not for the test split" in capsys.readouterr().err
 
 
+def test_a_folder_without_predictions_is_named_with_the_command_that_writes_them(
+    finished: Run, tiny_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best = tmp_path / "alone" / "best"
+    shutil.copytree(finished.best_dir, best)
+    (best / "predictions.csv").unlink()
+    (best / "metrics.json").unlink()
+    for asked in (["slices", str(best), "--data", str(tiny_store.folder)], ["audit", str(best)]):
+        assert main(asked) == 2
+        assert f"evaluate {best} --data DIR --predictions {best}/predictions.csv" in capsys.readouterr().err
+
+    data = ["--data", str(tiny_store.folder)]
+    assert main(["evaluate", str(best), *data, "--predictions", f"{best}/predictions.csv"]) == 0
+    assert main(["slices", str(best), *data]) == 0
+
+
 def test_keys_of_other_versions_survive_reading_and_writing(finished: Run) -> None:
     file = finished.best_dir / "metrics.json"
     values = json.loads(file.read_text())

@@ -1,0 +1,68 @@
+"""Tables of trials in a terminal: the searched settings as columns that are narrow enough.
+
+Begin at `fit_settings`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ferray.recipe import Recipe
+
+WIDTH = 80
+"""Columns of a terminal that every table fits."""
+
+GAP = 2
+"""Columns between two columns of a table."""
+
+_MAX_WORD = 9
+"""Letters of one part of a name; a longer one is shortened."""
+
+_MAX_VALUE = 14
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingColumn:
+    """A setting as a column of a table."""
+
+    name: str
+    header: str
+    """The words of the name, one a line."""
+    cells: tuple[str, ...]
+    """A text for each trial."""
+
+    @property
+    def width(self) -> int:
+        """In characters, without the gap."""
+        return max(map(len, (*self.header.splitlines(), *self.cells)), default=0)
+
+
+def fit_settings(
+    names: Sequence[str], recipes: Sequence[Recipe], *, room: int
+) -> tuple[list[SettingColumn], list[str]]:
+    """The settings that have room as columns, and the names of those that have none.
+
+    Args:
+        names: Settings, the most important first.
+        recipes: Of the trials in the table.
+        room: In characters; each column takes its width and a gap.
+    """
+    columns, left_out = [], []
+    for name in names:
+        cells = tuple(_cut(setting_in_a_table(getattr(recipe, name), digits=4), _MAX_VALUE, "…") for recipe in recipes)
+        header = "\n".join(_cut(word, _MAX_WORD, ".") for word in name.split("_"))
+        column = SettingColumn(name=name, header=header, cells=cells)
+        if column.width + GAP <= room:
+            columns.append(column)
+            room -= column.width + GAP
+        else:
+            left_out.append(name)
+    return columns, left_out
+
+
+def setting_in_a_table(value: object, *, digits: int = 6) -> str:
+    """A setting in a line, or with fewer digits in a table."""
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+
+
+def _cut(text: str, length: int, sign: str) -> str:
+    return text if len(text) <= length else text[: length - 1] + sign

@@ -1,0 +1,163 @@
+"""Where a plan would run, what of it is in the cache, and how long it would take, without starting anything.
+
+Begin at `make_forecast`.
+"""
+
+import glob
+import json
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from ferray.data.store.manifest import Manifest, read_manifest
+from ferray.errors import FerrayError, SearchError
+from ferray.files import storage
+from ferray.recipe import Recipe
+from ferray.search.fleet.allocation import GroupRequest, allocate
+from ferray.search.fleet.cluster import Cluster
+from ferray.search.plan import Plan
+from ferray.search.rates import Kind, Rate, read_rates
+from ferray.search.work import Work, max_epochs
+from ferray.train.features.key import ViewKey
+from ferray.wording import count_of, duration_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What can be said of a plan in advance."""
+
+    workers: str
+    """The worker groups, or what they depend on."""
+    cache: str
+    """The cache folder, and how many of the plan's views are in it."""
+    seconds: float | None
+    """How long it will take at most, by rates on record for this machine; None where there are none."""
+    time: str
+    """The same in words, or what it depends on."""
+
+
+def make_forecast(plan: Plan, work: Work | None, *, num_trials: int | None) -> Forecast:
+    """Say where a plan would run, what is in the cache, and how long it would take.
+
+    Args:
+        plan: What was asked for.
+        work: Its work; None where that is not known in advance.
+        num_trials: Trials to train, those of the finals included; None for no limit.
+    """
+    cache = storage.cache_dir()
+    manifest = _manifest(plan, cache)
+    ready = frozenset() if work is None or manifest is None else ready_views(cache, manifest, work.views)
+    return Forecast(
+        workers=_workers(plan),
+        cache=_describe_cache(cache, work, ready),
+        **_time(plan, work, ready, manifest, read_rates(cache), num_trials),
+    )
+
+
+def ready_views(cache: Path, manifest: Manifest, views: Iterable[ViewKey]) -> frozenset[ViewKey]:
+    """The views that are in the cache for the faces of a store, from whatever weights and in whatever precision.
+
+    Args:
+        cache: The node's cache folder.
+        manifest: Of the store.
+        views: Those that are wanted.
+    """
+    found = set()
+    for file in (cache / "views").glob("*/view.json"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            facts = json.loads(file.read_bytes())
+            if facts["data"] == manifest.fingerprint:
+                names = ("backbone", "freeze", "image_size", "policy", "strength", "seed", "epoch", "random_erasing")
+                found.add(tuple(facts.get(name, 0.0) for name in names))
+
+    def is_found(view: ViewKey) -> bool:
+        size = view.image_size or manifest.size_px
+        wanted = (view.backbone, view.freeze, size, view.policy, view.strength, view.seed, view.epoch)
+        return (*wanted, view.random_erasing) in found
+
+    return frozenset(view for view in views if is_found(view))
+
+
+def _manifest(plan: Plan, cache: Path) -> Manifest | None:
+    """Of the plan's store; None for demo faces that are not drawn yet."""
+    folder = plan.data_dir or max(cache.glob("demo-*/manifest.json"), default=cache / "none").parent
+    try:
+        return read_manifest(folder)
+    except FerrayError:
+        return None
+
+
+def _workers(plan: Plan) -> str:
+    if plan.address is not None:
+        return f"what the cluster at {plan.address} has room for"
+    freeze = next((one.values for one in plan.space.parameters if one.name == "freeze"), (Recipe().freeze,))
+    request = GroupRequest(
+        workers=plan.workers_per_trial,
+        gpus_per_worker=plan.gpus_per_worker,
+        num_groups=plan.concurrent_trials,
+        heads_only=list(freeze) == ["trunk"],
+        num_trials=plan.num_trials,
+    )
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    gpus = _num_gpus()
+    here = f"this machine: {count_of(cpus, 'CPU')}, {count_of(gpus, 'GPU')}"
+    try:
+        return f"{allocate(Cluster(cpus, float(gpus), 1, joined=False), request)} ({here})"
+    except SearchError as error:
+        return f"do not fit {here}: {error.args[1]}"
+
+
+def _num_gpus() -> int:
+    """NVIDIA's GPUs that a process here may use; without torch, which takes seconds to load."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([one for one in visible.split(",") if one.strip() not in ("", "-1")])
+    return len(glob.glob("/dev/nvidia[0-9]*"))
+
+
+def _describe_cache(cache: Path, work: Work | None, ready: frozenset[ViewKey]) -> str:
+    files = list((cache / "views").glob("*/features.npy"))
+    size = 0
+    for file in files:
+        with suppress(OSError):
+            size += file.stat().st_size
+    held = f"{cache}: {size / 1e9:.1f} GB in {count_of(len(files), 'file')} of features"
+    if work is None or not work.views:
+        return held
+    return f"{held}; of the {count_of(len(work.views), 'view')} that this needs, {len(ready)} are there"
+
+
+def _time(
+    plan: Plan,
+    work: Work | None,
+    ready: frozenset[ViewKey],
+    manifest: Manifest | None,
+    rates: dict[Kind, Rate],
+    num_trials: int | None,
+) -> dict[str, float | str | None]:
+    """The fields `seconds` and `time` of a forecast."""
+    unknown = "not known in advance: "
+    if work is None or num_trials is None or manifest is None:
+        missing = "the demo faces are not drawn yet" if manifest is None else "the points are not"
+        return {"seconds": None, "time": f"{unknown}{missing}"}
+    kinds = work.kinds(manifest.size_px)
+    if not kinds:
+        return {"seconds": 0.0, "time": "none: there is nothing to train"}
+    if len(kinds) != 1:
+        return {"seconds": None, "time": f"{unknown}trials with different frozen layers or sizes take different times"}
+    (kind,) = kinds
+    rate = rates.get(kind)
+    name = f"{kind.backbone}, freeze {kind.freeze}, {kind.image_size} px"
+    if rate is None:
+        return {"seconds": None, "time": f"{unknown}no search on this machine has measured {name}"}
+    missing_views = len(work.views - ready)
+    if missing_views and rate.view_faces_per_s is None:
+        return {"seconds": None, "time": f"{unknown}no search on this machine has computed features of {name}"}
+    train, validation = (sum(manifest.counts[split].values()) for split in ("train", "validation"))
+    total = num_trials * max_epochs(plan) * train / rate.epoch_faces_per_s
+    if missing_views and rate.view_faces_per_s is not None:
+        total += missing_views * (train + validation) / rate.view_faces_per_s
+    words = f"about {duration_text(total)} at most, as fast as search {rate.search} here, with {rate.groups}"
+    return {"seconds": total, "time": words}

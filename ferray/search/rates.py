@@ -1,0 +1,78 @@
+"""Rates of earlier searches on this machine, so that a plan can say how long it will take.
+
+    CACHE/rates.json    by backbone, frozen layers and size of the picture: faces a second
+
+The cache folder belongs to one machine, and losing it costs nothing but an estimate. Begin at `read_rates`.
+"""
+
+import dataclasses
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass as checked_dataclass
+
+from ferray.errors import StorageError
+from ferray.files import storage
+
+log = logging.getLogger(__name__)
+
+_Positive = Annotated[float, Field(gt=0)]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a rate depends on beside the machine."""
+
+    backbone: str
+    freeze: str
+    image_size: int
+
+
+@checked_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="ignore", allow_inf_nan=False))
+class Rate:
+    """What one search measured, all its worker groups together."""
+
+    backbone: str
+    freeze: str
+    image_size: int
+    search: str
+    """The search's name."""
+    groups: str
+    """Its worker groups, in words."""
+    epoch_faces_per_s: _Positive
+    """Training faces, in epochs whose features were ready; with all that comes between epochs and trials."""
+    view_faces_per_s: _Positive | None = None
+    """Faces through the frozen layers; None where none was computed."""
+
+    @property
+    def kind(self) -> Kind:
+        """What it is the rate of."""
+        return Kind(self.backbone, self.freeze, self.image_size)
+
+
+_RATES = TypeAdapter(list[Rate])
+
+
+def read_rates(cache: Path) -> dict[Kind, Rate]:
+    """The rates on record in a cache folder; none where there is no file, or a damaged one."""
+    file = cache / "rates.json"
+    if not file.exists():
+        return {}
+    try:
+        return {rate.kind: rate for rate in _RATES.validate_python(storage.read_json(file))}
+    except (StorageError, ValidationError, RecursionError) as error:
+        log.warning("%s is damaged and not used: %s", file, error)
+        return {}
+
+
+def note_rate(cache: Path, rate: Rate) -> None:
+    """Put a rate on record; that of its views is kept from before where it has none."""
+    rates = read_rates(cache)
+    before = rates.get(rate.kind)
+    if rate.view_faces_per_s is None and before is not None:
+        rate = dataclasses.replace(rate, view_faces_per_s=before.view_faces_per_s)
+    rates[rate.kind] = rate
+    storage.write_json(cache / "rates.json", _RATES.dump_python(list(rates.values())))

@@ -1,0 +1,133 @@
+"""What a plan says in advance: where, what is in the cache, how long."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from ferray.data.store.reader import Store
+from ferray.search.forecast import Forecast, make_forecast, ready_views
+from ferray.search.options import SearchOptions
+from ferray.search.plan import Plan, make_plan
+from ferray.search.rates import Rate, note_rate, read_rates
+from ferray.search.work import count_work
+from ferray.wording import duration_text
+
+SPACE = """\
+method: grid
+metric: {name: val_accuracy, goal: maximize}
+parameters:
+  augmentation: {values: [none, light]}
+  augmentation_views: {value: 1}
+  learning_rate: {values: [0.01, 0.001, 0.0001]}
+  epochs: {value: 4}
+"""
+RATE = Rate(
+    backbone="vgg16", freeze="trunk", image_size=32, search="first", groups="2 worker groups", epoch_faces_per_s=100.0
+)
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("FERRAY_CACHE", str(folder))
+    return folder
+
+
+@pytest.fixture
+def plan(tmp_path: Path, tiny_store: Store) -> Plan:
+    file = tmp_path / "space.yaml"
+    file.write_text(SPACE)
+    return make_plan(SearchOptions(space=str(file), data=str(tiny_store.folder), weights="none", out=str(tmp_path)))
+
+
+def forecast(plan: Plan) -> Forecast:
+    return make_forecast(plan, count_work(plan, plan.num_points), num_trials=plan.num_trials)
+
+
+def put_view(cache: Path, plan: Plan, store: Store, *, altered: bool) -> None:
+    """Leave a view in the cache as training does."""
+    work = count_work(plan, plan.num_points)
+    assert work is not None
+    key = next(key for key in work.views if (key.epoch is not None) is altered)
+    folder = cache / "views" / f"view-{altered}"
+    folder.mkdir(parents=True)
+    facts = key._asdict() | {"data": store.fingerprint, "split": "train", "image_size": store.size_px, "device": "cpu"}
+    (folder / "view.json").write_text(json.dumps(facts))
+    (folder / "features.npy").write_bytes(b"0" * 1000)
+
+
+def test_without_a_rate_the_time_says_what_it_depends_on(cache: Path, plan: Plan) -> None:
+    said = forecast(plan)
+
+    assert said.seconds is None
+    assert said.time == "not known in advance: no search on this machine has measured vgg16, freeze trunk, 32 px"
+    note_rate(cache, RATE)
+    assert "has computed features of vgg16" in forecast(plan).time
+
+
+def test_a_measured_rate_gives_the_time_and_views_in_the_cache_cost_none(
+    cache: Path, plan: Plan, tiny_store: Store
+) -> None:
+    note_rate(cache, dataclasses.replace(RATE, view_faces_per_s=2.0))
+    counts = {split: sum(faces.values()) for split, faces in tiny_store.manifest.counts.items()}
+    epochs_s = 6 * 4 * counts["train"] / 100
+    view_s = (counts["train"] + counts["validation"]) / 2
+    for num_ready, altered in ((0, False), (1, True)):
+        said = forecast(plan)
+        assert said.seconds == pytest.approx(epochs_s + (2 - num_ready) * view_s)
+        assert (
+            said.time
+            == f"about {duration_text(said.seconds)} at most, as fast as search first here, with 2 worker groups"
+        )
+        assert f"of the 2 views that this needs, {num_ready} are there" in said.cache
+        put_view(cache, plan, tiny_store, altered=altered)
+    assert forecast(plan).seconds == pytest.approx(epochs_s)
+
+
+def test_a_view_of_other_faces_or_a_damaged_file_is_not_taken_for_one(
+    cache: Path, plan: Plan, tiny_store: Store
+) -> None:
+    put_view(cache, plan, tiny_store, altered=True)
+    work = count_work(plan, plan.num_points)
+    assert work is not None
+    assert len(ready_views(cache, tiny_store.manifest, work.views)) == 1
+    other = dataclasses.replace(tiny_store.manifest, fingerprint="0" * 64)
+    assert not ready_views(cache, other, work.views)
+    (cache / "views" / "view-True" / "view.json").write_text("[")
+    assert not ready_views(cache, tiny_store.manifest, work.views)
+
+
+def test_a_rate_is_kept_by_kind_and_survives_a_damaged_file(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    note_rate(cache, dataclasses.replace(RATE, view_faces_per_s=2.0))
+    note_rate(cache, dataclasses.replace(RATE, search="second", epoch_faces_per_s=50.0))
+    note_rate(cache, dataclasses.replace(RATE, freeze="none"))
+    rates = read_rates(cache)
+    assert len(rates) == 2
+    assert rates[RATE.kind] == dataclasses.replace(RATE, search="second", epoch_faces_per_s=50.0, view_faces_per_s=2.0)
+    for damaged in ("[{}]", '[{"epoch_faces_per_s": -1}]', "[" * 100_000, "no"):
+        (cache / "rates.json").write_text(damaged)
+        assert read_rates(cache) == {}
+        assert "not used" in caplog.text
+        caplog.clear()
+
+
+def test_the_workers_are_those_that_the_search_would_start(
+    cache: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2, 3})
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert forecast(plan).workers == "4 worker groups of 1 worker, 1 CPU each (this machine: 4 CPUs, 0 GPUs)"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert forecast(plan).workers.startswith("2 worker groups of 1 worker, 1 GPU and 2 CPU each")
+    too_many = dataclasses.replace(plan, concurrent_trials=9)
+    assert forecast(too_many).workers.startswith("do not fit this machine: 4 CPUs, 2 GPUs")
+    assert forecast(dataclasses.replace(plan, address="auto")).workers == "what the cluster at auto has room for"
+
+
+@pytest.mark.parametrize(
+    "seconds, text", [(0.2, "1 s"), (59, "59 s"), (303, "5:03 min"), (725, "12 min"), (3900, "1 h 05 min")]
+)
+def test_times_are_written_in_words(seconds: float, text: str) -> None:
+    assert duration_text(seconds) == text
