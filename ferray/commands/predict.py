@@ -44,15 +44,14 @@ class PredictOptions:
     device: str
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, prog: str = "python -m ferray.predict") -> int:
     """Parse the arguments and label the pictures; see `--help`."""
-    options = _parse(argv)
-    return run_command(lambda: _predict(options))
+    return run_command(lambda: _predict(_parse(argv, prog)))
 
 
-def _parse(argv: Sequence[str] | None) -> PredictOptions:
+def _parse(argv: Sequence[str] | None, prog: str) -> PredictOptions:
     parser = make_parser(
-        "python -m ferray.predict",
+        prog,
         "Label pictures with the best model of a search. Pictures that cannot be read are named and skipped; the exit\n"
         "code is 1 if none could be read.",
         EXAMPLES,

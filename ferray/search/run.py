@@ -25,13 +25,12 @@ from ferray.records.trial import FINISHED, State, TrialRecord
 from ferray.search.fleet import cluster as clusters
 from ferray.search.fleet.cluster import Cluster
 from ferray.search.fleet.launch import GRACE_S, LaunchSettings, WorkerGroups, start_worker_groups
-from ferray.search.fleet.messages import TrialJob
 from ferray.search.forecast import ready_views
 from ferray.search.history import repair
-from ferray.search.history.points import Suggestion, describe_additions
+from ferray.search.history.points import describe_additions
 from ferray.search.history.recorded import History
 from ferray.search.history.resume import MORE
-from ferray.search.history.shared_epochs import SharedEpochs
+from ferray.search.jobs import Jobs
 from ferray.search.live import LiveView
 from ferray.search.open import Search, open_search
 from ferray.search.outcome.as_json import interruption_to_json, outcome_to_json
@@ -181,7 +180,7 @@ def _tune(
     """
     plan, history = search.plan, search.history
     decisions = _decisions(search)
-    jobs = _Jobs(search, has_scheduler=has_scheduler)
+    jobs = Jobs(search, has_scheduler=has_scheduler)
     num_after = plan.num_final_trials + plan.num_completions + decisions.num_outside
     total = None if plan.num_trials is None else plan.num_trials + num_after
     pace = Pace(total, _new_views(search), history.records)
@@ -216,41 +215,6 @@ def _tune(
         if stop.is_set():
             _say(f"workers write the checkpoints of unfinished trials; this takes up to {GRACE_S:.0f} s")
     return pace
-
-
-class _Jobs:
-    """Suggestions as worker groups get them, with what is on record of each.
-
-    Args:
-        search: The search.
-        has_scheduler: Whether trials may be stopped early.
-    """
-
-    def __init__(self, search: Search, *, has_scheduler: bool) -> None:
-        self._search = search
-        records = search.history.records
-        self._numbers = {record.number for record in records}
-        self.shared_epochs = SharedEpochs(records, has_scheduler=has_scheduler)
-
-    def make(self, suggestion: Suggestion) -> TrialJob:
-        """The job of a suggestion; a trial without a record gets a new number if a trial of the finals has its own."""
-        record = self._search.history.record(suggestion.trial_id)
-        if record is not None:
-            number = record.number
-        else:
-            is_free = suggestion.number not in self._numbers
-            number = suggestion.number if is_free else max(self._numbers) + 1
-        self._numbers.add(number)
-        recipe = self._search.recipe(suggestion.point)
-        return TrialJob(
-            trial_id=suggestion.trial_id,
-            number=number,
-            recipe=recipe,
-            shorter=self.shared_epochs.shorter_trials(recipe),
-            epochs=() if record is None else record.epochs,
-            state="queued" if record is None else record.state,
-            reason="" if record is None else record.reason,
-        )
 
 
 @contextmanager

@@ -18,7 +18,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-import torch
 from fixtures.train import SmallStore, small_backbone, small_recipe, small_weights
 
 from ferray.model.backbones import BACKBONES
@@ -133,6 +132,8 @@ def train(folder: Path, *, interrupted: bool = False) -> None:
 
 def main(folder: Path) -> int:
     """Kill one run after the other, each one step later, until a run ends before its step."""
+    import torch._dynamo
+
     torch.set_num_threads(1)
     interruption.POLL_INTERVAL_S = 0.0
     BACKBONES["vgg16"] = small_backbone()

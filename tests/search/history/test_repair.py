@@ -28,9 +28,10 @@ from ferray.search.history.repair import (
     retry_failed,
     set_aside_unusable,
 )
+from ferray.search.jobs import Jobs
 from ferray.search.open import Search, open_search
 from ferray.search.plan import Plan
-from ferray.search.run import _Jobs, _write_final_states
+from ferray.search.run import _write_final_states
 from ferray.space import Space, read_space
 from ferray.train.checkpoints.checked_safetensors import DamagedError
 
@@ -199,7 +200,7 @@ def test_a_failed_trial_of_the_finals_is_named_and_opened_again(run: Run) -> Non
 
 def test_a_trial_keeps_its_number_and_a_new_one_gets_a_number_of_its_own(run: Run) -> None:
     search = SimpleNamespace(history=read(run), recipe=lambda point: RECIPE)
-    jobs = _Jobs(cast(Search, search), has_scheduler=False)
+    jobs = Jobs(cast(Search, search), has_scheduler=False)
     asked = [Suggestion(9, IDS[1], {}), Suggestion(2, "b", {}), Suggestion(4, "c", {}), Suggestion(7, "d", {})]
     assert [jobs.make(suggestion).number for suggestion in asked] == [1, 4, 5, 7]
 
