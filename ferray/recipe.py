@@ -9,6 +9,7 @@ Begin at `Recipe`; `trial_id` is the identity.
 import dataclasses
 import functools
 import hashlib
+import importlib.metadata
 import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args, get_type_hints
@@ -311,7 +312,8 @@ def to_json(recipe: Recipe) -> str:
 def trial_id(recipe: Recipe, *, data_fingerprint: str, weights_fingerprint: str) -> str:
     """Identity of a training run: 12 hexadecimal digits; runs with the same identity have the same numbers.
 
-    It stays the same in later versions: a setting of `NEUTRAL_BY_DEFAULT` counts only if it is not at its default.
+    It stays the same in later versions: a setting of `NEUTRAL_BY_DEFAULT` counts only if it is not at its default, and
+    `altering_libraries` only if the recipe alters pictures.
 
     Args:
         recipe: With `precision` and `image_size` settled, or equal ids would not mean equal numbers.
@@ -324,8 +326,22 @@ def trial_id(recipe: Recipe, *, data_fingerprint: str, weights_fingerprint: str)
     if recipe.precision == "auto" or recipe.image_size is None:
         raise ValueError("settle precision and image_size before asking for an identity")
     weights = weights_fingerprint if recipe.weights == "pretrained" else NO_WEIGHTS
-    text = "\n".join((str(NUMBERS_VERSION), to_json(recipe), data_fingerprint, weights))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    parts = [str(NUMBERS_VERSION), to_json(recipe), data_fingerprint, weights]
+    if recipe.alters_pictures:
+        parts.append(altering_libraries())
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+@functools.cache
+def altering_libraries() -> str:
+    """The versions of the libraries that alter pictures, as far as others were seen to alter them differently.
+
+    OpenCV 5 moves pixels otherwise than OpenCV 4; later parts of both versions made the same pictures. See
+    `docs/decisions/0044-versions-in-identities.md`, which also says why torch and the device are not here.
+    """
+    albumentations = importlib.metadata.version("albumentations").split(".")
+    opencv = importlib.metadata.version("opencv-python-headless").split(".")
+    return f"albumentations {'.'.join(albumentations[:2])}, OpenCV {opencv[0]}"
 
 
 @functools.cache

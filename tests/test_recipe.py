@@ -1,6 +1,7 @@
 """Promises of the recipe: what it accepts, how it travels, and what its identity means."""
 
 import dataclasses
+import importlib.metadata
 import json
 import math
 from typing import Any, get_args
@@ -208,6 +209,35 @@ def test_the_identity_is_of_data_and_weights_too() -> None:
 
 def test_the_identity_does_not_change_from_version_to_version() -> None:
     assert trial_id(SETTLED, data_fingerprint="d", weights_fingerprint="w") == "adf318a1dad3"
+
+
+def ids_with(monkeypatch: pytest.MonkeyPatch, recipe: Recipe, **versions: str) -> str:
+    """The identity where other versions of libraries are installed."""
+    installed = {"albumentations": "2.0.8", "opencv-python-headless": "5.0.0.93", "torch": "2.14.1"}
+    installed |= {name.replace("_", "-"): version for name, version in versions.items()}
+    monkeypatch.setattr(importlib.metadata, "version", installed.__getitem__)
+    recipes.altering_libraries.cache_clear()
+    try:
+        return trial_id(recipe, data_fingerprint="d", weights_fingerprint="w")
+    finally:
+        recipes.altering_libraries.cache_clear()
+
+
+@pytest.mark.parametrize("alters", [{"augmentation": "light"}, {"random_erasing": 0.1}])
+def test_versions_that_alter_pictures_otherwise_are_in_the_identity_of_recipes_that_alter_pictures(
+    alters: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    altering = dataclasses.replace(SETTLED, **{"augmentation": "none", **alters})
+    plain = dataclasses.replace(SETTLED, augmentation="none")
+    here = ids_with(monkeypatch, altering)
+
+    assert ids_with(monkeypatch, altering, opencv_python_headless="4.12.0.88") != here
+    assert ids_with(monkeypatch, altering, albumentations="2.1.0") != here
+    assert ids_with(monkeypatch, altering, albumentations="2.0.5") == here, "measured: the same pictures"
+    assert ids_with(monkeypatch, altering, torch="2.13.0") == here, "measured: the same features"
+    assert ids_with(monkeypatch, plain, opencv_python_headless="4.12.0.88", albumentations="2.1.0") == ids_with(
+        monkeypatch, plain
+    )
 
 
 def test_a_setting_that_is_neutral_by_default_does_not_change_identities() -> None:

@@ -26,7 +26,17 @@ from ferray.search.history.resume import CHANGEABLE
 from ferray.search.plan import Plan, name_is_taken
 from ferray.train.settle import settle
 
-PACKAGES = ("ferray", "ray", "torch", "torchvision", "optuna", "albumentations", "wandb", "numpy")
+PACKAGES = (
+    "ferray",
+    "ray",
+    "torch",
+    "torchvision",
+    "optuna",
+    "albumentations",
+    "opencv-python-headless",
+    "wandb",
+    "numpy",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferray.data.copies.sketch import digest_pixels, to_gray
+from ferray.data.scaling import scale
 
 LONG_SIDE_PX = 480
 """Longer side of the photographs that are compared, so that copies of other sizes have similar points."""
@@ -75,7 +76,7 @@ class RegistrationImage:
         """
         height, width = pixels.shape[:2]
         scale = LONG_SIDE_PX / max(height, width)
-        scaled = _resize(pixels, max(1, round(width * scale)), max(1, round(height * scale)))
+        scaled = scale(pixels, max(1, round(width * scale)), max(1, round(height * scale)))
         return cls(to_gray(scaled), digest_pixels(pixels), width, height)
 
     @classmethod
@@ -86,7 +87,7 @@ class RegistrationImage:
             pixels: Shape (height, width) or (height, width, 3).
         """
         height, width = pixels.shape[:2]
-        return cls(to_gray(_resize(pixels, FACE_PX, FACE_PX)), digest_pixels(pixels), width, height)
+        return cls(to_gray(scale(pixels, FACE_PX, FACE_PX)), digest_pixels(pixels), width, height)
 
     @cached_property
     def mirrored(self) -> "RegistrationImage":
@@ -113,7 +114,7 @@ class RegistrationImage:
     @cached_property
     def face(self) -> "RegistrationImage":
         """The picture scaled as a face, of shape (64, 64)."""
-        return RegistrationImage(_resize(self.gray, FACE_PX, FACE_PX), self.digest, self.width_px, self.height_px)
+        return RegistrationImage(scale(self.gray, FACE_PX, FACE_PX), self.digest, self.width_px, self.height_px)
 
     def scale(self) -> NDArray[np.float64]:
         """From places in the original picture to places in `gray`, shape (3, 3)."""
@@ -158,11 +159,6 @@ def align_faces(first: RegistrationImage, second: RegistrationImage) -> Alignmen
         return Alignment(0.0, 0)
     correlation = _correlate(first.face_structure, second.face_structure, warp)
     return Alignment(correlation, 0, np.vstack([warp, [0, 0, 1]]))
-
-
-def _resize(pixels: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    how = cv2.INTER_AREA if pixels.shape[1] > width or pixels.shape[0] > height else cv2.INTER_CUBIC
-    return np.asarray(cv2.resize(pixels, (width, height), interpolation=how), dtype=np.uint8)
 
 
 def _filter(gray: NDArray[np.uint8], band: tuple[float, float]) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ferray.data.decoding.client import decode_photograph
 from ferray.data.decoding.formats import BadPhotographError, bad
+from ferray.data.scaling import scale
 from ferray.data.sources.rows import Box, Source
 from ferray.files.untrusted import open_nonblocking
 
@@ -90,8 +91,7 @@ def crop_face(
     """Crop a square face from a photograph and scale it.
 
     A box that overruns the photograph keeps its place: what lies outside is filled from the edge, so that neither the
-    face's place nor its proportions change. Pixels are averaged when a face is scaled down, and interpolated (bicubic)
-    when it is scaled up.
+    face's place nor its proportions change. It is scaled as `ferray.data.scaling` says.
 
     Args:
         pixels: BGR, shape (height, width, 3).
@@ -116,8 +116,7 @@ def crop_face(
     y_from, y_to = max(top, 0), min(top + side, height)
     across, before_x, after_x = _target(x_from - left, x_to - left, side, size_px)
     down, before_y, after_y = _target(y_from - top, y_to - top, side, size_px)
-    how = cv2.INTER_AREA if side > size_px else cv2.INTER_CUBIC
-    face = cv2.resize(pixels[y_from:y_to, x_from:x_to], (across, down), interpolation=how)
+    face = scale(pixels[y_from:y_to, x_from:x_to], across, down)
     filled = (across, down) != (size_px, size_px)
     if filled:
         face = cv2.copyMakeBorder(face, before_y, after_y, before_x, after_x, cv2.BORDER_REPLICATE)

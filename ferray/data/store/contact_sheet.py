@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferray.data.sampling import evenly_spaced
+from ferray.data.scaling import scale
 from ferray.data.store.reader import Store
 from ferray.errors import DataError, StorageError
 from ferray.files import storage
@@ -56,13 +57,10 @@ def draw_contact_sheet(store: Store) -> NDArray[np.uint8]:
             members = rows.start + np.flatnonzero(store.labels[rows] == label)
             for place, row in enumerate(evenly_spaced(members, NUM_PER_SPLIT)):
                 x, y = left + place * SHEET_FACE_PX, _TOP_PX + label * SHEET_FACE_PX
-                sheet[y : y + SHEET_FACE_PX, x : x + SHEET_FACE_PX] = _scale(np.asarray(store.faces[row]))
+                sheet[y : y + SHEET_FACE_PX, x : x + SHEET_FACE_PX] = scale(
+                    np.asarray(store.faces[row]), SHEET_FACE_PX, SHEET_FACE_PX
+                )
     return sheet
-
-
-def _scale(face: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    how = cv2.INTER_AREA if len(face) > SHEET_FACE_PX else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(face, (SHEET_FACE_PX, SHEET_FACE_PX), interpolation=how), dtype=np.uint8)
 
 
 def _write(sheet: NDArray[np.uint8], text: str, x: int, y: int) -> None:

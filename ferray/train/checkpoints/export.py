@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ferray.data.scaling import RULES, SCALING
 from ferray.data.store.reader import Store
 from ferray.errors import CheckpointError, FerrayError
 from ferray.files import storage
@@ -24,7 +25,7 @@ from ferray.model.weights import Weights
 from ferray.recipe import Recipe, make_recipe, to_values
 from ferray.train.checkpoints.checked_safetensors import read_checked, write_checked
 from ferray.train.checkpoints.checkpoint import CheckpointFolder, copy_tensors
-from ferray.train.features.pictures import RESIZE_FILTER, resize
+from ferray.train.features.pictures import resize
 from ferray.train.features.view import MICRO_BATCH
 from ferray.train.spec import RunSpec
 from ferray.train.transfer import to_device
@@ -75,7 +76,7 @@ class Preprocessing:
     size_px: int
     color_order: str
     resize: str
-    """Filter, in words; see `ferray.train.features.pictures.resize`."""
+    """Name in `ferray.data.scaling.RULES`."""
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     """Mean and standard deviation of colors in [0, 1], with which the model itself normalizes them."""
@@ -145,20 +146,21 @@ def predict_probabilities(model: LoadedModel, faces: NDArray[np.uint8]) -> NDArr
     """
     parts = [torch.empty((0, len(model.class_names)), device=model.device)]
     for begin in range(0, len(faces), MICRO_BATCH):
-        pictures = resize(np.array(faces[begin : begin + MICRO_BATCH]), model.preprocessing.size_px)
+        part = np.array(faces[begin : begin + MICRO_BATCH])
+        pictures = resize(part, model.preprocessing.size_px, rule=model.preprocessing.resize)
         logits_BK: Tensor = model.classifier(to_device(torch.from_numpy(pictures), model.device))
         parts.append(logits_BK.softmax(dim=1))
     probabilities: NDArray[np.float32] = torch.cat(parts).cpu().numpy()  # a GPU is waited for once
     return probabilities
 
 
-def _make_preprocessing(recipe: Recipe, *, margin: float) -> Preprocessing:
+def _make_preprocessing(recipe: Recipe, *, margin: float, rule: str = SCALING) -> Preprocessing:
     assert recipe.image_size is not None, "settled"
     backbone = BACKBONES[recipe.backbone]
     return Preprocessing(
         size_px=recipe.image_size,
         color_order="RGB",
-        resize=RESIZE_FILTER,
+        resize=rule,
         mean=backbone.mean,
         std=backbone.std,
         margin=margin,
@@ -166,12 +168,14 @@ def _make_preprocessing(recipe: Recipe, *, margin: float) -> Preprocessing:
 
 
 def _read_preprocessing(file: Path, recipe: Recipe) -> Preprocessing:
-    """Check the file's values, all of which but the margin follow from the recipe."""
+    """Check the file's values, which follow from the recipe but for the margin and the version's rule of resizing."""
     values = storage.read_json(file)
     margin = values["margin"]
     if not isinstance(margin, int | float) or not 0 <= margin <= 2:
         raise ValueError(f"{file.name}: margin {margin!r}")
-    made = _make_preprocessing(recipe, margin=margin)
+    if values["resize"] not in RULES:
+        raise ValueError(f"{file.name}: resize {values['resize']!r}")
+    made = _make_preprocessing(recipe, margin=margin, rule=values["resize"])
     if values | {"mean": tuple(values["mean"]), "std": tuple(values["std"])} != dataclasses.asdict(made):
         raise ValueError(f"{file.name} does not match recipe.json")
     return made

@@ -8,16 +8,13 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from ferray.augment import augment
+from ferray.data.scaling import SCALING, scale
 from ferray.data.store.reader import Store
 from ferray.recipe import Recipe
-
-RESIZE_FILTER = "area average down, linear up"
-"""How pictures are resized, in words, for the exported model."""
 
 PREFETCHED = 2
 """Batches that are made ready while one is used."""
@@ -53,15 +50,13 @@ def read_pictures(store: Store, rows: NDArray[np.int64], *, recipe: Recipe, epoc
     )
 
 
-def resize(faces: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
-    """Square pictures, shape (faces, size, size, 3), at another size: averaged over areas down, linear up."""
-    old_px = faces.shape[1]
-    if old_px == size_px:
+def resize(faces: NDArray[np.uint8], size_px: int, *, rule: str = SCALING) -> NDArray[np.uint8]:
+    """Square pictures, shape (faces, size, size, 3), at another size, by one of `ferray.data.scaling.RULES`."""
+    if faces.shape[1] == size_px:
         return faces
-    interpolation = cv2.INTER_AREA if size_px < old_px else cv2.INTER_LINEAR
     resized = np.empty((len(faces), size_px, size_px, 3), dtype=np.uint8)
     for place, face in enumerate(faces):
-        cv2.resize(face, (size_px, size_px), dst=resized[place], interpolation=interpolation)
+        resized[place] = scale(face, size_px, size_px, rule=rule)
     return resized
 
 

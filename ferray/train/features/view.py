@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from ferray.errors import WeightsError
 from ferray.model.backbones import BACKBONES
 from ferray.model.classifier import FrozenPart
-from ferray.recipe import NUMBERS_VERSION, Freeze, Policy
+from ferray.recipe import NUMBERS_VERSION, Freeze, Policy, altering_libraries
 from ferray.train.features import cache as viewcache
 from ferray.train.features.cache import Features, shards
 from ferray.train.features.key import view_key
@@ -64,6 +64,8 @@ class View:
     """Seed of the alterations; None, as the epoch, where the pictures are not altered."""
     epoch: int | None
     random_erasing: float = 0.0
+    libraries: str = ""
+    """Versions of those that alter pictures; empty where the pictures are not altered."""
     numbers_version: int = NUMBERS_VERSION
 
     @property
@@ -86,7 +88,13 @@ def make_view(spec: RunSpec, *, split: str, epoch: int | None, device: str) -> V
     """
     assert spec.recipe.image_size is not None, "settled"
     key = view_key(spec.recipe, epoch, weights=spec.weights.fingerprint)
-    return View(data=spec.store.fingerprint, split=split, device=torch.device(device).type, **key._asdict())
+    return View(
+        data=spec.store.fingerprint,
+        split=split,
+        device=torch.device(device).type,
+        libraries="" if key.epoch is None else altering_libraries(),
+        **key._asdict(),
+    )
 
 
 def view_folder(view: View, cache: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from ferray.records.trial import EpochResult
 from ferray.train.checkpoints.checked_safetensors import read_checked, write_checked
 from ferray.train.checkpoints.export import export_best, load_model, predict_probabilities
 from ferray.train.checkpoints.writer import Checkpointing
+from ferray.train.features.pictures import resize
 from ferray.train.fit import fit
 
 
@@ -137,7 +139,7 @@ def best(store: SmallStore, weights: Weights, tmp_path: Path) -> Path:
 PREPROCESSING = {
     "size_px": 32,
     "color_order": "RGB",
-    "resize": "area average down, linear up",
+    "resize": "area average down, bicubic up",
     "mean": [0.485, 0.456, 0.406],
     "std": [0.229, 0.224, 0.225],
     "margin": 0.25,
@@ -161,6 +163,20 @@ def test_faces_of_any_size_and_number_are_predicted(best: Path, store: SmallStor
     np.testing.assert_allclose(
         predict_probabilities(model, large), predict_probabilities(model, store.faces), rtol=1e-3, atol=1e-4
     )
+
+
+def test_a_model_of_an_earlier_version_gets_faces_by_the_rule_that_it_was_trained_with(
+    best: Path, store: SmallStore, tmp_path: Path
+) -> None:
+    shutil.copytree(best, tmp_path / "earlier")
+    rule = "area average down, linear up"
+    (tmp_path / "earlier" / "preprocessing.json").write_text(preprocessing_text(resize=rule))
+    small = store.faces[:, ::2, ::2]
+    given = resize(small, 32, rule=rule)
+
+    model = load_model(tmp_path / "earlier")
+    np.testing.assert_array_equal(predict_probabilities(model, small), predict_probabilities(model, given))
+    assert (predict_probabilities(load_model(best), small) != predict_probabilities(model, small)).any()
 
 
 def test_a_prediction_does_not_depend_on_the_faces_beside_it(best: Path, store: SmallStore) -> None:
@@ -207,6 +223,7 @@ def test_a_model_with_a_missing_or_truncated_file_is_refused(
         ("preprocessing.json", preprocessing_text(std="xyz")),
         ("preprocessing.json", preprocessing_text(margin="wide")),
         ("preprocessing.json", preprocessing_text(margin=float("nan"))),
+        ("preprocessing.json", preprocessing_text(resize="nearest")),
         ("preprocessing.json", preprocessing_text(more=1)),
     ],
 )

@@ -1,14 +1,20 @@
 """Pictures: brought to size, and made ahead without losing their order."""
 
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
 from fixtures.train import SmallStore, small_recipe
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from ferray.augment import augment
+from ferray.model.weights import Weights
+from ferray.train.features import pictures
 from ferray.train.features.pictures import prefetch, read_pictures, resize
+from ferray.train.fit import fit
 
 
 def test_a_flat_picture_keeps_its_color_at_every_size() -> None:
@@ -27,9 +33,9 @@ def test_a_picture_is_averaged_over_areas_on_its_way_down() -> None:
 
 def test_rows_are_read_in_the_order_asked_for() -> None:
     store = SmallStore()
-    pictures = read_pictures(store, np.array([5, 0, 30]), recipe=small_recipe(augmentation="strong"), epoch=None)
+    faces = read_pictures(store, np.array([5, 0, 30]), recipe=small_recipe(augmentation="strong"), epoch=None)
 
-    np.testing.assert_array_equal(pictures, store.faces[[5, 0, 30]])
+    np.testing.assert_array_equal(faces, store.faces[[5, 0, 30]])
 
 
 def test_a_face_is_altered_by_its_row_in_the_store_not_by_its_place_in_the_batch() -> None:
@@ -39,6 +45,41 @@ def test_a_face_is_altered_by_its_row_in_the_store_not_by_its_place_in_the_batch
     others = read_pictures(store, np.array([30, 7]), recipe=recipe, epoch=1)
 
     np.testing.assert_array_equal(some[2], others[0])
+
+
+ALTERATIONS: list[dict[str, Any]] = [
+    {"augmentation": "light"},
+    {"augmentation": "standard"},
+    {"augmentation": "strong"},
+    {"random_erasing": 0.5},
+]
+
+
+@pytest.mark.parametrize("freeze", ["trunk", "blocks1-4"])
+@pytest.mark.parametrize("alteration", ALTERATIONS)
+def test_every_epoch_alters_every_training_face_anew_and_no_other_face(
+    alteration: dict[str, Any], freeze: str, weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, made = SmallStore(48, 12), []
+
+    def watch(faces: NDArray[np.uint8], rows: NDArray[np.int64], *, epoch: int, **how: Any) -> NDArray[np.uint8]:
+        assert {name: how[name] for name in ("policy", "random_erasing")} == {
+            "policy": alteration.get("augmentation", "none"),
+            "random_erasing": alteration.get("random_erasing", 0.0),
+        }
+        altered = augment(faces, rows, epoch=epoch, **how)
+        made.extend((epoch, int(row), altered[place].tobytes()) for place, row in enumerate(rows))
+        return altered
+
+    monkeypatch.setattr(pictures, "augment", watch)
+    list(fit(small_recipe(freeze=freeze, epochs=3, **alteration), store, weights))
+
+    assert sorted((epoch, row) for epoch, row, _ in made) == [(epoch, row) for epoch in (1, 2, 3) for row in range(48)]
+    unaltered = np.mean([face == store.faces[row].tobytes() for _, row, face in made])
+    promised = 0.5 if "random_erasing" in alteration else 0.02
+    assert abs(unaltered - promised) < 0.2, "test_augment.py measures the shares themselves"
+    anew = [len({face for _, row, face in made if row == own}) for own in range(48)]
+    assert np.mean(anew) > (2 if "random_erasing" in alteration else 2.8)
 
 
 @given(st.lists(st.integers(), max_size=12))

@@ -13,6 +13,7 @@ from fixtures.train import SmallStore, small_recipe, small_weights
 from ferray.errors import WeightsError
 from ferray.model.classifier import FrozenPart, build_frozen
 from ferray.model.weights import Weights, load_weights
+from ferray.train.features import view as views
 from ferray.train.features.cache import Features
 from ferray.train.features.view import View, make_view, open_or_compute
 from ferray.train.spec import RunSpec
@@ -159,6 +160,18 @@ def test_strength_0_shares_the_view_of_no_augmentation(store: SmallStore, weight
     assert view_of(store, weights, recipe=recipe, epoch=5) == view_of(store, weights)
 
 
+def test_other_versions_of_the_libraries_that_alter_pictures_have_other_views_of_altered_pictures_alone(
+    store: SmallStore, weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    altered, plain = view_of(store, weights, recipe=ALTERED), view_of(store, weights)
+    validated = view_of(store, weights, recipe=ALTERED, split="validation", epoch=None)
+    monkeypatch.setattr(views, "altering_libraries", lambda: "albumentations 3.0, OpenCV 4")
+
+    assert view_of(store, weights, recipe=ALTERED).view_id != altered.view_id
+    assert view_of(store, weights).view_id == plain.view_id
+    assert view_of(store, weights, recipe=ALTERED, split="validation", epoch=None).view_id == validated.view_id
+
+
 def test_validation_faces_are_never_altered(store: SmallStore, weights: Weights) -> None:
     plain = view_of(store, weights, split="validation")
 
@@ -182,7 +195,7 @@ def test_a_views_name_does_not_change_from_version_to_version() -> None:
         epoch=None,
     )
 
-    assert view.view_id == "5c48811d5e0e8f443366ff13014cafa4"
+    assert view.view_id == "a99f3859b9cca68891998c6b3de59156"
 
 
 def test_random_weights_have_a_view_a_seed(store: SmallStore, weights: Weights) -> None:
