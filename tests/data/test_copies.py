@@ -12,8 +12,9 @@ from scipy.fft import dctn
 
 from ferray.data.copies import candidates
 from ferray.data.copies import find as copies
-from ferray.data.copies.candidates import Candidate, find_candidates
+from ferray.data.copies.candidates import find_candidates
 from ferray.data.copies.find import Copies, find_copies, join_places
+from ferray.data.copies.gradients import Candidate
 from ferray.data.copies.sketch import Sketches, make_sketch, sketch_all
 from ferray.data.threads import Threads
 

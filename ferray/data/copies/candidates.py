@@ -5,11 +5,11 @@ All pairs are looked at, as blocked products of matrices. Begin at `find_candida
 
 import logging
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ferray.data.copies.gradients import Candidate
 from ferray.data.copies.sketch import Sketches
 from ferray.data.threads import progress_bar
 
@@ -25,14 +25,6 @@ MAX_CANDIDATES = 32
 _TILE = 2**24  # correlations computed at once: 64 MiB
 _MAX_SHIFTED = 8 * MAX_CANDIDATES  # pairs of a picture for which the shifted correlation is computed
 _SHIFTED_AT_ONCE = 2048  # of these pairs: 40 MB
-
-
-class Candidate(NamedTuple):
-    """Two places, the first below the second, and whether one picture resembles the other's mirror image."""
-
-    first: int
-    second: int
-    mirrored: bool
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """Copies among pictures: the same file, the same pixels, the same photograph, the same face.
 
-Pictures with equal digests are copies. Of the others, those whose sketches correlate are candidates. Each candidate
-pair is loaded, aligned and compared pixel by pixel. Confirmed pairs are joined into groups; pairs that are nearly
+Pictures with equal digests are copies. Of the others, those whose sketches correlate are candidates, and the nearest of
+each by their gradients, which find copies that are framed differently. Each candidate pair is loaded, aligned and
+compared pixel by pixel. Confirmed pairs are joined into groups; pairs that are nearly
 confirmed are listed for a person to look at.
 
     sketches = sketch_all(num, load, Threads())
@@ -18,7 +19,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.data.copies.candidates import MIN_CORRELATION, Candidate, find_candidates
+from ferray.data.copies.candidates import MIN_CORRELATION, find_candidates
+from ferray.data.copies.gradients import MIN_SIMILARITY, Candidate, find_nearest
 from ferray.data.copies.registration import RegistrationImage, align_faces, align_photographs
 from ferray.data.copies.sketch import Sketches
 from ferray.data.threads import Threads
@@ -130,7 +132,9 @@ def find_copies(
     minimum = np.where(is_face, MIN_CORRELATION["faces"], MIN_CORRELATION["photographs"]) + np.zeros(len(places))
     candidates = find_candidates(sketches, places, minimum, show_progress=threads.show_progress)
     further = {Candidate(min(a, b), max(a, b), mirrored) for a, b, mirrored in also if a != b}
-    compared = sorted({*candidates.pairs, *further})
+    similarity = np.where(is_face, MIN_SIMILARITY["faces"], MIN_SIMILARITY["photographs"]) + np.zeros(len(places))
+    nearest = find_nearest(sketches.gradients, places, similarity, show_progress=threads.show_progress)
+    compared = sorted({*candidates.pairs, *nearest, *further})
     results = _compare_all(compared, load, kind, threads)
     confirmed = _best_of_each(pair for pair, is_copy in results if is_copy)
     borderline = _best_of_each(pair for pair, is_copy in results if not is_copy)

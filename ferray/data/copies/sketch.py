@@ -1,10 +1,12 @@
-"""Sketches: 255 numbers and a digest per picture, made while it is decoded, so that it need not be read again.
+"""Sketches: 447 numbers and a digest per picture, made while it is decoded, so that it need not be read again.
 
-The numbers are the lowest 16x16 coefficients of the discrete cosine transform (DCT) of the picture in gray at 32x32,
-without the mean, each weighted by its frequency, scaled to length 1. The inner product of two sketches is then a
-correlation of the two pictures; the weights reduce the broad light and dark areas, which all faces have in common. A
-mirrored picture has the same coefficients with the sign of every odd horizontal frequency reversed, so one pass over
-two halves gives both correlations. Begin at `make_sketch`; `Sketches` holds many, about 1 kB each.
+192 are histograms of gradients (`ferray.data.copies.gradients`). The others are the lowest 16x16 coefficients of the
+discrete cosine transform (DCT) of the picture in gray at 32x32, without the mean, each weighted by its frequency,
+scaled to length 1. The inner product of two sketches is then a correlation of the two pictures; the weights reduce the
+broad light and dark areas, which all faces have in common. A mirrored picture has the same coefficients with the sign
+of every odd horizontal frequency reversed, so one pass over two halves gives both correlations.
+
+Begin at `make_sketch`; `Sketches` holds many, about 2 kB each.
 """
 
 import hashlib
@@ -16,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ferray.data.copies.gradients import NUM_GRADIENTS, make_gradients
 from ferray.data.threads import Threads
 
 SKETCH_PX = 32
@@ -54,6 +57,8 @@ class Sketch:
     """Weighted coefficients of even horizontal frequency, shape (128,): a mirrored picture has the same."""
     odd: NDArray[np.float32]
     """Weighted coefficients of odd horizontal frequency, shape (128,): a mirrored picture has the negatives."""
+    gradients: NDArray[np.float32]
+    """Histograms of gradient directions, shape (192,); zeros where the picture shows nothing."""
     digest: bytes
     """16 bytes; equal where the files or the pixels are equal."""
     flat: bool
@@ -77,7 +82,9 @@ def make_sketch(pixels: NDArray[np.uint8], *, digest: bytes | None = None) -> Sk
     lowest = np.zeros_like(lowest) if flat else lowest / length
     if digest is None:
         digest = digest_pixels(pixels)
-    return Sketch(lowest[:, 0::2].ravel(), lowest[:, 1::2].ravel(), digest[:16], flat, min(pixels.shape[:2]))
+    gradients = np.zeros(NUM_GRADIENTS, dtype=np.float32) if flat else make_gradients(small)
+    halves = lowest[:, 0::2].ravel(), lowest[:, 1::2].ravel()
+    return Sketch(*halves, gradients, digest[:16], flat, min(pixels.shape[:2]))
 
 
 def digest_pixels(pixels: NDArray[np.uint8]) -> bytes:
@@ -101,6 +108,7 @@ class Sketches:
 
     Attributes:
         even, odd: float32, shape (num, 128) each.
+        gradients: float32, shape (num, 192).
         digests: One per picture; empty for a place that was not filled, which then resembles no other.
         flat: bool, shape (num,).
         short_side_px: int64, shape (num,).
@@ -111,6 +119,7 @@ class Sketches:
         half = NUM_FREQUENCIES * NUM_FREQUENCIES // 2
         self.even: NDArray[np.float32] = np.zeros((num, half), dtype=np.float32)
         self.odd: NDArray[np.float32] = np.zeros((num, half), dtype=np.float32)
+        self.gradients: NDArray[np.float32] = np.zeros((num, NUM_GRADIENTS), dtype=np.float32)
         self.digests: list[bytes] = [b""] * num
         self.flat: NDArray[np.bool_] = np.zeros(num, dtype=np.bool_)
         self.short_side_px: NDArray[np.int64] = np.zeros(num, dtype=np.int64)
@@ -121,6 +130,7 @@ class Sketches:
     def put(self, place: int, sketch: Sketch) -> None:
         """Fill one place."""
         self.even[place], self.odd[place] = sketch.even, sketch.odd
+        self.gradients[place] = sketch.gradients
         self.digests[place], self.flat[place] = sketch.digest, sketch.flat
         self.short_side_px[place] = sketch.short_side_px
 
@@ -128,6 +138,7 @@ class Sketches:
         """The sketches at some places, in their order."""
         selected = Sketches(len(places), digest_of=self.digest_of)
         selected.even, selected.odd, selected.flat = self.even[places], self.odd[places], self.flat[places]
+        selected.gradients = self.gradients[places]
         selected.short_side_px = self.short_side_px[places]
         selected.digests = [self.digests[place] for place in places.tolist()]
         return selected

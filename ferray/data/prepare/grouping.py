@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.data.copies.candidates import Candidate
 from ferray.data.copies.find import CopyPair, Warp, find_copies, join_places
+from ferray.data.copies.gradients import Candidate
 from ferray.data.prepare.cropping import CropResult
 from ferray.data.prepare.options import PrepareOptions
 from ferray.data.prepare.photographs import photograph_loader

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from ferray.audit.dataset.scan.dataset import Form, ScannedDataset
 from ferray.audit.dataset.scan.pictures import PictureScan, PictureScans, scan_picture
-from ferray.data.copies.candidates import Candidate
 from ferray.data.copies.find import Copies, find_copies, join_places
+from ferray.data.copies.gradients import Candidate
 from ferray.data.copies.sketch import Sketches
 from ferray.data.decoding.formats import BadPhotographError
 from ferray.data.prepare.options import DEFAULT_MARGIN
