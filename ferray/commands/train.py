@@ -5,6 +5,7 @@ the current step, and the same command continues with the next one.
 """
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -92,8 +93,9 @@ def _train(options: TrainOptions) -> int:
 
     store = open_store(options.data)
     check_recipe(recipe, store, use_folds="--set folds=5 --set fold=0")
-    for line in find_risks(recipe, store):
-        log.warning("%s: %s", store.folder, line)
+    if os.environ.get("RANK", "0") == "0":  # of `torchrun`
+        for risk in find_risks(recipe, store):
+            log.warning("%s: %s", store.folder, risk)
 
     from ferray.files.storage import cache_dir
     from ferray.model.weights import load_weights
