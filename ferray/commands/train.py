@@ -5,6 +5,7 @@ the current step, and the same command continues with the next one.
 """
 
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -98,8 +99,9 @@ def _train(options: TrainOptions) -> int:
 
     store = open_store(options.data)
     check_recipe(recipe, store, use_folds="--set folds=5 --set fold=0")
-    for line in find_risks(recipe, store):
-        log.warning("%s: %s", store.folder, line)
+    if os.environ.get("RANK", "0") == "0":  # of `torchrun`
+        for risk in find_risks(recipe, store):
+            log.warning("%s: %s", store.folder, risk)
 
     with waiting("importing torch"):
         from ferray.files.storage import cache_dir

@@ -21,12 +21,14 @@ from ferray.search.plan import Plan
 from ferray.space import Space, to_recipe
 from ferray.space.idle import describe_capped_grid, find_idle_settings
 from ferray.train.features import cache as viewcache
-from ferray.train.features.key import reads_views
+from ferray.train.features.key import keys_of_run
 from ferray.train.preflight import check_recipe, find_risks
 
 USE_FOLDS = "--folds 5 --keep best-fold"
 
-MEETS_THE_DATA = ("class_balance", "image_size", "batch_size", "backbone", "freeze")
+MEETS_THE_DATA = (
+    "class_balance", "image_size", "batch_size", "backbone", "freeze", "augmentation", "augmentation_views", "epochs",
+)  # fmt: skip
 """Settings that decide whether a recipe can be trained on a store, or what that takes."""
 
 
@@ -151,33 +153,48 @@ def _check_folder(folder: Path, way_out: str) -> None:
 
 
 def _check_cache(plan: Plan, store: Store) -> Iterator[str]:
-    """That the output of the frozen layers, once for all faces, has room on the disk, or at least in memory.
+    """That the frozen layers' output has room on the disk, for all epochs of a trial, or at least in memory for one.
 
-    What has no room on the disk is computed by every trial for itself, in memory.
+    What has no room on the disk is computed by every trial for itself, in memory; what has to make room for other
+    epochs of the trial is computed again by the next trial.
     """
     if plan.address is not None:  # the disks are those of the nodes
         return
     cache = storage.cache_dir()
     _check_folder(cache, "Name another cache folder with FERRAY_CACHE")
-    sizes, capacity = store.manifest.split_sizes, viewcache.capacity_bytes(cache)
-    num_faces = (
-        sizes["train"] + sizes["validation"] if plan.space.folds > 1 else max(sizes["train"], sizes["validation"])
-    )
-    needs = [0]
-    for recipe in _recipes(plan.space):
-        if reads_views(recipe):
-            backbone, size_px = BACKBONES[recipe.backbone], recipe.image_size or store.size_px
-            needs.append(viewcache.num_bytes(num_faces, backbone.output_shape(size_px, recipe.freeze)))
-    needed = max(needs)
-    if needed <= capacity:
+    one_view, all_views = _sizes_of_views(plan, store)
+    capacity = viewcache.capacity_bytes(cache)
+    if all_views <= capacity:
         return
-    what = f"the frozen layers' output for {num_faces:,} faces takes {needed / 1e9:,.1f} GB, and there is room for"
-    what += f" {max(0, capacity) / 1e9:,.1f} GB"
+    room = f"and there is room for {_in_gb(max(0, capacity))}"
     way_out = "Free space, name a folder on another disk with FERRAY_CACHE, raise FERRAY_CACHE_GB, or lower image_size"
+    if one_view <= capacity:
+        what = f"the frozen layers' output for all epochs of a trial takes {_in_gb(all_views)}, {room}"
+        yield f"{cache}: {what}: each trial computes a part of it again. {way_out}, or set augmentation_views"
+        return
+    what = f"the frozen layers' output for all faces takes {_in_gb(one_view)}, {room}"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > memory:
-        raise StorageError(str(cache), f"{what}, and {memory / 1e9:,.1f} GB of memory", way_out)
+    if one_view > memory:
+        raise StorageError(str(cache), f"{what}, and {_in_gb(memory)} of memory", way_out)
     yield f"{cache}: {what}: every trial computes it again, in memory. {way_out}"
+
+
+def _sizes_of_views(plan: Plan, store: Store) -> tuple[int, int]:
+    """Bytes of the largest view, and of all views of the trial that has most; 0 where nothing is kept."""
+    sizes = store.manifest.split_sizes
+    splits = (sizes["train"], sizes["validation"])
+    num_faces = sum(splits) if plan.space.folds > 1 else max(splits)
+    one_view = all_views = 0
+    for recipe in _recipes(plan.space):
+        if keys := keys_of_run(recipe, weights=plan.weights):
+            shape = BACKBONES[recipe.backbone].output_shape(recipe.image_size or store.size_px, recipe.freeze)
+            view = viewcache.num_bytes(num_faces, shape)
+            one_view, all_views = max(one_view, view), max(all_views, len(keys) * view)
+    return one_view, all_views
+
+
+def _in_gb(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:,.3g} GB"
 
 
 def _find_idle_options(plan: Plan) -> Iterator[str]:

@@ -178,8 +178,15 @@ def test_a_cache_without_room_is_named_and_refused_where_the_memory_is_too_small
 
     monkeypatch.setenv("FERRAY_CACHE_GB", "0.00001")
     dry_run(capsys, space, *data)
-    assert "the frozen layers' output for 42 faces takes 0.0 GB" in caplog.text
-    assert "every trial computes it again, in memory" in caplog.text
+    assert "output for all faces takes 4.3e-05 GB, and there is room for 1e-05 GB: every trial computes" in caplog.text
+    caplog.clear()
+    monkeypatch.setenv("FERRAY_CACHE_GB", "0.0001")
+    dry_run(capsys, space, *data)
+    assert warned(caplog) == []
+    altered = ("--set", "augmentation=light", "--set", "augmentation_views=3")
+    dry_run(capsys, space, *data, *altered)
+    assert "for all epochs of a trial takes 0.000172 GB, and there is room for 0.0001 GB: each trial" in caplog.text
+    monkeypatch.setenv("FERRAY_CACHE_GB", "0.00001")
     caplog.clear()
     dry_run(capsys, space, *data, "--set", "freeze=none", "--set", "weights=none")
     assert warned(caplog) == [], "nothing is cached"

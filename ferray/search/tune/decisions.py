@@ -362,9 +362,8 @@ class Decisions:
     def _verify_suggestion(self, searcher: AdaptiveSearcher, event: SuggestEvent, where: str) -> None:
         """Ask for a point again; after the first that is another one, those on record need only be points."""
         is_new_point = event.number % self._folds == 0
-        if self._not_reproduced and is_new_point:
-            again = None
-        elif (again := self._next_fold(event.number, event.point)) == event.point:
+        again = None if self._not_reproduced and is_new_point else self._next_fold(event.number, event.point)
+        if again == event.point:
             return
         if not is_new_point or not searcher.allows(event.point):
             raise _not_reproduced(where, f"point {event.point}", f"{again}")
