@@ -68,7 +68,7 @@ def kept_streams() -> Iterator[tuple[LossyStream, LossyStream]]:
     """
     before = sys.stdout, sys.stderr
     streams = _lossy(1, sys.stdout), _lossy(2, sys.stderr)
-    sys.stdout, sys.stderr = streams  # type: ignore[assignment]  # all that is used of a text stream
+    sys.stdout, sys.stderr = streams  # they have all that is used of a text stream
     try:
         yield streams
     finally:

@@ -227,6 +227,21 @@ def test_an_interrupted_search_leaves_only_what_a_resume_needs(number: int, plac
 
 
 @pytest.mark.slow
+def test_a_search_goes_on_when_nobody_reads_its_output_any_more(place: Place) -> None:
+    process = place.searches.start(GRID, "grid")
+    wait_for_line(process, r"^1/3")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    process.stderr.close()
+    assert process.wait(timeout=280) == 0
+    run = Run(place.searches.folder / "runs" / "grid")
+    assert [record.state for record in run.read_trials()] == ["done"] * 3
+    assert (run.best_dir / "metrics.json").exists()
+    place.check_nothing_is_left()
+
+
+@pytest.mark.slow
 def test_after_the_driver_was_killed_its_processes_end_by_themselves_and_the_folder_can_be_moved(
     place: Place,
 ) -> None:
