@@ -59,6 +59,7 @@ def main() -> None:
             dispatcher_name="dispatcher",
             num_proxies=2,
             stop=threading.Event(),
+            recorders=[],
             observers=[clock, SharedEpochs([], has_scheduler=False), History.new(run, SearchFile.model_construct())],
         )
         tune_until_done(open_decisions(space, run, options.points), settings, scratch=Path(name) / "scratch")

@@ -60,8 +60,9 @@ def _search_until(options: SearchOptions, stop: StopRequest, stack: ExitStack) -
     from ferray.search.plan import make_plan
 
     with stop.raised():
-        history = None if options.resume is None else stack.enter_context(open_history(options))
-        plan = make_plan(options, history)
+        with waiting("reading the plan and the records"):
+            history = None if options.resume is None else stack.enter_context(open_history(options))
+            plan = make_plan(options, history)
         if options.dry_run:
             print("\n".join(describe_plan(plan)))
             return 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ferray.__main__ import COMMANDS as ferray_commands
+from ferray import __main__ as top
 
 FERRAY = Path(__file__).resolve().parents[2] / "ferray"
 COMMANDS = sorted(file.parent.name for file in FERRAY.glob("*/__main__.py"))
@@ -94,8 +94,8 @@ def test_help_names_the_command_as_it_was_typed(command: str) -> None:
 def test_the_help_at_the_top_names_every_command_and_its_own() -> None:
     lines = as_script("--help").splitlines()
     assert lines[0] == "usage: ferray COMMAND ..."
-    assert f"complete -o default -W '{' '.join(ferray_commands)}' ferray" in lines[-1]
-    assert sorted(ferray_commands) == COMMANDS
+    assert f"complete -o default -W '{' '.join(top.COMMANDS)}' ferray" in lines[-1]
+    assert sorted(top.COMMANDS) == COMMANDS
     for command in COMMANDS:
         (at,) = (number for number, line in enumerate(lines) if line.split()[:1] == [command])
         _, _, own = lines[at + 1].partition("its commands: ")

@@ -103,9 +103,10 @@ def connect(address: str | None) -> Iterator[Cluster]:
                 way_out = "Start one with `ray up cluster.yaml` (with its token: RAY_AUTH_MODE=token)"
                 raise SearchError(f"--address {address}", what, f"{way_out}, or leave --address out") from error
         try:
-            if address is None:
-                ray_patches.start_autoscaling_coordinator()
-            alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            with waiting("asking Ray for its nodes"):
+                if address is None:
+                    ray_patches.start_autoscaling_coordinator()
+                alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             per_node = tuple((int(one.get("CPU", 0)), float(one.get("GPU", 0))) for one in alive)
             cpus, gpus = sum(cpus for cpus, _ in per_node), sum(gpus for _, gpus in per_node)
             yield Cluster(cpus, float(gpus), len(alive), joined=address is not None, per_node=per_node)

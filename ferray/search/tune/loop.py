@@ -256,7 +256,7 @@ class _TuneBridge:
         """Inform recorders and observers; of these, one that fails is left out from then on.
 
         Raises:
-            Exception: Of a recorder, or a FerrayError of anybody.
+            Exception: Of a recorder.
         """
         for recorder in self._settings.recorders:
             call(recorder)
@@ -265,8 +265,6 @@ class _TuneBridge:
                 continue
             try:
                 call(observer)
-            except FerrayError:
-                raise
             except Exception:  # the search is worth more than what shows it
                 self._failed_observers.append(observer)
                 log.warning("%s failed; the search goes on without it", type(observer).__name__, exc_info=True)

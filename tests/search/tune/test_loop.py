@@ -13,7 +13,7 @@ import ray
 from fixtures.process import MARK, new_mark
 from ray.tune.search import Searcher
 
-from ferray.errors import RecordError, SearchError
+from ferray.errors import RecordError, SearchError, TrackingError
 from ferray.recipe import Recipe
 from ferray.records.trial import METRIC_FIELDS, EpochResult, TrialRecord
 from ferray.search.fleet.messages import TrialJob
@@ -146,19 +146,27 @@ def test_an_interrupted_trial_and_one_whose_proxies_have_died_stay_unfinished(
 class FailingObserver(ListObserver):
     """A tracker with a fault."""
 
+    error: Exception = AttributeError("its server's answer has no attribute 'url'")
+
     def epoch_ended(self, trial_id: str, row: EpochResult) -> None:
         super().epoch_ended(trial_id, row)
-        raise AttributeError("its server's answer has no attribute 'url'")
+        raise self.error
 
 
 def with_observers(bridge: _TuneBridge, **observers: Any) -> None:
     bridge._settings = dataclasses.replace(bridge._settings, **observers)
 
 
+@pytest.mark.parametrize("error", [FailingObserver.error, TrackingError("W&B", "is full", "Free space")])
 def test_a_tracker_that_fails_is_reported_once_and_does_not_end_the_search(
-    bridge: _TuneBridge, decider: FakeDecider, observer: ListObserver, caplog: pytest.LogCaptureFixture
+    error: Exception,
+    bridge: _TuneBridge,
+    decider: FakeDecider,
+    observer: ListObserver,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     failing = FailingObserver()
+    failing.error = error
     with_observers(bridge, observers=[failing, observer])
     bridge.suggest()
     for row in ROWS:
