@@ -59,8 +59,8 @@ def main() -> None:
             dispatcher_name="dispatcher",
             num_proxies=2,
             stop=threading.Event(),
-            recorders=[],
-            observers=[clock, SharedEpochs([], has_scheduler=False), History.new(run, SearchFile.model_construct())],
+            recorders=[clock, SharedEpochs([], has_scheduler=False), History.new(run, SearchFile.model_construct())],
+            observers=[],
         )
         tune_until_done(open_decisions(space, run, options.points), settings, scratch=Path(name) / "scratch")
         ray.get(dispatcher.close.remote())

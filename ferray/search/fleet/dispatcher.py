@@ -25,6 +25,7 @@ from time import monotonic
 from ferray.errors import FerrayError, SearchError
 from ferray.records.trial import ENDED, EpochResult, State
 from ferray.search.fleet.messages import GroupId, GroupInfo, NoTrial, ReportReply, TrialJob, TrialUpdate
+from ferray.wording import count_of
 
 TAKE_TIMEOUT_S = 10.0
 """How long `take_trial` waits for a trial; the ranks of a group synchronize at least this often."""
@@ -360,7 +361,8 @@ class Dispatcher:
             if held is None or silent_s <= self._stall_limit_s:
                 continue
             activity = self._activities.get(held.job.trial_id, "training")
-            reason = f"{group.name} made no progress for {silent_s:.0f} s with trial {held.job.number}: {activity}"
+            where = f"trial {held.job.number}, {count_of(len(held.rows), 'epoch')} on record: {activity}"
+            reason = f"{group.name} made no progress for {silent_s:.0f} s with {where}"
             self._stalled.add(group.name)
             if self._stalled >= set(self._infos) - self._ended_groups:
                 way_out = "See what holds that process up; FERRAY_STALL_S sets the limit"

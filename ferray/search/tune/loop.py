@@ -24,7 +24,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from ferray.errors import FerrayError, SearchError
+from ferray.errors import SearchError
 from ferray.records.events import EndState
 from ferray.records.trial import ENDED, EpochResult, TrialRecord
 from ferray.search.fleet.messages import NAMESPACE, TrialJob, TrialUpdate

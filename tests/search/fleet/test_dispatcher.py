@@ -445,7 +445,9 @@ def test_a_group_without_progress_loses_its_trial_to_another_and_what_it_did_is_
         now = 191.0
         ended = await requested
         assert ended.state == "failed", "it has lost as many groups as it may"
-        assert "g made no progress for 101 s with trial 0: features: 256 of 900 faces" in ended.reason
+        assert (
+            "g made no progress for 101 s with trial 0, 0 epochs on record: features: 256 of 900 faces" in ended.reason
+        )
         assert await dispatcher.error() is None, "another group goes on"
         assert await dispatcher.report_epochs(stopped, "a", [row(1)]) == "fenced"
         assert await dispatcher.take_trial(stopped) == "exit"
@@ -471,7 +473,7 @@ def test_where_no_other_group_is_left_one_without_progress_ends_the_search(monke
         assert (await requested).state == "interrupted"
         error = await dispatcher.error()
         assert error is not None
-        assert "g made no progress for 101 s with trial 0: training" in str(error)
+        assert "g made no progress for 101 s with trial 0, 0 epochs on record: training" in str(error)
         assert "FERRAY_STALL_S" in str(error)
 
     play(story())
