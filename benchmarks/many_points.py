@@ -59,11 +59,12 @@ def main() -> None:
             dispatcher_name="dispatcher",
             num_proxies=2,
             stop=threading.Event(),
-            observers=[
+            recorders=[
                 clock,
                 SharedEpochs([], has_scheduler=False),
                 History(run, SearchFile.model_construct(), EventLog(run.journal()), EventLog(run.finals_journal())),
             ],
+            observers=[],
         )
         tune_until_done(open_decisions(space, run, options.points), settings, scratch=Path(name) / "scratch")
         ray.get(dispatcher.close.remote())

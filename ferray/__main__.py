@@ -34,7 +34,9 @@ def _run(words: list[str]) -> int:
     lines = [f"usage: {_prog()} COMMAND ...", ""]
     for name, (what, own) in COMMANDS.items():
         lines += [f"  {name:8} {what}", *([f"           its commands: {own}"] if own else [])]
-    text = "\n".join([*lines, "", "Each has --help, with examples to copy. --version prints the version."])
+    lines += ["", "Each has --help, with examples to copy. --version prints the version."]
+    lines += [f"Completion in bash: complete -o default -W '{' '.join(COMMANDS)}' ferray"]
+    text = "\n".join(lines)
     if not words or words[0] in ("-h", "--help"):
         print(text)
         return 0 if words else 2

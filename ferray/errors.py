@@ -4,7 +4,8 @@
     ├── RecipeError       a setting of a training run
     ├── SpaceError        a search-space file
     ├── StorageError      a folder or file that cannot be read, written or locked
-    │   └── FencedError   somebody else has taken a folder over
+    │   ├── FencedError   somebody else has taken a folder over
+    │   └── LockedError   somebody else is using a folder
     ├── RecordError       a folder `runs/NAME`
     ├── DataError         photographs, labels, a store of faces
     ├── WeightsError      pretrained weights
@@ -60,6 +61,10 @@ class StorageError(FerrayError):
 
 class FencedError(StorageError):
     """A folder that somebody else has taken over; what was to be written is not."""
+
+
+class LockedError(StorageError):
+    """A folder that somebody else is using, for longer than it is waited for."""
 
 
 class RecordError(FerrayError):

@@ -65,11 +65,12 @@ def _search_until(options: SearchOptions, stop: StopRequest, stack: ExitStack) -
     from ferray.search.preflight import check_plan
 
     with stop.raised():
-        history = None if options.resume is None else stack.enter_context(open_history(options))
-        plan = make_plan(options, history)
-        if history is None or plan.extension is not None:
-            for line in check_plan(plan):
-                log.warning("%s", line)
+        with waiting("reading the plan and the records"):
+            history = None if options.resume is None else stack.enter_context(open_history(options))
+            plan = make_plan(options, history)
+            warnings = list(check_plan(plan)) if history is None or plan.extension is not None else []
+        for line in warnings:
+            log.warning("%s", line)
         if options.dry_run:
             if options.json:
                 print(json.dumps(plan_to_json(plan, history), indent=2))

@@ -33,7 +33,7 @@ class LossyStream:
         try:
             self._stream.write(text)
         except OSError as error:
-            self._lose(error)
+            self._drop(error)
         return len(text)
 
     def writelines(self, lines: Any) -> None:
@@ -46,12 +46,12 @@ class LossyStream:
         try:
             self._stream.flush()
         except OSError as error:
-            self._lose(error)
+            self._drop(error)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
-    def _lose(self, error: OSError) -> None:
+    def _drop(self, error: OSError) -> None:
         """From now on the stream's descriptor leads nowhere, also for libraries that write to it directly."""
         self.fault = self.fault or error
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -68,7 +68,7 @@ def kept_streams() -> Iterator[tuple[LossyStream, LossyStream]]:
     """
     before = sys.stdout, sys.stderr
     streams = _lossy(1, sys.stdout), _lossy(2, sys.stderr)
-    sys.stdout, sys.stderr = streams  # type: ignore[assignment]  # all that is used of a text stream
+    sys.stdout, sys.stderr = streams  # they have all that is used of a text stream
     try:
         yield streams
     finally:

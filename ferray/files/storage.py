@@ -11,13 +11,13 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ferray.errors import FencedError, StorageError
+from ferray.errors import FencedError, LockedError, StorageError
 from ferray.files import untrusted
 
 PARTIAL = ".partial"
@@ -175,13 +175,14 @@ def lock(path: Path, *, wait_s: float = -1) -> Iterator[None]:
         wait_s: Longest wait in seconds; negative waits forever, 0 does not wait.
 
     Raises:
-        StorageError: Another process holds the lock after `wait_s`, or the folder cannot be written.
+        LockedError: Another process holds the lock after `wait_s`.
+        StorageError: The folder cannot be written.
     """
     try:
         held = _file_lock(path)
         held.acquire(timeout=wait_s)
     except Timeout as error:
-        raise StorageError(
+        raise LockedError(
             str(path), "another process is using this folder", "Wait for it to end, or choose another name"
         ) from error
     except OSError as error:
@@ -222,7 +223,7 @@ def _file_lock(path: Path) -> FileLock:
     return FileLock(path, mode=0o600 | path.parent.stat().st_mode & 0o666)
 
 
-def share(path: Path) -> None:
+def share_with_folder(path: Path) -> None:
     """Give a new file or folder to all who may write the folder that it lies in, such as those of a group.
 
     Raises:
@@ -258,6 +259,7 @@ class Lease:
 
         Raises:
             FencedError: The lease has this number already, or a higher one.
+            LockedError: The lock is not free within `LEASE_WAIT_S`.
             StorageError: The folder cannot be written.
         """
         lease = cls(folder, number)
@@ -273,15 +275,23 @@ class Lease:
 
         Raises:
             FencedError: Another process has taken it already.
-            StorageError: The lock is not free within `LEASE_WAIT_S`.
+            LockedError: The lock is not free within `LEASE_WAIT_S`.
         """
         with self._locked():
             if self._holder() != self._number:
                 raise self._fenced()
             yield
 
-    def _locked(self) -> AbstractContextManager[None]:
-        return lock(self._file.parent.parent / ".lease.lock", wait_s=LEASE_WAIT_S)
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the folder's lock: a writer that is stopped in the middle of a rename holds up this folder alone."""
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(lock(self._file.parent / ".lease.lock", wait_s=LEASE_WAIT_S))
+            except LockedError as error:
+                what = f"a writer that is stopped or does not answer has held it for {LEASE_WAIT_S:.0f} s"
+                raise LockedError(str(self._file.parent), what, "End that process, or see its disk") from error
+            yield
 
     def _holder(self) -> tuple[int, int]:
         """The number of the current holder; below all numbers where there is none, or where the file is damaged."""

@@ -199,7 +199,8 @@ def _tune(
             # One proxy more than groups, so that a trial is always queued; an adaptive searcher waits for results.
             num_proxies=groups.allocation.num_groups + (not plan.space.is_adaptive),
             stop=stop,
-            observers=[history, live, tracker, jobs.shared_epochs],
+            recorders=[history, jobs.shared_epochs],
+            observers=[live, tracker],
         )
 
         def tune(decider: Decider, name: str) -> None:

@@ -9,6 +9,7 @@ Begin at `Tracker`.
 import logging
 import os
 import queue
+import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -140,6 +141,8 @@ class Tracker:
         self._acts.put(act)
 
     def _work(self) -> None:
+        # W&B's process inherits this: it would end with the terminal, before the search has sent it the last epochs.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
         while True:
             try:
                 act = self._acts.get(timeout=FLUSH_S)

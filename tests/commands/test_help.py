@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ferray import __main__ as top
+
 FERRAY = Path(__file__).resolve().parents[2] / "ferray"
 COMMANDS = sorted(file.parent.name for file in FERRAY.glob("*/__main__.py"))
 HEAVY = {"torch", "torchvision", "ray", "wandb", "albumentations", "optuna", "pandas", "pyarrow", "matplotlib", "scipy"}
@@ -92,6 +94,8 @@ def test_help_names_the_command_as_it_was_typed(command: str) -> None:
 def test_the_help_at_the_top_names_every_command_and_its_own() -> None:
     lines = as_script("--help").splitlines()
     assert lines[0] == "usage: ferray COMMAND ..."
+    assert f"complete -o default -W '{' '.join(top.COMMANDS)}' ferray" in lines[-1]
+    assert sorted(top.COMMANDS) == COMMANDS
     for command in COMMANDS:
         (at,) = (number for number, line in enumerate(lines) if line.split()[:1] == [command])
         _, _, own = lines[at + 1].partition("its commands: ")

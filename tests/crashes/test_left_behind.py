@@ -221,8 +221,28 @@ def test_however_a_search_ends_nothing_is_left(space: str, options: tuple[str, .
 def test_an_interrupted_search_leaves_only_what_a_resume_needs(number: int, place: Place) -> None:
     process = place.searches.start(GRID, "grid")
     wait_for_line(process, r"^1/3")
-    process.send_signal(number)
-    finish(process, code=130)
+    if number == signal.SIGTERM:
+        process.send_signal(number)
+    else:
+        os.killpg(process.pid, number)  # as a terminal does: Ray's and W&B's processes get it, too
+    _, err = finish(process, code=130)
+    assert "interrupted; every finished epoch is kept. Go on: " in err
+    assert "Traceback" not in err
+    place.check_nothing_is_left()
+
+
+@pytest.mark.slow
+def test_a_search_goes_on_when_nobody_reads_its_output_any_more(place: Place) -> None:
+    process = place.searches.start(GRID, "grid")
+    wait_for_line(process, r"^1/3")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    process.stderr.close()
+    assert process.wait(timeout=280) == 0
+    run = Run(place.searches.folder / "runs" / "grid")
+    assert [record.state for record in run.read_trials()] == ["done"] * 3
+    assert (run.best_dir / "metrics.json").exists()
     place.check_nothing_is_left()
 
 

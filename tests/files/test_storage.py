@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ferray.errors import FencedError, StorageError
+from ferray.errors import FencedError, LockedError, StorageError
 from ferray.files import storage
 
 json_values = st.recursive(
@@ -185,7 +185,7 @@ def test_a_writer_that_lost_the_lease_writes_nothing_more(tmp_path: Path) -> Non
         storage.write_bytes(folder / "file", b"late", lease=before)
     assert (folder / "file").read_bytes() == b"before"
     storage.write_bytes(folder / "file", b"after", lease=after)
-    assert names(folder) == {"file", "lease.json"}
+    assert names(folder) == {"file", "lease.json", ".lease.lock"}
     with pytest.raises(FencedError):
         storage.Lease.take(folder, (1, 8))
 
@@ -205,7 +205,7 @@ def test_a_lease_that_is_taken_while_a_file_is_written_keeps_it_from_its_name(
     monkeypatch.setattr(os, "fsync", take_and_sync)
     with pytest.raises(FencedError):
         storage.write_bytes(folder / "file", b"late", lease=lease)
-    assert names(folder) == {"lease.json"}
+    assert names(folder) == {"lease.json", ".lease.lock"}
 
 
 def test_a_lock_of_a_killed_process_does_not_hold_a_lease_up(tmp_path: Path) -> None:
@@ -218,6 +218,19 @@ def test_a_lock_of_a_killed_process_does_not_hold_a_lease_up(tmp_path: Path) -> 
     killed = subprocess.run([sys.executable, "-c", script, str(folder)], check=False)
     assert killed.returncode == -signal.SIGKILL
     storage.write_bytes(folder / "file", b"after", lease=storage.Lease.take(folder, (1, 2)))
+
+
+def test_a_writer_that_is_stopped_in_the_middle_holds_up_its_own_folder_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "LEASE_WAIT_S", 0.0)
+    stopped = storage.Lease.take(tmp_path / "trials" / "a", (1, 1))
+    with stopped.held():
+        storage.write_bytes(
+            tmp_path / "trials" / "b" / "file", b"b", lease=storage.Lease.take(tmp_path / "trials" / "b", (1, 2))
+        )
+        with pytest.raises(LockedError, match="a writer that is stopped or does not answer"):
+            storage.Lease.take(tmp_path / "trials" / "a", (1, 3))
 
 
 def test_the_file_before_is_kept_where_it_is_asked_for(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from ferray.errors import SearchError
 from ferray.search.fleet import ray_patches
-from ferray.search.fleet.messages import NAMESPACE
+from ferray.search.fleet.messages import NAMESPACE, stall_limit_s
 from ferray.waiting import waiting
 from ferray.wording import first_line
 
@@ -103,9 +103,10 @@ def connect(address: str | None) -> Iterator[Cluster]:
                 way_out = "Start one with `ray up cluster.yaml` (with its token: RAY_AUTH_MODE=token)"
                 raise SearchError(f"--address {address}", what, f"{way_out}, or leave --address out") from error
         try:
-            if address is None:
-                ray_patches.start_autoscaling_coordinator()
-            alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            with waiting("asking Ray for its nodes"):
+                if address is None:
+                    ray_patches.start_autoscaling_coordinator()
+                alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
             per_node = tuple((int(one.get("CPU", 0)), float(one.get("GPU", 0))) for one in alive)
             cpus, gpus = sum(cpus for cpus, _ in per_node), sum(gpus for _, gpus in per_node)
             yield Cluster(cpus, float(gpus), len(alive), joined=address is not None, per_node=per_node)
@@ -134,7 +135,7 @@ def start_dispatcher(name: str, *, has_scheduler: bool, session: int = 1, max_fa
         resources=ray_patches.HEAD_NODE,
         max_concurrency=100_000,  # calls that wait: one per rank for its whole life, one per group, one per proxy
     )
-    return options.remote(has_scheduler, session=session, max_failures=max_failures)
+    return options.remote(has_scheduler, session=session, max_failures=max_failures, stall_limit_s=stall_limit_s())
 
 
 @contextmanager
@@ -151,6 +152,13 @@ def watch_draining_nodes(dispatcher: Any) -> Iterator[None]:
                     ray.get(dispatcher.drain_nodes.remote(nodes))
             except ray.exceptions.RayError:  # asked again at the next turn
                 log.info("the cluster does not answer which nodes are draining", exc_info=True)
+            except Exception:  # such as a private name that a release of Ray has dropped: it would fail at every turn
+                log.warning(
+                    "nodes that are about to leave the cluster are not noticed; trials there go on from their last"
+                    " checkpoint",
+                    exc_info=True,
+                )
+                return
 
     thread = threading.Thread(target=watch, name="watch-draining-nodes", daemon=True)
     thread.start()

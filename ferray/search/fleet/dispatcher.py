@@ -15,18 +15,23 @@ group reports several short epochs together.
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from time import monotonic
 
-from ferray.errors import FerrayError
+from ferray.errors import FerrayError, SearchError
 from ferray.records.trial import ENDED, EpochResult, State
 from ferray.search.fleet.messages import GroupId, GroupInfo, NoTrial, ReportReply, TrialJob, TrialUpdate
+from ferray.wording import count_of
 
 TAKE_TIMEOUT_S = 10.0
 """How long `take_trial` waits for a trial; the ranks of a group synchronize at least this often."""
+
+WATCH_S = 30.0
+"""How often it is checked whether groups make progress."""
 
 
 @dataclass
@@ -40,6 +45,8 @@ class _Trial:
     requested_epoch: int = 0
     """The last epoch that a proxy has requested."""
     holder: GroupId | None = None
+    is_begun: bool = False
+    """Whether the holder has it: a call for a trial may wait for a worker that is dead by now."""
     taken_at: float = 0.0
     num_deaths: int = 0
 
@@ -51,12 +58,18 @@ class Dispatcher:
         has_scheduler: Whether a scheduler may stop trials early, so that a group waits for its decision on each epoch.
         session: How often this search was started or resumed; later sessions have higher leases.
         max_failures: Deaths of worker groups during one trial before the trial fails.
+        stall_limit_s: A group that holds a trial for so long without progress has lost it, as if it had died.
     """
 
-    def __init__(self, has_scheduler: bool, *, session: int = 1, max_failures: int = 2) -> None:
+    def __init__(
+        self, has_scheduler: bool, *, session: int = 1, max_failures: int = 2, stall_limit_s: float = math.inf
+    ) -> None:
         self._has_scheduler = has_scheduler
         self._session = session
         self._max_failures = max_failures
+        self._stall_limit_s = stall_limit_s
+        self._progress_at: dict[str, float] = {}  # by group
+        self._watches: dict[str, asyncio.Task[None]] = {}  # by group
         self._lease_counts = count(1)
         self._num_missing_proxies = 0
         self._trials: dict[str, _Trial] = {}
@@ -65,6 +78,7 @@ class Dispatcher:
         self._incarnations: dict[str, int] = {}  # by group
         self._infos: dict[str, GroupInfo] = {}  # by group
         self._ended_groups: set[str] = set()
+        self._stalled: set[str] = set()  # groups that have lost a trial because they made no progress
         self._nodes: dict[str, dict[int, str]] = {}  # group -> rank -> node
         self._draining: set[str] = set()  # nodes
         self._productive: set[str] = set()  # groups that trained an epoch since their last start
@@ -204,11 +218,15 @@ class Dispatcher:
         """
         before = self._incarnations.get(group, 0)
         self._incarnations[group] = before + 1
+        self._stalled.discard(group)
         self._infos[group] = info
         if before:
             self._requeue_trials_of(GroupId(group, before), "restarted without a reported death")
         self._notify()
-        return GroupId(group, before + 1)
+        known = GroupId(group, before + 1)
+        if self._stall_limit_s < math.inf:
+            self._watches[group] = asyncio.create_task(self._watch(known))
+        return known
 
     async def wait_for_interruption(self, group: GroupId) -> None:
         """Return when the group is to release its trial at once."""
@@ -224,10 +242,21 @@ class Dispatcher:
         if self._must_release(group):
             return "exit"
         trial = self._trials[self._queue.popleft()]
-        trial.holder, trial.state, trial.taken_at = group, "running", monotonic()
+        trial.holder, trial.state, trial.taken_at, trial.is_begun = group, "running", monotonic(), False
+        self._progress_at[group.name] = monotonic()
         self._activities[trial.job.trial_id] = "training"
         self._notify()
         return replace(trial.job, lease=(self._session, next(self._lease_counts)))
+
+    async def begin_trial(self, group: GroupId, trial_id: str) -> None:
+        """The group has received a trial that it took; from now on its death is one during that trial."""
+        trial = self._trials.get(trial_id)
+        if trial is not None and trial.holder == group:
+            trial.is_begun = True
+
+    async def note_progress(self, group: GroupId) -> None:
+        """The group is training."""
+        self._progress_at[group.name] = monotonic()
 
     async def report_epochs(self, group: GroupId, trial_id: str, rows: Sequence[EpochResult]) -> ReportReply:
         """Epochs, in order, that are on record now; a second report of the same epoch changes nothing."""
@@ -237,6 +266,7 @@ class Dispatcher:
         self._append(trial, rows)
         self._productive.add(group.name)
         self._activities[trial_id] = "training"
+        self._progress_at[group.name] = math.inf  # while it waits for the answer
         self._notify()
         if self._has_scheduler:
             last = rows[-1].epoch
@@ -245,6 +275,7 @@ class Dispatcher:
             )
         if trial.holder != group:
             return "fenced"
+        self._progress_at[group.name] = monotonic()
         if trial.num_open == 0:
             return "stopped"
         return "interrupted" if self._is_over else "continue"
@@ -258,6 +289,7 @@ class Dispatcher:
         """What the group is doing for a trial, for the table that a running search shows."""
         if self._incarnations.get(group.name) == group.incarnation:
             self._activities[trial_id] = text
+            self._progress_at[group.name] = monotonic()
 
     async def release_trial(self, group: GroupId, trial_id: str, update: TrialUpdate) -> None:
         """The group has recorded the state of its trial and is free; the update has the epochs not yet reported.
@@ -308,14 +340,37 @@ class Dispatcher:
         for trial in list(self._trials.values()):
             if trial.holder != group:
                 continue
-            if not self._is_draining(group.name):  # a drained node may be gone before its group could release the trial
-                trial.num_deaths += 1
+            # A drained node may be gone before its group could release the trial.
+            trial.num_deaths += trial.is_begun and not self._is_draining(group.name)
             times = "once" if trial.num_deaths == 1 else f"{trial.num_deaths} times"
             if trial.num_deaths > self._max_failures:
                 self._set_free(trial, "failed", f"its worker group died {times} while training it: {reason}")
             else:
                 self._requeue(trial)
             self._drop_if_unused(trial)
+
+    async def _watch(self, group: GroupId) -> None:
+        """Take its trial from a group that makes no progress: a worker that hangs or is stopped does not die.
+
+        Its trial goes to another group. Without another, the search ends: nobody is left to train.
+        """
+        while self._incarnations.get(group.name) == group.incarnation and not self._is_over:
+            await asyncio.sleep(min(WATCH_S, self._stall_limit_s / 4))
+            held = next((trial for trial in self._trials.values() if trial.holder == group), None)
+            silent_s = monotonic() - self._progress_at.get(group.name, math.inf)
+            if held is None or silent_s <= self._stall_limit_s:
+                continue
+            activity = self._activities.get(held.job.trial_id, "training")
+            where = f"trial {held.job.number}, {count_of(len(held.rows), 'epoch')} on record: {activity}"
+            reason = f"{group.name} made no progress for {silent_s:.0f} s with {where}"
+            self._stalled.add(group.name)
+            if self._stalled >= set(self._infos) - self._ended_groups:
+                way_out = "See what holds that process up; FERRAY_STALL_S sets the limit"
+                self._error = self._error or SearchError("worker groups", reason, way_out)
+                self._end_reason = self._end_reason or reason
+            self._incarnations[group.name] = group.incarnation + 1
+            self._requeue_trials_of(group, reason)
+            self._notify()
 
     def _requeue(self, trial: _Trial) -> None:
         """Put an unfinished trial at the queue's head."""

@@ -132,14 +132,14 @@ def start_worker_groups(
 def _wait_for_groups(groups: WorkerGroups, num_groups: int, stop: threading.Event) -> list[GroupInfo]:
     """Wait until so many groups are ready, and print from time to time what is missing."""
     answer = groups.dispatcher.wait_for_groups.remote(num_groups)
-    said_at = time.monotonic() - WAIT_MESSAGE_S + QUIET_S
+    printed_at = time.monotonic() - WAIT_MESSAGE_S + QUIET_S
     while not stop.is_set():
         try:
             infos: list[GroupInfo] = ray.get(answer, timeout=0.5)
             return infos
         except ray.exceptions.GetTimeoutError:
-            if time.monotonic() - said_at > WAIT_MESSAGE_S:
-                said_at = time.monotonic()
+            if time.monotonic() - printed_at > WAIT_MESSAGE_S:
+                printed_at = time.monotonic()
                 missing = _describe_missing(groups.allocation)
                 what = f"one needs {missing}" if missing else "they are starting"
                 print(f"no worker group is ready yet: {what} ...", file=sys.stderr, flush=True)

@@ -1,9 +1,12 @@
 """What the driver, the dispatcher and the worker groups send each other: plain values, since they cross processes."""
 
+import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from ferray.errors import SearchError
 from ferray.recipe import Recipe
 from ferray.records.trial import EpochResult, State
 
@@ -24,6 +27,26 @@ class GroupConfig:
     cpus_per_worker: int
     has_scheduler: bool
     """Whether a scheduler may stop a trial after any epoch, so that each is reported before the next one begins."""
+
+
+STALL_S = 7200.0
+"""Default of `stall_limit_s`; a pass over the validation faces, in which a worker reports nothing, may take an hour."""
+
+
+def stall_limit_s() -> float:
+    """How long a group may hold a trial without progress: `FERRAY_STALL_S`, or `STALL_S`; infinite for 0.
+
+    Raises:
+        SearchError: The variable is no time.
+    """
+    named = os.environ.get("FERRAY_STALL_S")
+    try:
+        seconds = STALL_S if named is None else float(named)
+        if not 0 <= seconds < math.inf:
+            raise ValueError
+    except ValueError as error:
+        raise SearchError("FERRAY_STALL_S", f"{named!r} is not a time", "Give seconds, or 0 for no limit") from error
+    return seconds or math.inf
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,8 @@ A new release of Ray may drop any of it without notice, so `pyproject.toml` has 
 `make test-ray` runs the tests of a search with it; `tests/search/fleet/test_ray_patches.py` then names what is gone.
 """
 
+import logging
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -71,20 +73,26 @@ def ended_if_not_started() -> Iterator[None]:
             yield
         except BaseException:
             for node in begun:
-                node.kill_all_processes(check_alive=False, wait=True)
+                node.kill_all_processes(check_alive=False, allow_graceful=True, wait=True)
             raise
 
 
 @contextmanager
 def own_signal_handlers() -> Iterator[None]:
-    """Around `ray.init`: the process keeps its handler of SIGTERM; Ray's ends it without a message.
+    """Around `ray.init`: the process keeps its handlers, during the block and after it.
 
-    `_private/utils.py`, `set_sigterm_handler`, which `connect` in `_private/worker.py` calls.
+    Ray replaces that of SIGTERM twice: by one in Python that exits without a message (`_private/utils.py`,
+    `set_sigterm_handler`, which `_private/worker.py` calls), and by one in C++ that prints a stack.
     """
     import ray._private.utils
 
-    with _replaced(ray._private.utils, set_sigterm_handler=lambda handler: None):
-        yield
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        with _replaced(ray._private.utils, set_sigterm_handler=lambda handler: None):
+            yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def start_autoscaling_coordinator() -> None:
@@ -177,16 +185,20 @@ def patched_tune() -> Iterator[None]:
       that is never marked is in no snapshot.
     - `tune/registry.py`, `_global_registry`: Tune asks the cluster's store for the class of the trials three times for
       each trial, 2 ms in all, and unpickles it each time; the value changes only by `register` or `unregister`.
+    - `tune/execution/tune_controller.py`, `logger`: Tune prints a traceback of a page for a proxy that has died.
+      `ferray.search.tune.loop` says so in a line.
     """
     from ray.tune import registry
     from ray.tune.execution import class_cache
     from ray.tune.execution.tune_controller import TuneController
 
+    tune_log = logging.getLogger(TuneController.__module__)
     without_cloud_keys = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if not name.startswith("AWS_")}
     with (
         _replaced(class_cache, ENV_VARS_TO_PROPAGATE=without_cloud_keys),
         _replaced(TuneController, _mark_trial_to_checkpoint=lambda self, trial: None),
         _replaced(registry._global_registry, **_cached(registry._global_registry)),
+        _replaced(tune_log, disabled=True),
     ):
         yield
 

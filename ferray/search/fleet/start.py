@@ -80,7 +80,7 @@ def _try(options: dict[str, Any]) -> None:
     try:
         with ray_patches.ended_if_not_started(), ray_patches.own_signal_handlers():
             ray.init(address="local", **options)
-    except Exception:
+    except BaseException:  # Ctrl-C, too
         ray.shutdown()
         raise
     finally:

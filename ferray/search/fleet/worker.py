@@ -19,6 +19,7 @@ import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 from typing import Any, Literal
 
 import ray
@@ -26,7 +27,7 @@ import torch
 import torch._dynamo  # the first optimizer imports it, 1.2 s, and by then other groups start on the same cores
 
 from ferray.data.store.reader import Store, open_store
-from ferray.errors import CheckpointError, FencedError, FerrayError, SearchError, StorageError
+from ferray.errors import CheckpointError, FencedError, FerrayError, LockedError, SearchError, StorageError
 from ferray.files.storage import Lease
 from ferray.model.weights import Weights, load_weights
 from ferray.records.run import Run
@@ -46,6 +47,10 @@ log = logging.getLogger(__name__)
 
 SAVE_EVERY_S = 0.5
 """Epochs that end sooner after the last checkpoint share the next one, where no scheduler waits for each."""
+
+
+NOTE_PROGRESS_S = 10.0
+"""How often a group that is training says so between its epochs."""
 
 
 def run_worker(config: GroupConfig, group: str, dispatcher: Any) -> None:
@@ -71,7 +76,9 @@ def run_worker(config: GroupConfig, group: str, dispatcher: Any) -> None:
         interruption = dispatcher.wait_for_interruption.remote(ranks.from_first(client.group if client else None))
 
         def is_interrupted() -> bool:
-            """Whether to leave the trial at once, within an epoch too."""
+            """Whether to leave the trial at once, within an epoch too; asked about once a second in training."""
+            if client is not None:
+                client.note_progress()
             return bool(ray.wait([interruption], timeout=0)[0])
 
         environment = Environment(ranks=ranks, device=device, cache=config.cache)
@@ -162,7 +169,7 @@ class TrialTrainer:
         with self.environment.ranks.together():
             found = self.client.open_trial(job) if self.client is not None else None
         record = self.environment.ranks.from_first(found)
-        if record is None:  # another group has taken it since
+        if record is None:  # another group has taken it since, or it has failed
             return
         self._record = dataclasses.replace(
             record,
@@ -207,6 +214,8 @@ class TrialTrainer:
                 if self.client is not None:
                     self.client.check_fenced(error)
             return "fenced", ""
+        except LockedError as error:
+            return "failed", str(error)
         except StorageError:
             raise
         except FerrayError as error:
@@ -265,6 +274,7 @@ class DispatcherClient:
         self._run = Run(run_dir)
         self._trial_id = ""
         self._num_reported = 0
+        self._noted_at = monotonic()
 
     def register(self, group: str, info: GroupInfo) -> None:
         """Report that the group is ready."""
@@ -274,11 +284,21 @@ class DispatcherClient:
         """The next trial for the group."""
         job: TrialJob | NoTrial = ray.get(self._dispatcher.take_trial.remote(self.group))
         if isinstance(job, TrialJob):
+            ray.get(self._dispatcher.begin_trial.remote(self.group, job.trial_id))
             self._trial_id, self._num_reported = job.trial_id, 0
         return job
 
+    def note_progress(self) -> None:
+        """Report that the group is training, from time to time, without waiting for an answer."""
+        now = monotonic()
+        if now - self._noted_at > NOTE_PROGRESS_S:
+            self._noted_at = now
+            self._dispatcher.note_progress.remote(self.group)
+
     def open_trial(self, job: TrialJob) -> TrialRecord | None:
         """Take the lease of a trial's folder; returns the trial's record, or None if another group has a later lease.
+
+        A trial whose folder a former writer holds locked fails, with None; the others can be trained.
 
         Raises:
             StorageError: The folder cannot be written.
@@ -287,6 +307,10 @@ class DispatcherClient:
             self.lease = Lease.take(self._run.trial_dir(job.trial_id), job.lease)
         except FencedError as error:
             self.check_fenced(error)
+            return None
+        except LockedError as error:
+            update = TrialUpdate(rows=(), state="failed", reason=str(error))
+            ray.get(self._dispatcher.release_trial.remote(self.group, job.trial_id, update))
             return None
         record = self._run.read_trial(job.trial_id)
         if record is None or not record.epochs:
@@ -321,6 +345,8 @@ class DispatcherClient:
     def release(self, record: TrialRecord) -> None:
         """Write the record of a trial that has ended or is interrupted, and report it with its new epochs.
 
+        Where a former writer holds the folder locked, the report has to do.
+
         Raises:
             StorageError: The record cannot be written.
         """
@@ -329,6 +355,8 @@ class DispatcherClient:
         except FencedError as error:
             self.check_fenced(error)
             return
+        except LockedError as error:
+            log.warning("%s", error)
         rows = record.epochs[self._num_reported :]
         update = TrialUpdate(rows=rows, state=record.state, reason=record.reason)
         ray.get(self._dispatcher.release_trial.remote(self.group, record.trial_id, update))

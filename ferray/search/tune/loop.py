@@ -13,6 +13,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -23,7 +24,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from ferray.errors import FerrayError
+from ferray.errors import SearchError
 from ferray.records.events import EndState
 from ferray.records.trial import ENDED, EpochResult, TrialRecord
 from ferray.search.fleet.messages import NAMESPACE, TrialJob, TrialUpdate
@@ -36,6 +37,10 @@ Result = TypeVar("Result")
 
 TRIALS_PER_ROUND = 2000
 """Trials in one run of Tune, which keeps every trial until the run ends, 36 kB each, and iterates over all at times."""
+
+
+MAX_PROXY_DEATHS = 3
+"""Deaths of the proxies of one trial that a search survives; a proxy trains nothing, so its trial loses nothing."""
 
 
 class Decider(Protocol):
@@ -76,8 +81,10 @@ class TuneSettings:
     """Trials that Tune has at a time."""
     stop: threading.Event
     """Set from outside to end early, and here when no worker group is left."""
+    recorders: Sequence[Observer]
+    """Called in Tune's loop, must not block, and must not fail: the search ends with their error."""
     observers: Sequence[Observer]
-    """Called in Tune's loop; must not block."""
+    """Called after the recorders, must not block; one that fails is reported once and not called any more."""
 
 
 def tune_until_done(decider: Decider, settings: TuneSettings, *, scratch: Path) -> None:
@@ -89,7 +96,7 @@ def tune_until_done(decider: Decider, settings: TuneSettings, *, scratch: Path) 
         scratch: Folder for Tune's own files, which nobody reads.
 
     Raises:
-        FerrayError: A decision could not be written to the journal.
+        FerrayError: A decision could not be written to the journal, or a proxy died again and again.
     """
     bridge = _TuneBridge(decider, settings)
     with patched_tune():
@@ -116,6 +123,7 @@ def _run_tune(bridge: "_TuneBridge", scratch: Path) -> None:
             name="tune",
             storage_path=str(scratch),
             stop=_Stop(bridge.stop),
+            failure_config=tune.FailureConfig(max_failures=MAX_PROXY_DEATHS),
             verbose=0,
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
         ),
@@ -166,16 +174,20 @@ class _TuneBridge:
         self._left_in_round = 0
         self.num_rounds = 0
         self.none_left = False
-        self.error: FerrayError | None = None
+        self.error: Exception | None = None
+        self._failed_observers: list[Observer] = []
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles all it is given, and nothing reads that
 
     def guarded(self, call: Callable[[], Result]) -> Result | None:
-        """Make a call unless one has failed before; a failure ends the search after this turn of Tune's loop."""
+        """Make a call unless one has failed before; a failure ends the search after this turn of Tune's loop.
+
+        Whatever it is, Tune does not get it: it would be raised out of its loop, wrapped in its own words.
+        """
         try:
             return call() if self.error is None else None
-        except FerrayError as error:
+        except Exception as error:  # noqa: BLE001  `tune_until_done` raises it
             self.error = error
             self.stop.set()
             return None
@@ -202,8 +214,7 @@ class _TuneBridge:
         known = job.epochs[: suggestion.num_reported]
         record = TrialRecord(trial_id=job.trial_id, number=job.number, recipe=job.recipe, epochs=known, state="running")
         self._records[suggestion.number] = record
-        for observer in self._settings.observers:
-            observer.trial_started(record)
+        self._inform(lambda observer: observer.trial_started(record))
         return {
             "number": suggestion.number,
             "trial_id": job.trial_id,
@@ -223,26 +234,47 @@ class _TuneBridge:
 
     def end(self, number: int, result: dict[str, Any] | None) -> None:
         """A trial has ended: by itself (`result["state"]` says how) or because the scheduler stopped it."""
-        if result is None:  # the proxy has failed; the state of the trial is unknown, so it stays unfinished
-            log.error("a proxy of Tune's has failed; the search stops")
-            self.stop.set()
-            return
+        if result is None:  # its proxies have died; the trial stays unfinished
+            raise SearchError(
+                f"trial {self._records[number].number}",
+                f"its proxy, a process of Ray Tune's, has died {MAX_PROXY_DEATHS + 1} times",
+                "See whether memory runs out (Ray ends processes then), and go on with --resume",
+            )
         record = self._add_rows(result)
         state: EndState = result["state"] if result["state"] in ENDED else "stopped"  # Tune calls that done, too
         record = dataclasses.replace(record, state=state, reason=result["reason"])
         self._records.pop(number)
         self._decider.end(number, state, len(record.epochs), record.score())
         self._dispatcher.close_trial.remote(record.trial_id)
+        self._inform(lambda observer: observer.trial_ended(record))
+
+    def num_epochs(self, number: int) -> int:
+        """Epochs of a trial that Tune has, by the number of its suggestion: what a new proxy need not request."""
+        return len(self._records[number].epochs)
+
+    def _inform(self, call: Callable[[Observer], None]) -> None:
+        """Inform recorders and observers; of these, one that fails is left out from then on.
+
+        Raises:
+            Exception: Of a recorder.
+        """
+        for recorder in self._settings.recorders:
+            call(recorder)
         for observer in self._settings.observers:
-            observer.trial_ended(record)
+            if observer in self._failed_observers:
+                continue
+            try:
+                call(observer)
+            except Exception:  # the search is worth more than what shows it
+                self._failed_observers.append(observer)
+                log.warning("%s failed; the search goes on without it", type(observer).__name__, exc_info=True)
 
     def _add_rows(self, result: dict[str, Any]) -> TrialRecord:
         record = self._records[result["number"]]
         for row in result["rows"]:
             if row.epoch == len(record.epochs) + 1:  # Tune passes the result by which it stops a trial a second time
                 record = dataclasses.replace(record, epochs=(*record.epochs, row))
-                for observer in self._settings.observers:
-                    observer.epoch_ended(record.trial_id, row)
+                self._inform(partial(_inform_of_epoch, record.trial_id, row))
         # By the suggestion's number: two suggestions of one identity share the record's number.
         self._records[result["number"]] = record
         return record
@@ -292,6 +324,11 @@ class _Scheduler(FIFOScheduler):  # type: ignore[misc]
         """The one that is pending; the inherited method iterates over all trials of the run at every turn."""
         return next((trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PENDING), None)
 
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """The proxy of a trial has died: Tune starts another, which goes on after the last epoch that Tune has."""
+        log.warning("the proxy of a trial has died; another one goes on with it")
+        trial.config["after"] = self._bridge.num_epochs(trial.config["number"])
+
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         stop = self._bridge.guarded(lambda: self._bridge.report_epochs(result))
         return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
@@ -311,6 +348,10 @@ class _Stop(Stopper):  # type: ignore[misc]
 
     def stop_all(self) -> bool:
         return self._event.is_set()
+
+
+def _inform_of_epoch(trial_id: str, row: EpochResult, observer: Observer) -> None:
+    observer.epoch_ended(trial_id, row)
 
 
 def _dirname(trial: Trial) -> str:

@@ -127,7 +127,7 @@ def fill(
                 markers = [parts / _marker(number) for number in range(len(shards(shape[0])))]
                 checksums = [json.loads(marker.read_bytes()) for marker in markers]
                 storage.write_json(parts / "view.json", facts | {"checksums": checksums})
-                storage.share(parts / "view.json")
+                storage.share_with_folder(parts / "view.json")
                 parts.rename(folder)
                 for marker in markers:
                     (folder / marker.name).unlink()
@@ -196,7 +196,7 @@ def _allocate(parts: Path, shape: tuple[int, ...]) -> None:
         _make_room(views, num_bytes)
         temporary = Path(tempfile.mkdtemp(dir=views, prefix=f".{parts.name}."))
         try:
-            storage.share(temporary)
+            storage.share_with_folder(temporary)
             with (temporary / "features.npy").open("wb") as out:
                 header = {
                     "descr": np.lib.format.dtype_to_descr(np.dtype(np.float16)),
@@ -207,7 +207,7 @@ def _allocate(parts: Path, shape: tuple[int, ...]) -> None:
                 out.flush()
                 if num_bytes:
                     os.posix_fallocate(out.fileno(), out.tell(), num_bytes)
-            storage.share(temporary / "features.npy")
+            storage.share_with_folder(temporary / "features.npy")
             temporary.rename(parts)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -302,7 +302,7 @@ def _disk_errors(folder: Path) -> Iterator[None]:
             for shared in (views, views / ".locks"):
                 with suppress(FileExistsError):
                     shared.mkdir()
-                    storage.share(shared)
+                    storage.share_with_folder(shared)
             yield
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+import threading
 
 import pytest
 
+from ferray.search.fleet import cluster, ray_patches
 from ferray.search.fleet.cluster import set_environment
 
 
@@ -33,3 +35,21 @@ def test_a_cluster_of_the_searchs_own_has_a_token_and_listens_on_loopback_whatev
     set_environment("auto")
     assert user.items() <= os.environ.items(), "a cluster that is joined has its own token"
     assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in os.environ
+
+
+def test_a_release_of_ray_that_names_no_draining_nodes_ends_neither_the_search_nor_its_thread_silently(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    was_asked = threading.Event()
+
+    def fail() -> list[str]:
+        was_asked.set()
+        raise AttributeError("module 'ray._private.state' has no attribute 'state'")
+
+    monkeypatch.setattr(cluster, "DRAIN_POLL_S", 0.0)
+    monkeypatch.setattr(ray_patches, "draining_nodes", fail)
+    with cluster.watch_draining_nodes(None):
+        assert was_asked.wait(60)
+    assert [message.partition(";")[0] for message in caplog.messages] == [
+        "nodes that are about to leave the cluster are not noticed"
+    ]

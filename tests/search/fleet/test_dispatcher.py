@@ -152,7 +152,9 @@ def test_a_trial_that_keeps_killing_its_group_fails_with_the_cause(max_failures:
         requested = asyncio.create_task(dispatcher.epochs_after("a", 0))
         for _ in range(max_failures + 1):
             assert not await is_done(requested)
-            await dispatcher.take_trial(await dispatcher.register_group("g", INFO))
+            group = await dispatcher.register_group("g", INFO)
+            await dispatcher.take_trial(group)
+            await dispatcher.begin_trial(group, "a")
             await dispatcher.group_died("g", "killed by signal 9")
         ended = await requested
         assert ended.rows == ()
@@ -232,7 +234,9 @@ def test_a_draining_node_that_is_gone_before_its_group_has_released_the_trial_co
         await dispatcher.open_trial(job())
         await dispatcher.register_worker("g", 0, "draining")
         requested = asyncio.create_task(dispatcher.epochs_after("a", 0))
-        await dispatcher.take_trial(await dispatcher.register_group("g", INFO))
+        group = await dispatcher.register_group("g", INFO)
+        await dispatcher.take_trial(group)
+        await dispatcher.begin_trial(group, "a")
         await dispatcher.drain_nodes(["draining"])
         await dispatcher.group_died("g", "the node is gone")
         assert not await is_done(requested)
@@ -395,5 +399,109 @@ def test_a_group_without_a_trial_is_answered_within_the_timeout(monkeypatch: pyt
     async def story() -> None:
         dispatcher = Dispatcher(has_scheduler=True)
         assert await dispatcher.take_trial(await dispatcher.register_group("g", INFO)) == "none yet"
+
+    play(story())
+
+
+def test_a_trial_that_a_dead_worker_took_without_receiving_it_has_no_part_in_that_death() -> None:
+    """A call for a trial may wait here when the worker that made it has died already."""
+
+    async def story() -> None:
+        dispatcher = Dispatcher(has_scheduler=False, max_failures=0)
+        dead = await dispatcher.register_group("g", INFO)
+        taken = asyncio.create_task(dispatcher.take_trial(dead))
+        assert not await is_done(taken)
+        await dispatcher.open_trial(job())
+        requested = asyncio.create_task(dispatcher.epochs_after("a", 0))
+        assert isinstance(await taken, TrialJob), "which nobody receives"
+        await dispatcher.group_died("g", "killed by signal 9")
+        assert not await is_done(requested)
+        assert isinstance(await dispatcher.take_trial(await dispatcher.register_group("g", INFO)), TrialJob)
+        requested.cancel()
+
+    play(story())
+
+
+def test_a_group_without_progress_loses_its_trial_to_another_and_what_it_did_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(module, "monotonic", lambda: now)
+    monkeypatch.setattr(module, "WATCH_S", 0.0)
+
+    async def story() -> None:
+        nonlocal now
+        dispatcher = Dispatcher(has_scheduler=False, max_failures=0, stall_limit_s=100.0)
+        stopped = await dispatcher.register_group("g", INFO)
+        other = await dispatcher.register_group("h", INFO)
+        await dispatcher.open_trial(job())
+        requested = asyncio.create_task(dispatcher.epochs_after("a", 0))
+        assert isinstance(await dispatcher.take_trial(stopped), TrialJob)
+        await dispatcher.begin_trial(stopped, "a")
+        now = 90.0
+        await dispatcher.set_activity(stopped, "a", "features: 256 of 900 faces")
+        now = 180.0
+        assert not await is_done(requested)
+        now = 191.0
+        ended = await requested
+        assert ended.state == "failed", "it has lost as many groups as it may"
+        assert (
+            "g made no progress for 101 s with trial 0, 0 epochs on record: features: 256 of 900 faces" in ended.reason
+        )
+        assert await dispatcher.error() is None, "another group goes on"
+        assert await dispatcher.report_epochs(stopped, "a", [row(1)]) == "fenced"
+        assert await dispatcher.take_trial(stopped) == "exit"
+        await dispatcher.note_progress(other)
+        await dispatcher.close()
+
+    play(story())
+
+
+def test_where_no_other_group_is_left_one_without_progress_ends_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(module, "monotonic", lambda: now)
+    monkeypatch.setattr(module, "WATCH_S", 0.0)
+
+    async def story() -> None:
+        nonlocal now
+        dispatcher = Dispatcher(has_scheduler=False, stall_limit_s=100.0)
+        await dispatcher.open_trial(job())
+        requested = asyncio.create_task(dispatcher.epochs_after("a", 0))
+        group = await dispatcher.register_group("g", INFO)
+        await dispatcher.take_trial(group)
+        now = 101.0
+        assert (await requested).state == "interrupted"
+        error = await dispatcher.error()
+        assert error is not None
+        assert "g made no progress for 101 s with trial 0, 0 epochs on record: training" in str(error)
+        assert "FERRAY_STALL_S" in str(error)
+
+    play(story())
+
+
+def test_a_group_that_waits_for_a_decision_or_has_no_trial_is_not_taken_for_one_that_hangs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(module, "monotonic", lambda: now)
+    monkeypatch.setattr(module, "WATCH_S", 0.0)
+
+    async def story() -> None:
+        nonlocal now
+        dispatcher = Dispatcher(has_scheduler=True, stall_limit_s=100.0)
+        group = await dispatcher.register_group("g", INFO)
+        now = 1000.0
+        await dispatcher.open_trial(job())
+        requested = asyncio.create_task(dispatcher.epochs_after("a", 0))
+        await dispatcher.take_trial(group)
+        report = asyncio.create_task(dispatcher.report_epochs(group, "a", [row(1)]))
+        assert (await requested).rows == (row(1),)
+        now = 2000.0  # as where the driver was suspended
+        assert not await is_done(report)
+        requested = asyncio.create_task(dispatcher.epochs_after("a", 1))
+        assert await report == "continue"
+        assert await dispatcher.holds_trial(group, "a")
+        requested.cancel()
+        await dispatcher.close()
 
     play(story())

@@ -97,7 +97,7 @@ REGISTRY = "ray.tune.registry._global_registry"
         ("ray._common.constants.HEAD_NODE_RESOURCE_NAME", equals("node:__internal_head__"), "HEAD_NODE"),
         ("ray._private.worker.init", mentions('"_temp_dir"'), "temp_dir_option"),
         ("ray._private.node.Node.start_head_processes", takes("self"), "ended_if_not_started"),
-        ("ray._private.node.Node.kill_all_processes", mentions("check_alive", "wait"), "ended_if_not_started"),
+        ("ray._private.node.Node.kill_all_processes", mentions("allow_graceful", "wait"), "ended_if_not_started"),
         ("ray._private.utils.set_sigterm_handler", takes("sigterm_handler"), "own_signal_handlers"),
         ("ray._private.worker", mentions("ray._private.utils.set_sigterm_handler("), "own_signal_handlers"),
         (f"{COORDINATOR}.get_or_create_autoscaling_coordinator", takes(), "start_autoscaling_coordinator"),

@@ -72,9 +72,9 @@ def test_a_ray_that_fails_at_once_is_not_tried_for_minutes(monkeypatch: pytest.M
 FAILS_ONCE = """\
 from ferray.search.fleet.cluster import connect, set_environment
 set_environment(None)
-import os, sys
+import os, signal, sys
 sys.path.insert(0, "tests")
-from fixtures.process import MARK, processes
+from fixtures.process import MARK, processes, wait_until
 from ray._private import services
 from ferray.search.fleet import start
 
@@ -87,18 +87,24 @@ def give_up(*arguments):
     raise Exception("The current node timed out during startup.")
 
 def sleep(seconds):
+    wait_until(lambda: count() == 0, within_s=60)  # two agents end when they miss the process that started them
     print(count())
 
 get_node, services.get_node = services.get_node, give_up
 start.sleep = sleep
+signal.signal(signal.SIGTERM, lambda *_: print("asked to stop", flush=True))
 with connect(None) as cluster:
     print(cluster.nodes)
+    signal.raise_signal(signal.SIGTERM)
 """
-"""Ray's own processes, whose registration Ray does not wait for at the first try."""
+"""Ray's own processes, whose registration Ray does not wait for at the first try; then a signal."""
 
 
-def test_of_a_start_that_failed_no_process_is_left_when_the_next_one_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_a_start_that_failed_nothing_is_left_and_signals_stay_the_searchs_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv(MARK, new_mark())
     done = subprocess.run([sys.executable, "-c", FAILS_ONCE], capture_output=True, text=True, timeout=200, check=False)
-    assert done.stdout.split() == ["True", "0", "1"], done.stderr[-2000:]
+    assert done.stdout.split() == ["True", "0", "1", "asked", "to", "stop"], done.stderr[-2000:]
     assert "Next try" in done.stderr
+    assert "SIGTERM" not in done.stderr, "Ray's own handler prints a stack"

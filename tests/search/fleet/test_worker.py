@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from fixtures.history import make_search_file
@@ -10,12 +12,13 @@ from fixtures.train import SmallStore, small_recipe, small_weights
 
 from ferray.data.store.reader import Store
 from ferray.errors import DivergedError, SearchError, StorageError
+from ferray.files import storage
 from ferray.files.storage import Lease
 from ferray.recipe import trial_id
 from ferray.records.run import Run
 from ferray.records.trial import State, TrialRecord
 from ferray.search.fleet import worker
-from ferray.search.fleet.messages import GroupConfig, ReportReply, TrialJob
+from ferray.search.fleet.messages import GroupConfig, GroupId, ReportReply, TrialJob
 from ferray.search.fleet.worker import (
     TrialTrainer,
     _adopt_shorter_trial,
@@ -227,3 +230,31 @@ def test_a_node_with_a_disk_of_its_own_is_refused_and_the_way_out_is_a_shared_fo
         _open_store(config)
     run.write_search(make_search_file(id="ffffffff"))
     assert _open_store(config).fingerprint == tiny_store.fingerprint
+
+
+class NotedCalls:
+    """A dispatcher that notes its calls and answers nothing."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return SimpleNamespace(remote=lambda *given: self.calls.append((name, *given)))
+
+
+def test_a_trial_whose_folder_a_stopped_writer_holds_fails_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ferray.files.storage.LEASE_WAIT_S", 0.0)
+    monkeypatch.setattr("ray.get", lambda answer: answer)
+    run, dispatcher = Run(tmp_path), NotedCalls()
+    client = worker.DispatcherClient(dispatcher, tmp_path)
+    client.group = GroupId("g", 1)
+    Lease.take(run.trial_dir("a"), (1, 1))
+    with storage.lock(run.trial_dir("a") / ".lease.lock"):
+        assert client.open_trial(TrialJob(trial_id="a", number=0, recipe=SHORT, lease=(1, 2))) is None
+        other = TrialJob(trial_id="b", number=1, recipe=SHORT, lease=(1, 3))
+        assert client.open_trial(other) is not None, "the others are trained"
+    ((name, _, trial, update),) = dispatcher.calls
+    assert (name, trial, update.state) == ("release_trial", "a", "failed")
+    assert "a writer that is stopped or does not answer" in update.reason
