@@ -139,12 +139,10 @@ def _curve_legends(figure: "Figure", left: "Axes", *, num_others: int, common: s
     handles, labels = left.get_legend_handles_labels()
     title = textwrap.fill("Best trials" + (f", all with {common}" if common else ""), 80)
     figure.legend(handles[::-1], labels[::-1], loc="outside lower left", frameon=False, title=title, alignment="left")
-    gray = {"color": "#555555", "linewidth": 1.8}
-    validation, training = (
-        ({}, {"linestyle": "--"}) if is_line else ({"marker": "o"}, {"marker": "o", "markerfacecolor": "white"})
-    )
+    gray: dict[str, Any] = {"color": "#555555", "linewidth": 1.8} | ({} if is_line else {"marker": "o"})
+    training: dict[str, Any] = {"linestyle": "--"} if is_line else {"markerfacecolor": "white"}
     styles = [
-        Line2D([], [], label="validation", **gray, **validation),
+        Line2D([], [], label="validation", **gray),
         Line2D([], [], label="training (loss only)", **gray, **training),
         Line2D([], [], label="best epoch", marker="o", linestyle="none", color="#555555", markersize=7),
     ]
