@@ -236,12 +236,16 @@ def _temperature_in_words(calibration: Calibration) -> str:
     for key, title in _ERRORS.items():
         before, after = (round(getattr(one, key), 3) for one in (calibration.before, calibration.after))
         changes["lower" if after < before else "higher" if after > before else "the same"].append(title)
-    parts = [f"{state}: {', '.join(titles)}" for state, titles in changes.items() if titles]
+    parts = [
+        f"{', '.join(titles)} {'are' if len(titles) > 1 else 'is'} {state}"
+        for state, titles in changes.items()
+        if titles
+    ]
     advice = "" if changes["lower"] else " It does not help here."
     return (
         f"A temperature of **{calibration.temperature:.3f}**{at_limit} was fitted on {calibration.fitted_on:,}"
         " validation faces. Logits divided by it give the same predicted classes with other probabilities. On the test"
-        f" split this makes {'; '.join(parts)}.{advice} The exported model does not divide by it."
+        f" split with it: {'; '.join(parts)}.{advice} The exported model does not divide by it."
     )
 
 
@@ -258,7 +262,11 @@ def _slices(slices: SliceSummary) -> str:
     if slices.worst is None:
         return f"## Where the model is weak\n\n{worst_in_words(None)} `slices.csv` has all {slices.num}."
     num = slices.worst.num_compared
-    which = f"The {len(slices.lowest)} lowest of these {num} slices" if len(slices.lowest) < num else "These slices"
+    which = (
+        f"The {len(slices.lowest)} lowest of these {num} slices"
+        if len(slices.lowest) < num
+        else f"These {num} slices, lowest first"
+    )
     left_out = f"; the other {slices.num - num} hold too few of the labels to be compared" if slices.num > num else ""
     return f"""## Where the model is weak
 

@@ -55,15 +55,18 @@ def _cut(name: str) -> str:
 
 
 def _draw_matrix(figure: "Figure", matrix: NDArray[np.int64], names: ReadableNames, title: str) -> None:
+    import matplotlib
+
     totals = matrix.sum(axis=1)
     shares = matrix / np.maximum(1, totals)[:, None]
     side = 1.6 + 0.85 * len(names.texts)
     figure.set_size_inches(side + 1.2, side)
     panel = figure.subplots()
-    image = panel.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="equal")
+    colors = matplotlib.colormaps["Blues"]
+    image = panel.imshow(shares, cmap=colors, vmin=0, vmax=1, aspect="equal")
     for row, column in np.ndindex(*matrix.shape):
         text = f"{matrix[row, column]:,}\n{shares[row, column]:.0%}" if totals[row] else "0"
-        color = ink(image.cmap(image.norm(shares[row, column])))
+        color = ink(colors(shares[row, column]))
         weight = "bold" if row == column else "normal"
         panel.text(
             column, row, text, ha="center", va="center", color=color, fontsize=9, fontweight=weight, fontfamily=FAMILY

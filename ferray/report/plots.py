@@ -139,12 +139,10 @@ def _curve_legends(figure: "Figure", left: "Axes", *, num_others: int, common: s
     handles, labels = left.get_legend_handles_labels()
     title = textwrap.fill("Best trials" + (f", all with {common}" if common else ""), 80)
     figure.legend(handles[::-1], labels[::-1], loc="outside lower left", frameon=False, title=title, alignment="left")
-    gray = {"color": "#555555", "linewidth": 1.8}
-    validation, training = (
-        ({}, {"linestyle": "--"}) if is_line else ({"marker": "o"}, {"marker": "o", "markerfacecolor": "white"})
-    )
+    gray: dict[str, Any] = {"color": "#555555", "linewidth": 1.8} | ({} if is_line else {"marker": "o"})
+    training: dict[str, Any] = {"linestyle": "--"} if is_line else {"markerfacecolor": "white"}
     styles = [
-        Line2D([], [], label="validation", **gray, **validation),
+        Line2D([], [], label="validation", **gray),
         Line2D([], [], label="training (loss only)", **gray, **training),
         Line2D([], [], label="best epoch", marker="o", linestyle="none", color="#555555", markersize=7),
     ]
@@ -187,7 +185,7 @@ def _draw_table(
     panel.spines[:].set_visible(False)
     panel.tick_params(length=0)
     panel.set_title(_title(metric, axes, 2), loc="left")
-    figure.colorbar(image, ax=panel, label=_scale_label(metric), format="%.2f" if _is_wide(scale) else "%.3f")
+    figure.colorbar(image, ax=panel, label=_scale_label(metric))
     rest = ", ".join(axis.title for axis in axes[2:])
     cells = f"A cell shows the best of its trials, which differ in {rest}. " if rest else ""
     return f"{cells}Solid frame: the best. {_near_note(num_near, interval, 'Dashed')}"
@@ -213,7 +211,7 @@ def _draw_cloud(
     panel.grid(color="#EEEEEE")
     panel.set_axisbelow(True)
     panel.set_title(_title(metric, axes, 2), loc="left")
-    figure.colorbar(points, ax=panel, label=_scale_label(metric), format="%.2f" if _is_wide(scale) else "%.3f")
+    figure.colorbar(points, ax=panel, label=_scale_label(metric))
     return f"One point per trial. Orange ring: the best. {_near_note(sum(is_near) - 1, interval, 'Dark edge')}"
 
 
@@ -353,12 +351,6 @@ def _best_line(ranked: "pandas.DataFrame", axes: Sequence[Axis], scores: NDArray
 
 def _scale_label(metric: Metric) -> str:
     return f"{in_words(metric.name)}\n({'higher' if metric.goal == 'maximize' else 'lower'} is better)"
-
-
-def _is_wide(scale: "Normalize") -> bool:
-    """Whether two decimals tell the colors of a scale apart."""
-    assert scale.vmin is not None and scale.vmax is not None
-    return float(scale.vmax) - float(scale.vmin) > 0.05
 
 
 def _frame(panel: "Axes", x: int, y: int, **style: Any) -> None:

@@ -1,4 +1,4 @@
-"""Scores, audits and slices as text of at most 100 columns. Begin at `format_scores`."""
+"""Scores, audits and slices as text of at most 80 columns. Begin at `format_scores`."""
 
 import textwrap
 from collections.abc import Sequence
@@ -13,9 +13,14 @@ from ferray.report.slices import MIN_FACES, Slice, worst_in_words, worst_slice
 from ferray.report.test_split.recorded import RecordedScore
 from ferray.report.wording import in_words
 
-_MAX_COLUMNS = 100
+_MAX_COLUMNS = 80
 
-_BASELINES = (("majority", "training majority"), ("constant_guess", "best constant"), ("chance", "equal chances"))
+_BASELINES = (("majority", "majority"), ("constant_guess", "constant"), ("chance", "chance"))
+
+_LEGEND = (
+    "majority: always the most frequent training class; constant: the best constant prediction; chance: equal"
+    " probabilities; one-vs-rest and binary accuracy count every class of every face: they are not top-1 accuracy"
+)
 
 
 def format_scores(scores: Scores, title: str, *, recorded: RecordedScore | None = None) -> str:
@@ -26,19 +31,19 @@ def format_scores(scores: Scores, title: str, *, recorded: RecordedScore | None 
         title: What was scored.
         recorded: The record that the scores are from; None for new scores.
     """
-    lines = [title, f"{scores.num_faces:,} faces of {scores.num_groups:,} photographs"]
+    lines = [*_wrap(title), f"{scores.num_faces:,} faces of {scores.num_groups:,} photographs"]
     if recorded is not None:
-        lines.append(f"read at {recorded.read_at}; readings of this test split so far: {recorded.num_readings}")
+        lines += _wrap(f"read at {recorded.read_at}; readings of this test split so far: {recorded.num_readings}")
     baselines = [(name, values) for key, name in _BASELINES if (values := scores.baselines[key]) is not None]
-    lines += ["", f"{'':<20} {'score':>6}  {'95 % interval':<16}" + "".join(f" {name:>17}" for name, _ in baselines)]
+    lines += ["", f"{'':<20} {'score':>6}  {'95 % interval':<16}" + "".join(f" {name:>10}" for name, _ in baselines)]
     for key, score_title in SCORE_TITLES.items():
         value = scores.values[key]
         if value is None:
             lines.append(f"{score_title:<20} {'-':>6}  needs probabilities")
             continue
-        cells = "".join(f" {values[key]:>17.4f}" for _, values in baselines)
+        cells = "".join(f" {values[key]:>10.4f}" for _, values in baselines)
         lines.append(f"{score_title:<20} {value:.4f}  {range_text(scores.intervals[key])}{cells}")
-    lines += ["", "one-vs-rest and binary accuracy count every class of every face: they are not top-1 accuracy"]
+    lines += ["", *textwrap.wrap(_LEGEND, _MAX_COLUMNS)]
     width = max(12, *map(len, scores.class_names))
     lines += ["", f"{'class':<{width}} {'faces':>7}  recall  95 % interval"]
     recalls = zip(scores.class_names, scores.class_counts, scores.recalls, scores.recall_intervals, strict=True)
@@ -78,22 +83,22 @@ def format_slices(slices: Sequence[Slice], title: str) -> str:
         slices: Slices of one split.
         title: The model and the split.
     """
-    lines = [f"{title}; slices overlap, and those below {MIN_FACES} faces are not shown"]
+    lines = _wrap(f"{title}; slices overlap, and those below {MIN_FACES} faces are not shown")
     column = ""
     for one in slices:
         if one.column != column:
             column = one.column
-            head = f"{in_words(column):<28} {'faces':>6}  top-1  95 % interval   at equal labels"
-            lines += ["", f"{head:<84} {'gap':>6} labels"]
+            head = f"{in_words(column)[:18]:<18} {'faces':>6} top-1 95 % interval  at equal labels"
+            lines += ["", f"{head:<67} {'gap':>6} part"]
         standardized = f"{one.standardized:.3f} {bracket_text(one.standardized_interval, 3)}"
         lines.append(
-            f"{one.value[:28]:<28} {one.n:>6,}  {one.accuracy:.3f}  {range_text(one.interval, 3)}"
-            f"  {standardized}   {one.gap:+.3f} {one.covered:>6.0%}"
+            f"{one.value[:18]:<18} {one.n:>6,} {one.accuracy:.3f} {range_text(one.interval, 3)}"
+            f" {standardized} {one.gap:+.3f} {one.covered:>4.0%}"
         )
     worst = worst_in_words(worst_slice(slices)).replace("**", "")
     legend = (
         "At equal labels, each class's recall has the weight of the class in the whole split. Classes without faces in"
-        " the slice are left out on both sides of the gap; `labels` is the share of the whole split's labels that is"
+        " the slice are left out on both sides of the gap; `part` is the share of the whole split's labels that is"
         " left."
     )
     return "\n".join([*lines, "", textwrap.fill(worst, _MAX_COLUMNS), "", textwrap.fill(legend, _MAX_COLUMNS)])
@@ -101,17 +106,23 @@ def format_slices(slices: Sequence[Slice], title: str) -> str:
 
 def _claims(claims: Sequence[Claim], published: Sequence[Published]) -> str:
     """Which scores each claimed number could be."""
-    lines = [f"{'claimed':<9} {'as top-1, at n':<20} {'if one-vs-rest:':<17} if binary accuracy:"]
-    lines.append(f"{'':<9} {'95 % interval':<20} {'top-1 of':<17} {'top-1 of':<21} as top-1, its one-vs-rest is")
+    lines = [f"{'claimed':<9} {'as top-1, at n':<20} {'if one-vs-rest:':<17} {'if binary:':<14} as top-1, its"]
+    lines.append(f"{'':<9} {'95 % interval':<20} {'top-1 of':<17} {'top-1 of':<14} one-vs-rest is")
     for claim in claims:
         interval = "n not known" if claim.interval is None else range_text(claim.interval)
         other = "impossible" if claim.if_one_vs_rest is None else f"{claim.if_one_vs_rest:.3f}"
         binary = "impossible" if claim.if_binary is None else range_text(claim.if_binary, 2)
-        lines.append(f"{claim.text:<9} {interval:<20} {other:<17} {binary:<21} {claim.one_vs_rest:.4f}")
+        lines.append(f"{claim.text:<9} {interval:<20} {other:<17} {binary:<14} {claim.one_vs_rest:.4f}")
     if published:
         lines += ["", "published top-1 accuracies:"]
-        lines += [f"  {one.name:<10} {range_text((one.low, one.high), 3)}  {one.source}" for one in published]
+        for one in published:
+            lines += _wrap(f"  {one.name:<10} {range_text((one.low, one.high), 3)}  {one.source}", indent=" " * 29)
     return "\n".join(lines)
+
+
+def _wrap(text: str, *, indent: str = "  ") -> list[str]:
+    """Lines of at most `_MAX_COLUMNS`; the first keeps its own indent and its runs of spaces."""
+    return textwrap.wrap(text, _MAX_COLUMNS, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _finding(finding: Finding) -> str:

@@ -49,11 +49,8 @@ def make_forecast(plan: Plan, work: Work | None, *, num_trials: int | None) -> F
     cache = storage.cache_dir()
     manifest = _manifest(plan, cache)
     ready = frozenset() if work is None or manifest is None else ready_views(cache, manifest, work.views)
-    return Forecast(
-        workers=_workers(plan),
-        cache=_describe_cache(cache, work, ready),
-        **_time(plan, work, ready, manifest, read_rates(cache), num_trials),
-    )
+    seconds, time = _time(plan, work, ready, manifest, read_rates(cache), num_trials)
+    return Forecast(workers=_workers(plan), cache=_describe_cache(cache, work, ready), seconds=seconds, time=time)
 
 
 def ready_views(cache: Path, manifest: Manifest, views: Iterable[ViewKey]) -> frozenset[ViewKey]:
@@ -136,28 +133,29 @@ def _time(
     manifest: Manifest | None,
     rates: dict[Kind, Rate],
     num_trials: int | None,
-) -> dict[str, float | str | None]:
+) -> tuple[float | None, str]:
     """The fields `seconds` and `time` of a forecast."""
     unknown = "not known in advance: "
     if work is None or num_trials is None or manifest is None:
         missing = "the demo faces are not drawn yet" if manifest is None else "the points are not"
-        return {"seconds": None, "time": f"{unknown}{missing}"}
+        return None, f"{unknown}{missing}"
     kinds = work.kinds(manifest.size_px)
     if not kinds:
-        return {"seconds": 0.0, "time": "none: there is nothing to train"}
+        return 0.0, "none: there is nothing to train"
     if len(kinds) != 1:
-        return {"seconds": None, "time": f"{unknown}trials with different frozen layers or sizes take different times"}
+        return None, f"{unknown}trials with different frozen layers or sizes take different times"
     (kind,) = kinds
     rate = rates.get(kind)
     name = f"{kind.backbone}, freeze {kind.freeze}, {kind.image_size} px"
-    if rate is None:
-        return {"seconds": None, "time": f"{unknown}no search on this machine has measured {name}"}
     missing_views = len(work.views - ready)
+    if rate is None:
+        most = f"; most of it is {count_of(missing_views, 'pass', 'passes')} of the trunk" if missing_views else ""
+        return None, f"{unknown}no search on this machine has measured {name}{most}"
     if missing_views and rate.view_faces_per_s is None:
-        return {"seconds": None, "time": f"{unknown}no search on this machine has computed features of {name}"}
+        return None, f"{unknown}no search on this machine has computed features of {name}"
     train, validation = (sum(manifest.counts[split].values()) for split in ("train", "validation"))
     total = num_trials * max_epochs(plan) * train / rate.epoch_faces_per_s
     if missing_views and rate.view_faces_per_s is not None:
         total += missing_views * (train + validation) / rate.view_faces_per_s
     words = f"about {duration_text(total)} at most, as fast as search {rate.search} here, with {rate.groups}"
-    return {"seconds": total, "time": words}
+    return total, words

@@ -153,6 +153,7 @@ class LiveView:
             self._print_line("; ".join([self._caption(), *self._other_activities()]))
 
     def _note_time(self) -> None:
+        """Measure, but not while no group has a trial, as before the first one."""
         now = time.monotonic()
         with self._lock:
             # A trial that has still to read its first views is computing them, or waits for the group that does.
@@ -161,7 +162,8 @@ class LiveView:
                 or (record.trial_id in self._activities and len(record.epochs) < num_first(record.recipe))
                 for record in self._running.values()
             )
-            self._pace.note_time(now - self._last_turn, on_features=on_features)
+            if self._activities:
+                self._pace.note_time(now - self._last_turn, on_features=on_features)
         self._last_turn = now
 
     def _draw(self, live: Live) -> None:

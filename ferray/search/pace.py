@@ -30,8 +30,9 @@ class Pace:
         self._wanted = frozenset(views)
         self._views: set[ViewKey] = set()
         for record in known:
-            self._views |= _views_of(record)
+            self._views |= _views_up_to(record.recipe, len(record.epochs))
         self._features_s = self._other_s = 0.0
+        self._computed_s = 0.0  # of features_s, until the last view was ready
         self._ready_s: list[float] = []  # of epochs whose view was ready, of all trials
         self._num_epochs = self._num_ready = 0
         self._epochs_of_ended: list[int] = []
@@ -52,11 +53,19 @@ class Pace:
         self._num_ready += row.epoch > num_first(recipe)
         if row.epoch > num_first(recipe):
             self._ready_s.append(row.seconds)
+        self._see(recipe, row.epoch)
 
     def note_end(self, record: TrialRecord) -> None:
         """A trial has ended."""
         self._epochs_of_ended.append(len(record.epochs))
-        self._views |= _views_of(record)
+        self._see(record.recipe, len(record.epochs))
+
+    def _see(self, recipe: Recipe, epochs: int) -> None:
+        """A trial has so many epochs, so the views that it read are ready."""
+        new = _views_up_to(recipe, epochs) - self._views
+        self._views |= new
+        if new & self._wanted:
+            self._computed_s = self._features_s
 
     def left_of_trial(self, record: TrialRecord) -> float | None:
         """Seconds that a trial still takes if it is not stopped; None where nothing like it was measured yet."""
@@ -80,16 +89,18 @@ class Pace:
             return None
         num_epochs = (self._num_trials - num_ended) * statistics.fmean(self._epochs_of_ended)
         num_epochs -= sum(len(record.epochs) for record in running)
-        epochs_s = max(0.0, num_epochs) * self._other_s / self._num_epochs
-        views = self._views.union(*map(_views_of, running))
-        view_s = self._features_s / max(1, len(self._wanted & views))
-        return epochs_s + len(self._wanted - views) * view_s
+        epochs_s = max(0.0, num_epochs) * self._other_s / max(1, self._num_ready)
+        num_left, (_, view_s) = len(self._wanted - self._views), self.rates()
+        if not num_left:
+            return epochs_s
+        begun_s = self._features_s - self._computed_s
+        return None if view_s is None else epochs_s + max(0.0, num_left * view_s - begun_s)
 
     def rates(self) -> tuple[float | None, float | None]:
         """Seconds of an epoch, and of a view, of the search in this session; None for what was not measured."""
         computed = len(self._wanted & self._views)
         epoch_s = self._other_s / self._num_ready if self._num_ready and self._other_s else None
-        return epoch_s, self._features_s / computed if computed and self._features_s else None
+        return epoch_s, self._computed_s / computed if computed and self._computed_s else None
 
 
 def num_first(recipe: Recipe) -> int:
@@ -99,10 +110,10 @@ def num_first(recipe: Recipe) -> int:
     return min(recipe.epochs, recipe.augmentation_views or recipe.epochs) if recipe.alters_pictures else 1
 
 
-def _views_of(record: TrialRecord) -> set[ViewKey]:
-    """The views that a trial has needed so far."""
-    keys = keys_of_run(record.recipe, weights="") if record.epochs else set()
-    return {key for key in keys if key.epoch is None or key.epoch <= len(record.epochs)}
+def _views_up_to(recipe: Recipe, epochs: int) -> set[ViewKey]:
+    """The views that a trial has read when it has so many epochs."""
+    keys = keys_of_run(recipe, weights="") if epochs else set()
+    return {key for key in keys if key.epoch is None or key.epoch <= epochs}
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -169,7 +169,7 @@ def test_a_card_says_of_a_temperature_what_its_own_table_says(tiny_store: Store)
     tested = make_predictions(*draw_predictions(600), class_names=tiny_store.class_names)
     sharp = make_predictions(*draw_predictions(600, sharpness=3.0), class_names=tiny_store.class_names)
     for fitted, words in (
-        (sharp, "makes higher: expected calibration error, negative log-likelihood, Brier score. It does not help"),
+        (sharp, "expected calibration error, negative log-likelihood, Brier score are higher. It does not help"),
         (tested, "The exported model does not divide by it."),
     ):
         calibration = calibrate(fitted, tested, bootstrap=bootstrap)
@@ -181,7 +181,8 @@ def test_a_card_says_of_a_temperature_what_its_own_table_says(tiny_store: Store)
         for key, title in (("ece", "expected calibration error"), ("nll", "negative log-likelihood")):
             before, after = (round(getattr(one, key), 3) for one in (calibration.before, calibration.after))
             state = "lower" if after < before else "higher" if after > before else "the same"
-            assert title in card.split(f"{state}: ")[1].split(";")[0].split(". ")[0]
+            clauses = card.split("test split with it: ")[1].split(". ")[0].split("; ")
+            assert title in next(clause for clause in clauses if clause.endswith(f" {state}"))
 
 
 def test_the_worst_slice_and_the_lowest_ones_are_of_one_number_of_slices(tiny_store: Store) -> None:

@@ -154,6 +154,18 @@ def test_cells_within_the_interval_of_the_best_are_marked_and_the_caption_says_w
     assert "Dark edge: within the 95 % interval of the best, 0.000 to 1.000" in caption(drawn[-1])
 
 
+@pytest.mark.parametrize("name", ["grid", "random"])
+def test_the_color_scale_names_the_scores_that_its_ticks_have(name: str, tmp_path: Path, drawn: list[Figure]) -> None:
+    for spread in (1.0, 0.1, 0.37):
+        trials = trials_frame(SEARCHES[name])
+        trials["best_val_accuracy"] = 0.3 + spread * (trials["best_val_accuracy"] - 0.3)
+        plots.draw_heatmap(trials, tmp_path / "heatmap.png", metric=ACCURACY, searched=SEARCHED)
+        scale = drawn[-1].axes[1].yaxis
+        labels = [label.get_text().replace("\N{MINUS SIGN}", "-") for label in scale.get_ticklabels()]
+        assert len(labels) >= 3
+        assert list(map(float, labels)) == pytest.approx(list(scale.get_ticklocs()), abs=1e-9)
+
+
 def test_a_random_search_becomes_points_on_a_logarithmic_scale(tmp_path: Path, drawn: list[Figure]) -> None:
     draw_heatmap(SEARCHES["random"], tmp_path / "heatmap.png")
     panel = drawn[0].axes[0]

@@ -63,11 +63,19 @@ def test_the_searchs_estimate_counts_views_and_epochs_apart() -> None:
     pace = Pace(4, views)
     assert pace.left(0, [plain]) is None  # before a trial has ended, nobody knows how long one is
     pace.note_time(160, on_features=True)
-    pace.note_time(10, on_features=False)
-    measure(pace, plain)
+    pace.note_epoch(plain.recipe, plain.epochs[0])  # its view is ready
+    pace.note_time(9, on_features=False)
+    for row in plain.epochs[1:]:
+        pace.note_epoch(plain.recipe, row)
     pace.note_end(plain)
     assert pace.left(1, []) == pytest.approx(3 * 10 * 1.0 + 160)
-    assert pace.left(1, [trial(1, 170.0, augmentation="light", augmentation_views=1)]) == pytest.approx(29 * 1.0)
+    pace.note_time(60, on_features=True)  # of the second view
+    assert pace.left(1, []) == pytest.approx(3 * 10 * 1.0 + 100)
+    pace.note_time(130, on_features=True)
+    assert pace.left(1, []) == pytest.approx(3 * 10 * 1.0)
+    begun = dataclasses.replace(altered, epochs=plain.epochs[:1])
+    measure(pace, begun)
+    assert pace.left(1, [begun]) == pytest.approx(29 * 1.0)
 
 
 def test_a_search_without_end_has_no_estimate() -> None:

@@ -102,6 +102,10 @@ def test_with_json_stdout_is_one_object_and_a_plan_knows_the_rate_that_was_measu
     assert said["best"]["trial_id"] == grid.read_search().best.trial_id
     assert said["test"] == json.loads((grid.best_dir / "metrics.json").read_text())
     assert said["points"][0]["score"] == said["best"]["score"]
+    card = (grid.best_dir / "README.md").read_text()
+    for edge in said["edges"]:
+        assert edge["command"] in card
+        assert edge["setting"] in ("augmentation", "learning_rate")
 
     planned = json.loads(searches.resume("grid", "--json", "--dry-run", "--set", "learning_rate=[0.1,0.01]")[0])
     assert (planned["state"], planned["new_points"], planned["new_trials"]) == ("planned", 2, 2)

@@ -256,7 +256,7 @@ def test_slices_come_from_the_predictions_on_record(
     assert main([*asked, str(tiny_store.folder), "--by", "label"]) == 0
     shown = capsys.readouterr().out
     assert "label" in shown
-    assert max(map(len, shown.splitlines()[1:])) <= 100
+    assert max(map(len, shown.splitlines()[1:])) <= 80
     assert main([*asked, str(tiny_store.folder), "--json"]) == 0
     capsys.readouterr()
 
