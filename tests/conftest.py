@@ -11,10 +11,20 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No setting of the person who runs the tests reaches them, and nothing of theirs reaches that person's folders."""
+def clean_environment(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """No setting of the person who runs the tests reaches them, and nothing of theirs reaches that person's folders.
+
+    A test that needs a GPU sees those that the person lets it see.
+    """
+    foreign = (
+        ("WANDB_", "RAY_", "FERRAY_")
+        if request.node.get_closest_marker("gpu")
+        else ("WANDB_", "RAY_", "CUDA_", "FERRAY_")
+    )
     for name in list(os.environ):
-        if name.startswith(("WANDB_", "RAY_", "CUDA_", "FERRAY_")):
+        if name.startswith(foreign):
             monkeypatch.delenv(name)
     monkeypatch.setenv("FERRAY_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.setenv("WANDB_MODE", "offline")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from fixtures.device_recipes import RECIPES
 from fixtures.pretended import DeviceFault, PretendedGpu
 from fixtures.train import SmallStore, fit_in, same_tensors, small_recipe, small_weights
 from safetensors.torch import load_file
@@ -32,7 +33,9 @@ from ferray.train.environment import Environment
 from ferray.train.features import view as view_module
 from ferray.train.interruption import Interrupted
 from ferray.train.predict import predict_validation
+from ferray.train.ranks import Ranks
 from ferray.train.run import TrainingRun, open_run
+from ferray.train.settle import measure_precision
 from ferray.train.spec import RunSpec
 from ferray.train.totals import PassTotals
 
@@ -50,32 +53,6 @@ MAY_WAIT = {
 }
 """Where the CPU may wait for the GPU, and how often; never in a step."""
 
-RECIPES: dict[str, Recipe] = {
-    name: small_recipe(**{"epochs": 2} | settings)
-    for name, settings in {
-        "a head": {},
-        "a linear head on means": {"hidden_units": None, "head_pooling": "average", "dropout": 0.0},
-        "a head on altered pictures": {"augmentation": "standard", "random_erasing": 0.5, "precision": "bfloat16"},
-        "a head on copies in turn": {"augmentation": "light", "augmentation_views": 1},
-        "a head on mixed features of a fold": {"mixup_alpha": 0.4, "folds": 3, "fold": 1},
-        "a head on another trunk": {"backbone": "vgg16_bn"},
-        "a head on no weights": {"weights": "none"},
-        "block 5": {"freeze": "blocks1-4"},
-        "block 5 in bfloat16, mixed": {"freeze": "blocks1-4", "precision": "bfloat16", "mixup_alpha": 0.4},
-        "blocks 4 and 5 on altered pictures": {"freeze": "blocks1-3", "augmentation": "strong"},
-        "the whole trunk": {"freeze": "none", "gradient_clip": 0.5},
-        "the whole trunk in bfloat16, clipped": {"freeze": "none", "precision": "bfloat16", "gradient_clip": 0.5},
-        "the whole of another trunk": {"freeze": "none", "backbone": "vgg16_bn", "precision": "bfloat16"},
-        "the whole trunk, mixed and erased": {"freeze": "none", "mixup_alpha": 1.0, "random_erasing": 1.0},
-        "sgd by steps": {"optimizer": "sgd", "schedule": "step", "step_epochs": 1, "weight_decay": 0.1},
-        "sgd without momentum": {"optimizer": "sgd", "momentum": 0.0, "freeze": "blocks1-4"},
-        "adamw with a warm-up": {"optimizer": "adamw", "schedule": "cosine", "warmup_epochs": 0.5},
-        "class weights, smoothed": {"class_balance": "inverse_weights", "label_smoothing": 0.1},
-        "focal loss, mixed": {"focal_gamma": 2.0, "class_balance": "effective_number_weights", "mixup_alpha": 0.4},
-        "adjusted logits": {"class_balance": "logit_adjustment"},
-        "balanced sampling": {"class_balance": "balanced_sampling", "shuffle_labels": True},
-    }.items()
-}
 each_recipe = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
 a_few = pytest.mark.parametrize(
     "recipe", [RECIPES["a head on mixed features of a fold"], RECIPES["the whole trunk in bfloat16, clipped"]]
@@ -355,3 +332,39 @@ def test_a_format_that_is_lost_on_the_way_is_noticed(
         train(recipe, store, device=GPU)
     with pytest.raises(AssertionError):
         check_convolutions(gpu, recipe)
+
+
+def test_ranks_on_gpus_exchange_tensors_of_gpus_alone(store: SmallStore, small_rows: None) -> None:
+    exchanged = []
+
+    class Watched(Ranks):  # NCCL takes no others
+        def all_reduce_sum(self, tensor: Tensor) -> None:
+            exchanged.append(tensor.device)
+
+        def from_first(self, value: Any) -> Any:
+            return value
+
+        def any(self, value: bool) -> bool:
+            return value
+
+        def together(self) -> AbstractContextManager[None]:
+            return nullcontext()
+
+    recipe = small_recipe(epochs=1, freeze="blocks1-4", gradient_clip=0.1)
+    with PretendedGpu(may_wait=MAY_WAIT):
+        train(recipe, store, device=GPU, ranks=Watched(0, 2))
+
+    assert set(exchanged) == {torch.device(GPU)}
+    assert len(exchanged) == 3 + 2, "one exchange a step, and one a pass"
+
+
+def test_the_precision_of_a_gpu_is_measured_on_it(tmp_path: Path) -> None:
+    places = ["train/settle.py _time_convolution", "train/settle.py _synchronize"]
+    with PretendedGpu(may_wait=places) as gpu:
+        measure_precision(GPU, cache=tmp_path)
+
+    assert {(one.device, one.dtype) for one in gpu.convolutions} == {
+        (torch.device(GPU), dtype) for dtype in (torch.float32, torch.bfloat16)
+    }
+    assert all(one.channels_last for one in gpu.convolutions)
+    assert "a pretended GPU" in next(tmp_path.rglob("*.json")).read_text()
