@@ -1,15 +1,15 @@
 """The device that a command runs on, and this process's place among the ranks that `torchrun` started.
 
-Begin at `choose_device` and `torchrun_ranks`.
+Begin at `choose_device` and `torchrun_ranks`; `device_of_worker` is for Ray's workers.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 
-from ferray.errors import RecipeError
+from ferray.errors import RecipeError, SearchError
 from ferray.train.ranks import ALONE, Ranks, joined
 
 
@@ -37,6 +37,40 @@ def _own_gpu() -> str:
         what = f"rank {rank}, counted from 0, sees {num_gpus} GPUs"
         raise RecipeError("torchrun", what, "Start as many ranks on a machine as it has GPUs, or give --device cpu")
     return "cuda:0" if num_gpus == 1 else f"cuda:{rank}"
+
+
+def device_of_worker(gpu_ids: Sequence[str]) -> str:
+    """The first GPU that Ray gave to this worker, by its number in this process, which is made current; else the CPU.
+
+    A process may see other GPUs as well: one without any of its own sees all of its node (ray#54928), and workers of
+    one group see those of the group.
+
+    Args:
+        gpu_ids: The GPUs from Ray, as its variable CUDA_VISIBLE_DEVICES names them.
+
+    Raises:
+        SearchError: Torch does not see the GPU: on the CPU training would be many times slower.
+    """
+    if not gpu_ids:
+        return "cpu"
+    if not torch.cuda.is_available():
+        raise SearchError(
+            "a worker",
+            "has a GPU from Ray, but its torch sees none",
+            "Install the build of torch for its driver, or train on CPUs: --gpus-per-worker 0",
+        )
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    num_gpus = torch.cuda.device_count()
+    names = [str(number) for number in range(num_gpus)] if visible is None else visible.replace(" ", "").split(",")
+    if gpu_ids[0] not in names[:num_gpus]:
+        raise SearchError(
+            "a worker",
+            f"has GPU {gpu_ids[0]} from Ray, but its torch sees {num_gpus} GPUs, with CUDA_VISIBLE_DEVICES={visible}",
+            "Leave CUDA_VISIBLE_DEVICES of workers to Ray",
+        )
+    device = f"cuda:{names.index(gpu_ids[0])}"
+    torch.cuda.set_device(device)
+    return device
 
 
 def check_device(name: str) -> None:

@@ -58,8 +58,8 @@ def make_gradients(gray: NDArray[np.float32]) -> NDArray[np.float32]:
     by_direction[pixels, below % NUM_DIRECTIONS] = strength * (1 - part)
     by_direction[pixels, (below + 1) % NUM_DIRECTIONS] += strength * part
     image = by_direction.reshape(*gray.shape, NUM_DIRECTIONS)
-    image = cv2.GaussianBlur(image, (0, 0), gray.shape[0] / NUM_CELLS / 2)
-    cells = cv2.resize(image, (NUM_CELLS, NUM_CELLS), interpolation=cv2.INTER_AREA)
+    blurred = cv2.GaussianBlur(image, (0, 0), gray.shape[0] / NUM_CELLS / 2)
+    cells = cv2.resize(blurred, (NUM_CELLS, NUM_CELLS), interpolation=cv2.INTER_AREA)
     return np.asarray(cells, dtype=np.float32).ravel()
 
 

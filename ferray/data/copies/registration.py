@@ -75,8 +75,8 @@ class RegistrationImage:
             pixels: Shape (height, width) or (height, width, 3).
         """
         height, width = pixels.shape[:2]
-        scale = LONG_SIDE_PX / max(height, width)
-        scaled = scale(pixels, max(1, round(width * scale)), max(1, round(height * scale)))
+        ratio = LONG_SIDE_PX / max(height, width)
+        scaled = scale(pixels, max(1, round(width * ratio)), max(1, round(height * ratio)))
         return cls(to_gray(scaled), digest_pixels(pixels), width, height)
 
     @classmethod

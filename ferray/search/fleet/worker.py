@@ -14,9 +14,8 @@ Begin at `run_worker`, the loop of every rank, which `ferray.search.fleet.groups
 
 import dataclasses
 import logging
-import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -35,6 +34,7 @@ from ferray.records.trial import State, TrialRecord
 from ferray.search.fleet.messages import GroupConfig, GroupId, GroupInfo, NoTrial, ReportReply, TrialJob, TrialUpdate
 from ferray.train.checkpoints.checkpoint import LAST, CheckpointFolder
 from ferray.train.checkpoints.writer import Checkpointing, Epochs
+from ferray.train.device import device_of_worker
 from ferray.train.environment import Environment
 from ferray.train.features import view as features
 from ferray.train.fit import fit
@@ -67,7 +67,7 @@ def run_worker(config: GroupConfig, group: str, dispatcher: Any) -> None:
     client = DispatcherClient(dispatcher, config.run_dir) if ranks.is_first else None
     try:
         with ranks.together():
-            device = choose_device(ray.get_runtime_context().get_accelerator_ids().get("GPU", []))
+            device = device_of_worker(ray.get_runtime_context().get_accelerator_ids().get("GPU", []))
             store = _open_store(config)
             if client is not None:
                 precision = measure_precision(device=device, cache=config.cache)
@@ -89,40 +89,6 @@ def run_worker(config: GroupConfig, group: str, dispatcher: Any) -> None:
     except FerrayError as error:
         if client is not None:
             client.abort(error)
-
-
-def choose_device(gpu_ids: Sequence[str]) -> str:
-    """The first GPU that Ray gave to this worker, by its number in this process, which is made current; else the CPU.
-
-    A process may see other GPUs as well: one without any of its own sees all of its node (ray#54928), and workers of
-    one group see those of the group.
-
-    Args:
-        gpu_ids: The GPUs from Ray, as its variable CUDA_VISIBLE_DEVICES names them.
-
-    Raises:
-        SearchError: Torch does not see the GPU: on the CPU training would be many times slower.
-    """
-    if not gpu_ids:
-        return "cpu"
-    if not torch.cuda.is_available():
-        raise SearchError(
-            "a worker",
-            "has a GPU from Ray, but its torch sees none",
-            "Install the build of torch for its driver, or train on CPUs: --gpus-per-worker 0",
-        )
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    num_gpus = torch.cuda.device_count()
-    names = [str(number) for number in range(num_gpus)] if visible is None else visible.replace(" ", "").split(",")
-    if gpu_ids[0] not in names[:num_gpus]:
-        raise SearchError(
-            "a worker",
-            f"has GPU {gpu_ids[0]} from Ray, but its torch sees {num_gpus} GPUs, with CUDA_VISIBLE_DEVICES={visible}",
-            "Leave CUDA_VISIBLE_DEVICES of workers to Ray",
-        )
-    device = f"cuda:{names.index(gpu_ids[0])}"
-    torch.cuda.set_device(device)
-    return device
 
 
 def _open_store(config: GroupConfig) -> Store:
