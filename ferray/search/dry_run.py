@@ -1,6 +1,6 @@
 """What `--dry-run` prints of a plan: where, what, how much work. Begin at `describe_plan`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 from typing import Any
@@ -10,12 +10,15 @@ from ferray.search.forecast import make_forecast
 from ferray.search.history.points import MAX_LISTED, describe_additions, format_value
 from ferray.search.history.recorded import History
 from ferray.search.history.resume import MORE
-from ferray.search.outcome.edges import edge_to_json
+from ferray.search.outcome.edges import Edge, edge_to_json
 from ferray.search.outcome.finals import rank_search
 from ferray.search.plan import Plan
 from ferray.search.work import Work, count_work, max_epochs, new_points
 from ferray.space import num_existing_points
 from ferray.wording import count_of
+
+MAX_RANKED = 2000
+"""Trials on record whose best point is looked for; to read the records of so many takes a second."""
 
 _KEPT = {"refit": "the winner is trained once more on the training split", "best-fold": "its best fold is kept"}
 
@@ -29,8 +32,9 @@ def describe_plan(plan: Plan, history: History | None = None) -> Iterator[str]:
     """
     yield from _describe_inputs(plan)
     yield from _describe_method(plan)
-    if history is not None and rank_trials(history.records):
-        yield from _describe_edges(plan, history)
+    for edge in _find_edges(plan, history):
+        yield f"edge      {edge.sentence()}"
+        yield f"          {edge.way_out(plan)}"
     total = plan.num_points
     if plan.additions is not None:
         first, *others = describe_additions(plan.additions, plan.space, max_listed=MAX_LISTED)
@@ -60,7 +64,6 @@ def plan_to_json(plan: Plan, history: History | None = None) -> dict[str, Any]:
         if plan.space.is_adaptive
         else islice(new_points(plan), MAX_LISTED if total is None else min(total, MAX_LISTED))
     )
-    edges = rank_search(plan, history.records).edges if history is not None and rank_trials(history.records) else ()
     return {
         "state": "planned",
         "name": plan.run.name,
@@ -74,7 +77,7 @@ def plan_to_json(plan: Plan, history: History | None = None) -> dict[str, Any]:
         "views": None if work is None else len(work.views),
         "free_epochs": None if work is None else work.free_epochs,
         "points": [{name: point[name] for name in plan.space.searched} for point in points],
-        "edges": [edge_to_json(plan, edge) for edge in edges],
+        "edges": [edge_to_json(plan, edge) for edge in _find_edges(plan, history)],
         **asdict(make_forecast(plan, work, num_trials=num_trials)),
     }
 
@@ -95,11 +98,11 @@ def _describe_inputs(plan: Plan) -> Iterator[str]:
         yield f"settings  {', '.join(plan.settings)}{note}"
 
 
-def _describe_edges(plan: Plan, history: History) -> Iterator[str]:
+def _find_edges(plan: Plan, history: History | None) -> Sequence[Edge]:
     """Where the best point so far lies on an edge of what was tried and of what is still to be tried."""
-    for edge in rank_search(plan, history.records).edges:
-        yield f"edge      {edge.sentence()}"
-        yield f"          {edge.way_out(plan)}"
+    if history is None or len(history.decisions.ended()) > MAX_RANKED or not rank_trials(history.records):
+        return ()
+    return rank_search(plan, history.records).edges
 
 
 def _describe_method(plan: Plan) -> Iterator[str]:
