@@ -11,7 +11,7 @@ from ferray.errors import SearchError
 from ferray.search.fleet import launch
 from ferray.search.fleet.allocation import Allocation
 from ferray.search.fleet.launch import WorkerGroups, _wait_for_groups
-from ferray.search.fleet.worker import choose_worker_device
+from ferray.search.fleet.worker import choose_device
 
 ALLOCATION = Allocation(num_groups=1, workers=2, cpus_per_worker=4, gpus_per_worker=1.0)
 
@@ -90,4 +90,4 @@ def test_a_search_whose_groups_are_ready_in_time_logs_nothing_of_waiting(
 
 def test_a_worker_with_a_gpu_that_its_torch_does_not_see_is_refused_with_the_way_out() -> None:
     with PretendedGpu(count=0), pytest.raises(SearchError, match=r"(?s)torch sees none.*--gpus-per-worker 0"):
-        choose_worker_device(["0"])
+        choose_device(["0"])

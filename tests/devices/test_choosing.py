@@ -5,7 +5,7 @@ import torch
 from fixtures.pretended import PretendedGpu
 
 from ferray.errors import RecipeError, SearchError
-from ferray.search.fleet.worker import choose_worker_device
+from ferray.search.fleet.worker import choose_device as choose_in_worker
 from ferray.train.device import check_device, choose_device, torchrun_ranks
 
 
@@ -32,7 +32,7 @@ def test_a_worker_trains_on_the_gpu_that_ray_gave_it_and_on_no_other(
         current: list[object] = []
         monkeypatch.setattr(torch.cuda, "set_device", current.append)
 
-        assert choose_worker_device(given) == device
+        assert choose_in_worker(given) == device
         assert current == ([] if device == "cpu" else [device])
 
 
@@ -46,7 +46,7 @@ def test_a_worker_whose_gpu_is_hidden_from_it_takes_no_other_one(
         PretendedGpu(count=seen),
         pytest.raises(SearchError, match=f"(?s)has GPU {given} from Ray.*Leave CUDA_VISIBLE"),
     ):
-        choose_worker_device([given])
+        choose_in_worker([given])
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def run_worker(config: GroupConfig, group: str, dispatcher: Any) -> None:
     client = DispatcherClient(dispatcher, config.run_dir) if ranks.is_first else None
     try:
         with ranks.together():
-            device = choose_worker_device(ray.get_runtime_context().get_accelerator_ids().get("GPU", []))
+            device = choose_device(ray.get_runtime_context().get_accelerator_ids().get("GPU", []))
             store = _open_store(config)
             if client is not None:
                 precision = measure_precision(device=device, cache=config.cache)
@@ -83,7 +83,7 @@ def run_worker(config: GroupConfig, group: str, dispatcher: Any) -> None:
             client.abort(error)
 
 
-def choose_worker_device(gpu_ids: Sequence[str]) -> str:
+def choose_device(gpu_ids: Sequence[str]) -> str:
     """The first GPU that Ray gave to this worker, by its number in this process, which is made current; else the CPU.
 
     A process may see other GPUs as well: one without any of its own sees all of its node (ray#54928), and workers of
