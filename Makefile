@@ -51,8 +51,8 @@ format: $(STAMP) ## put the code in its format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(STAMP) ## run every benchmark; each prints what it measures
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
+bench: $(STAMP) ## run every benchmark but that of a GPU; each prints what it measures
+	@set -e; for script in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python "$$script" $(ARGS); done
 
 clean: ## remove caches and build folders; .venv, data and runs stay
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

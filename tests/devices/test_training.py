@@ -24,7 +24,7 @@ from torch.optim import Optimizer
 from ferray.errors import TrainError
 from ferray.model.classifier import FreePart
 from ferray.model.weights import Weights, load_weights
-from ferray.recipe import Recipe
+from ferray.recipe import FIELD_NAMES, Recipe
 from ferray.records.trial import EpochResult
 from ferray.train import fit as fitting
 from ferray.train.checkpoints.checkpoint import ResumeState
@@ -93,6 +93,21 @@ def check_convolutions(gpu: PretendedGpu, recipe: Recipe) -> None:
     assert all(one.channels_last for one in gpu.convolutions), Counter(gpu.convolutions)
     has_backward = any(one.name == "convolution_backward" for one in gpu.convolutions)
     assert has_backward == (recipe.freeze != "trunk")
+
+
+ONLY_NUMBERS = {
+    "augmentation_strength", "effective_number_beta", "learning_rate", "logit_adjustment_tau", "monitor", "patience",
+    "seed", "step_factor", "trunk_lr_factor",
+}  # fmt: skip
+"""Settings that decide a number and no operation."""
+
+
+def test_the_recipes_use_every_setting_that_chooses_operations() -> None:
+    used = {
+        name for name in FIELD_NAMES for recipe in RECIPES.values() if getattr(recipe, name) != getattr(Recipe, name)
+    }
+
+    assert set(FIELD_NAMES) - used == ONLY_NUMBERS
 
 
 @pytest.mark.parametrize("settings", [{}, {"freeze": "blocks1-4", "mixup_alpha": 0.4}, {"freeze": "none"}])
