@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.data.scaling import scale
+from ferray.data.scaling import scale_to
 from ferray.data.sources.rows import Box, Face, Fault, Source
 from ferray.files.untrusted import open_nonblocking
 
@@ -171,7 +171,7 @@ def crop_face(
     y_from, y_to = max(top, 0), min(top + side, height)
     across, before_x, after_x = _target(x_from - left, x_to - left, side, size_px)
     down, before_y, after_y = _target(y_from - top, y_to - top, side, size_px)
-    face = scale(pixels[y_from:y_to, x_from:x_to], across, down)
+    face = scale_to(pixels[y_from:y_to, x_from:x_to], across, down)
     filled = (across, down) != (size_px, size_px)
     if filled:
         face = cv2.copyMakeBorder(face, before_y, after_y, before_x, after_x, cv2.BORDER_REPLICATE)
