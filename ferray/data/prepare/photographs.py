@@ -174,7 +174,8 @@ def crop_face(
     face = scale_to(pixels[y_from:y_to, x_from:x_to], across, down)
     filled = (across, down) != (size_px, size_px)
     if filled:
-        face = cv2.copyMakeBorder(face, before_y, after_y, before_x, after_x, cv2.BORDER_REPLICATE)
+        border = (before_y, after_y, before_x, after_x)
+        face = np.asarray(cv2.copyMakeBorder(face, *border, cv2.BORDER_REPLICATE), dtype=np.uint8)
     return np.asarray(cv2.cvtColor(face, cv2.COLOR_BGR2RGB), dtype=np.uint8), filled
 
 
