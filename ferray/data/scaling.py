@@ -4,7 +4,7 @@ Pixels are averaged over areas on the way down, and interpolated by cubic convol
 Convolution Interpolation for Digital Image Processing", 1981). Faces scaled to a half and back by it have less error
 than by linear interpolation: see `benchmarks/README.md`.
 
-Begin at `scale`.
+Begin at `scale_to`.
 """
 
 import cv2
@@ -18,7 +18,7 @@ RULES = {SCALING: cv2.INTER_CUBIC, "area average down, linear up": cv2.INTER_LIN
 """OpenCV's filter on the way up, by rule. Models that were exported before `NUMBERS_VERSION` 2 keep the second one."""
 
 
-def scale(picture: NDArray[np.uint8], width: int, height: int, *, rule: str = SCALING) -> NDArray[np.uint8]:
+def scale_to(picture: NDArray[np.uint8], width: int, height: int, *, rule: str = SCALING) -> NDArray[np.uint8]:
     """A picture at another size.
 
     Args:

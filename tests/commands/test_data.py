@@ -12,7 +12,7 @@ from fixtures.expw import WORDS, ExpW
 
 from ferray.commands.data import main
 from ferray.data.prepare.options import DEFAULT_MARGIN, DEFAULT_SIZE_PX
-from ferray.data.scaling import scale
+from ferray.data.scaling import scale_to
 from ferray.data.store.contact_sheet import SHEET_FACE_PX, draw_contact_sheet, write_contact_sheet
 from ferray.data.store.reader import Store, open_store
 from ferray.data.store.summary import format_counts
@@ -123,7 +123,7 @@ def test_show_of_what_is_not_a_store_exits_with_2(tmp_path: Path, capsys: pytest
 def test_a_sheet_has_a_row_of_faces_for_each_class(tiny_store: Store) -> None:
     sheet = draw_contact_sheet(tiny_store)
 
-    first = scale(np.asarray(tiny_store.faces[0]), SHEET_FACE_PX, SHEET_FACE_PX)
+    first = scale_to(np.asarray(tiny_store.faces[0]), SHEET_FACE_PX, SHEET_FACE_PX)
     assert sheet.shape[0] >= 7 * SHEET_FACE_PX
     assert np.array_equal(sheet[60 : 60 + SHEET_FACE_PX, 150 : 150 + SHEET_FACE_PX], first)
 

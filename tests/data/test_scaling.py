@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ferray.data.prepare.photographs import crop_face
-from ferray.data.scaling import RULES, SCALING, scale
+from ferray.data.scaling import RULES, SCALING, scale_to
 from ferray.train.features.pictures import resize
 
 PACKAGE = Path(__file__).parents[2] / "ferray"
@@ -47,7 +47,7 @@ def test_pictures_that_were_halved_come_back_with_less_error_than_by_the_earlier
         waves = np.sin((np.cos(angle) * x + np.sin(angle) * y) * 2 * np.pi / period)
         picture = (127 + 100 * waves).astype(np.uint8)
         for rule in RULES:
-            back = scale(scale(picture, 32, 32), 64, 64, rule=rule)
+            back = scale_to(scale_to(picture, 32, 32), 64, 64, rule=rule)
             error[rule] += float(np.square(back.astype(float) - picture).mean())
 
     assert error[SCALING] < 0.9 * error["area average down, linear up"]
@@ -56,4 +56,4 @@ def test_pictures_that_were_halved_come_back_with_less_error_than_by_the_earlier
 def test_a_picture_is_averaged_if_one_side_shrinks() -> None:
     picture = np.arange(64, dtype=np.uint8).reshape(8, 8)
 
-    np.testing.assert_array_equal(scale(picture, 4, 8), cv2.resize(picture, (4, 8), interpolation=cv2.INTER_AREA))
+    np.testing.assert_array_equal(scale_to(picture, 4, 8), cv2.resize(picture, (4, 8), interpolation=cv2.INTER_AREA))

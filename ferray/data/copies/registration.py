@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferray.data.copies.sketch import digest_pixels, to_gray
-from ferray.data.scaling import scale
+from ferray.data.scaling import scale_to
 
 LONG_SIDE_PX = 480
 """Longer side of the photographs that are compared, so that copies of other sizes have similar points."""
@@ -76,7 +76,7 @@ class RegistrationImage:
         """
         height, width = pixels.shape[:2]
         ratio = LONG_SIDE_PX / max(height, width)
-        scaled = scale(pixels, max(1, round(width * ratio)), max(1, round(height * ratio)))
+        scaled = scale_to(pixels, max(1, round(width * ratio)), max(1, round(height * ratio)))
         return cls(to_gray(scaled), digest_pixels(pixels), width, height)
 
     @classmethod
@@ -87,7 +87,7 @@ class RegistrationImage:
             pixels: Shape (height, width) or (height, width, 3).
         """
         height, width = pixels.shape[:2]
-        return cls(to_gray(scale(pixels, FACE_PX, FACE_PX)), digest_pixels(pixels), width, height)
+        return cls(to_gray(scale_to(pixels, FACE_PX, FACE_PX)), digest_pixels(pixels), width, height)
 
     @cached_property
     def mirrored(self) -> "RegistrationImage":
@@ -114,7 +114,7 @@ class RegistrationImage:
     @cached_property
     def face(self) -> "RegistrationImage":
         """The picture scaled as a face, of shape (64, 64)."""
-        return RegistrationImage(scale(self.gray, FACE_PX, FACE_PX), self.digest, self.width_px, self.height_px)
+        return RegistrationImage(scale_to(self.gray, FACE_PX, FACE_PX), self.digest, self.width_px, self.height_px)
 
     def scale(self) -> NDArray[np.float64]:
         """From places in the original picture to places in `gray`, shape (3, 3)."""

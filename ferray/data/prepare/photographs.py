@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ferray.data.decoding.client import decode_photograph
 from ferray.data.decoding.formats import BadPhotographError, bad
-from ferray.data.scaling import scale
+from ferray.data.scaling import scale_to
 from ferray.data.sources.rows import Box, Source
 from ferray.files.untrusted import open_nonblocking
 
@@ -116,11 +116,11 @@ def crop_face(
     y_from, y_to = max(top, 0), min(top + side, height)
     across, before_x, after_x = _target(x_from - left, x_to - left, side, size_px)
     down, before_y, after_y = _target(y_from - top, y_to - top, side, size_px)
-    face = scale(pixels[y_from:y_to, x_from:x_to], across, down)
+    face = scale_to(pixels[y_from:y_to, x_from:x_to], across, down)
     filled = (across, down) != (size_px, size_px)
     if filled:
-        bordered = cv2.copyMakeBorder(face, before_y, after_y, before_x, after_x, cv2.BORDER_REPLICATE)
-        face = np.asarray(bordered, dtype=np.uint8)
+        border = (before_y, after_y, before_x, after_x)
+        face = np.asarray(cv2.copyMakeBorder(face, *border, cv2.BORDER_REPLICATE), dtype=np.uint8)
     return np.asarray(cv2.cvtColor(face, cv2.COLOR_BGR2RGB), dtype=np.uint8), filled
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferray.data.sampling import evenly_spaced
-from ferray.data.scaling import scale
+from ferray.data.scaling import scale_to
 from ferray.data.store.reader import Store
 from ferray.errors import DataError, StorageError
 from ferray.files import storage
@@ -57,7 +57,7 @@ def draw_contact_sheet(store: Store) -> NDArray[np.uint8]:
             members = rows.start + np.flatnonzero(store.labels[rows] == label)
             for place, row in enumerate(evenly_spaced(members, NUM_PER_SPLIT)):
                 x, y = left + place * SHEET_FACE_PX, _TOP_PX + label * SHEET_FACE_PX
-                sheet[y : y + SHEET_FACE_PX, x : x + SHEET_FACE_PX] = scale(
+                sheet[y : y + SHEET_FACE_PX, x : x + SHEET_FACE_PX] = scale_to(
                     np.asarray(store.faces[row]), SHEET_FACE_PX, SHEET_FACE_PX
                 )
     return sheet

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferray.augment import augment
-from ferray.data.scaling import SCALING, scale
+from ferray.data.scaling import SCALING, scale_to
 from ferray.data.store.reader import Store
 from ferray.recipe import Recipe
 
@@ -56,7 +56,7 @@ def resize(faces: NDArray[np.uint8], size_px: int, *, rule: str = SCALING) -> ND
         return faces
     resized = np.empty((len(faces), size_px, size_px, 3), dtype=np.uint8)
     for place, face in enumerate(faces):
-        resized[place] = scale(face, size_px, size_px, rule=rule)
+        resized[place] = scale_to(face, size_px, size_px, rule=rule)
     return resized
 
 
