@@ -102,8 +102,8 @@ class _DecoderProcess:
         if len(head) < ANSWER.size:
             raise _EndedError
         is_picture, length, height, width = ANSWER.unpack(head)
-        data = bytearray(length)
-        if incoming.readinto(data) < length:
+        data = incoming.read(length)
+        if len(data) < length:
             raise _EndedError
         if not is_picture:
             return BadPhotographError(*json.loads(data))
