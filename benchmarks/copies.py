@@ -5,10 +5,7 @@ compressed, brightened or cut. Time, peak memory, what was found and what was jo
 
     python benchmarks/copies.py --num-faces 100000
 
-Of real pictures nobody knows all copies. There the search is done twice, the second time with far more candidates, and
-what of its copies the first has found is printed:
-
-    python benchmarks/copies.py --images fer2013
+How many altered copies of real pictures it finds, and which it does not, is measured by `altered_copies.py`.
 """
 
 import argparse
@@ -25,17 +22,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.data.copies import candidates
 from ferray.data.copies import find as copies
-from ferray.data.copies.sketch import Sketches, sketch_all
-from ferray.data.prepare.photographs import read_photograph
+from ferray.data.copies.sketch import sketch_all
 from ferray.data.threads import Threads
 
 SIZE_PX = 96
 EVERY = 50
 CHUNK = 1000
-SUFFIXES = {".jpg", ".jpeg", ".png"}
-GENEROUS = (0.35, 0.5)
 Result = TypeVar("Result")
 Face = NDArray[np.uint8]
 
@@ -81,15 +74,10 @@ ALTER: dict[str, Callable[[Face], Face]] = {
 
 
 def main() -> None:
-    """Of drawn faces, or of a folder's pictures."""
+    """Search among drawn faces."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num-faces", type=int, default=100_000, metavar="N", help="faces to draw")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="real pictures, anywhere below a folder")
-    arguments = parser.parse_args()
-    if arguments.images:
-        search_folder(arguments.images)
-    else:
-        search_drawn(arguments.num_faces)
+    search_drawn(parser.parse_args().num_faces)
 
 
 def search_drawn(num: int) -> None:
@@ -138,32 +126,6 @@ def draw_faces(file: Path, begin: int) -> None:
         else:
             faces[place] = ALTER[names[copy % len(names)]](draw_face(original_of(copy, num)))
     faces.flush()
-
-
-def search_folder(folder: Path) -> None:
-    """Find as always, and with far more candidates."""
-    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix in SUFFIXES)
-
-    def load(place: int) -> Face:
-        return read_photograph(folder.resolve(), files[place], upright=True).pixels
-
-    def find(sketches: Sketches) -> copies.Copies:
-        return copies.find_copies(sketches, load, kind="photographs", threads=Threads())
-
-    sketches = measure(
-        f"{len(files):,} pictures of {folder.name} sketched", lambda: sketch_all(len(files), load, Threads())
-    )
-    found = measure("searched", lambda: find(sketches))
-    least, shifted = dict(candidates.MIN_CORRELATION), candidates.MIN_SHIFTED_CORRELATION
-    candidates.MIN_CORRELATION.update(dict.fromkeys(least, GENEROUS[0]))
-    candidates.MIN_SHIFTED_CORRELATION = GENEROUS[1]
-    more = measure(
-        f"sketches correlate by {GENEROUS[0]} and, moved, by {GENEROUS[1]}, not {least} and {shifted}",
-        lambda: find(sketches),
-    )
-    all_pairs = {(pair.first, pair.second) for pair in more.pairs}
-    joined = sum(found.groups[first] == found.groups[second] for first, second in all_pairs)
-    print(f"  {joined:,} of {len(all_pairs):,} pairs found with more candidates are in one group without")
 
 
 def measure(what: str, work: Callable[[], Result]) -> Result:

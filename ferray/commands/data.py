@@ -14,6 +14,10 @@ from ferray.errors import DataError
 if TYPE_CHECKING:
     from ferray.data.sources.rows import Source
 
+READ_FORMATS = """\
+photographs may be JPEG, PNG, WebP, GIF, TIFF or BMP; of an animation the first frame is taken, and transparency is
+ignored (docs/data.md)"""
+
 EXAMPLES = """\
   python -m ferray.data prepare expw --images expw/origin --labels expw/label.lst --out data/expw
   python -m ferray.data prepare folders --images fer2013 --size 64 --out data/fer2013
@@ -64,7 +68,7 @@ def _parse(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
 
     expw = sources.add_parser(
         "expw", help="ExpW's own layout: origin/ and label.lst", description="Crop the faces that a label file names.",
-        epilog="examples:\n" + as_typed(EXPW_EXAMPLES, prog), formatter_class=raw, allow_abbrev=False,
+        epilog=f"{READ_FORMATS}\n\nexamples:\n{as_typed(EXPW_EXAMPLES, prog)}", formatter_class=raw, allow_abbrev=False,
     )  # fmt: skip
     expw.add_argument("--images", type=Path, required=True, metavar="DIR", help="the photographs, ExpW's `origin`")
     expw.add_argument("--labels", type=Path, required=True, metavar="FILE", help="the list of faces, `label.lst`")
@@ -76,7 +80,7 @@ def _parse(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
     folders = sources.add_parser(
         "folders", help="folders by class, with or without a split",
         description="Take whole photographs, one face each; the name of the folder is the class.",
-        epilog="examples:\n" + as_typed(FOLDERS_EXAMPLES, prog), formatter_class=raw, allow_abbrev=False,
+        epilog=f"{READ_FORMATS}\n\nexamples:\n{as_typed(FOLDERS_EXAMPLES, prog)}", formatter_class=raw, allow_abbrev=False,
     )  # fmt: skip
     folders.add_argument("--images", type=Path, required=True, metavar="DIR", help="the top of the tree")
     _add_common(folders, split="for a tree without a split of its own (default 70/10/20); a tree's own split is kept")
@@ -87,7 +91,7 @@ def _parse(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
     check = commands.add_parser(
         "check", help="find copies, leaks, label noise and faults of a data set",
         description="Report whether scores on a data set can be trusted: what was seen, why it matters, what to do.",
-        epilog="examples:\n" + as_typed(CHECK_EXAMPLES, prog), formatter_class=raw, allow_abbrev=False,
+        epilog=f"{READ_FORMATS}\n\nexamples:\n{as_typed(CHECK_EXAMPLES, prog)}", formatter_class=raw, allow_abbrev=False,
     )  # fmt: skip
     check.add_argument(
         "path", type=Path, nargs="?", metavar="PATH", help="a store, folders, ExpW's folder, or a CSV file"

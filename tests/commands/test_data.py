@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 from fixtures.expw import WORDS, ExpW
 
 from ferray.commands.data import main
+from ferray.data.decoding.formats import Format
 from ferray.data.prepare.options import DEFAULT_MARGIN, DEFAULT_SIZE_PX
 from ferray.data.scaling import scale_to
 from ferray.data.store.contact_sheet import SHEET_FACE_PX, draw_contact_sheet, write_contact_sheet
@@ -146,6 +148,15 @@ def test_help_loads_no_heavy_library(words: list[str]) -> None:
     loaded = {line.rsplit("|", 1)[1].strip().split(".")[0] for line in done.stderr.splitlines() if "|" in line}
 
     assert not loaded & {"torch", "ray", "wandb", "albumentations", "pandas", "pyarrow", "cv2", "numpy", "rich"}
+
+
+@pytest.mark.parametrize("words", [["prepare", "expw"], ["prepare", "folders"], ["check"]])
+def test_help_names_the_formats(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main([*words, "--help"])
+
+    printed = capsys.readouterr().out
+    assert [kind for kind in get_args(Format) if kind not in printed] == []
 
 
 def test_help_states_the_defaults(capsys: pytest.CaptureFixture[str]) -> None:

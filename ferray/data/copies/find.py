@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferray.data.copies.candidates import MIN_CORRELATION, find_candidates
-from ferray.data.copies.gradients import MIN_SIMILARITY, Candidate, find_nearest
+from ferray.data.copies.gradients import Candidate, find_nearest
 from ferray.data.copies.registration import RegistrationImage, align_faces, align_photographs
 from ferray.data.copies.sketch import Sketches
 from ferray.data.threads import Threads
@@ -116,8 +116,8 @@ def find_copies(
 ) -> Copies:
     """Find all copies among pictures.
 
-    To sketch 100,000 faces and find their copies takes about 100 s of a core. Loading and comparing two photographs
-    takes some 30 ms, two faces 1 to 2 ms. Memory holds the sketches, 1 kB each, and some 200 MB.
+    To sketch 100,000 faces and find their copies takes about eight minutes of a core. Loading and comparing two
+    photographs takes some 30 ms, two faces 1 to 2 ms. Memory holds the sketches, 2 kB each, and some 400 MB.
 
     Args:
         sketches: One per picture.
@@ -132,8 +132,7 @@ def find_copies(
     minimum = np.where(is_face, MIN_CORRELATION["faces"], MIN_CORRELATION["photographs"]) + np.zeros(len(places))
     candidates = find_candidates(sketches, places, minimum, show_progress=threads.show_progress)
     further = {Candidate(min(a, b), max(a, b), mirrored) for a, b, mirrored in also if a != b}
-    similarity = np.where(is_face, MIN_SIMILARITY["faces"], MIN_SIMILARITY["photographs"]) + np.zeros(len(places))
-    nearest = find_nearest(sketches.gradients, places, similarity, show_progress=threads.show_progress)
+    nearest = find_nearest(sketches.gradients, places, show_progress=threads.show_progress)
     compared = sorted({*candidates.pairs, *nearest, *further})
     results = _compare_all(compared, load, kind, threads)
     confirmed = _best_of_each(pair for pair, is_copy in results if is_copy)

@@ -22,8 +22,8 @@ NUM_DIRECTIONS = 12
 NUM_GRADIENTS = NUM_CELLS * NUM_CELLS * NUM_DIRECTIONS
 NUM_NEAREST = 2
 """Nearest pictures of each picture that are compared with it."""
-MIN_SIMILARITY = {"faces": 0.6, "photographs": 0.7}
-"""Smallest correlation of the histograms of two pictures to be compared; to compare photographs takes longer."""
+MIN_SIMILARITY = 0.6
+"""Smallest correlation of the histograms of two pictures to be compared."""
 
 _TILE = 2**24  # correlations computed at once: 64 MiB
 _NUM_PRIOR = 32  # pictures whose weight the means of no picture have: the means of few pictures say little
@@ -63,15 +63,12 @@ def make_gradients(gray: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(cells, dtype=np.float32).ravel()
 
 
-def find_nearest(
-    gradients: NDArray[np.float32], places: NDArray[np.int64], minimum: NDArray[np.float64], *, show_progress: bool
-) -> list[Candidate]:
+def find_nearest(gradients: NDArray[np.float32], places: NDArray[np.int64], *, show_progress: bool) -> list[Candidate]:
     """Find the nearest pictures of each picture, also with one of them mirrored.
 
     Args:
         gradients: Of all pictures, shape (pictures, `NUM_GRADIENTS`); zeros for a picture that resembles no other.
         places: The places to look at, ascending.
-        minimum: The smallest correlation for each of them, shape (places,).
         show_progress: Whether a progress bar is drawn on stderr.
 
     Returns:
@@ -90,7 +87,7 @@ def find_nearest(
             correlation[at, begin + at] = -1
             for _ in range(min(NUM_NEAREST, num - 1)):
                 other = correlation.argmax(axis=1)
-                is_near = correlation[at, other] >= np.minimum(minimum[begin + at], minimum[other])
+                is_near = correlation[at, other] >= MIN_SIMILARITY
                 pairs = np.sort(np.stack([places[begin + at], places[other]], axis=1)[is_near], axis=1)
                 mirrored = odd_part[at, other][is_near] < 0
                 found.update(map(Candidate, pairs[:, 0].tolist(), pairs[:, 1].tolist(), mirrored.tolist()))
