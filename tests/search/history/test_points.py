@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fixtures.history import ends, identify_in, read_events, suggested
-from fixtures.plays import play
+from fixtures.plays import known_to_optuna, play
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -189,7 +189,7 @@ def test_optuna_is_told_of_the_points_that_lie_in_the_new_space_and_of_no_others
     assert 0 < len(low) < 6
     grow(file, earlier, space)
     decisions = decide(space, file)
-    told = decisions._searcher._ot_study.trials  # type: ignore[union-attr]
+    told = known_to_optuna(decisions)
     assert sorted(trial.value for trial in told) == sorted(
         value for number, value in known.items() if number not in low
     )
@@ -263,7 +263,7 @@ def test_a_failed_trial_is_run_again_once_and_a_replay_gives_the_same(kind: str,
     whole = decide(space, file)
     assert not whole.has_more()
     if kind.startswith("bayes"):  # the searcher has heard of every point
-        told = [trial for trial in whole._searcher._ot_study.trials if trial.values]  # type: ignore[union-attr]
+        told = [trial for trial in known_to_optuna(whole) if trial.values]
         assert len(told) == num_points(space)
     before = file.read_bytes()
     assert decide(space, file).suggest() == "none left"
@@ -288,7 +288,7 @@ def test_a_trial_that_is_tried_again_while_the_search_grows_ends_and_is_learned_
     whole = decide(space, file)
     assert not whole.has_more()
     if space.method == "bayes":
-        told = [trial for trial in whole._searcher._ot_study.trials if trial.values]  # type: ignore[union-attr]
+        told = [trial for trial in known_to_optuna(whole) if trial.values]
         assert len(told) == num_points(space)
 
 

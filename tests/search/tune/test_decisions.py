@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from fixtures.history import ends, read_events, suggested
-from fixtures.plays import play
+from fixtures.plays import known_to_optuna, play
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -57,12 +57,6 @@ def decide(space: Space, journal: Path, *, max_points: int | None = None) -> Dec
 def identity(space: Space) -> Callable[[dict[str, Any]], str]:
     """Names a point, its first fold where it does not say which."""
     return repr if space.folds == 1 else lambda point: repr({**point, "fold": point.get("fold", 0)})
-
-
-def known_to_optuna(decisions: Decisions) -> list[Any]:
-    """The trials that Optuna's study has, in order."""
-    searcher: Any = decisions._searcher
-    return list(searcher._searcher._ot_study.trials)
 
 
 def read_lines(written: bytes, folder: Path) -> list[Event]:
