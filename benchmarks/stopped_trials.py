@@ -16,7 +16,7 @@ import random
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from fixtures import plays
 
 from ferray.files.journal import Journal
-from ferray.records.events import EventLog
+from ferray.records.events import EndState, EventLog
 from ferray.search.tune import decisions as decisions_module
-from ferray.search.tune.adaptive import AdaptiveSearcher, PointResult
+from ferray.search.tune.adaptive import AdaptiveSearcher
 from ferray.search.tune.decisions import Decisions
 from ferray.space import read_space
 
@@ -82,36 +82,42 @@ CURVES: dict[str, Curve] = {
 }
 
 
-class CountedAsComplete(AdaptiveSearcher):
-    """A stopped trial is one that came to its score."""
-
-    def report(self, name: str, result: PointResult) -> None:
-        """As in `AdaptiveSearcher`, but for stopped trials."""
-        super().report(name, PointResult(result.score))
+STOPPED: dict[int, int] = {}
+"""After which epoch the trials of the search that runs were stopped, by number."""
 
 
 class CountedAsStopped(AdaptiveSearcher):
     """A stopped trial is one that was stopped after an epoch."""
 
-    def report(self, name: str, result: PointResult) -> None:
+    def report_point(self, number: int, point: Mapping[str, Any] | None, score: float | None) -> None:
         """As in `AdaptiveSearcher`, but for stopped trials."""
-        if result.score is None or result.stopped_after is None:
-            super().report(name, result)
+        if score is None or number not in STOPPED:
+            super().report_point(number, point, score)
             return
-        last = {"score": result.score, "training_iteration": result.stopped_after}
-        self._searcher.on_trial_result(name, last)
+        name = self._awaited.pop(number)
+        self._searcher.on_trial_result(name, {"score": score, "training_iteration": STOPPED[number]})
         self._searcher.on_trial_complete(name, None)
 
 
 class LeftOut(AdaptiveSearcher):
     """A stopped trial is left out, as one that failed."""
 
-    def report(self, name: str, result: PointResult) -> None:
+    def report_point(self, number: int, point: Mapping[str, Any] | None, score: float | None) -> None:
         """As in `AdaptiveSearcher`, but for stopped trials."""
-        super().report(name, result if result.stopped_after is None else PointResult(None))
+        super().report_point(number, point, None if number in STOPPED else score)
 
 
-WAYS = {"complete": CountedAsComplete, "stopped": CountedAsStopped, "left out": LeftOut}
+class NotingStops(Decisions):
+    """Notes in `STOPPED` which trials were stopped."""
+
+    def end(self, number: int, state: EndState, epoch: int, score: float | None) -> None:
+        """As in `Decisions`."""
+        if state == "stopped":
+            STOPPED[number] = epoch
+        super().end(number, state, epoch, score)
+
+
+WAYS = {"complete": AdaptiveSearcher, "stopped": CountedAsStopped, "left out": LeftOut}
 
 
 def search(way: type[AdaptiveSearcher], curve: Curve, *, seed: int, num_points: int) -> tuple[float, int]:
@@ -139,7 +145,8 @@ def search(way: type[AdaptiveSearcher], curve: Curve, *, seed: int, num_points: 
         plays.score, plays.EPOCHS = score, EPOCHS
         decisions_module.AdaptiveSearcher = way  # type: ignore[misc]
         log = EventLog(Journal(Path(folder) / "journal.jsonl"))
-        decisions = Decisions(read_space(file), log, identify=repr, seed=seed)
+        STOPPED.clear()
+        decisions = NotingStops(read_space(file), log, identify=repr, seed=seed)
         plays.play(decisions, random.Random(seed))
         ends = [event for event in log.events if event.event == "end"]
         points = {event.number: event.point for event in log.events if event.event == "suggest"}

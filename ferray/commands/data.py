@@ -68,7 +68,7 @@ def _parse(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
 
     expw = sources.add_parser(
         "expw", help="ExpW's own layout: origin/ and label.lst", description="Crop the faces that a label file names.",
-        epilog=f"{READ_FORMATS}\n\nexamples:\n{as_typed(EXPW_EXAMPLES, prog)}", formatter_class=raw, allow_abbrev=False,
+        epilog=_epilog(EXPW_EXAMPLES, prog), formatter_class=raw, allow_abbrev=False,
     )  # fmt: skip
     expw.add_argument("--images", type=Path, required=True, metavar="DIR", help="the photographs, ExpW's `origin`")
     expw.add_argument("--labels", type=Path, required=True, metavar="FILE", help="the list of faces, `label.lst`")
@@ -80,7 +80,7 @@ def _parse(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
     folders = sources.add_parser(
         "folders", help="folders by class, with or without a split",
         description="Take whole photographs, one face each; the name of the folder is the class.",
-        epilog=f"{READ_FORMATS}\n\nexamples:\n{as_typed(FOLDERS_EXAMPLES, prog)}", formatter_class=raw, allow_abbrev=False,
+        epilog=_epilog(FOLDERS_EXAMPLES, prog), formatter_class=raw, allow_abbrev=False,
     )  # fmt: skip
     folders.add_argument("--images", type=Path, required=True, metavar="DIR", help="the top of the tree")
     _add_common(folders, split="for a tree without a split of its own (default 70/10/20); a tree's own split is kept")
@@ -91,7 +91,7 @@ def _parse(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
     check = commands.add_parser(
         "check", help="find copies, leaks, label noise and faults of a data set",
         description="Report whether scores on a data set can be trusted: what was seen, why it matters, what to do.",
-        epilog=f"{READ_FORMATS}\n\nexamples:\n{as_typed(CHECK_EXAMPLES, prog)}", formatter_class=raw, allow_abbrev=False,
+        epilog=_epilog(CHECK_EXAMPLES, prog), formatter_class=raw, allow_abbrev=False,
     )  # fmt: skip
     check.add_argument(
         "path", type=Path, nargs="?", metavar="PATH", help="a store, folders, ExpW's folder, or a CSV file"
@@ -111,6 +111,11 @@ def _parse(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
     show.add_argument("--out", type=Path, metavar="PNG", help="the contact sheet (default: DIR.png, beside the store)")
     show.set_defaults(run=_show)
     return parser.parse_args(argv)
+
+
+def _epilog(examples: str, prog: str) -> str:
+    """What stands below the options: the formats, and examples as the command was typed."""
+    return f"{READ_FORMATS}\n\nexamples:\n{as_typed(examples, prog)}"
 
 
 def _add_common(parser: argparse.ArgumentParser, *, split: str) -> None:

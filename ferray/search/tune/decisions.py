@@ -40,7 +40,7 @@ from ferray.records.events import (
     num_earlier_lines,
 )
 from ferray.search.history.points import Identify, Suggestion, draw_points, next_new
-from ferray.search.tune.adaptive import AdaptiveSearcher, PointResult
+from ferray.search.tune.adaptive import AdaptiveSearcher
 from ferray.search.tune.searchers import NamedTrial, make_scheduler
 from ferray.search.tune.warm_start import EarlierTrials, look_back
 from ferray.space import Space, num_existing_points, num_points
@@ -73,7 +73,7 @@ class Decisions:
         self._numbers: dict[str, int] = {}  # of the known ones by trial id; the first of those that share one
         self._open: set[int] = set()
         self._reported: dict[int, int] = {}  # number -> epochs that were reported to the scheduler
-        self._results: dict[int, PointResult] = {}  # of trials that have ended
+        self._scores: dict[int, float | None] = {}  # of trials that have ended; None for one that failed
         self._not_reproduced = ""  # where and how the searcher's suggestions left those on record
         self._is_exhausted = False  # whether the searcher suggested nothing new, many times in a row
         self._unfinished: list[Suggestion] = []
@@ -227,22 +227,21 @@ class Decisions:
             self._not_reproduced = ""
 
     def _report_repetition(self, name: str, known: int) -> None:
-        """Give the searcher the result of a point that it repeated; while that is trained, the mean of all scores."""
+        """Give the searcher the score of a point that it repeated; while that is trained, the mean of all scores."""
         assert self._searcher is not None
-        result = self._result_of_point(known - known % self._folds)
-        if result == "open":
-            scores = [one.score for one in self._results.values() if one.score is not None]
-            result = PointResult(statistics.fmean(scores) if scores else None)
-        self._searcher.report(name, result)
+        score = self._mean_score(known - known % self._folds)
+        if score == "open":
+            scores = [score for score in self._scores.values() if score is not None]
+            score = statistics.fmean(scores) if scores else None
+        self._searcher.report(name, score)
 
-    def _result_of_point(self, first: int) -> PointResult | Literal["open"]:
-        """Of a point: the mean over its folds; failed if one of them failed."""
+    def _mean_score(self, first: int) -> float | Literal["open"] | None:
+        """Of a point: the mean over its folds, None if one failed."""
         numbers = range(first, first + self._folds)
-        if any(number not in self._results or number in self._open for number in numbers):
+        if any(number not in self._scores or number in self._open for number in numbers):
             return "open"
-        scores = [score for number in numbers if (score := self._results[number].score) is not None]
-        mean = statistics.fmean(scores) if len(scores) == self._folds else None
-        return PointResult(mean, self._results[first].stopped_after)  # with folds no trial is stopped
+        scores = [score for number in numbers if (score := self._scores[number]) is not None]
+        return statistics.fmean(scores) if len(scores) == self._folds else None
 
     def _ask_scheduler(self, number: int, epoch: int, score: float) -> bool:
         self._reported[number] = epoch
@@ -270,9 +269,7 @@ class Decisions:
                 result = {"epoch": event.epoch, "score": event.score}
                 self.scheduler.on_trial_complete(None, trial, result)
         self._open.discard(number)
-        self._results[number] = PointResult(
-            None if failed else event.score, event.epoch if event.state == "stopped" else None
-        )
+        self._scores[number] = None if failed else event.score
         if self._searcher is not None:
             self._tell_searcher(number - number % self._folds)
 
@@ -285,17 +282,17 @@ class Decisions:
     def _tell_searcher(self, first: int) -> None:
         """Of a point whose last fold has ended: the mean, or that a fold failed."""
         assert self._searcher is not None
-        result = self._result_of_point(first)
-        if result != "open":  # of an earlier space, or tried again: not awaited
-            self._searcher.report_point(first, self._point_of(first), result)
+        mean = self._mean_score(first)
+        if mean != "open":  # a point of an earlier space, or one that is tried again, is not awaited
+            self._searcher.report_point(first, self._point_of(first), mean)
 
     def _make_searcher_anew(self, *, seed: int) -> AdaptiveSearcher:
         """A searcher that knows all points on record; with another seed, or its first draws would be those again."""
         firsts = [number for number in self._known if number % self._folds == 0]
         evaluated = [
-            (point, result)
+            (point, mean)
             for first in firsts
-            if (point := self._point_of(first)) is not None and (result := self._result_of_point(first)) != "open"
+            if (point := self._point_of(first)) is not None and (mean := self._mean_score(first)) != "open"
         ]
         return AdaptiveSearcher(self._space, seed=seed + len(firsts), evaluated=evaluated)
 
