@@ -22,7 +22,6 @@ from ferray.search.work import Work, max_epochs
 from ferray.train.features.key import ViewKey
 from ferray.wording import count_of, duration_text
 
-
 MAX_GPUS = 16
 """GPUs of one machine that are looked for."""
 
