@@ -3,7 +3,6 @@
 Begin at `make_forecast`.
 """
 
-import glob
 import json
 import os
 from collections.abc import Iterable
@@ -22,6 +21,9 @@ from ferray.search.rates import Kind, Rate, read_rates
 from ferray.search.work import Work, max_epochs
 from ferray.train.features.key import ViewKey
 from ferray.wording import count_of, duration_text
+
+MAX_GPUS = 16
+"""GPUs of one machine that are looked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +113,7 @@ def _num_gpus() -> int:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([one for one in visible.split(",") if one.strip() not in ("", "-1")])
-    return len(glob.glob("/dev/nvidia[0-9]*"))
+    return sum(os.path.exists(f"/dev/nvidia{number}") for number in range(MAX_GPUS))
 
 
 def _describe_cache(cache: Path, work: Work | None, ready: frozenset[ViewKey]) -> str:

@@ -86,6 +86,7 @@ class LiveView:
     def __exit__(self, *error: object) -> None:
         self._closing.set()
         self._thread.join()
+        self._note_time()
         if self._live is not None:
             self._draw(self._live)
             self._live.stop()
@@ -153,7 +154,7 @@ class LiveView:
             self._print_line("; ".join([self._caption(), *self._other_activities()]))
 
     def _note_time(self) -> None:
-        """Measure, but not while no group has a trial, as before the first one."""
+        """Measure, but not the wait before the first trial."""
         now = time.monotonic()
         with self._lock:
             # A trial that has still to read its first views is computing them, or waits for the group that does.
@@ -162,7 +163,7 @@ class LiveView:
                 or (record.trial_id in self._activities and len(record.epochs) < num_first(record.recipe))
                 for record in self._running.values()
             )
-            if self._activities:
+            if self._activities or self._new_epochs:
                 self._pace.note_time(now - self._last_turn, on_features=on_features)
         self._last_turn = now
 
