@@ -4,7 +4,7 @@ This is Optuna's TPE through Ray Tune's searcher, which knows points by names. H
 its first trial. What it came to is a score, the mean over its folds, or None where a trial failed.
 
 Of a trial that was stopped early TPE learns the score that it had, as if it had been trained to its end;
-`docs/decisions/0044-a-stopped-trial-counts-by-its-score.md` has what else was measured. Begin at `AdaptiveSearcher`.
+`docs/decisions/0045-a-stopped-trial-counts-by-its-score.md` has what else was measured. Begin at `AdaptiveSearcher`.
 """
 
 from collections.abc import Iterable, Mapping
