@@ -112,7 +112,7 @@ def _run(plan: Plan, history: History | None, cluster: Cluster | None, stop: Sto
             return False
         try:
             outcome = _conclude(search, records, stop)
-        except FerrayError:
+        except (FerrayError, KeyboardInterrupt):
             write_tables(plan.run, records, plan.space)  # what was trained can be read although nothing has won
             raise
         interval = None if outcome.significance is None else outcome.significance.interval

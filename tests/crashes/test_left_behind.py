@@ -181,7 +181,8 @@ def test_ray_prints_nothing_about_a_worker_that_dies() -> None:
     done = subprocess.run(
         [sys.executable, "-c", KILLED_ACTOR], capture_output=True, text=True, timeout=200, check=False
     )
-    assert (done.stdout, done.stderr) == ("called\n", "")
+    own = "starting Ray ...\n"  # where that takes more than three seconds
+    assert (done.stdout, done.stderr.removeprefix(own)) == ("called\n", "")
 
 
 def test_no_file_of_a_search_names_the_folder_that_it_lies_in(ended: Ended) -> None:

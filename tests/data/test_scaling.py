@@ -14,7 +14,7 @@ from ferray.train.features.pictures import resize
 PACKAGE = Path(__file__).parents[2] / "ferray"
 DRAWING = "data/demo/photographs.py"
 """Scales canvases that it draws; no faces of others."""
-MEASURING = {"audit/dataset/scan/pictures.py", "data/copies/sketch.py"}
+MEASURING = {"audit/dataset/scan/pictures.py", "data/copies/gradients.py", "data/copies/sketch.py"}
 """Scale down to thumbnails alone, by averaging, to be compared and never seen."""
 
 

@@ -35,7 +35,7 @@ _CODE = tuple(
 """Where code is read from: modules are loaded when they are first needed."""
 
 _watched: list[str] = []
-"""The folder that all files must be opened in at this moment; empty for no watch."""
+"""The folders that all files must be opened in at this moment; empty for no watch."""
 _outside: list[str] = []
 
 
@@ -103,12 +103,13 @@ class Parser:
 
 @contextmanager
 def only_inside(folder: Path) -> Iterator[None]:
-    """Every file that Python opens while the block runs lies in a folder, or is code.
+    """Every file that Python opens while the block runs lies in a folder or in ferray's cache, or is code.
 
     Raises:
         BrokenPromiseError: One does not.
     """
-    _watched[:] = [os.path.realpath(folder) + "/"]
+    allowed = (folder, os.environ.get("FERRAY_CACHE", folder), os.devnull)
+    _watched[:] = [os.path.realpath(path) + "/" for path in allowed]
     _outside.clear()
     try:
         yield
@@ -129,7 +130,7 @@ def _watch(event: str, arguments: tuple[object, ...]) -> None:
             real = os.path.realpath(os.fsdecode(path)) + "/"
         except ValueError:  # a name with a NUL, which the system refuses
             return
-        if not real.startswith((_watched[0], *_CODE)):
+        if not real.startswith((*_watched, *_CODE)):
             _outside.append(real)
 
 

@@ -25,7 +25,7 @@ def press_ctrl_c(*_: Any, **__: Any) -> Never:
     pytest.fail("it went on after Ctrl-C")
 
 
-@pytest.mark.parametrize("moment", ["_assess", "export_winner", "verify_store", "write_tables_first"])
+@pytest.mark.parametrize("moment", ["_assess", "export_winner", "verify_store"])
 def test_ctrl_c_leaves_a_search_at_once_and_the_test_split_is_not_read_after_it(
     moment: str, plan: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -34,10 +34,7 @@ def test_ctrl_c_leaves_a_search_at_once_and_the_test_split_is_not_read_after_it(
     monkeypatch.setattr(story, "export_winner", lambda *_: pytest.fail("the test split was read"))
     if moment != "verify_store":
         monkeypatch.setattr(story, "_train_what_is_missing", lambda *_: True)
-    if moment == "write_tables_first":  # the tables are written, and then nothing is begun any more
-        monkeypatch.setattr(story, "write_tables", lambda *_: signal.raise_signal(signal.SIGINT))
-    else:
-        monkeypatch.setattr(story, moment, press_ctrl_c)
+    monkeypatch.setattr(story, moment, press_ctrl_c)
     with catch_signals() as stop:
         assert story.run(plan, None, None, stop) == 130
     assert "interrupted; every finished epoch is kept. Go on: " in capsys.readouterr().err

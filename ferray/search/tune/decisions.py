@@ -394,8 +394,5 @@ class Decisions:
 
 
 def _not_reproduced(where: str, recorded: str, now: str) -> RecordError:
-    return RecordError(
-        where,
-        f"the search decided {recorded} here, but decides {now} when replayed",
-        "Use the versions in search.json, or start the search under another name",
-    )
+    what = f"the search decided {recorded} here, but decides {now} when replayed"
+    return RecordError(where, what, "Use the versions in search.json, or start the search under another name")
