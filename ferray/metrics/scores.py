@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferray.metrics.confusion import make_confusion
-from ferray.metrics.intervals import BOOTSTRAP, Bootstrap, Interval, draw_totals, percentiles, sum_by_group
+from ferray.metrics.intervals import (
+    BOOTSTRAP,
+    Bootstrap,
+    Interval,
+    draw_totals,
+    percentiles,
+    sum_by_group,
+    wilson_interval,
+)
 from ferray.metrics.labeled import LabeledPredictions
 from ferray.metrics.names import SCORE_TITLES, correct_cells, score_chance, score_confusion, score_constant
 
@@ -134,7 +142,7 @@ def score(
         one_vs_rest_accuracy=values["one_vs_rest_accuracy"],
         binary_accuracy=None if cells is None else float(cells.mean() / num_classes),
         intervals={name: interval for name, interval in of_scores.items() if interval is not None},
-        recall_intervals=tuple(intervals[len(names) :]),
+        recall_intervals=_replace_certain(intervals[len(names) :], confusion, by_group),
         num_groups=len(totals),
         baselines={
             "majority": None if majority is None else score_constant(counts, majority),
@@ -142,6 +150,24 @@ def score(
             "chance": score_chance(counts),
         },
         bootstrap=bootstrap,
+    )
+
+
+def _replace_certain(
+    intervals: Sequence[Interval | None], confusion: NDArray[np.int64], by_group: NDArray[np.int64]
+) -> tuple[Interval | None, ...]:
+    """Intervals of recalls; where all faces of a class have one answer, every draw has it too, so Wilson's is taken.
+
+    Args:
+        intervals: Of the bootstrap, one per class.
+        confusion: Shape (classes, classes).
+        by_group: From `confusion_by_group`; the photographs with faces of a class count, not the faces.
+    """
+    hits, counts = confusion.diagonal(), confusion.sum(axis=1)
+    num_groups = by_group.any(axis=2).sum(axis=0)
+    return tuple(
+        wilson_interval(hit / count, int(num)) if interval is not None and hit in (0, count) else interval
+        for interval, hit, count, num in zip(intervals, hits, counts, num_groups, strict=True)
     )
 
 

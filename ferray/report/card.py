@@ -145,8 +145,9 @@ def _test_score(test: RecordedScore) -> str:
 Top-1 accuracy is what other sources call accuracy: the share of faces whose most probable class is their label.
 {_fill(_other_accuracies(scores))}
 
-The intervals come from {scores.bootstrap.resamples:,} bootstrap draws of whole photographs. They show how much the
-choice of the test faces moves the score, not how much another seed or another data set would.
+The intervals come from {scores.bootstrap.resamples:,} bootstrap draws of whole photographs; for a recall of 0 or 1,
+which all draws repeat, they are Wilson's. They show how much the choice of the test faces moves the score, not how much
+another seed or another data set would.
 
 | class | test faces | recall | 95 % interval | most often predicted instead |
 | --- | --- | --- | --- | --- |

@@ -174,6 +174,16 @@ def test_predictions_without_probabilities_have_no_binary_accuracy() -> None:
     assert len(scores.recall_intervals) == 4
 
 
+@pytest.mark.parametrize("answer, expected", [(0, (0.610, 1.0)), (1, (0.0, 0.390))])
+def test_a_class_of_six_faces_that_all_have_one_answer_is_not_certain_to_get_it_again(
+    answer: int, expected: tuple[float, float]
+) -> None:
+    labels = np.array([0] * 6 + [1] * 6)
+    scores = score_faces(labels, np.eye(4)[[answer] * 6 + [0, 1, 0, 1, 0, 1]])
+
+    assert scores.recall_intervals[0] == pytest.approx(expected, abs=1e-3)  # Wilson's, of 6 of 6 and of 0 of 6
+
+
 def test_a_class_without_faces_has_no_recall_and_no_interval() -> None:
     scores = score_faces(np.array([0, 1, 1]), np.eye(4)[[0, 1, 2]])
 
