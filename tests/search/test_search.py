@@ -208,7 +208,7 @@ def test_two_workers_train_one_trial_with_the_numbers_of_one(grid: Run, searches
 
 
 def test_successive_halving_killed_and_resumed_keeps_every_epoch_and_decision(searches: Searches) -> None:
-    process = searches.start(ASHA, "asha", "--wandb", "disabled")
+    process = searches.start(ASHA, "asha", "--wandb", "disabled", "--concurrent-trials", "1")
     wait_for_line(process, r"^4/10")
     kill(process)
     run = Run(searches.folder / "runs" / "asha")
@@ -260,7 +260,8 @@ def test_finalists_that_were_stopped_early_are_trained_to_their_end_with_the_num
 def test_optuna_suggests_by_means_over_folds_and_a_resumed_search_goes_on_to_finals_and_refit(
     searches: Searches,
 ) -> None:
-    run = searches.run(BAYES, "bayes", "--wandb", "disabled", "--folds", "2", "--keep", "best-fold")
+    options = ("--wandb", "disabled", "--concurrent-trials", "1", "--folds", "2", "--keep", "best-fold")
+    run = searches.run(BAYES, "bayes", *options)
     events = [event for event in run.journal().read() if event["event"] == "suggest"]
     assert [event["point"]["fold"] for event in events] == [0, 1] * 4
     assert len({event["point"]["learning_rate"] for event in events}) == 4
