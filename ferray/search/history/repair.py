@@ -56,7 +56,7 @@ def discard_record(history: History, error: CheckpointError) -> SearchError:
     if record.parent.parent == run.folder / "trials" and record.exists():
         _rename(record, "its best checkpoint is damaged")
         history.forget_record(record.parent.name)
-        way_out = f"The trial is trained again: python -m ferray.search --resume {run.name}"
+        way_out = f"The trial is trained again by --resume {run.name}"
     return SearchError(where, what, way_out)
 
 

@@ -77,7 +77,6 @@ class Decisions:
         self._not_reproduced = ""  # where and how the searcher's suggestions left those on record
         self._is_exhausted = False  # whether the searcher suggested nothing new, many times in a row
         self._unfinished: list[Suggestion] = []
-        self._last_replayed: Suggestion | None = None
         self._peeked: dict[str, Any] | None = None
         limit = max_points if max_points is not None else num_points(space)
         self._limit = None if limit is None else limit * self._folds
@@ -124,9 +123,6 @@ class Decisions:
         point = self._next_fold(number)
         if point is None:
             return "none left"
-        if self._last_replayed is not None:  # or trials of two versions would stand side by side
-            self._check_identity(self._last_replayed)
-            self._last_replayed = None
         suggestion = Suggestion(number, self._identify(point), point)
         self._log.append(
             SuggestEvent(number=number, trial_id=suggestion.trial_id, point=point),
@@ -328,12 +324,8 @@ class Decisions:
             if number in self._open
         ]
         for known in self._unfinished:
-            self._check_identity(known)
-
-    def _check_identity(self, known: Suggestion) -> None:
-        """Refuse to train beside a trial that ferray, or a library, of this version would train to other numbers."""
-        if (now := self._identify(known.point)) != known.trial_id:
-            raise _not_reproduced(str(self._log.journal.file), f"trial {known.trial_id}", f"trial {now}")
+            if (now := self._identify(known.point)) != known.trial_id:
+                raise _not_reproduced(str(file), f"trial {known.trial_id}", f"trial {now}")
 
     def _replay_earlier_spaces(self, events: Sequence[Event], earlier: EarlierTrials) -> None:
         """Tell searcher and scheduler what the trials of earlier spaces came to."""
@@ -356,8 +348,7 @@ class Decisions:
         if isinstance(event, SuggestEvent):
             if self._searcher is not None:
                 self._verify_suggestion(self._searcher, event, where)
-            self._last_replayed = Suggestion(event.number, event.trial_id, event.point)
-            self._note_suggestion(self._last_replayed)
+            self._note_suggestion(Suggestion(event.number, event.trial_id, event.point))
         elif isinstance(event, ResultEvent):
             stop = self._ask_scheduler(event.number, event.epoch, event.score)
             if stop != event.stop:

@@ -236,6 +236,15 @@ def test_data_and_weights_of_another_search_are_refused_before_anything_is_chang
     assert {file: file.read_bytes() for file in run.folder.rglob("*.json*")} == before
 
 
+def test_a_search_of_a_version_with_other_numbers_is_refused_before_anything_is_changed(run: Run, space: Space) -> None:
+    before = {file: file.read_bytes() for file in run.folder.rglob("*.json*")}
+    plan, store = cast(Plan, SimpleNamespace(run=run, space=space)), cast(Store, SimpleNamespace(fingerprint="f"))
+    weights = {"vgg16": cast(Weights, SimpleNamespace(fingerprint="w"))}
+    with pytest.raises(RecordError, match=f"(?s){IDS[0]}.*a version whose numbers are others.*another name"):
+        open_search(plan, read_history(run), store, weights, say=print)
+    assert {file: file.read_bytes() for file in run.folder.rglob("*.json*")} == before
+
+
 def test_each_file_is_read_once_and_a_record_once_more_where_a_worker_wrote_it(
     run: Run, space: Space, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -306,26 +306,6 @@ def test_another_optuna_knows_every_point_on_record_with_its_score(
     assert [trial.value for trial in known] == [event.score for _, event in sorted(ended.items())]
 
 
-@pytest.mark.parametrize("kind", ["grid", "random", "bayes", "bayes with folds"])
-def test_a_search_is_not_continued_by_a_version_that_would_train_its_ended_trials_to_other_numbers(
-    kind: str, tmp_path: Path
-) -> None:
-    space, file = make_space(kind, tmp_path), tmp_path / "journal.jsonl"
-    play(decide(space, file, max_points=2), random.Random(0))
-    now = identity(space)
-
-    def begin(max_points: int | None) -> Decisions:
-        log = open_log(file)
-        return Decisions(space, log, identify=lambda point: f"2, {now(point)}", seed=3, max_points=max_points)
-
-    before = read_events(file)
-    with pytest.raises(RecordError, match=r"(?s)decided trial .* but decides trial 2, .*Use the versions"):
-        begin(None).suggest()
-    assert read_events(file) == before
-    assert begin(2).suggest() == "none left", "what is finished can still be looked at"
-    assert not isinstance(decide(space, file).suggest(), str)
-
-
 def test_a_random_space_of_few_points_ends_when_they_are_used_up(tmp_path: Path) -> None:
     file = tmp_path / "few.yaml"
     file.write_text(
