@@ -1,6 +1,7 @@
 """`python -m ferray.predict`: label pictures with an exported model."""
 
 import csv
+import io
 import json
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from ferray.commands.common import make_parser, run_command
 from ferray.errors import StorageError
+from ferray.waiting import waiting
 from ferray.wording import count_of
 
 if TYPE_CHECKING:
@@ -24,8 +26,6 @@ EXAMPLES = """\
   python -m ferray.predict runs/grid/best boxes.csv                       # columns path, left, top, right, bottom
   find . -name '*.jpg' | python -m ferray.predict runs/grid/best -
 """
-
-BOX_COLUMNS = ("left", "top", "right", "bottom")
 
 MAX_NAMED = 20
 """Pictures without a prediction that are named one by one."""
@@ -79,21 +79,25 @@ def _parse(argv: Sequence[str] | None, prog: str) -> PredictOptions:
 
 
 def _predict(options: PredictOptions) -> int:
-    from ferray.data.threads import Threads
-    from ferray.predict.model import Unreadable, load
-    from ferray.predict.sources import find_faces, list_pictures
+    with waiting("importing torch"):
+        from ferray.data.threads import Threads
+        from ferray.predict.model import Unreadable, load
+        from ferray.predict.sources import find_faces, list_pictures
 
-    pictures = list_pictures(options.pictures, sys.stdin)
-    model = load(options.model, device=options.device, use_temperature=not options.as_trained)
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # file names need not be text
+    with waiting("listing the pictures and reading the model"):
+        pictures = list_pictures(options.pictures, sys.stdin)
+        model = load(options.model, device=options.device, use_temperature=not options.as_trained)
     skipped = _Skipped()
+    threads = Threads(show_progress=sys.stderr.isatty() and len(pictures) > 1)
     if options.crop_faces:
-        found = list(find_faces(pictures))
+        found = list(find_faces(pictures, threads=threads))
         pictures = [one for one in found if not isinstance(one, Unreadable)]
         for one in found:
             if isinstance(one, Unreadable):
                 skipped.add(one)
     num_predicted, started = 0, time.perf_counter()
-    threads = Threads(show_progress=sys.stderr.isatty() and len(pictures) > 1)
     with _open_out(options.out) as out:
         write = _make_writer(model, out, form=options.format, with_boxes=any(one.box for one in pictures))
         for answer in model.predict_each(pictures, threads=threads):
@@ -136,6 +140,8 @@ def _summarize(model: "Model", num: int, num_skipped: int, seconds: float, *, as
 
 def _make_writer(model: "Model", out: TextIO, *, form: str, with_boxes: bool) -> Callable[["Prediction"], None]:
     """A function that writes one prediction, in the form that was asked for."""
+    from ferray.predict.sources import BOX_COLUMNS
+
     columns = BOX_COLUMNS if with_boxes else ()
 
     def box_of(one: "Prediction") -> dict[str, int]:
@@ -164,15 +170,18 @@ def _open_out(file: Path | None) -> Iterator[TextIO]:
     if file is None:
         yield sys.stdout
         return
-    partial = file.with_name(f".{file.name}.partial")
+    is_special = file.exists() and not file.is_file()  # a folder, which is refused, or a device or a pipe
+    partial = file if is_special else file.with_name(f".{file.name}.partial")
     try:
-        with partial.open("w", newline="") as out:
+        with partial.open("w", encoding="utf-8", errors="surrogateescape", newline="") as out:
             yield out
-        partial.replace(file)
+        if not is_special:
+            partial.replace(file)
     except OSError as error:
         raise StorageError(str(file), f"cannot be written: {error.strerror or error}", "Name another file") from error
     finally:
-        partial.unlink(missing_ok=True)
+        if not is_special:
+            partial.unlink(missing_ok=True)
 
 
 def _say(text: str) -> None:

@@ -131,11 +131,11 @@ class Model:
             if isinstance(picture, np.ndarray):
                 pixels = _as_bgr(picture)
             else:
-                path = Path(os.path.abspath(file.path))
-                pixels = read_photograph(path.parent.resolve(), path.name, upright=True).pixels
+                path = Path(os.path.realpath(file.path))  # a link that the user has named may lead anywhere
+                pixels = read_photograph(path.parent, path.name, upright=True).pixels
             # The margin is for faces: a whole picture has none.
             margin = 0.0 if file.box is None else settings.margin
-            cropped, _ = crop_face(pixels, file.box, size_px=settings.size_px, margin=margin)
+            cropped, _ = crop_face(pixels, file.box, size_px=settings.crop_px, margin=margin)
         except BadPhotographError as error:
             return Unreadable(path=file.path, reason=error.what)
         return _Prepared(file, cropped)
@@ -154,7 +154,7 @@ class Model:
 class _Prepared:
     file: PictureFile
     pixels: NDArray[np.uint8]
-    """RGB, shape (size, size, 3)."""
+    """RGB, of the size of the store's pictures, shape (size, size, 3)."""
 
 
 def load(folder: str | os.PathLike[str], *, device: str = "cpu", use_temperature: bool = True) -> Model:

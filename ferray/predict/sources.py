@@ -7,7 +7,7 @@ import csv
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ferray.data.decoding.formats import BadPhotographError
 from ferray.data.prepare.photographs import read_photograph
 from ferray.data.sources.rows import Box
+from ferray.data.threads import Threads, progress_bar
 from ferray.errors import DataError
 from ferray.files import untrusted
 from ferray.predict.model import PictureFile, Unreadable
@@ -58,7 +59,9 @@ def list_pictures(names: Sequence[str], stdin: TextIO) -> list[PictureFile]:
     return found
 
 
-def find_faces(pictures: Sequence[PictureFile]) -> Iterator[PictureFile | Unreadable]:
+def find_faces(
+    pictures: Sequence[PictureFile], *, threads: Threads | None = None
+) -> Iterator[PictureFile | Unreadable]:
     """The faces in pictures, largest first in each.
 
     They are found by scikit-image's cascade of local binary patterns, whose parameters are part of that package. It
@@ -66,6 +69,7 @@ def find_faces(pictures: Sequence[PictureFile]) -> Iterator[PictureFile | Unread
 
     Args:
         pictures: Those that have a box already are passed on.
+        threads: Whether a progress bar is shown; the detector uses one thread.
 
     Raises:
         DataError: scikit-image is not installed.
@@ -73,20 +77,24 @@ def find_faces(pictures: Sequence[PictureFile]) -> Iterator[PictureFile | Unread
     Source: Liao et al., "Learning multi-scale block local binary patterns for face recognition", 2007.
     """
     detect = _make_detector()
-    for picture in pictures:
-        if picture.box is not None:
-            yield picture
-            continue
-        path = Path(os.path.abspath(picture.path))
-        try:
-            pixels = read_photograph(path.parent.resolve(), path.name, upright=True).pixels
-        except BadPhotographError as error:
-            yield Unreadable(path=picture.path, reason=error.what)
-            continue
-        boxes = detect(pixels)
-        if not boxes:
-            yield Unreadable(path=picture.path, reason="no face was found in it")
-        yield from (PictureFile(picture.path, box) for box in boxes)
+    shown = threads is not None and threads.show_progress
+    with progress_bar("finding faces", len(pictures), "pictures", is_shown=shown) as advance:
+        for picture in pictures:
+            yield from [picture] if picture.box is not None else _find_in(picture, detect)
+            advance(1)
+
+
+def _find_in(
+    picture: PictureFile, detect: Callable[[NDArray[np.uint8]], list[Box]]
+) -> Sequence[PictureFile | Unreadable]:
+    path = Path(os.path.realpath(picture.path))
+    try:
+        boxes = detect(read_photograph(path.parent, path.name, upright=True).pixels)
+    except BadPhotographError as error:
+        return [Unreadable(path=picture.path, reason=error.what)]
+    if not boxes:
+        return [Unreadable(path=picture.path, reason="no face was found in it")]
+    return [PictureFile(picture.path, box) for box in boxes]
 
 
 def _make_detector() -> Callable[[NDArray[np.uint8]], list[Box]]:
@@ -108,13 +116,18 @@ def _make_detector() -> Callable[[NDArray[np.uint8]], list[Box]]:
 
 def _list_folder(name: str) -> list[PictureFile]:
     found = []
-    for folder, folders, files in os.walk(name):
+    for folder, folders, files in os.walk(name, onerror=_refuse_folder):
         folders[:] = sorted(one for one in folders if not one.startswith("."))
         pictures = (file for file in sorted(files) if file.lower().endswith(SUFFIXES) and not file.startswith("."))
         found += [PictureFile(os.path.join(folder, file)) for file in pictures]
     if not found:
         raise DataError(name, "has no pictures", f"Pictures end in {', '.join(SUFFIXES)}; name other files one by one")
     return found
+
+
+def _refuse_folder(error: OSError) -> NoReturn:
+    what = f"cannot be read: {error.strerror or error}"
+    raise DataError(str(error.filename), what, "Check the folder's permissions") from error
 
 
 def _read_table(file: Path) -> list[PictureFile]:

@@ -246,7 +246,8 @@ def _temperature_in_words(calibration: Calibration) -> str:
     return (
         f"A temperature of **{calibration.temperature:.3f}**{at_limit} was fitted on {calibration.fitted_on:,}"
         " validation faces. Logits divided by it give the same predicted classes with other probabilities. On the test"
-        f" split with it: {'; '.join(parts)}.{advice} The exported model does not divide by it."
+        f" split with it: {'; '.join(parts)}.{advice} `ferray predict` divides by it; the exported tensors"
+        " do not."
     )
 
 
@@ -350,11 +351,13 @@ The trunk started from {start}.
 
 def _preprocessing(recipe: Recipe, manifest: Manifest) -> str:
     numbered = ", ".join(f"{place} {name}" for place, name in enumerate(manifest.class_names))
+    is_resized = recipe.image_size not in (None, manifest.size_px)
+    then = f", then {recipe.image_size} x {recipe.image_size}" if is_resized else ""
     return f"""## Preprocessing
 
 The score holds only for faces that are prepared as in `preprocessing.json`: a square around the face with a margin of
 {manifest.margin:g} of its side on each side, padded and not squashed; RGB, not BGR;
-{recipe.image_size} x {recipe.image_size} pixels. The model normalizes the colors itself.
+{manifest.size_px} x {manifest.size_px} pixels{then}. The model normalizes the colors itself.
 Its outputs are, in this order: {numbered}."""
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -65,6 +66,30 @@ def test_nothing_half_written_has_the_name_that_was_asked_for(
     assert not list(folder.glob("*out.jsonl*"))
     assert main([str(best_dir), str(folder), "--out", str(folder / "none" / "out.jsonl")]) == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_file_names_need_not_be_text(
+    best_dir: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = os.fsdecode(b"\xff.png")
+    shutil.copy(folder / "0.png", folder / name)
+    given = io.TextIOWrapper(io.BytesIO(os.fsencode(folder / name) + b"\n"), encoding="utf-8")
+    monkeypatch.setattr("sys.stdin", given)
+    assert main([str(best_dir), "-", "--format", "csv", "--out", str(folder / "out.csv")]) == 0
+    assert os.fsencode(folder / name) in (folder / "out.csv").read_bytes()
+
+
+@pytest.mark.parametrize("out", [".", "/"])
+def test_a_folder_is_no_file_to_write_to(
+    best_dir: Path, folder: Path, out: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(best_dir), str(folder), "--out", out]) == 2
+    assert "cannot be written: Is a directory" in capsys.readouterr().err
+
+
+def test_a_device_is_written_to_and_not_replaced(best_dir: Path, folder: Path) -> None:
+    assert main([str(best_dir), str(folder), "--out", "/dev/null"]) == 0
+    assert Path("/dev/null").is_char_device()
 
 
 def test_where_nothing_can_be_read_the_exit_code_says_so(

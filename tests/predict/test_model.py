@@ -8,6 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 import ferray
+from ferray.data.prepare.photographs import crop_face
 from ferray.data.store.reader import Store
 from ferray.errors import CheckpointError, DataError
 from ferray.files import storage
@@ -118,6 +119,34 @@ def test_a_box_is_cut_out_with_the_margin_of_training(model: Model, faces: NDArr
     (expected,) = model.predict(inner)
     assert list(answer.probabilities.values()) == pytest.approx(list(expected.probabilities.values()), rel=1e-4)
     assert answer.box == box
+
+
+def test_a_picture_is_cut_in_the_size_of_the_store_before_it_gets_the_size_of_the_network(
+    best_dir: Path, tiny_store: Store, tmp_path: Path
+) -> None:
+    for file in best_dir.iterdir():
+        if file.is_file():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    values = storage.read_json(tmp_path / "preprocessing.json")
+    storage.write_json(tmp_path / "preprocessing.json", values | {"crop_px": 12})
+    picture = np.random.default_rng(0).integers(0, 255, (200, 200, 3), dtype=np.uint8)
+    cropped, _ = crop_face(picture[..., ::-1], None, size_px=12, margin=0.0)
+    expected = predict_probabilities(load_model(tmp_path), cropped[None])
+
+    np.testing.assert_allclose(probabilities(load(tmp_path), picture), expected, rtol=1e-4)
+    del values["crop_px"]  # as earlier versions wrote it
+    storage.write_json(tmp_path / "preprocessing.json", values)
+    assert load(tmp_path).loaded.preprocessing.crop_px == values["size_px"]
+    for crop_px in (0, "12", 10**9, None):
+        storage.write_json(tmp_path / "preprocessing.json", values | {"crop_px": crop_px})
+        with pytest.raises(CheckpointError, match="crop_px"):
+            load(tmp_path)
+
+
+def test_a_link_that_is_named_may_lead_to_another_folder(model: Model, files: list[str], tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "link.png").symlink_to(files[0])
+    assert probabilities(model, tmp_path / "more" / "link.png") == probabilities(model, files[0])
 
 
 def test_predictions_are_a_table(model: Model, files: list[str]) -> None:

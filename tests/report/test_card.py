@@ -170,7 +170,7 @@ def test_a_card_says_of_a_temperature_what_its_own_table_says(tiny_store: Store)
     sharp = make_predictions(*draw_predictions(600, sharpness=3.0), class_names=tiny_store.class_names)
     for fitted, words in (
         (sharp, "expected calibration error, negative log-likelihood, Brier score are higher. It does not help"),
-        (tested, "The exported model does not divide by it."),
+        (tested, "`ferray predict` divides by it; the exported tensors do not."),
     ):
         calibration = calibrate(fitted, tested, bootstrap=bootstrap)
         test = record(score(tested, train_counts=[6] * 7), calibration=calibration.to_json())

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.data.decoding.formats import Format, bad, check_size
+from ferray.data.decoding.formats import BadPhotographError, Format, bad, check_size
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -91,6 +91,7 @@ def _decode_with_pillow(
 ) -> NDArray[np.uint8]:
     from PIL import ExifTags, Image, ImageOps
 
+    Image.MAX_IMAGE_PIXELS = None  # `check_size` refuses what is too large, and says so
     try:
         with Image.open(io.BytesIO(content), formats=[kind.upper()]) as image:
             check_size(*image.size)
@@ -100,8 +101,9 @@ def _decode_with_pillow(
             if upright:
                 ImageOps.exif_transpose(image, in_place=True)
             return _to_bgr(image)
-    except (OSError, SyntaxError, ValueError, KeyError, IndexError, TypeError, OverflowError, EOFError) as error:
-        # Pillow's readers let through what Python raises on their way
+    except BadPhotographError:
+        raise
+    except Exception as error:  # noqa: BLE001  Pillow's readers let through what Python raises on their way
         message = _shorten(read_stderr()) or _shorten(str(error))
         is_cut = "truncated" in str(error)
         bad(

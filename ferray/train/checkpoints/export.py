@@ -30,6 +30,9 @@ from ferray.train.features.view import MICRO_BATCH
 from ferray.train.spec import RunSpec
 from ferray.train.transfer import to_device
 
+MAX_CROP_PX = 10_000
+"""Side of the largest picture of a store."""
+
 WAY_OUT = "Give the folder `best` of a finished search, or let the search write it again"
 
 
@@ -60,7 +63,7 @@ def export_best(
     """
     spec = RunSpec(recipe, store, weights)
     best = CheckpointFolder(checkpoints, spec.trial_id).read_best(recorded=recorded)
-    preprocessing = _make_preprocessing(recipe, margin=store.manifest.margin)
+    preprocessing = _make_preprocessing(recipe, margin=store.manifest.margin, crop_px=store.size_px)
     storage.write_json(folder / "recipe.json", to_values(recipe))
     storage.write_json(folder / "classes.json", list(store.class_names))
     storage.write_json(folder / "preprocessing.json", dataclasses.asdict(preprocessing))
@@ -73,7 +76,10 @@ def export_best(
 class Preprocessing:
     """How a face is prepared for the model, which normalizes the colors itself."""
 
+    crop_px: int
+    """Side of the pictures of the store: a picture is first cut out in this size ..."""
     size_px: int
+    """... and then brought to this one, which the network sees."""
     color_order: str
     resize: str
     """Name in `ferray.data.scaling.RULES`."""
@@ -154,10 +160,11 @@ def predict_probabilities(model: LoadedModel, faces: NDArray[np.uint8]) -> NDArr
     return probabilities
 
 
-def _make_preprocessing(recipe: Recipe, *, margin: float, rule: str = SCALING) -> Preprocessing:
+def _make_preprocessing(recipe: Recipe, *, margin: float, crop_px: int, rule: str = SCALING) -> Preprocessing:
     assert recipe.image_size is not None, "settled"
     backbone = BACKBONES[recipe.backbone]
     return Preprocessing(
+        crop_px=crop_px,
         size_px=recipe.image_size,
         color_order="RGB",
         resize=rule,
@@ -168,14 +175,17 @@ def _make_preprocessing(recipe: Recipe, *, margin: float, rule: str = SCALING) -
 
 
 def _read_preprocessing(file: Path, recipe: Recipe) -> Preprocessing:
-    """Check the file's values, which follow from the recipe but for the margin and the version's rule of resizing."""
+    """Check the file's values, which follow from the recipe but for the store's size and margin and the resizing."""
     values = storage.read_json(file)
-    margin = values["margin"]
+    values = {"crop_px": values["size_px"], **values}  # files of the first versions lack it
+    margin, crop_px = values["margin"], values["crop_px"]
+    if not isinstance(crop_px, int) or not 1 <= crop_px <= MAX_CROP_PX:
+        raise ValueError(f"{file.name}: crop_px {crop_px!r}")
     if not isinstance(margin, int | float) or not 0 <= margin <= 2:
         raise ValueError(f"{file.name}: margin {margin!r}")
     if values["resize"] not in RULES:
         raise ValueError(f"{file.name}: resize {values['resize']!r}")
-    made = _make_preprocessing(recipe, margin=margin, rule=values["resize"])
+    made = _make_preprocessing(recipe, margin=margin, crop_px=crop_px, rule=values["resize"])
     if values | {"mean": tuple(values["mean"]), "std": tuple(values["std"])} != dataclasses.asdict(made):
         raise ValueError(f"{file.name} does not match recipe.json")
     return made

@@ -155,3 +155,17 @@ def test_any_damage_gives_a_picture_of_the_same_size_or_a_reason(
     for at in places(len(content) // 10, len(content) - 220, 25):
         found = decode(damage(content, at))
         assert isinstance(found, BadPhotographError) or found.shape == PHOTOGRAPH.shape
+
+
+@pytest.mark.parametrize("kind", ["BMP", "TIFF"])
+def test_a_header_of_any_size_is_refused_for_its_size(kind: str) -> None:
+    content = bytearray(encode(kind, draw(0, 24, 24)))
+    if kind == "BMP":
+        content[18:26] = struct.pack("<ii", 20_000, 20_000)
+    else:
+        for tag in (256, 257):  # width and height, as one number each of 4 bytes
+            at = content.index(struct.pack("<H", tag), 8 if content[4:8] == b"\x08\0\0\0" else 0)
+            content[at : at + 12] = struct.pack("<HHII", tag, 4, 1, 20_000)
+    with pytest.raises(BadPhotographError) as error:
+        decode_photograph(bytes(content), upright=True)
+    assert error.value.reason == "photograph too large"

@@ -137,6 +137,7 @@ def best(store: SmallStore, weights: Weights, tmp_path: Path) -> Path:
 
 
 PREPROCESSING = {
+    "crop_px": 32,
     "size_px": 32,
     "color_order": "RGB",
     "resize": "area average down, bicubic up",
