@@ -208,7 +208,7 @@ def test_the_best_trial_trained_alone_with_as_many_threads_is_the_same_model_bit
     [
         (ASHA, (), 0),
         (GRID, ("--max-trials", "2"), 0),
-        (GRID, ("--workers-per-trial", "64"), 2),
+        (GRID, ("--gpus-per-worker", "1"), 2),
     ],
     ids=["with trials that were stopped", "limited", "refused when the cluster was up"],
 )
