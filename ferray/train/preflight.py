@@ -2,7 +2,7 @@
 
 Training finds the same faults by itself, but late: in a worker, once a trial. So a plan and `ferray.train` ask here
 first; this module loads neither torch nor Ray. Begin at `check_recipe`; `find_risks` names what can be trained but is
-hardly meant.
+probably not meant.
 """
 
 from collections.abc import Iterator
