@@ -1,7 +1,7 @@
 """Whether a plan can be carried out, found out before a cluster is started; `--dry-run` asks the same.
 
 Refused is what would fail later: in every trial, in the finals after all the training, or when worker groups are
-started. What can be done but is probably not meant comes back in words. Nothing here loads torch, Ray or albumentations.
+started. What can be done but is probably not meant comes back in words. Nothing here loads torch or Ray.
 
 Begin at `check_plan`.
 """
