@@ -113,7 +113,8 @@ def _run(plan: Plan, history: History | None, cluster: Cluster | None, stop: Sto
         try:
             outcome = _conclude(search, records, stop)
         except (FerrayError, KeyboardInterrupt):
-            write_tables(plan.run, records, plan.space)  # what was trained can be read although nothing has won
+            with suppress(StorageError):  # as on a full disk, of which the first error says more
+                write_tables(plan.run, records, plan.space)  # what was trained can be read although nothing has won
             raise
         interval = None if outcome.significance is None else outcome.significance.interval
         with waiting("writing the tables and pictures"):
