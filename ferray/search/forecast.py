@@ -18,7 +18,7 @@ from ferray.recipe import NUMBERS_VERSION, Recipe, altering_libraries
 from ferray.search.fleet.allocation import GroupRequest, allocate
 from ferray.search.fleet.cluster import Cluster
 from ferray.search.plan import Plan
-from ferray.search.rates import Kind, Rate, read_rates
+from ferray.search.rates import Kind, Rate, faces_of_epoch, faces_of_view, read_rates
 from ferray.search.work import Work, max_epochs
 from ferray.train.features.key import ViewKey
 from ferray.train.folds import TRAIN_AND_VALIDATION
@@ -37,7 +37,7 @@ class Forecast:
     cache: str
     """The cache folder, and how many of the plan's views are in it."""
     seconds: float | None
-    """How long it will take at most, by rates on record for this machine; None where there are none."""
+    """How long it will take if no trial ends early, as fast as an earlier search on this machine; None without one."""
     time: str
     """The same in words, or what it depends on."""
 
@@ -212,9 +212,8 @@ def _time(
         return None, f"{unknown}no search on this machine has measured {name}{most}"
     if missing_views and rate.view_faces_per_s is None:
         return None, f"{unknown}no search on this machine has computed features of {name}"
-    train, validation = (sum(manifest.counts[split].values()) for split in ("train", "validation"))
-    total = num_trials * max_epochs(plan) * train / rate.epoch_faces_per_s
+    total = num_trials * max_epochs(plan) * faces_of_epoch(manifest, plan.space.folds) / rate.epoch_faces_per_s
     if missing_views and rate.view_faces_per_s is not None:
-        total += missing_views * (train + validation) / rate.view_faces_per_s
-    words = f"about {duration_text(total)} at most, as fast as search {rate.search} here, with {rate.groups}"
-    return total, words
+        total += missing_views * faces_of_view(manifest) / rate.view_faces_per_s
+    source = f"as fast as search {rate.search} here, with {rate.groups}"
+    return total, f"about {duration_text(total)} if no trial ends early, {source}"

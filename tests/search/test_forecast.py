@@ -4,16 +4,18 @@ import dataclasses
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ferray.data.store.reader import Store
-from ferray.recipe import NUMBERS_VERSION, altering_libraries
+from ferray.recipe import NUMBERS_VERSION, Recipe, altering_libraries
 from ferray.search.forecast import Forecast, make_forecast, ready_views
 from ferray.search.options import SearchOptions
 from ferray.search.plan import Plan, make_plan
 from ferray.search.rates import Rate, note_rate, read_rates
+from ferray.search.run import _note_rate
 from ferray.search.work import count_work
 from ferray.train.features.view import View, view_folder
 from ferray.wording import duration_text
@@ -91,10 +93,8 @@ def test_a_measured_rate_gives_the_time_and_views_in_the_cache_cost_none(
     for num_ready, altered in ((0, False), (1, True)):
         said = forecast(plan)
         assert said.seconds == pytest.approx(epochs_s + (2 - num_ready) * view_s)
-        assert (
-            said.time
-            == f"about {duration_text(said.seconds)} at most, as fast as search first here, with 2 worker groups"
-        )
+        source = "as fast as search first here, with 2 worker groups"
+        assert said.time == f"about {duration_text(said.seconds)} if no trial ends early, {source}"
         assert f"of the 2 views that this needs, {num_ready} are there" in said.cache
         put_view(cache, plan, tiny_store, altered=altered)
     assert forecast(plan).seconds == pytest.approx(epochs_s)
@@ -184,6 +184,24 @@ def test_a_rate_is_kept_by_kind_and_survives_a_damaged_file(cache: Path, caplog:
         assert read_rates(cache) == {}
         assert "not used" in caplog.text
         caplog.clear()
+
+
+def test_an_epoch_of_a_fold_has_the_faces_of_the_other_folds(
+    cache: Path, tmp_path: Path, tiny_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rate that is measured with folds is one of faces, and both searches take the time that was measured."""
+    plan = plan_of(tmp_path, tiny_store, SPACE, settings=("folds=4", "augmentation=none"))
+    sizes = tiny_store.manifest.split_sizes
+    num_faces = (sizes["train"] + sizes["validation"]) * 3 / 4
+    assert num_faces != sizes["train"]
+    pace: Any = SimpleNamespace(rates=lambda: (0.5, None), recipes={Recipe(image_size=tiny_store.size_px)})
+    _note_rate(SimpleNamespace(plan=plan, store=tiny_store), pace, "1 worker group")  # type: ignore[arg-type]
+    (rate,) = read_rates(cache).values()
+    assert rate.epoch_faces_per_s == pytest.approx(num_faces / 0.5)
+
+    put_view(cache, plan, tiny_store, altered=False, spans=("train+validation",))
+    num_epochs = 3 * 4 * 4  # of 3 points; a refit would be one trial more
+    assert make_forecast(plan, count_work(plan, 3), num_trials=3 * 4).seconds == pytest.approx(num_epochs * 0.5)
 
 
 def test_the_workers_are_those_that_the_search_would_start(
