@@ -20,6 +20,7 @@ from ferray.search.fleet.cluster import Cluster
 from ferray.search.plan import Plan
 from ferray.search.rates import Kind, Rate, faces_of_epoch, faces_of_view, read_rates
 from ferray.search.work import Work, max_epochs
+from ferray.train.features.cache import view_sizes
 from ferray.train.features.key import ViewKey
 from ferray.train.folds import TRAIN_AND_VALIDATION
 from ferray.wording import count_of, duration_text
@@ -173,12 +174,8 @@ def _num_gpus() -> int:
 
 
 def _describe_cache(cache: Path, work: Work | None, ready: frozenset[ViewKey]) -> str:
-    files = list((cache / "views").glob("*/features.npy"))
-    size = 0
-    for file in files:
-        with suppress(OSError):
-            size += file.stat().st_size
-    held = f"{cache}: {size / 1e9:.1f} GB in {count_of(len(files), 'file')} of features"
+    sizes = view_sizes(cache)
+    held = f"{cache}: {sum(sizes) / 1e9:.1f} GB in {count_of(len(sizes), 'file')} of features"
     if work is None or not work.views:
         return held
     note = ", if from the same weights" if any(not view.weights for view in ready) else ""
