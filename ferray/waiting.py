@@ -33,12 +33,13 @@ def waiting(what: str) -> Iterator[None]:
             wait_s = REPEAT_S
 
     thread = threading.Thread(target=speak, name="waiting", daemon=True)
-    thread.start()
     try:
+        thread.start()
         yield
     finally:
         ended.set()
-        thread.join()
+        if thread.is_alive():  # Ctrl-C may come before it is started
+            thread.join()
 
 
 def waiting_for_first(items: Iterator[Item], what: str) -> Iterator[Item]:

@@ -43,3 +43,32 @@ def test_a_short_wait_is_not_named_and_an_error_passes(capsys: pytest.CaptureFix
         raise ValueError("not to be had")
     assert capsys.readouterr().err == ""
     assert "waiting" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_ctrl_c_while_the_thread_is_started_leaves_nothing_that_goes_on_printing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads: list[threading.Thread] = []
+
+    class Interrupted(threading.Thread):
+        """A thread whose starter is interrupted as soon as it runs."""
+
+        def start(self) -> None:
+            threads.append(self)
+            super().start()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("threading.Thread", Interrupted)
+    with pytest.raises(KeyboardInterrupt), waiting("starting Ray"):
+        pytest.fail("the block ran after Ctrl-C")
+    assert not threads[0].is_alive()
+
+
+def test_a_thread_that_cannot_be_started_is_the_error_that_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refused(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("threading.Thread", Refused)
+    with pytest.raises(RuntimeError, match="can't start new thread"), waiting("starting Ray"):
+        pytest.fail("the block ran")

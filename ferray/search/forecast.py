@@ -9,17 +9,20 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ferray.data.store.manifest import Manifest, read_manifest
 from ferray.errors import FerrayError, SearchError
 from ferray.files import storage
-from ferray.recipe import Recipe
+from ferray.recipe import NUMBERS_VERSION, Recipe, altering_libraries
 from ferray.search.fleet.allocation import GroupRequest, allocate
 from ferray.search.fleet.cluster import Cluster
 from ferray.search.plan import Plan
-from ferray.search.rates import Kind, Rate, read_rates
+from ferray.search.rates import Kind, Rate, faces_of_epoch, faces_of_view, read_rates
 from ferray.search.work import Work, max_epochs
+from ferray.train.features.cache import view_sizes
 from ferray.train.features.key import ViewKey
+from ferray.train.folds import TRAIN_AND_VALIDATION
 from ferray.wording import count_of, duration_text
 
 MAX_GPUS = 16
@@ -35,7 +38,7 @@ class Forecast:
     cache: str
     """The cache folder, and how many of the plan's views are in it."""
     seconds: float | None
-    """How long it will take at most, by rates on record for this machine; None where there are none."""
+    """How long it will take if no trial ends early, as fast as an earlier search on this machine; None without one."""
     time: str
     """The same in words, or what it depends on."""
 
@@ -50,33 +53,80 @@ def make_forecast(plan: Plan, work: Work | None, *, num_trials: int | None) -> F
     """
     cache = storage.cache_dir()
     manifest = _manifest(plan, cache)
-    ready = frozenset() if work is None or manifest is None else ready_views(cache, manifest, work.views)
+    ready: frozenset[ViewKey] = frozenset()
+    if work is not None and manifest is not None:
+        ready = ready_views(
+            cache,
+            manifest,
+            work.views,
+            has_folds=plan.space.folds > 1,
+            trains_unaltered=work.trains_unaltered,
+            device=_device(plan),
+        )
     seconds, time = _time(plan, work, ready, manifest, read_rates(cache), num_trials)
     return Forecast(workers=_workers(plan), cache=_describe_cache(cache, work, ready), seconds=seconds, time=time)
 
 
-def ready_views(cache: Path, manifest: Manifest, views: Iterable[ViewKey]) -> frozenset[ViewKey]:
-    """The views that are in the cache for the faces of a store, from whatever weights and in whatever precision.
+def ready_views(
+    cache: Path,
+    manifest: Manifest,
+    views: Iterable[ViewKey],
+    *,
+    has_folds: bool | None = None,
+    trains_unaltered: bool = True,
+    device: str | None = None,
+) -> frozenset[ViewKey]:
+    """The views that are in the cache for the faces of a store, as this version computes them.
+
+    Which pretrained weights and which precision a search has is not known without reading the weights and asking the
+    workers. Views of one device, precision and fingerprint are counted together: those of which the most are there.
 
     Args:
         cache: The node's cache folder.
         manifest: Of the store.
         views: Those that are wanted.
+        has_folds: Whether trials train on folds, whose views span both splits; None if unknown.
+        trains_unaltered: Whether a trial trains on unaltered pictures, which are needed for validation in any case.
+        device: `cpu` or `cuda`, which computes them; None if unknown.
     """
-    found = set()
+    found: set[tuple[object, ...]] = set()
+    origins: set[tuple[str, str, str]] = set()
     for file in (cache / "views").glob("*/view.json"):
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             facts = json.loads(file.read_bytes())
-            if facts["data"] == manifest.fingerprint:
-                names = ("backbone", "freeze", "image_size", "policy", "strength", "seed", "epoch", "random_erasing")
-                found.add(tuple(facts.get(name, 0.0) for name in names))
+            origin = (str(facts["device"]), str(facts["precision"]), str(facts["weights"]))
+            if _is_usable(facts, manifest) and device in (None, origin[0]):
+                found.add((*(facts.get(name, 0.0) for name in _PICTURES), facts["split"], *origin))
+                origins.add(origin)
 
-    def is_found(view: ViewKey) -> bool:
+    whole_splits = {"train", "validation"} if trains_unaltered else {"validation"}
+
+    def is_ready(view: ViewKey, device: str, precision: str, weights: str) -> bool:
         size = view.image_size or manifest.size_px
-        wanted = (view.backbone, view.freeze, size, view.policy, view.strength, view.seed, view.epoch)
-        return (*wanted, view.random_erasing) in found
+        pictures = (view.backbone, view.freeze, size, view.policy, view.strength, view.seed, view.epoch)
+        origin = (device, precision if view.precision == "auto" else view.precision, view.weights or weights)
 
-    return frozenset(view for view in views if is_found(view))
+        def has(*spans: str) -> bool:
+            return all((*pictures, view.random_erasing, span, *origin) in found for span in spans)
+
+        if has_folds is not False and has(TRAIN_AND_VALIDATION):
+            return True
+        return has_folds is not True and has(*(whole_splits if view.epoch is None else {"train"}))
+
+    views = frozenset(views)
+    ready = (frozenset(view for view in views if is_ready(view, *origin)) for origin in sorted(origins))
+    return max(ready, key=len, default=frozenset())
+
+
+_PICTURES = ("backbone", "freeze", "image_size", "policy", "strength", "seed", "epoch", "random_erasing")
+"""The facts of a view that say what went through which layers."""
+
+
+def _is_usable(facts: dict[str, Any], manifest: Manifest) -> bool:
+    """Whether a view is of the faces of a store and has the numbers that this version would compute."""
+    libraries = "" if facts["epoch"] is None else altering_libraries()
+    wanted = (manifest.fingerprint, NUMBERS_VERSION, libraries)
+    return (facts["data"], facts["numbers_version"], facts["libraries"]) == wanted
 
 
 def _manifest(plan: Plan, cache: Path) -> Manifest | None:
@@ -108,6 +158,13 @@ def _workers(plan: Plan) -> str:
         return f"do not fit {here}: {error.args[1]}"
 
 
+def _device(plan: Plan) -> str | None:
+    """The kind of device that computes the views; None for that of a cluster."""
+    if plan.address is not None:
+        return None
+    return "cuda" if (_num_gpus() if plan.gpus_per_worker is None else plan.gpus_per_worker) else "cpu"
+
+
 def _num_gpus() -> int:
     """NVIDIA's GPUs that a process here may use; without torch, which takes seconds to load."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -117,15 +174,12 @@ def _num_gpus() -> int:
 
 
 def _describe_cache(cache: Path, work: Work | None, ready: frozenset[ViewKey]) -> str:
-    files = list((cache / "views").glob("*/features.npy"))
-    size = 0
-    for file in files:
-        with suppress(OSError):
-            size += file.stat().st_size
-    held = f"{cache}: {size / 1e9:.1f} GB in {count_of(len(files), 'file')} of features"
+    sizes = view_sizes(cache)
+    held = f"{cache}: {sum(sizes) / 1e9:.1f} GB in {count_of(len(sizes), 'file')} of features"
     if work is None or not work.views:
         return held
-    return f"{held}; of the {count_of(len(work.views), 'view')} that this needs, {len(ready)} are there"
+    note = ", if from the same weights" if any(not view.weights for view in ready) else ""
+    return f"{held}; of the {count_of(len(work.views), 'view')} that this needs, {len(ready)} are there{note}"
 
 
 def _time(
@@ -155,9 +209,8 @@ def _time(
         return None, f"{unknown}no search on this machine has measured {name}{most}"
     if missing_views and rate.view_faces_per_s is None:
         return None, f"{unknown}no search on this machine has computed features of {name}"
-    train, validation = (sum(manifest.counts[split].values()) for split in ("train", "validation"))
-    total = num_trials * max_epochs(plan) * train / rate.epoch_faces_per_s
+    total = num_trials * max_epochs(plan) * faces_of_epoch(manifest, plan.space.folds) / rate.epoch_faces_per_s
     if missing_views and rate.view_faces_per_s is not None:
-        total += missing_views * (train + validation) / rate.view_faces_per_s
-    words = f"about {duration_text(total)} at most, as fast as search {rate.search} here, with {rate.groups}"
-    return total, words
+        total += missing_views * faces_of_view(manifest) / rate.view_faces_per_s
+    source = f"as fast as search {rate.search} here, with {rate.groups}"
+    return total, f"about {duration_text(total)} if no trial ends early, {source}"

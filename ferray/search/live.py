@@ -14,7 +14,7 @@ from rich.text import Text
 
 from ferray.records.trial import EpochResult, TrialRecord
 from ferray.search.columns import GAP, fit_settings, setting_in_a_table
-from ferray.search.pace import Pace, num_first
+from ferray.search.pace import Pace
 from ferray.space import Space
 from ferray.waiting import QUIET_S
 from ferray.wording import duration_text, first_line
@@ -95,6 +95,7 @@ class LiveView:
         """A trial waits for a worker group."""
         with self._lock:
             self._running[record.number] = record
+            self._pace.note_start(record)
 
     def epoch_ended(self, trial_id: str, row: EpochResult) -> None:
         """A trial was trained for one more epoch."""
@@ -103,7 +104,7 @@ class LiveView:
             for number, record in self._running.items():
                 if record.trial_id == trial_id and len(record.epochs) + 1 == row.epoch:
                     epochs = (*record.epochs, row)
-                    self._pace.note_epoch(record.recipe, row)
+                    self._pace.note_epoch(record, row)
                     self._running[number] = replace(record, epochs=epochs)
 
     def trial_ended(self, record: TrialRecord) -> None:
@@ -157,10 +158,13 @@ class LiveView:
         """Measure, but not the wait before the first trial."""
         now = time.monotonic()
         with self._lock:
-            # A trial that has still to read its first views is computing them, or waits for the group that does.
+            # A trial whose next view is not ready is computing it, or waits for the group that does.
             on_features = any(
                 self._activities.get(record.trial_id, TRAINING) != TRAINING
-                or (record.trial_id in self._activities and len(record.epochs) < num_first(record.recipe))
+                or (
+                    record.trial_id in self._activities
+                    and self._pace.waits_for_view(record.recipe, len(record.epochs) + 1)
+                )
                 for record in self._running.values()
             )
             if self._activities or self._new_epochs:

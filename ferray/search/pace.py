@@ -1,7 +1,8 @@
 """How long a search and its trials still take, by what it has measured so far.
 
-The first epochs of a trial may compute views of the frozen layers, which later epochs and other trials share: they
-take many times as long as the others and say nothing about them. So views and epochs are measured apart.
+An epoch whose view of the frozen layers is not ready computes it, or waits for another trial that does: it takes many
+times as long as those that share the view, and says nothing about them. So views and epochs are measured apart. A view
+is ready once an epoch has read it; one that was in the cache before is known to be from then on.
 
 Begin at `Pace`.
 """
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 from ferray.recipe import Recipe
 from ferray.records.trial import EpochResult, TrialRecord
-from ferray.train.features.key import ViewKey, keys_of_run, reads_views
+from ferray.train.features.key import ViewKey, keys_of_run, reads_views, view_key
 
 
 class Pace:
@@ -33,32 +34,52 @@ class Pace:
             self._views |= _views_up_to(record.recipe, len(record.epochs))
         self._features_s = self._other_s = 0.0
         self._computed_s = 0.0  # of features_s, until the last view was ready
+        self._on_features = False
         self._ready_s: list[float] = []  # of epochs whose view was ready, of all trials
-        self._num_epochs = self._num_ready = 0
+        self._num_ready = 0  # of those, in other_s
+        self._slow: dict[str, set[int]] = {}  # by trial: epochs whose view was not ready when the one before had ended
         self._epochs_of_ended: list[int] = []
         self.recipes: set[Recipe] = set()
         """Of the trials that had an epoch in this session."""
 
     def note_time(self, seconds: float, *, on_features: bool) -> None:
         """Some time has passed, in which a worker group computed features or none did."""
+        self._on_features = on_features
         if on_features:
             self._features_s += seconds
         else:
             self._other_s += seconds
 
-    def note_epoch(self, recipe: Recipe, row: EpochResult) -> None:
+    def note_start(self, record: TrialRecord) -> None:
+        """A trial may begin, or go on."""
+        self._slow[record.trial_id] = self._slow_before(record, len(record.epochs) + 1)
+
+    def note_epoch(self, record: TrialRecord, row: EpochResult) -> None:
         """A trial has one more epoch."""
-        self._num_epochs += 1
+        recipe = record.recipe
         self.recipes.add(recipe)
-        self._num_ready += row.epoch > num_first(recipe)
-        if row.epoch > num_first(recipe):
+        slow = self._slow.setdefault(record.trial_id, self._slow_before(record, row.epoch))
+        if row.epoch not in slow:
             self._ready_s.append(row.seconds)
+            self._num_ready += not self._on_features
         self._see(recipe, row.epoch)
+        if self.waits_for_view(recipe, row.epoch + 1):
+            slow.add(row.epoch + 1)
 
     def note_end(self, record: TrialRecord) -> None:
         """A trial has ended."""
         self._epochs_of_ended.append(len(record.epochs))
         self._see(record.recipe, len(record.epochs))
+        self._slow.pop(record.trial_id, None)
+
+    def waits_for_view(self, recipe: Recipe, epoch: int) -> bool:
+        """Whether an epoch that began now would have to compute a view, or to wait for it, as far as is known."""
+        return epoch <= recipe.epochs and not _views_of(recipe, epoch) <= self._views
+
+    def _slow_before(self, record: TrialRecord, epoch: int) -> set[int]:
+        """The epochs up to `epoch`, the next one, that wait for a view; of those on record all that may have."""
+        slow = set(range(1, min(epoch - 1, _num_first(record.recipe)) + 1))
+        return slow | {epoch} if self.waits_for_view(record.recipe, epoch) else slow
 
     def _see(self, recipe: Recipe, epochs: int) -> None:
         """A trial has so many epochs, so the views that it read are ready."""
@@ -69,14 +90,20 @@ class Pace:
 
     def left_of_trial(self, record: TrialRecord) -> float | None:
         """Seconds that a trial still takes if it is not stopped; None where nothing like it was measured yet."""
-        num_done, num_epochs, first = len(record.epochs), record.recipe.epochs, num_first(record.recipe)
-        own = [row.seconds for row in record.epochs[first:]] or self._ready_s
-        slow = [row.seconds for row in record.epochs[:first]]
-        num_slow = max(0, min(first, num_epochs) - num_done)
-        num_ready = num_epochs - max(num_done, min(first, num_epochs))
-        if (num_slow and not slow) or (num_ready and not own):
+        recipe, num_done = record.recipe, len(record.epochs)
+        known = self._slow.get(record.trial_id, self._slow_before(record, num_done + 1))
+        slow = [row.seconds for row in record.epochs if row.epoch in known]
+        ready = [row.seconds for row in record.epochs if row.epoch not in known] or self._ready_s
+        views = self._views | _views_up_to(recipe, num_done)
+        num_slow = 0
+        for epoch in range(num_done + 1, recipe.epochs + 1):
+            new = _views_of(recipe, epoch) - views
+            num_slow += bool(new)
+            views |= new
+        num_ready = recipe.epochs - num_done - num_slow
+        if (num_slow and not slow) or (num_ready and not ready):
             return None
-        return num_slow * _mean(slow) + num_ready * _mean(own)
+        return num_slow * _mean(slow) + num_ready * _mean(ready)
 
     def left(self, num_ended: int, running: Sequence[TrialRecord]) -> float | None:
         """Seconds that the whole search still takes; None where it cannot be known yet.
@@ -85,11 +112,11 @@ class Pace:
             num_ended: Trials that have ended, in this session and before.
             running: Trials that have begun and not ended.
         """
-        if self._num_trials is None or not self._epochs_of_ended or not self._num_epochs:
+        if self._num_trials is None or not self._epochs_of_ended or not self._num_ready:
             return None
         num_epochs = (self._num_trials - num_ended) * statistics.fmean(self._epochs_of_ended)
         num_epochs -= sum(len(record.epochs) for record in running)
-        epochs_s = max(0.0, num_epochs) * self._other_s / max(1, self._num_ready)
+        epochs_s = max(0.0, num_epochs) * self._other_s / self._num_ready
         num_left, (_, view_s) = len(self._wanted - self._views), self.rates()
         if not num_left:
             return epochs_s
@@ -103,11 +130,16 @@ class Pace:
         return epoch_s, self._computed_s / computed if computed and self._computed_s else None
 
 
-def num_first(recipe: Recipe) -> int:
-    """The epochs, from the first one on, that may have to compute a view before they can train."""
+def _num_first(recipe: Recipe) -> int:
+    """The epochs, from the first one on, that are the first of their trial to read a view."""
     if not reads_views(recipe):
         return 0
     return min(recipe.epochs, recipe.augmentation_views or recipe.epochs) if recipe.alters_pictures else 1
+
+
+def _views_of(recipe: Recipe, epoch: int) -> set[ViewKey]:
+    """The views that an epoch trains on and validates with."""
+    return {view_key(recipe, one, weights="") for one in (None, epoch)} if reads_views(recipe) else set()
 
 
 def _views_up_to(recipe: Recipe, epochs: int) -> set[ViewKey]:

@@ -14,6 +14,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
 
+from ferray.data.store.manifest import Manifest
 from ferray.errors import StorageError
 from ferray.files import storage
 
@@ -24,7 +25,7 @@ _Positive = Annotated[float, Field(gt=0)]
 
 @dataclass(frozen=True)
 class Kind:
-    """What a rate depends on beside the machine."""
+    """What a rate depends on most beside the machine; head, batch size and worker groups may change it, too."""
 
     backbone: str
     freeze: str
@@ -51,6 +52,22 @@ class Rate:
     def kind(self) -> Kind:
         """What it is the rate of."""
         return Kind(self.backbone, self.freeze, self.image_size)
+
+
+def faces_of_epoch(manifest: Manifest, folds: int) -> float:
+    """Faces that an epoch trains on, of all folds the mean.
+
+    Args:
+        manifest: Of the store.
+        folds: Of the search; 1 for none.
+    """
+    sizes = manifest.split_sizes
+    return sizes["train"] if folds == 1 else (sizes["train"] + sizes["validation"]) * (folds - 1) / folds
+
+
+def faces_of_view(manifest: Manifest) -> int:
+    """Faces that go through the frozen layers for a view of both splits."""
+    return manifest.split_sizes["train"] + manifest.split_sizes["validation"]
 
 
 _RATES = TypeAdapter(list[Rate])

@@ -40,7 +40,7 @@ from ferray.search.outcome.significance import Significance, assess_winner
 from ferray.search.outcome.summary import Outcome, summarize
 from ferray.search.pace import Pace
 from ferray.search.plan import DEMO_COMMAND, Plan, short_path
-from ferray.search.rates import Kind, Rate, note_rate
+from ferray.search.rates import Kind, Rate, faces_of_epoch, faces_of_view, note_rate
 from ferray.search.tune.decisions import Decisions
 from ferray.search.tune.loop import Decider, TuneSettings, tune_until_done
 from ferray.search.work import count_work
@@ -113,7 +113,8 @@ def _run(plan: Plan, history: History | None, cluster: Cluster | None, stop: Sto
         try:
             outcome = _conclude(search, records, stop)
         except (FerrayError, KeyboardInterrupt):
-            write_tables(plan.run, records, plan.space)  # what was trained can be read although nothing has won
+            with suppress(StorageError):  # as on a full disk, of which the first error says more
+                write_tables(plan.run, records, plan.space)  # what was trained can be read although nothing has won
             raise
         interval = None if outcome.significance is None else outcome.significance.interval
         with waiting("writing the tables and pictures"):
@@ -323,13 +324,13 @@ def _note_rate(search: Search, pace: Pace, groups: str) -> None:
     if epoch_s is None or len(kinds) != 1:
         return
     (kind,) = kinds
-    train, validation = (sum(search.store.manifest.counts[split].values()) for split in ("train", "validation"))
+    manifest = search.store.manifest
     rate = Rate(
         **dataclasses.asdict(kind),
         search=search.plan.run.name,
         groups=groups,
-        epoch_faces_per_s=train / epoch_s,
-        view_faces_per_s=None if view_s is None else (train + validation) / view_s,
+        epoch_faces_per_s=faces_of_epoch(manifest, search.plan.space.folds) / epoch_s,
+        view_faces_per_s=None if view_s is None else faces_of_view(manifest) / view_s,
     )
     with suppress(StorageError):  # it is only for estimates
         note_rate(storage.cache_dir(), rate)

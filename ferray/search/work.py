@@ -13,7 +13,7 @@ from ferray.search.history.points import MAX_LISTED, draw_points, next_new, reci
 from ferray.search.plan import Plan
 from ferray.search.rates import Kind
 from ferray.space import num_existing_points
-from ferray.train.features.key import ViewKey, keys_of_run
+from ferray.train.features.key import ViewKey, keys_of_run, reads_views
 
 MAX_COUNTED = 100_000
 """Epochs of a plan whose passes of the trunk are counted, which takes 2 s."""
@@ -25,6 +25,8 @@ class Work:
 
     views: frozenset[ViewKey]
     """Passes of the frozen trunk over all faces: each view is computed once and shared by all trials."""
+    trains_unaltered: bool
+    """Whether a trial trains on a view of unaltered pictures, of which the others need the validation faces alone."""
     free_epochs: int
     """Epochs in which layers of the trunk are trained, too."""
     settings: frozenset[tuple[str, str, int | None]]
@@ -58,13 +60,14 @@ def count_work(
         return None
     views: set[ViewKey] = set()
     kinds: set[tuple[str, str, int | None]] = set()
-    free = 0
+    free, trains_unaltered = 0, False
     for point in islice(new_points(plan), num_points):
         recipe = recipe_of_point(plan.space, point, seed=plan.seed) if recipe_of is None else recipe_of(point)
         views |= keys_of_run(recipe, weights="")
+        trains_unaltered |= reads_views(recipe) and not recipe.alters_pictures
         kinds.add((recipe.backbone, recipe.freeze, recipe.image_size))
         free += recipe.epochs if recipe.freeze != "trunk" else 0
-    return Work(views=frozenset(views), free_epochs=free, settings=frozenset(kinds))
+    return Work(views=frozenset(views), trains_unaltered=trains_unaltered, free_epochs=free, settings=frozenset(kinds))
 
 
 def new_points(plan: Plan) -> Iterator[dict[str, Any]]:

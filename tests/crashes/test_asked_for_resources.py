@@ -54,7 +54,7 @@ def wait(
     monkeypatch.setattr(ray, "get", FakeRay(num_timeouts).get)
     monkeypatch.setattr(ray, "available_resources", lambda: free)
     monkeypatch.setattr(ray.util, "placement_group_table", lambda: {"own": {"state": own}})
-    monkeypatch.setattr(launch, "WAIT_MESSAGE_S", message_s)
+    monkeypatch.setattr(launch, "REPEAT_S", message_s)
     monkeypatch.setattr(launch, "QUIET_S", message_s)
     return _wait_for_groups(WorkerGroups(FakeDispatcher(), "dispatcher", ALLOCATION), 1, threading.Event())
 

@@ -2,16 +2,22 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from ferray.data.store.reader import Store
+from ferray.recipe import NUMBERS_VERSION, Recipe, altering_libraries
 from ferray.search.forecast import Forecast, make_forecast, ready_views
 from ferray.search.options import SearchOptions
 from ferray.search.plan import Plan, make_plan
 from ferray.search.rates import Rate, note_rate, read_rates
+from ferray.search.run import _note_rate
 from ferray.search.work import count_work
+from ferray.train.features.view import View, view_folder
 from ferray.wording import duration_text
 
 SPACE = """\
@@ -32,30 +38,39 @@ RATE = Rate(
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("FERRAY_CACHE", str(folder))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     return folder
+
+
+def plan_of(folder: Path, store: Store, space: str, **options: Any) -> Plan:
+    file = folder / "space.yaml"
+    file.write_text(space)
+    asked = {"space": str(file), "data": str(store.folder), "weights": "none", "out": str(folder)}
+    return make_plan(SearchOptions(**asked | options))
 
 
 @pytest.fixture
 def plan(tmp_path: Path, tiny_store: Store) -> Plan:
-    file = tmp_path / "space.yaml"
-    file.write_text(SPACE)
-    return make_plan(SearchOptions(space=str(file), data=str(tiny_store.folder), weights="none", out=str(tmp_path)))
+    return plan_of(tmp_path, tiny_store, SPACE)
 
 
 def forecast(plan: Plan) -> Forecast:
     return make_forecast(plan, count_work(plan, plan.num_points), num_trials=plan.num_trials)
 
 
-def put_view(cache: Path, plan: Plan, store: Store, *, altered: bool) -> None:
-    """Leave a view in the cache as training does."""
+def put_view(cache: Path, plan: Plan, store: Store, *, altered: bool, **changes: Any) -> None:
+    """Leave a view in the cache as training does, of each span that is trained on or validated with."""
     work = count_work(plan, plan.num_points)
     assert work is not None
     key = next(key for key in work.views if (key.epoch is not None) is altered)
-    folder = cache / "views" / f"view-{altered}"
-    folder.mkdir(parents=True)
-    facts = key._asdict() | {"data": store.fingerprint, "split": "train", "image_size": store.size_px, "device": "cpu"}
-    (folder / "view.json").write_text(json.dumps(facts))
-    (folder / "features.npy").write_bytes(b"0" * 1000)
+    values = {"image_size": store.size_px, "precision": "float32", "device": "cpu", "data": store.fingerprint}
+    libraries = altering_libraries() if altered else ""
+    for span in changes.pop("spans", ("train",) if altered else ("train", "validation")):
+        view = View(**key._asdict() | values | {"split": span, "libraries": libraries} | changes)
+        folder = view_folder(view, cache)
+        folder.mkdir(parents=True)
+        (folder / "view.json").write_text(json.dumps(dataclasses.asdict(view)))
+        (folder / "features.npy").write_bytes(b"0" * 1000)
 
 
 def test_without_a_rate_the_time_says_what_it_depends_on(cache: Path, plan: Plan) -> None:
@@ -78,10 +93,8 @@ def test_a_measured_rate_gives_the_time_and_views_in_the_cache_cost_none(
     for num_ready, altered in ((0, False), (1, True)):
         said = forecast(plan)
         assert said.seconds == pytest.approx(epochs_s + (2 - num_ready) * view_s)
-        assert (
-            said.time
-            == f"about {duration_text(said.seconds)} at most, as fast as search first here, with 2 worker groups"
-        )
+        source = "as fast as search first here, with 2 worker groups"
+        assert said.time == f"about {duration_text(said.seconds)} if no trial ends early, {source}"
         assert f"of the 2 views that this needs, {num_ready} are there" in said.cache
         put_view(cache, plan, tiny_store, altered=altered)
     assert forecast(plan).seconds == pytest.approx(epochs_s)
@@ -96,8 +109,67 @@ def test_a_view_of_other_faces_or_a_damaged_file_is_not_taken_for_one(
     assert len(ready_views(cache, tiny_store.manifest, work.views)) == 1
     other = dataclasses.replace(tiny_store.manifest, fingerprint="0" * 64)
     assert not ready_views(cache, other, work.views)
-    (cache / "views" / "view-True" / "view.json").write_text("[")
+    for file in (cache / "views").glob("*/view.json"):
+        file.write_text("[" * 100_000)
     assert not ready_views(cache, tiny_store.manifest, work.views)
+
+
+def num_ready(plan: Plan) -> int:
+    """The views that a plan is said to find in the cache."""
+    work = count_work(plan, plan.num_points)
+    assert work is not None
+    found = re.search(rf"of the {len(work.views)} views? that this needs, (\d+) (is|are) there", forecast(plan).cache)
+    assert found is not None
+    return int(found[1])
+
+
+@pytest.mark.parametrize(
+    "altered, changes",
+    [
+        (False, {"numbers_version": NUMBERS_VERSION - 1}),
+        (True, {"libraries": "albumentations 1.3, OpenCV 4"}),
+        (True, {"device": "cuda"}),
+        (True, {"random_erasing": 0.5}),
+        (False, {"weights": "none, zero-mean filters, seed 99"}),
+        (False, {"spans": ("validation",)}),
+        (False, {"spans": ("train+validation",)}),
+    ],
+)
+def test_a_view_that_this_version_would_compute_again_is_not_counted(
+    altered: bool, changes: dict[str, Any], cache: Path, plan: Plan, tiny_store: Store
+) -> None:
+    put_view(cache, plan, tiny_store, altered=altered, **changes)
+    assert num_ready(plan) == 0
+    if "spans" not in changes:
+        put_view(cache, plan, tiny_store, altered=altered)
+    assert num_ready(plan) == ("spans" not in changes)
+
+
+def test_where_all_pictures_are_altered_the_unaltered_view_is_of_the_validation_faces_alone(
+    cache: Path, tmp_path: Path, tiny_store: Store
+) -> None:
+    plan = plan_of(tmp_path, tiny_store, SPACE.replace("[none, light]", "[light]"))
+    put_view(cache, plan, tiny_store, altered=False, spans=("validation",))
+    assert num_ready(plan) == 1
+
+
+def test_folds_read_views_of_both_splits_together(cache: Path, tmp_path: Path, tiny_store: Store) -> None:
+    plan = plan_of(tmp_path, tiny_store, SPACE, settings=("folds=3",))
+    put_view(cache, plan, tiny_store, altered=False)
+    assert num_ready(plan) == 0
+    put_view(cache, plan, tiny_store, altered=False, spans=("train+validation",))
+    assert num_ready(plan) == 1
+
+
+def test_views_of_two_sets_of_weights_are_not_added_up(cache: Path, tmp_path: Path, tiny_store: Store) -> None:
+    file = tmp_path / "trunk.safetensors"
+    file.write_bytes(b"weights")
+    plan = plan_of(tmp_path, tiny_store, SPACE, weights=str(file))
+    for altered, weights in ((False, "a" * 64), (True, "b" * 64)):
+        put_view(cache, plan, tiny_store, altered=altered, weights=weights)
+    assert "of the 2 views that this needs, 1 are there, if from the same weights" in forecast(plan).cache
+    put_view(cache, plan, tiny_store, altered=True, weights="a" * 64)
+    assert num_ready(plan) == 2
 
 
 def test_a_rate_is_kept_by_kind_and_survives_a_damaged_file(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -112,6 +184,24 @@ def test_a_rate_is_kept_by_kind_and_survives_a_damaged_file(cache: Path, caplog:
         assert read_rates(cache) == {}
         assert "not used" in caplog.text
         caplog.clear()
+
+
+def test_an_epoch_of_a_fold_has_the_faces_of_the_other_folds(
+    cache: Path, tmp_path: Path, tiny_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rate that is measured with folds is one of faces, and both searches take the time that was measured."""
+    plan = plan_of(tmp_path, tiny_store, SPACE, settings=("folds=4", "augmentation=none"))
+    sizes = tiny_store.manifest.split_sizes
+    num_faces = (sizes["train"] + sizes["validation"]) * 3 / 4
+    assert num_faces != sizes["train"]
+    pace: Any = SimpleNamespace(rates=lambda: (0.5, None), recipes={Recipe(image_size=tiny_store.size_px)})
+    _note_rate(SimpleNamespace(plan=plan, store=tiny_store), pace, "1 worker group")  # type: ignore[arg-type]
+    (rate,) = read_rates(cache).values()
+    assert rate.epoch_faces_per_s == pytest.approx(num_faces / 0.5)
+
+    put_view(cache, plan, tiny_store, altered=False, spans=("train+validation",))
+    num_epochs = 3 * 4 * 4  # of 3 points; a refit would be one trial more
+    assert make_forecast(plan, count_work(plan, 3), num_trials=3 * 4).seconds == pytest.approx(num_epochs * 0.5)
 
 
 def test_the_workers_are_those_that_the_search_would_start(

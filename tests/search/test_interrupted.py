@@ -8,6 +8,7 @@ import pytest
 
 from ferray.commands.search import parse
 from ferray.data.store.reader import Store
+from ferray.errors import RecordError, StorageError
 from ferray.records.run import Run
 from ferray.search import run as story
 from ferray.search.plan import Plan, make_plan
@@ -46,3 +47,19 @@ def test_ctrl_c_before_a_search_has_begun_leaves_no_folder(plan: Plan, monkeypat
     with catch_signals() as stop, pytest.raises(KeyboardInterrupt):
         story.run(plan, None, None, stop)
     assert not plan.run.folder.exists()
+
+
+def test_where_the_tables_cannot_be_written_either_the_error_is_that_of_the_judging(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Never:
+        raise StorageError("trials.csv", "cannot be written: No space left on device", "Free space")
+
+    def fail(*_: Any) -> Never:
+        raise RecordError("trial a", "its checkpoint is broken", "Resume the search")
+
+    monkeypatch.setattr(story, "_train_what_is_missing", lambda *_: True)
+    monkeypatch.setattr(story, "_conclude", fail)
+    monkeypatch.setattr(story, "write_tables", refuse)
+    with catch_signals() as stop, pytest.raises(RecordError, match="its checkpoint is broken"):
+        story.run(plan, None, None, stop)

@@ -1,6 +1,7 @@
 """Estimates of the time that is left, by what was measured."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ def trial(number: int, *seconds: float, **settings: object) -> TrialRecord:
 def measure(pace: Pace, *records: TrialRecord) -> None:
     for record in records:
         for row in record.epochs:
-            pace.note_epoch(record.recipe, row)
+            pace.note_epoch(record, row)
 
 
 def test_the_epoch_that_computed_the_features_says_nothing_about_those_that_share_them() -> None:
@@ -63,10 +64,10 @@ def test_the_searchs_estimate_counts_views_and_epochs_apart() -> None:
     pace = Pace(4, views)
     assert pace.left(0, [plain]) is None  # before a trial has ended, nobody knows how long one is
     pace.note_time(160, on_features=True)
-    pace.note_epoch(plain.recipe, plain.epochs[0])  # its view is ready
+    pace.note_epoch(plain, plain.epochs[0])  # its view is ready
     pace.note_time(9, on_features=False)
     for row in plain.epochs[1:]:
-        pace.note_epoch(plain.recipe, row)
+        pace.note_epoch(plain, row)
     pace.note_end(plain)
     assert pace.left(1, []) == pytest.approx(3 * 10 * 1.0 + 160)
     pace.note_time(60, on_features=True)  # of the second view
@@ -76,6 +77,74 @@ def test_the_searchs_estimate_counts_views_and_epochs_apart() -> None:
     begun = dataclasses.replace(altered, epochs=plain.epochs[:1])
     measure(pace, begun)
     assert pace.left(1, [begun]) == pytest.approx(29 * 1.0)
+
+
+def trained(pace: Pace, record: TrialRecord, *, features_s: float, epochs_s: float) -> TrialRecord:
+    """A trial that is trained from its start to its end; its time is that of the search."""
+    pace.note_start(dataclasses.replace(record, epochs=()))
+    for seconds, on_features in ((features_s, True), (epochs_s, False)):
+        if seconds:
+            pace.note_time(seconds, on_features=on_features)
+    measure(pace, record)
+    pace.note_end(record)
+    return record
+
+
+@pytest.mark.parametrize("settings", [{"epochs": 1}, {"epochs": 4, "augmentation": "light"}])
+def test_where_every_epoch_may_read_a_new_view_the_time_is_known_once_views_are_shared(
+    settings: dict[str, Any],
+) -> None:
+    """The first trial computes the views, the second reads them: before it, nothing is known of an epoch."""
+    num_epochs = settings["epochs"]
+    recipe = trial(0, **settings).recipe
+    pace = Pace(10, keys_of_run(recipe, weights=""))
+    trained(pace, trial(0, *[100.0] * num_epochs, **settings), features_s=100.0 * num_epochs, epochs_s=0)
+    assert pace.left(1, []) is None
+    assert pace.rates()[0] is None
+    trained(pace, trial(1, *[2.0] * num_epochs, **settings), features_s=0, epochs_s=2.0 * num_epochs)
+    assert pace.left(2, []) == pytest.approx(8 * num_epochs * 2.0)
+    assert pace.rates()[0] == pytest.approx(2.0)
+
+
+def test_time_without_an_epoch_is_not_taken_for_that_of_an_epoch() -> None:
+    """Trials that share no view: the seconds between them, in which no group was busy, are no epochs."""
+    pace = Pace(100)
+    trained(pace, trial(0, 50.0, epochs=1), features_s=50, epochs_s=3)
+    assert pace.left(1, []) is None
+
+
+def test_a_trial_that_waited_for_the_view_of_another_says_nothing_about_epochs() -> None:
+    pace = Pace(3)
+    both = [trial(number, 160.0, epochs=4) for number in (0, 1)]
+    for record in both:
+        pace.note_start(dataclasses.replace(record, epochs=()))
+    measure(pace, *both)
+    assert pace.left_of_trial(both[1]) is None  # not 3 x 160 s
+    third = trial(2, 1.0, epochs=4)
+    pace.note_start(dataclasses.replace(third, epochs=()))
+    measure(pace, third)
+    assert pace.left_of_trial(both[1]) == pytest.approx(3 * 1.0)
+
+
+def test_epochs_that_end_while_another_trial_computes_features_are_not_divided_into_other_time() -> None:
+    pace = Pace(3)
+    free = trial(0, 2.0, 2.0, freeze="none", epochs=2)
+    pace.note_time(4, on_features=True)
+    measure(pace, free)
+    pace.note_end(free)
+    assert pace.left(1, []) is None
+    pace.note_time(4, on_features=False)
+    measure(pace, free)
+    assert pace.left(1, []) == pytest.approx(2 * 2 * 2.0)
+
+
+def test_a_resumed_trial_may_have_computed_views_in_its_earlier_epochs() -> None:
+    resumed = trial(0, 160.0, 1.0, epochs=4)
+    pace = Pace(1, known=[resumed])
+    pace.note_start(resumed)
+    assert pace.left_of_trial(resumed) == pytest.approx(2 * 1.0)
+    assert not pace.waits_for_view(resumed.recipe, 3)
+    assert not pace.waits_for_view(dataclasses.replace(resumed.recipe, augmentation="light"), 5)  # after its last
 
 
 def test_a_search_without_end_has_no_estimate() -> None:

@@ -78,7 +78,7 @@ class Dispatcher:
         self._incarnations: dict[str, int] = {}  # by group
         self._infos: dict[str, GroupInfo] = {}  # by group
         self._ended_groups: set[str] = set()
-        self._stalled: set[str] = set()  # groups that have lost a trial because they made no progress
+        self._stalled: dict[str, str] = {}  # groups that have lost a trial because they made no progress, and why
         self._nodes: dict[str, dict[int, str]] = {}  # group -> rank -> node
         self._draining: set[str] = set()  # nodes
         self._productive: set[str] = set()  # groups that trained an epoch since their last start
@@ -187,6 +187,7 @@ class Dispatcher:
         self._ended_groups.add(group)
         if is_last:
             self._end_reason = self._end_reason or reason
+        self._end_if_all_stall()
         self._notify()
 
     async def abort(self, error: FerrayError) -> None:
@@ -218,7 +219,7 @@ class Dispatcher:
         """
         before = self._incarnations.get(group, 0)
         self._incarnations[group] = before + 1
-        self._stalled.discard(group)
+        self._stalled.pop(group, None)
         self._infos[group] = info
         if before:
             self._requeue_trials_of(GroupId(group, before), "restarted without a reported death")
@@ -350,10 +351,7 @@ class Dispatcher:
             self._drop_if_unused(trial)
 
     async def _watch(self, group: GroupId) -> None:
-        """Take its trial from a group that makes no progress: a worker that hangs or is stopped does not die.
-
-        Its trial goes to another group. Without another, the search ends: nobody is left to train.
-        """
+        """Take its trial from a group that makes no progress, for another: a process that hangs does not die."""
         while self._incarnations.get(group.name) == group.incarnation and not self._is_over:
             await asyncio.sleep(min(WATCH_S, self._stall_limit_s / 4))
             held = next((trial for trial in self._trials.values() if trial.holder == group), None)
@@ -363,14 +361,19 @@ class Dispatcher:
             activity = self._activities.get(held.job.trial_id, "training")
             where = f"trial {held.job.number}, {count_of(len(held.rows), 'epoch')} on record: {activity}"
             reason = f"{group.name} made no progress for {silent_s:.0f} s with {where}"
-            self._stalled.add(group.name)
-            if self._stalled >= set(self._infos) - self._ended_groups:
-                way_out = "See what holds that process up; FERRAY_STALL_S sets the limit"
-                self._error = self._error or SearchError("worker groups", reason, way_out)
-                self._end_reason = self._end_reason or reason
+            self._stalled[group.name] = reason
+            self._end_if_all_stall()
             self._incarnations[group.name] = group.incarnation + 1
             self._requeue_trials_of(group, reason)
             self._notify()
+
+    def _end_if_all_stall(self) -> None:
+        """End the search where all groups that have not ended make no progress: nobody is left to train."""
+        reasons = [self._stalled.get(group, "") for group in self._infos if group not in self._ended_groups]
+        if reasons and all(reasons):
+            reason, way_out = "; ".join(reasons), "See what holds that process up; FERRAY_STALL_S sets the limit"
+            self._error = self._error or SearchError("worker groups", reason, way_out)
+            self._end_reason = self._end_reason or reason
 
     def _requeue(self, trial: _Trial) -> None:
         """Put an unfinished trial at the queue's head."""

@@ -22,13 +22,10 @@ from ferray.search.fleet.cluster import Cluster, start_dispatcher, watch_drainin
 from ferray.search.fleet.groups import GroupSupervisor
 from ferray.search.fleet.messages import GroupConfig, GroupInfo
 from ferray.search.plan import Plan
-from ferray.waiting import QUIET_S, waiting
+from ferray.waiting import QUIET_S, REPEAT_S, waiting
 
 GRACE_S = 30.0
 """How long groups have to release their trials when a search ends early."""
-
-WAIT_MESSAGE_S = 30.0
-"""How often the user is informed of what a search waits for while no group is ready; the first time sooner."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,13 +129,13 @@ def start_worker_groups(
 def _wait_for_groups(groups: WorkerGroups, num_groups: int, stop: threading.Event) -> list[GroupInfo]:
     """Wait until so many groups are ready, and print from time to time what is missing."""
     answer = groups.dispatcher.wait_for_groups.remote(num_groups)
-    printed_at = time.monotonic() - WAIT_MESSAGE_S + QUIET_S
+    printed_at = time.monotonic() - REPEAT_S + QUIET_S
     while not stop.is_set():
         try:
             infos: list[GroupInfo] = ray.get(answer, timeout=0.5)
             return infos
         except ray.exceptions.GetTimeoutError:
-            if time.monotonic() - printed_at > WAIT_MESSAGE_S:
+            if time.monotonic() - printed_at > REPEAT_S:
                 printed_at = time.monotonic()
                 missing = _describe_missing(groups.allocation)
                 what = f"one needs {missing}" if missing else "they are starting"

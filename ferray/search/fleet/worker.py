@@ -142,7 +142,7 @@ class TrialTrainer:
             state="running",
             reason="",
             device=_device_name(self.environment.device),
-            began=record.began or utc_now(),
+            began=record.began if record.epochs else record.began or utc_now(),
         )
         checkpointing = Checkpointing(
             Run(self.config.run_dir).trial_dir(job.trial_id),

@@ -269,11 +269,21 @@ def capacity_bytes(cache: Path) -> int:
         StorageError: `FERRAY_CACHE_GB` is not a number.
     """
     existing = next(folder for folder in (cache, *cache.parents) if folder.exists())
-    removable = 0
+    removable = sum(view_sizes(cache))
+    return min(limit_bytes(), shutil.disk_usage(existing).free + removable - RESERVE_BYTES)
+
+
+def view_sizes(cache: Path) -> list[int]:
+    """Sizes in bytes of all files of features in a cache, of unfinished ones too.
+
+    Args:
+        cache: Its folder, which need not exist.
+    """
+    sizes = []
     for file in (cache / "views").glob("*/features.npy"):
         with suppress(OSError):  # removed meanwhile
-            removable += file.stat().st_size
-    return min(limit_bytes(), shutil.disk_usage(existing).free + removable - RESERVE_BYTES)
+            sizes.append(file.stat().st_size)
+    return sizes
 
 
 def limit_bytes() -> int:

@@ -479,6 +479,46 @@ def test_where_no_other_group_is_left_one_without_progress_ends_the_search(monke
     play(story())
 
 
+def test_a_search_whose_groups_hang_or_have_ended_ends_also_when_the_last_one_that_trained_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(module, "monotonic", lambda: now)
+    monkeypatch.setattr(module, "WATCH_S", 0.0)
+
+    async def story() -> None:
+        nonlocal now
+        dispatcher = Dispatcher(has_scheduler=False, stall_limit_s=100.0)
+        await dispatcher.open_trial(job())
+        requested = asyncio.create_task(dispatcher.epochs_after("a", 0))
+        hanging = await dispatcher.register_group("g", INFO)
+        await dispatcher.take_trial(hanging)
+        other = await dispatcher.register_group("h", INFO)
+        now = 101.0
+        taken = await dispatcher.take_trial(other)
+        assert isinstance(taken, TrialJob), "the trial of the group that hangs"
+        assert not await is_done(requested)
+        await dispatcher.group_ended("h", "out of memory", is_last=False)  # the supervisor of `g` still waits
+        assert (await requested).state == "interrupted"
+        assert "g made no progress for 101 s" in str(await dispatcher.error())
+
+    play(story())
+
+
+def test_a_group_that_ends_while_another_one_starts_does_not_end_the_search() -> None:
+    async def story() -> None:
+        dispatcher = Dispatcher(has_scheduler=False, stall_limit_s=100.0)
+        await dispatcher.open_trial(job())
+        requested = asyncio.create_task(dispatcher.epochs_after("a", 0))
+        await dispatcher.register_group("g", INFO)
+        await dispatcher.group_ended("g", "out of memory", is_last=False)
+        assert not await is_done(requested)
+        assert isinstance(await dispatcher.take_trial(await dispatcher.register_group("h", INFO)), TrialJob)
+        await dispatcher.close()
+
+    play(story())
+
+
 def test_a_group_that_waits_for_a_decision_or_has_no_trial_is_not_taken_for_one_that_hangs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

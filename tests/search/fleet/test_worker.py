@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,7 +17,7 @@ from ferray.files import storage
 from ferray.files.storage import Lease
 from ferray.recipe import trial_id
 from ferray.records.run import Run
-from ferray.records.trial import State, TrialRecord
+from ferray.records.trial import EpochResult, State, TrialRecord
 from ferray.search.fleet import worker
 from ferray.search.fleet.messages import GroupConfig, GroupId, ReportReply, TrialJob
 from ferray.search.fleet.worker import (
@@ -167,6 +168,30 @@ def test_with_a_scheduler_each_epoch_is_reported_alone_though_a_checkpoint_holds
 
     assert client.reported == [1, 2]
     assert (len(record.epochs), record.state) == (2, "stopped")
+
+
+class ResumedClient(FakeClient):
+    """A client of a trial that has epochs on record."""
+
+    def __init__(self, run: Run, epochs: Sequence[EpochResult], *, began: str) -> None:
+        super().__init__(run, "continue")
+        self._epochs, self._began = tuple(epochs), began
+
+    def open_trial(self, job: TrialJob) -> TrialRecord:
+        return dataclasses.replace(super().open_trial(job), epochs=self._epochs, began=self._began)
+
+
+@pytest.mark.parametrize("began", ["", "2026-01-01T00:00:00+00:00"])
+def test_a_trial_that_is_resumed_began_when_its_first_epoch_did_or_nobody_knows_when(
+    began: str, small_rows: None, tmp_path: Path
+) -> None:
+    store, weights = SmallStore(), small_weights()
+    recipe = small_recipe(epochs=3)
+    name = trial_id(recipe, data_fingerprint=store.fingerprint, weights_fingerprint=weights.fingerprint)
+    run = Run(tmp_path)
+    rows = list(fit(recipe, store, weights, checkpointing=Checkpointing(run.trial_dir(name))))
+    client = ResumedClient(run, rows[:2], began=began)
+    assert train(TrialJob(trial_id=name, number=0, recipe=recipe), config_of(run, tmp_path), client).began == began
 
 
 class FailingClient(FakeClient):
