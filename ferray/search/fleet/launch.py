@@ -159,4 +159,4 @@ def _describe_missing(allocation: Allocation) -> str:
 def _with_resume_command(plan: Plan, error: FerrayError) -> SearchError:
     """The error that ended the search, with the command that goes on with it."""
     where, what, way_out = error.args
-    return SearchError(where, what, f"{way_out}; then go on: python -m ferray.search --resume {plan.run.name}")
+    return SearchError(where, what, f"{way_out}; then go on: {plan.resume_command}")
