@@ -13,7 +13,7 @@ COMMANDS = {
     "data": ("make, check and show stores of faces", "prepare, check, demo, show"),
     "train": ("train one recipe, without a search", ""),
     "predict": ("label pictures with the best model of a search", ""),
-    "report": ("show what the score of a trained model is worth", "evaluate, audit, slices"),
+    "report": ("show what the score of a trained model is worth", "evaluate, audit, slices, export"),
 }
 """What each does, and its own commands."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ferray.commands.common import make_parser, run_command
+from ferray.commands.portable import ExportOptions, add_export_parser, run_export
 from ferray.errors import DataError, FerrayError
 from ferray.files import storage
 from ferray.waiting import waiting
@@ -24,6 +25,7 @@ EXAMPLES = """\
   python -m ferray.report audit --confusion matrix.csv --claimed 91%
   python -m ferray.report audit --claimed 0.98,0.92,0.91 --classes 7 --n 7200         # a number alone
   python -m ferray.report slices runs/grid/best --data data/expw --by subject_word
+  python -m ferray.report export runs/grid/best --format onnx --out face.onnx         # runs without ferray
 """
 
 
@@ -76,7 +78,10 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m ferray.rep
     return run_command(lambda: _run(_parse(argv, prog)))
 
 
-def _run(options: EvaluateOptions | AuditOptions | SlicesOptions) -> int:
+Options = EvaluateOptions | AuditOptions | SlicesOptions | ExportOptions
+
+
+def _run(options: Options) -> int:
     match options:
         case EvaluateOptions():
             return _evaluate(options)
@@ -84,9 +89,11 @@ def _run(options: EvaluateOptions | AuditOptions | SlicesOptions) -> int:
             return _audit(options)
         case SlicesOptions():
             return _slices(options)
+        case ExportOptions():
+            return run_export(options)
 
 
-def _parse(argv: Sequence[str] | None, prog: str) -> EvaluateOptions | AuditOptions | SlicesOptions:
+def _parse(argv: Sequence[str] | None, prog: str) -> Options:
     parser = make_parser(prog, "Show what the score of a trained model is worth.", EXAMPLES)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -133,8 +140,10 @@ def _parse(argv: Sequence[str] | None, prog: str) -> EvaluateOptions | AuditOpti
     slices.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     slices.set_defaults(options=SlicesOptions)
 
+    add_export_parser(commands)
+
     given = dict(vars(parser.parse_args(argv)))
-    make_options: type[EvaluateOptions | AuditOptions | SlicesOptions] = given.pop("options")
+    make_options: type[Options] = given.pop("options")
     return make_options(**given)
 
 
