@@ -1,4 +1,7 @@
-"""`python -m ferray.report`: the score of a model, the audit of a reported score, the slices where a model is weak."""
+"""`python -m ferray.report`: the score of a model, the audit of a reported score, the slices where a model is weak.
+
+The commands `export` and `latency` are in `ferray.commands.portable`.
+"""
 
 import json
 import sys
@@ -8,7 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ferray.commands.common import make_parser, run_command
-from ferray.commands.portable import ExportOptions, add_export_parser, run_export
+from ferray.commands.portable import (
+    ExportOptions,
+    LatencyOptions,
+    add_export_parser,
+    add_latency_parser,
+    run_export,
+    run_latency,
+)
 from ferray.errors import DataError, FerrayError
 from ferray.files import storage
 from ferray.waiting import waiting
@@ -26,6 +36,7 @@ EXAMPLES = """\
   python -m ferray.report audit --claimed 0.98,0.92,0.91 --classes 7 --n 7200         # a number alone
   python -m ferray.report slices runs/grid/best --data data/expw --by subject_word
   python -m ferray.report export runs/grid/best --format onnx --out face.onnx         # runs without ferray
+  python -m ferray.report latency runs/grid/best --threads 1
 """
 
 
@@ -78,7 +89,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m ferray.rep
     return run_command(lambda: _run(_parse(argv, prog)))
 
 
-Options = EvaluateOptions | AuditOptions | SlicesOptions | ExportOptions
+Options = EvaluateOptions | AuditOptions | SlicesOptions | ExportOptions | LatencyOptions
 
 
 def _run(options: Options) -> int:
@@ -91,10 +102,12 @@ def _run(options: Options) -> int:
             return _slices(options)
         case ExportOptions():
             return run_export(options)
+        case LatencyOptions():
+            return run_latency(options)
 
 
 def _parse(argv: Sequence[str] | None, prog: str) -> Options:
-    parser = make_parser(prog, "Show what the score of a trained model is worth.", EXAMPLES)
+    parser = make_parser(prog, "Show what the score of a trained model is worth, or take it elsewhere.", EXAMPLES)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     text = "score a model on a split of a store; on its own test split, show the score on record"
@@ -141,6 +154,7 @@ def _parse(argv: Sequence[str] | None, prog: str) -> Options:
     slices.set_defaults(options=SlicesOptions)
 
     add_export_parser(commands)
+    add_latency_parser(commands)
 
     given = dict(vars(parser.parse_args(argv)))
     make_options: type[Options] = given.pop("options")

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ferray.wording import count_of
+
 _PREPARE = """\
 ## How a picture is prepared
 
@@ -15,8 +17,8 @@ The file normalizes colors itself, but it does not crop or resize. With `size` =
 3. The square may overrun the picture. Along each axis, its part inside goes from `a` to `b`, in pixels from the
    square's beginning; it is resized to pixels round(`a` * `size` / `side`) to round(`b` * `size` / `side`), at least
    one. Halves are rounded to even.
-4. Resize by the rule "{resize}": if the part shrinks along an axis, by OpenCV's INTER_AREA, otherwise by
-   {enlarging}.
+4. The rule of resizing is "{resize}": OpenCV's INTER_AREA if the part shrinks along an axis,
+   otherwise {enlarging}.
 5. Fill what is left of the square by repeating the outermost pixels (OpenCV's BORDER_REPLICATE).
 
 The model was trained on faces that fill the square but for the margin. A picture with much around the face needs a box.
@@ -45,11 +47,18 @@ _USE = {
 
     tensors = load_file("{file}")
 
-The file has the tensors alone, so normalization, layers and temperature must be built: colors in [0, 1] minus {mean},
-divided by {std}; the trunk `features` of torchvision's `{backbone}`; {half}{scaling}{pooling}; {hidden}the linear layer
-`head.output`; division by the temperature {temperature}; softmax.
+The file has the tensors alone, so the rest must be built, in this order:
+
+- colors in [0, 1] minus {mean}, divided by {std}
+- `features` of torchvision's `{backbone}`
+{half}{scaling}- {pooling}
+{hidden}- the linear layer `head.output`
+- division by the temperature {temperature}
+- softmax
 """,
 }
+
+_ROUNDED = "- in it, the output of the last frozen layer rounded to float16\n"
 
 
 def make_readme(values: Mapping[str, Any]) -> str:
@@ -59,19 +68,20 @@ def make_readme(values: Mapping[str, Any]) -> str:
         values: Of `Exported.to_json`.
     """
     parity, recipe = values["parity"], values["recipe"]
+    trained = parity["as_trained"]
     given = parity["num_pictures"] - parity["num_drawn"]
     fields = {
         **values,
         "backbone": recipe["backbone"],
         "enlarging": _ENLARGING[values["resize"]],
-        "half": "" if recipe["freeze"] == "none" else "the output of the frozen layers rounded to float16; ",
+        "half": "" if recipe["freeze"] == "none" else _ROUNDED,
         "scaling": (
-            "each channel minus `head.mean`, divided by `head.deviation`; "
+            "- each channel minus `head.mean`, divided by `head.deviation`\n"
             if recipe["feature_scaling"] == "standardize"
             else ""
         ),
         "pooling": "the mean over height and width" if recipe["head_pooling"] == "average" else "flattened",
-        "hidden": "" if recipe["hidden_units"] is None else "the linear layer `head.hidden` and ReLU; ",
+        "hidden": "" if recipe["hidden_units"] is None else "- the linear layer `head.hidden` and ReLU\n",
     }
     parts = [
         f"# {values['file']}",
@@ -84,19 +94,16 @@ def make_readme(values: Mapping[str, Any]) -> str:
         + "- Classes, in the order of the output: "
         + ", ".join(values["class_names"])
         + ".",
+        "## How it is run",
         _USE[values["format"]].format(**fields).rstrip(),
         _PREPARE.format(**fields).rstrip(),
         "## How it was checked",
-        f"{parity['num_pictures']} pictures ({parity['num_drawn']} drawn at random, {given} photographs) were given to"
-        f" the file and to torch, both with float32: the most probable class is the same for {parity['num_same']}, and"
-        f" no probability differs by more than {parity['max_difference']:.1e}. {_as_trained(values)}",
+        f"""\
+{count_of(parity["num_pictures"], "picture")}: {parity["num_drawn"]} drawn at random, {given} given.
+
+| compared with | same most probable class | largest difference of a probability |
+| --- | --- | --- |
+| torch, both in float32 | {parity["num_same"]} | {parity["max_difference"]:.1e} |
+| `ferray predict`, in {recipe["precision"]} | {trained["num_same"]} | {trained["max_difference"]:.1e} |""",
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _as_trained(values: Mapping[str, Any]) -> str:
-    precision, parity = values["recipe"]["precision"], values["parity"]["as_trained"]
-    return (
-        f"In ferray, which computes this trunk in {precision}, the class is the same for {parity['num_same']}, and no"
-        f" probability differs by more than {parity['max_difference']:.1e}."
-    )

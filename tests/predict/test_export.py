@@ -1,6 +1,9 @@
 """A model as one file: what it answers, what it says of itself, and that nothing unchecked is left."""
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from fixtures.train import SmallStore, small_recipe, small_weights
 from safetensors import safe_open
 
 from ferray.commands.report import main
@@ -18,7 +22,9 @@ from ferray.files import storage
 from ferray.predict.export import FORMATS, Exported, draw_pictures, export_model
 from ferray.predict.model import load
 from ferray.train.checkpoints import portable
-from ferray.train.checkpoints.export import load_model
+from ferray.train.checkpoints.export import export_best, load_model
+from ferray.train.checkpoints.writer import Checkpointing
+from ferray.train.fit import fit
 
 SUFFIXES = {"onnx": "onnx", "torch-export": "pt2", "safetensors": "safetensors"}
 
@@ -146,6 +152,52 @@ def test_given_pictures_are_compared_too_and_those_that_cannot_be_read_are_named
 def test_a_missing_package_is_named_with_its_extra(
     calibrated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "onnxscript", None)
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
     assert main(["export", str(calibrated), "--out", str(tmp_path / "face.onnx")]) == 2
     assert "ferray[export]" in capsys.readouterr().err
+
+
+def test_the_script_of_the_documentation_labels_a_picture_as_ferray_does(
+    exported: dict[str, Exported], calibrated: Path, tmp_path: Path
+) -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text()
+    (script,) = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert "ferray" not in re.sub(r'"ferray"', "", script), "it runs without"
+    model, random = load(calibrated), np.random.default_rng(1)
+    file = tmp_path / "picture.png"
+    for height, width in ((45, 70), (20, 13), (7, 300)):
+        cv2.imwrite(str(file), random.integers(0, 256, (height, width, 3), dtype=np.uint8))
+        asked = [sys.executable, "-c", script, str(exported["onnx"].file), str(file)]
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=60, check=True, cwd=tmp_path)
+        (expected,) = model.predict(str(file))
+        assert json.loads(done.stdout) == pytest.approx(expected.probabilities, abs=1e-5), (height, width)
+
+
+BFLOAT16: dict[str, Any] = {"precision": "bfloat16"}
+FREE = BFLOAT16 | {"freeze": "none"}
+OTHER_LAYERS: dict[str, Any] = {
+    "backbone": "vgg16_bn",
+    "feature_scaling": "standardize",
+    "head_pooling": "average",
+    "hidden_units": None,
+}
+
+
+@pytest.mark.parametrize(
+    "form, settings",
+    [("onnx", BFLOAT16), ("onnx", FREE), *((form, OTHER_LAYERS) for form in FORMATS)],
+    ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())),
+)
+def test_every_kind_of_model_can_be_exported(
+    form: str, settings: dict[str, Any], small_rows: None, tmp_path: Path
+) -> None:
+    recipe = small_recipe(**settings)
+    own = small_weights(recipe.backbone)
+    store = SmallStore()
+    list(fit(recipe, store, own, checkpointing=Checkpointing(tmp_path)))
+    export_best(tmp_path / "best", checkpoints=tmp_path, recipe=recipe, store=store, weights=own)
+    one = export_model(tmp_path / "best", tmp_path / "face", form=form)
+    assert one.parity.num_same == one.parity.num_pictures
+    assert one.parity.max_difference < 1e-4
+    assert one.parity_as_trained.max_difference < (1e-4 if recipe.precision == "float32" else 0.05)
+    assert one.facts["recipe"]["precision"] == recipe.precision

@@ -4,7 +4,7 @@
     torch-export    the same graph; runs in torch, also in C++
     safetensors     the tensors alone, under torchvision's names; the graph must be built around them
 
-Each has one text `ferray` in its metadata, a JSON object of facts. Begin at `encode`; `decode` runs what it wrote.
+Each has one text `ferray` in its metadata, a JSON object of facts. Begin at `encode`; `open_encoded` runs what it wrote.
 """
 
 import io
@@ -75,7 +75,7 @@ def encode(module: Inference, form: str, *, size_px: int, facts: Mapping[str, An
     return file.getvalue()
 
 
-def decode(data: bytes, form: str) -> tuple[Runner, dict[str, Any]]:
+def open_encoded(data: bytes, form: str) -> tuple[Runner, dict[str, Any]]:
     """A function that runs a file which `encode` has just written, and its facts.
 
     Args:
