@@ -4,7 +4,9 @@
     torch-export    the same graph; runs in torch, also in C++
     safetensors     the tensors alone, under torchvision's names; the graph must be built around them
 
-Each has one text `ferray` in its metadata, a JSON object of facts. Begin at `encode`; `open_encoded` runs what it wrote.
+Each has one text `ferray` in its metadata, a JSON object of facts.
+
+Begin at `encode`; `open_encoded` runs what it wrote.
 """
 
 import io
