@@ -79,13 +79,13 @@ def format_stores(rows: Sequence[StoreScore], title: str) -> str:
             f" {scores.balanced_accuracy:>8.4f} {constant['accuracy']:>8.4f}"
         )
     for row in rows:
-        said = [f"left out, since the model lacks the class: {num:,} of {name}" for name, num in row.left_out.items()]
+        notes = [f"left out, since the model lacks the class: {num:,} of {name}" for name, num in row.left_out.items()]
         if row.absent:
-            said.append(f"the store lacks {', '.join(row.absent)}: a face that is predicted so is predicted wrongly")
+            notes.append(f"the store lacks {', '.join(row.absent)}: a face that is predicted so is predicted wrongly")
         if row.read_at is not None:
-            said.append(f"the score on record, read at {row.read_at}; the split was not read again")
-        lines += [""] * bool(said)
-        lines += [line for text in said for line in textwrap.wrap(f"{row.data}: {text}", _MAX_COLUMNS)]
+            notes.append(f"the score on record, read at {row.read_at}; the split was not read again")
+        lines += [""] * bool(notes)
+        lines += [line for text in notes for line in textwrap.wrap(f"{row.data}: {text}", _MAX_COLUMNS)]
     return "\n".join([*lines, "", *textwrap.wrap(_LEGEND, _MAX_COLUMNS)])
 
 
