@@ -4,7 +4,7 @@ The Python API has ten names. Each is imported when it is first used, so importi
 holds the settings of one training run, `open_store` returns a `Store` of faces, `fit` trains a recipe on a store,
 `Checkpointing` says where it keeps its checkpoints, `Environment` on which device it runs, `Run` reads the folder of a
 search, `load` returns the `Model` that it has exported, which predicts pictures, and `FerrayError` is the base class of
-all errors that a user can correct.
+all errors that a user can correct. `ferray.__version__` is the version of the installed package.
 
     >>> from ferray import FerrayError, Recipe
     >>> recipe = Recipe(learning_rate=3e-4, batch_size=64)
@@ -46,4 +46,8 @@ __all__ = list(_NAMES)
 def __getattr__(name: str) -> Any:
     if name in _NAMES:
         return getattr(importlib.import_module(_NAMES[name]), name)
+    if name == "__version__":
+        from importlib.metadata import version  # 20 ms, which not every import needs
+
+        return version("ferray")
     raise AttributeError(f"module 'ferray' has no attribute {name!r}")

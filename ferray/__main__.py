@@ -13,7 +13,10 @@ COMMANDS = {
     "data": ("make, check and show stores of faces", "prepare, check, demo, show"),
     "train": ("train one recipe, without a search", ""),
     "predict": ("label pictures with the best model of a search", ""),
-    "report": ("show what the score of a trained model is worth", "evaluate, audit, slices"),
+    "report": (
+        "show what a trained model is worth, or take it elsewhere",
+        "evaluate, audit, slices, export, latency",
+    ),
 }
 """What each does, and its own commands."""
 

@@ -1,4 +1,7 @@
-"""`python -m ferray.report`: the score of a model, the audit of a reported score, the slices where a model is weak."""
+"""`python -m ferray.report`: the score of a model, the audit of a reported score, the slices where a model is weak.
+
+The commands `export` and `latency` are in `ferray.commands.portable`.
+"""
 
 import json
 import sys
@@ -8,22 +11,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ferray.commands.common import make_parser, run_command
+from ferray.commands.portable import (
+    ExportOptions,
+    LatencyOptions,
+    add_export_parser,
+    add_latency_parser,
+    run_export,
+    run_latency,
+)
 from ferray.errors import DataError, FerrayError
 from ferray.files import storage
 from ferray.waiting import waiting
 
 if TYPE_CHECKING:
     from ferray.data.store.reader import Store
+    from ferray.report.test_split.evaluate import Evaluation
     from ferray.report.test_split.recorded import RecordedScore
 
 EXAMPLES = """\
   python -m ferray.report evaluate runs/grid/best --data data/expw                    # the test score on record
   python -m ferray.report evaluate runs/grid/best --data data/fer2013 --split test --json
+  python -m ferray.report evaluate runs/grid/best --data data/fer2013 data/other      # one table
   python -m ferray.report audit runs/grid/best                                        # ferray's own predictions
   python -m ferray.report audit predictions.csv --claimed 0.91 --source-counts expw   # anybody's predictions
   python -m ferray.report audit --confusion matrix.csv --claimed 91%
   python -m ferray.report audit --claimed 0.98,0.92,0.91 --classes 7 --n 7200         # a number alone
   python -m ferray.report slices runs/grid/best --data data/expw --by subject_word
+  python -m ferray.report export runs/grid/best --format onnx --out face.onnx         # runs without ferray
+  python -m ferray.report latency runs/grid/best --threads 1
 """
 
 
@@ -32,7 +47,7 @@ class EvaluateOptions:
     """Options of `evaluate`."""
 
     best_dir: Path
-    data: Path
+    data: list[Path]
     split: str
     again: bool
     device: str
@@ -42,7 +57,7 @@ class EvaluateOptions:
     @property
     def title(self) -> str:
         """What is scored, for the head of the text."""
-        return f"{self.best_dir} on {self.split} of {self.data}"
+        return f"{self.best_dir} on {self.split} of {', '.join(map(str, self.data))}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +91,10 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m ferray.rep
     return run_command(lambda: _run(_parse(argv, prog)))
 
 
-def _run(options: EvaluateOptions | AuditOptions | SlicesOptions) -> int:
+Options = EvaluateOptions | AuditOptions | SlicesOptions | ExportOptions | LatencyOptions
+
+
+def _run(options: Options) -> int:
     match options:
         case EvaluateOptions():
             return _evaluate(options)
@@ -84,16 +102,23 @@ def _run(options: EvaluateOptions | AuditOptions | SlicesOptions) -> int:
             return _audit(options)
         case SlicesOptions():
             return _slices(options)
+        case ExportOptions():
+            return run_export(options)
+        case LatencyOptions():
+            return run_latency(options)
 
 
-def _parse(argv: Sequence[str] | None, prog: str) -> EvaluateOptions | AuditOptions | SlicesOptions:
-    parser = make_parser(prog, "Show what the score of a trained model is worth.", EXAMPLES)
+def _parse(argv: Sequence[str] | None, prog: str) -> Options:
+    parser = make_parser(prog, "Show what the score of a trained model is worth, or take it elsewhere.", EXAMPLES)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    text = "score a model on a split of a store; on its own test split, show the score on record"
+    text = "score a model on a split of a store, or of several; on its own test split, show the score on record"
     evaluate = commands.add_parser("evaluate", help=text, description=text.capitalize() + ".", allow_abbrev=False)
     evaluate.add_argument("best_dir", type=Path, metavar="BEST", help="the folder `best` of a search: runs/NAME/best")
-    evaluate.add_argument("--data", type=Path, required=True, metavar="DIR", help="a store, as ferray.data writes it")
+    evaluate.add_argument(
+        "--data", type=Path, nargs="+", required=True, metavar="DIR",
+        help="a store, as ferray.data writes it; of several, a table, where classes may be missing",
+    )  # fmt: skip
     evaluate.add_argument(
         "--split", default="test", choices=("train", "validation", "test"), help="default: %(default)s"
     )
@@ -133,8 +158,11 @@ def _parse(argv: Sequence[str] | None, prog: str) -> EvaluateOptions | AuditOpti
     slices.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     slices.set_defaults(options=SlicesOptions)
 
+    add_export_parser(commands)
+    add_latency_parser(commands)
+
     given = dict(vars(parser.parse_args(argv)))
-    make_options: type[EvaluateOptions | AuditOptions | SlicesOptions] = given.pop("options")
+    make_options: type[Options] = given.pop("options")
     return make_options(**given)
 
 
@@ -142,9 +170,47 @@ def _evaluate(options: EvaluateOptions) -> int:
     from ferray.data.store.reader import open_store
     from ferray.report.test_split.readings import recorded_score
 
-    store = open_store(options.data)
-    recorded = None if options.again else recorded_score(options.best_dir, store, options.split)
-    return _evaluate_now(options, store) if recorded is None else _show_recorded(options, recorded)
+    stores = [open_store(folder) for folder in options.data]
+    for store in stores:
+        store.rows(options.split)  # a split that is missing is an error before any is scored
+    recorded = [None if options.again else recorded_score(options.best_dir, store, options.split) for store in stores]
+    if len(stores) > 1:
+        return _evaluate_several(options, stores, recorded)
+    return _evaluate_now(options, stores[0]) if recorded[0] is None else _show_recorded(options, recorded[0])
+
+
+def _evaluate_several(
+    options: EvaluateOptions, stores: "Sequence[Store]", recorded: "Sequence[RecordedScore | None]"
+) -> int:
+    """Score the model on each store and print one table; a score on record is shown, not repeated."""
+    from ferray.report.test_split.several import StoreScore, format_stores
+
+    if options.predictions is not None:
+        raise DataError(str(options.predictions), f"{len(stores)} stores are scored", "Give one store to --data")
+    rows = []
+    for folder, store, known in zip(options.data, stores, recorded, strict=True):
+        if known is None:
+            evaluation = _read(options, store, needs_all=False)
+            _print_notes(*(f"{folder}: {note}" for note in evaluation.notes))
+            scores, left_out, absent, read_at = evaluation.scores, evaluation.left_out, evaluation.absent, None
+        else:
+            _print_notes(*(f"{folder}: {note}" for note in known.notes))
+            scores, left_out, absent, read_at = known.scores, {}, (), known.read_at
+        rows.append(
+            StoreScore(
+                data=folder,
+                fingerprint=store.fingerprint,
+                scores=scores,
+                left_out=left_out,
+                absent=absent,
+                read_at=read_at,
+            )
+        )
+    if options.json:
+        print(json.dumps({"stores": [row.to_json(options.split) for row in rows]}, indent=2))
+    else:
+        print(format_stores(rows, f"{options.best_dir} on {options.split}"))
+    return 0
 
 
 def _show_recorded(options: EvaluateOptions, recorded: "RecordedScore") -> int:
@@ -168,6 +234,21 @@ def _show_recorded(options: EvaluateOptions, recorded: "RecordedScore") -> int:
 def _evaluate_now(options: EvaluateOptions, store: "Store") -> int:
     """Run the model, print its score, and note the reading."""
     from ferray.report.terminal import format_scores
+
+    evaluation = _read(options, store, needs_all=True)
+    if options.predictions is not None:
+        storage.write_bytes(options.predictions, evaluation.to_csv(store, options.split).encode())
+    _print_notes(*evaluation.notes)
+    if options.json:
+        values = evaluation.scores.to_json() | {"data": store.fingerprint, "split": options.split}
+        print(json.dumps(values, indent=2))
+    else:
+        print(format_scores(evaluation.scores, options.title))
+    return 0
+
+
+def _read(options: EvaluateOptions, store: "Store", *, needs_all: bool) -> "Evaluation":
+    """Run the model on the split of a store, and note the reading: of the own test split before, of any after."""
     from ferray.report.test_split.readings import note_reading_beside_model, note_reading_in_search
 
     if options.split == "test" and options.again:
@@ -176,21 +257,13 @@ def _evaluate_now(options: EvaluateOptions, store: "Store") -> int:
     with waiting("importing torch"):
         from ferray.report.test_split.evaluate import evaluate
 
-    with waiting(f"scoring the model on {options.split}"):
-        evaluation = evaluate(options.best_dir, store, options.split, device=options.device)
-    if options.predictions is not None:
-        storage.write_bytes(options.predictions, evaluation.to_csv(store, options.split).encode())
+    with waiting(f"scoring the model on {options.split} of {store.folder}"):
+        evaluation = evaluate(options.best_dir, store, options.split, device=options.device, needs_all=needs_all)
     try:
         note_reading_beside_model(options.best_dir, store, options.split, evaluation.scores)
     except FerrayError as error:
         print(f"warning: this reading is not on record: {error.args[0]}: {error.args[1]}", file=sys.stderr)
-    _print_notes(*evaluation.notes)
-    if options.json:
-        values = evaluation.scores.to_json() | {"data": store.fingerprint, "split": options.split}
-        print(json.dumps(values, indent=2))
-    else:
-        print(format_scores(evaluation.scores, options.title))
-    return 0
+    return evaluation
 
 
 def _print_notes(*notes: str) -> None:

@@ -116,14 +116,25 @@ class Model:
         shown = threads is not None and threads.show_progress
         with progress_bar("predicting", len(pictures), "pictures", is_shown=shown) as advance:
             for begin in range(0, len(pictures), BATCH):  # so that memory holds one batch, however slow the model is
-                batch = list(readers.map(self._prepare, pictures[begin : begin + BATCH], title="", unit=""))
-                whole = [picture for picture in batch if isinstance(picture, _Prepared)]
+                batch = list(readers.map(self.prepare, pictures[begin : begin + BATCH], title="", unit=""))
+                whole = [picture for picture in batch if isinstance(picture, Prepared)]
                 answers = self._answer(whole)
                 advance(len(batch))
                 for picture in batch:
                     yield picture if isinstance(picture, Unreadable) else next(answers)
 
-    def _prepare(self, picture: Picture | PictureFile) -> "_Prepared | Unreadable":
+    def probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float64]:
+        """The probabilities for prepared pictures.
+
+        Args:
+            pixels: RGB of the model's size, shape (pictures, size, size, 3).
+
+        Returns:
+            Shape (pictures, classes); every row sums to 1.
+        """
+        return apply_temperature(predict_probabilities(self.loaded, pixels), self.temperature)
+
+    def prepare(self, picture: Picture | PictureFile) -> "Prepared | Unreadable":
         """A picture as the network gets it, cropped and scaled like the pictures that it was trained on."""
         file = picture if isinstance(picture, PictureFile) else PictureFile(_path_of(picture))
         settings = self.loaded.preprocessing
@@ -138,20 +149,22 @@ class Model:
             cropped, _ = crop_face(pixels, file.box, size_px=settings.crop_px, margin=margin)
         except BadPhotographError as error:
             return Unreadable(path=file.path, reason=error.what)
-        return _Prepared(file, cropped)
+        return Prepared(file, cropped)
 
-    def _answer(self, pictures: "Sequence[_Prepared]") -> Iterator[Prediction]:
+    def _answer(self, pictures: "Sequence[Prepared]") -> Iterator[Prediction]:
         if not pictures:
             return
-        given = predict_probabilities(self.loaded, np.stack([picture.pixels for picture in pictures]))
-        for picture, row in zip(pictures, apply_temperature(given, self.temperature), strict=True):
+        found = self.probabilities(np.stack([picture.pixels for picture in pictures]))
+        for picture, row in zip(pictures, found, strict=True):
             probabilities = dict(zip(self.class_names, row.tolist(), strict=True))
             label = self.class_names[int(row.argmax())]
             yield Prediction(path=picture.file.path, box=picture.file.box, label=label, probabilities=probabilities)
 
 
 @dataclass(frozen=True)
-class _Prepared:
+class Prepared:
+    """A picture as the network gets it."""
+
     file: PictureFile
     pixels: NDArray[np.uint8]
     """RGB, of the size of the store's pictures, shape (size, size, 3)."""
@@ -170,14 +183,24 @@ def load(folder: str | os.PathLike[str], *, device: str = "cpu", use_temperature
         CheckpointError: There is no model, or a file of it is damaged.
         RecipeError: There is no such device.
     """
+    path = find_folder(folder)
+    check_device(device)
+    loaded = load_model(path, device=device)
+    return Model(loaded, temperature=read_temperature(path) if use_temperature else 1.0)
+
+
+def find_folder(folder: str | os.PathLike[str]) -> Path:
+    """The folder of a model: the one that is given, or `best` in it.
+
+    Raises:
+        CheckpointError: There is no such folder.
+    """
     path = Path(folder)
     if not (path / "model.safetensors").exists() and (path / "best" / "model.safetensors").exists():
         path = path / "best"
     if not path.is_dir():
         raise CheckpointError(str(path), "no such folder", "Give runs/NAME/best of a finished search")
-    check_device(device)
-    loaded = load_model(path, device=device)
-    return Model(loaded, temperature=read_temperature(path) if use_temperature else 1.0)
+    return path
 
 
 def read_temperature(folder: Path) -> float:

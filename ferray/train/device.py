@@ -92,6 +92,17 @@ def check_device(name: str) -> None:
         raise RecipeError(f"--device {name}", what, "Name one of them, counted from cuda:0, or cpu")
 
 
+def set_threads(num: int | None) -> int:
+    """Let one operator of torch use this many threads of the CPU, in the whole process; None leaves it as it is.
+
+    Returns:
+        The number of threads.
+    """
+    if num is not None:
+        torch.set_num_threads(num)
+    return torch.get_num_threads()
+
+
 @contextmanager
 def torchrun_ranks(device: str) -> Iterator[Ranks]:
     """Join the ranks that `torchrun` started while the block runs; one rank where it did not start this process.

@@ -106,3 +106,13 @@ def test_the_help_at_the_top_names_every_command_and_its_own() -> None:
 
 def test_the_version_is_that_of_the_package() -> None:
     assert as_script("--version") == f"ferray {version('ferray')}\n"
+
+
+def test_the_package_has_its_version_and_imports_nothing_heavy_for_it() -> None:
+    code = "import sys, ferray; print(ferray.__version__, *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    found, *modules = done.stdout.split()
+
+    assert found == version("ferray")
+    assert not set(modules) & HEAVY
+    assert {name for name in modules if name.split(".")[0] == "ferray"} == {"ferray"}

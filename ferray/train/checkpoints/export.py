@@ -9,6 +9,7 @@ Begin at `export_best` and `load_model`.
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -99,10 +100,19 @@ class LoadedModel:
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
     device: torch.device
+    trial_id: str
+    """The trial whose best epoch it is; empty where the file does not name it."""
 
 
-def load_model(folder: Path, *, device: str = "cpu") -> LoadedModel:
+def load_model(
+    folder: Path, *, device: str = "cpu", precision: Literal["float32", "bfloat16"] | None = None
+) -> LoadedModel:
     """The model in a folder that `export_best` wrote.
+
+    Args:
+        folder: Where it is.
+        device: `cpu`, or `cuda`, `cuda:1`, ...
+        precision: The number format in which the trunk computes; None for that of the recipe.
 
     Raises:
         CheckpointError: A file is missing or damaged, or does not match the others.
@@ -111,9 +121,10 @@ def load_model(folder: Path, *, device: str = "cpu") -> LoadedModel:
         recipe = make_recipe(storage.read_json(folder / "recipe.json"), where=str(folder / "recipe.json"))
         class_names = _read_classes(folder / "classes.json")
         preprocessing = _read_preprocessing(folder / "preprocessing.json", recipe)
-        _, tensors = read_checked(folder / "model.safetensors")
+        facts, tensors = read_checked(folder / "model.safetensors")
         trunk = {name: tensors[name] for name in BACKBONES[recipe.backbone].tensor_shapes()}
-        classifier = build_classifier(recipe, trunk, num_classes=len(class_names))
+        computed = recipe if precision is None else dataclasses.replace(recipe, precision=precision)
+        classifier = build_classifier(computed, trunk, num_classes=len(class_names))
         copy_tensors(classifier.free, tensors)
     except CheckpointError as error:
         raise CheckpointError(error.args[0], error.args[1], WAY_OUT) from error
@@ -136,6 +147,7 @@ def load_model(folder: Path, *, device: str = "cpu") -> LoadedModel:
         class_names=class_names,
         preprocessing=preprocessing,
         device=torch_device,
+        trial_id=str(facts.get("trial_id", "")),
     )
 
 
