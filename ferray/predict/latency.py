@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,7 @@ class Latency:
     device: str
     """As it was asked for."""
     device_name: str
-    """Its model, and torch's version."""
+    """Its model, and the versions of torch and of the runtime."""
     threads: int
     """Of the CPU, for one call."""
     size_px: int
@@ -126,7 +127,7 @@ def measure_latency(
         runtime=runtime,
         precision=str(loaded.recipe.precision) if is_torch else "float32",
         device=device,
-        device_name=device_name(loaded.device),
+        device_name=device_name(loaded.device) + ("" if is_torch else f", onnxruntime {version('onnxruntime')}"),
         threads=num_threads,
         size_px=size_px,
         num_parameters=module.num_parameters,
