@@ -44,7 +44,9 @@ def draw_contact_sheet(store: Store) -> NDArray[np.uint8]:
     block_px = NUM_PER_SPLIT * SHEET_FACE_PX + _GAP_PX
     height = _TOP_PX + len(store.class_names) * SHEET_FACE_PX + _GAP_PX
     sheet = np.full((height, _LEFT_PX + len(shown) * block_px, 3), _PAPER, dtype=np.uint8)
-    _write(sheet, f"{store.folder.name}: {manifest.num_faces:,} faces, {store.size_px} px", _GAP_PX, 24)
+    _write(
+        sheet, f"{store.folder.name}: {manifest.num_faces:,} {manifest.shown.nouns}, {store.size_px} px", _GAP_PX, 24
+    )
     for label, name in enumerate(store.class_names):
         middle = _TOP_PX + label * SHEET_FACE_PX + SHEET_FACE_PX // 2
         total = sum(manifest.counts[split][name] for split in shown)

@@ -9,7 +9,8 @@ def format_counts(store: Store) -> str:
     """Number of faces by class and split, what was done to the faces, and what was left out."""
     manifest = store.manifest
     sizes = {split: size for split, size in manifest.split_sizes.items() if size}
-    lines = [f"{store.folder}: {manifest.num_faces:,} faces of {manifest.size_px} px from {manifest.dataset}", ""]
+    what = f"{manifest.num_faces:,} {manifest.shown.nouns} of {manifest.size_px} px"
+    lines = [f"{store.folder}: {what} from {manifest.dataset}", ""]
     lines.append("".join([f"{'class':12}", *(f"{split:>12}" for split in sizes), f"{'all':>12}"]))
     lines += [_line(name, [manifest.counts[split][name] for split in sizes]) for name in manifest.class_names]
     lines += [_line("all", list(sizes.values())), ""]

@@ -51,6 +51,7 @@ def scan_store(folder: Path, threads: Threads) -> ScannedDataset:
         contrast=pictures.contrast,
         digests=tuple(pictures.sketches.digests),
         copies=copies,
+        subject=manifest.shown,
         sample=manifest.sample,
     )
 
