@@ -8,8 +8,8 @@ from fixtures.expw import ExpW, format_line
 
 from ferray.data.sources.expw import read_expw
 from ferray.data.sources.folders import read_folders
-from ferray.data.sources.rows import CLASS_NAMES, Box
-from ferray.data.subject import EXPRESSIONS
+from ferray.data.sources.rows import Box
+from ferray.data.subject import CLASS_NAMES, EXPRESSIONS
 from ferray.errors import DataError
 
 

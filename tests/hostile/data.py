@@ -27,10 +27,11 @@ from ferray.data.prepare.photographs import crop_face, read_file, read_photograp
 from ferray.data.sources.expw import read_expw
 from ferray.data.sources.fer2013_csv import read_fer2013_csv
 from ferray.data.sources.folders import read_folders
-from ferray.data.sources.rows import CLASS_NAMES, Box, Source
+from ferray.data.sources.rows import Box, Source
 from ferray.data.store.manifest import SPLITS
 from ferray.data.store.reader import open_store
 from ferray.data.store.summary import format_counts
+from ferray.data.subject import CLASS_NAMES
 from ferray.errors import DataError, SpaceError
 from ferray.metrics.intervals import Bootstrap
 from ferray.metrics.labeled import LabeledPredictions

@@ -12,9 +12,10 @@ from ferray.data.copies.find import join_places
 from ferray.data.prepare.options import DEFAULT_SPLIT, PrepareOptions, Shares
 from ferray.data.prepare.split import split_groups
 from ferray.data.sampling import draw_sample
-from ferray.data.sources.rows import CLASS_NAMES, Face, Fault, Source
+from ferray.data.sources.rows import Face, Fault, Source
 from ferray.data.sources.ways_out import explain_faults
 from ferray.data.store.manifest import SPLITS, split_place
+from ferray.data.subject import CLASS_NAMES
 from ferray.errors import DataError
 
 

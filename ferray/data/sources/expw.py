@@ -17,7 +17,6 @@ from typing import NoReturn
 
 from ferray.data.sources.boxes import EXPW_ORDER, BoxOrder, to_box
 from ferray.data.sources.rows import (
-    CLASS_NAMES,
     INTEGER,
     MAX_LIST_BYTES,
     MISSING,
@@ -28,6 +27,7 @@ from ferray.data.sources.rows import (
     Source,
     find_name_fault,
 )
+from ferray.data.subject import CLASS_NAMES
 from ferray.errors import DataError, StorageError
 from ferray.files import untrusted
 

@@ -89,7 +89,9 @@ def _find_classes(images: Path, root: Path) -> list[tuple[Path, str | None]]:
     if empty := [top.name for top in tops if not _folders(top)]:
         what = f"{_named(empty)} named like a split, but without folders of classes in it"
         raise DataError(str(images), what, f"{_TREES}. Move away pictures without a class")
-    found = [(folder, SPLIT_OF_ALIAS[top.name.casefold()]) for top in tops for folder in _folders(top)]
+    found: list[tuple[Path, str | None]] = [
+        (folder, SPLIT_OF_ALIAS[top.name.casefold()]) for top in tops for folder in _folders(top)
+    ]
     for folder, _ in found:
         if folder.name.casefold() in SPLIT_OF_ALIAS and _holds_folders_alone(folder):
             what = f"{folder.relative_to(root)} holds folders of classes once more, as a nested copy does"

@@ -110,7 +110,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     file = folder / "manifest.json"
     if not os.path.isfile(file):  # unlike Path.is_file, no error for a name that is too long
-        raise DataError(str(folder), "not a store of faces: it has no manifest.json", HOW_TO_MAKE)
+        raise DataError(str(folder), "not a store: it has no manifest.json", HOW_TO_MAKE)
     try:
         values = json.loads(untrusted.read_bytes(file, max_bytes=MAX_MANIFEST_BYTES, inside=folder))
         if isinstance(values, dict) and values.get("version") != FORMAT_VERSION:
