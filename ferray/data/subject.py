@@ -41,7 +41,7 @@ class Subject:
         """A text that was written for faces, in the words for this subject; what stands in quotes is left as it is."""
         if not self.words:
             return text
-        pattern = rf"'[^']*'|\"[^\"]*\"|\b({'|'.join(self.words)})\b"
+        pattern = rf"(?<!\w)'[^']*'(?!\w)|\"[^\"]*\"|\b({'|'.join(self.words)})\b"
         return re.sub(pattern, lambda found: self.words[found[1]] if found[1] else found[0], text)
 
 

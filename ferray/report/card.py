@@ -17,6 +17,7 @@ from ferray.metrics.names import SCORE_TITLES
 from ferray.metrics.scores import Scores
 from ferray.recipe import Recipe, to_values
 from ferray.records.trial import EpochResult
+from ferray.report.expw_words import EXPW_LIMITS
 from ferray.report.many_classes import MAX_NAMES, escape_cell, list_names, lowest_recalls
 from ferray.report.slices import worst_in_words
 from ferray.report.test_split.recorded import RecordedScore, SliceSummary
@@ -366,26 +367,18 @@ def _preprocessing(recipe: Recipe, manifest: Manifest) -> str:
     numbered = [f"{place} {name}" for place, name in enumerate(manifest.class_names)]
     place = "" if len(numbered) <= MAX_NAMES else "; `classes.json` lists all"
     shown = manifest.shown
-    square = f"a square around the {shown.noun}" if shown is EXPRESSIONS or manifest.margin else "a square"
+    margin = f"a square around the {shown.noun} with a margin of\n{manifest.margin:g} of its side on each side"
+    square = margin if shown is EXPRESSIONS or manifest.margin else "a square"
     return f"""## Preprocessing
 
-The score holds only for {shown.nouns} that are prepared as in `preprocessing.json`: {square} with a margin of
-{manifest.margin:g} of its side on each side, padded and not squashed; RGB, not BGR;
-{recipe.image_size} x {recipe.image_size} pixels. The model normalizes the colors itself.
-Its outputs are, in this order: {list_names(numbered)}{place}."""
+The score holds only for {shown.nouns} that are prepared as in `preprocessing.json`: {square},
+padded and not squashed; RGB, not BGR; {recipe.image_size} x {recipe.image_size} pixels. The model normalizes the colors
+itself. Its outputs are, in this order: {list_names(numbered)}{place}."""
 
 
 def _limits(manifest: Manifest) -> str:
-    expw = (
-        "\n- ExpW may be used for research only. It holds web pictures of people who were not asked, children among"
-        "\n  them: publish no pictures, crops or embeddings. Whether this also limits its weights is unclear.\n"
-        "- The search words in ExpW's file names were typed by collectors. They are not annotations of people, and they"
-        "\n  support no claim about groups of people."
-    )
-    limits = "\n".join(f"- {one}" for one in manifest.shown.limits)
-    return f"""## Limits
-
-{limits}{expw if manifest.dataset == "expw" else ""}"""
+    limits = [*manifest.shown.limits, *(EXPW_LIMITS if manifest.dataset == "expw" else ())]
+    return "## Limits\n\n" + "\n".join(f"- {one}" for one in limits)
 
 
 def _repeat(origin: ModelOrigin, manifest: Manifest, *, is_tested: bool) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from ferray.audit.dataset.check import CopyCounts, DatasetReport
 from ferray.audit.finding import Finding, count_severities, share
+from ferray.data.store.summary import shorten_classes
 from ferray.data.subject import SUBJECTS
 
 REPORT_WIDTH = 80
@@ -56,12 +57,16 @@ def _format_counts(report: DatasetReport) -> str:
         columns["all"] = {name: sum(counts[name] for counts in report.counts.values()) for name in classes}
     totals = {column: sum(counts.values()) for column, counts in columns.items()}
     lines = [faces, ""]
-    lines.append("".join([f"{'class':12}", *(f"{column:>16}" for column in columns)]))
-    for name in next(iter(columns.values())):
+    names, note = shorten_classes(columns.get("all", next(iter(columns.values()))))
+    width = max(12, *(min(len(name), REPORT_WIDTH - 16 * len(columns)) for name in names))
+    lines.append("".join([f"{'class':{width}}", *(f"{column:>16}" for column in columns)]))
+    for name in names:
         cells = [(counts[name], max(totals[column], 1)) for column, counts in columns.items()]
-        lines.append("".join([f"{name:12}", *(f"{num:>8,}  {100 * num / total:4.1f} %" for num, total in cells)]))
-    lines.append("".join([f"{'all':12}", *(f"{total:>8,}        " for total in totals.values())]).rstrip())
-    return "\n".join(lines)
+        lines.append(
+            "".join([f"{name[:width]:{width}}", *(f"{num:>8,}  {100 * num / total:4.1f} %" for num, total in cells)])
+        )
+    lines.append("".join([f"{'all':{width}}", *(f"{total:>8,}        " for total in totals.values())]).rstrip())
+    return "\n".join([*lines, *note])
 
 
 def _format_copies(report: DatasetReport) -> str:
