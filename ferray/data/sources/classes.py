@@ -24,7 +24,7 @@ from ferray.errors import DataError, StorageError
 from ferray.files import untrusted
 from ferray.metrics.predictions import RESERVED
 
-MAX_FILE_BYTES = 2**22
+MAX_FILE_BYTES = 2**20
 MAX_NAMED = 8
 """Names that a message lists."""
 
