@@ -14,6 +14,9 @@ SEVERITIES: tuple[Severity, ...] = ("fault", "warning", "note")
 NUM_EXAMPLES = 3
 """Number of examples in a finding."""
 
+MAX_LISTED = 10
+"""Names that a text lists."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
@@ -46,7 +49,9 @@ def percent(fraction: float) -> str:
 
 
 def listed(names: Sequence[str], last: str = "and") -> str:
-    """`a, b and c`."""
+    """`a, b and c`; of many names the first ones, and how many there are more."""
+    if len(names) > MAX_LISTED:
+        names = [*names[:MAX_LISTED], f"{len(names) - MAX_LISTED:,} more"]
     return f" {last} ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
 
 

@@ -1,4 +1,4 @@
-"""`python -m ferray.data`: make a store of faces, check a data set for faults, draw demo faces, show a store."""
+"""`python -m ferray.data`: make a store of pictures, check a data set for faults, draw demo faces, show a store."""
 
 import argparse
 import json
@@ -20,7 +20,8 @@ ignored (docs/data.md)"""
 
 EXAMPLES = """\
   python -m ferray.data prepare expw --images expw/origin --labels expw/label.lst --out data/expw
-  python -m ferray.data prepare folders --images fer2013 --size 64 --out data/fer2013
+  python -m ferray.data prepare folders --images pets --out data/pets          # a folder for each class
+  python -m ferray.data prepare csv --table pets.csv --out data/pets           # columns path, label
   python -m ferray.data check fer2013                           # copies, leaks, label noise, faults
   python -m ferray.data demo --out data/demo-photographs        # drawn by code, in ExpW's layout
   python -m ferray.data show data/expw                          # counts, and a contact sheet beside the store
@@ -34,10 +35,17 @@ EXPW_EXAMPLES = """\
 """
 
 FOLDERS_EXAMPLES = """\
+  python -m ferray.data prepare folders --images pets --out data/pets                      # any folders by class
   python -m ferray.data prepare folders --images fer2013 --size 64 --out data/fer2013      # train, validation, test
   python -m ferray.data prepare folders --images raf-db --split 90/10/0 --out data/raf-db  # validation out of train
   python -m ferray.data prepare folders --images ck+ --split 70/10/20 --out data/ck        # one tree of classes
   python -m ferray.data prepare folders --images fer2013 --drop-leaks --out data/fer2013   # train without test's copies
+"""
+
+CSV_EXAMPLES = """\
+  python -m ferray.data prepare csv --table pets.csv --out data/pets              # paths begin in the table's folder
+  python -m ferray.data prepare csv --table pets.csv --images photographs --out data/pets
+  python -m ferray.data prepare csv --table pets.csv --classes pets.yaml --out data/pets   # cat: [cat, cats]
 """
 
 CHECK_EXAMPLES = """\
@@ -60,9 +68,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _parse(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
-    parser = make_parser(prog, "Make, check and show stores of faces.", EXAMPLES)
+    parser = make_parser(prog, "Make, check and show stores of pictures.", EXAMPLES)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    prepare = commands.add_parser("prepare", help="make a store of faces from photographs", allow_abbrev=False)
+    prepare = commands.add_parser("prepare", help="make a store from photographs", allow_abbrev=False)
     sources = prepare.add_subparsers(required=True, metavar="SOURCE")
     raw = argparse.RawDescriptionHelpFormatter
 
@@ -79,14 +87,28 @@ def _parse(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
 
     folders = sources.add_parser(
         "folders", help="folders by class, with or without a split",
-        description="Take whole photographs, one face each; the name of the folder is the class.",
+        description="Take whole photographs; the name of the folder is the class.",
         epilog=_epilog(FOLDERS_EXAMPLES, prog), formatter_class=raw, allow_abbrev=False,
     )  # fmt: skip
     folders.add_argument("--images", type=Path, required=True, metavar="DIR", help="the top of the tree")
+    _add_classes(folders, "the names of the folders")
     _add_common(folders, split="for a tree without a split of its own (default 70/10/20); a tree's own split is kept")
-    clean = "leave out of train, then of validation, the copies of faces in a later split: cleans a given split"
-    folders.add_argument("--drop-leaks", action="store_true", help=clean)
+    _add_drop_leaks(folders)
     folders.set_defaults(run=_prepare_folders, margin=0.0)
+
+    table = sources.add_parser(
+        "csv", help="a table of pictures with columns path and label",
+        description="Take the pictures, or the boxes in them, that a table lists: columns path and label; optional"
+        " left, top, right, bottom (pixels), split, group (lines that stay in one split), and others to score by.",
+        epilog=_epilog(CSV_EXAMPLES, prog), formatter_class=raw, allow_abbrev=False,
+    )  # fmt: skip
+    table.add_argument("--table", type=Path, required=True, metavar="FILE", help="the CSV file, with a first line")
+    table.add_argument("--images", type=Path, metavar="DIR", help="where the paths begin (default: the table's folder)")
+    _add_classes(table, "the labels")
+    _add_common(table, split="for a table without a column split (default 70/10/20)")
+    table.add_argument("--margin", type=float, default=0.0, metavar="X", help=f"{margin.split(' (')[0]} (default 0)")
+    _add_drop_leaks(table)
+    table.set_defaults(run=_prepare_csv)
 
     check = commands.add_parser(
         "check", help="find copies, leaks, label noise and faults of a data set",
@@ -94,7 +116,11 @@ def _parse(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
         epilog=_epilog(CHECK_EXAMPLES, prog), formatter_class=raw, allow_abbrev=False,
     )  # fmt: skip
     check.add_argument(
-        "path", type=Path, nargs="?", metavar="PATH", help="a store, folders, ExpW's folder, or a CSV file"
+        "path",
+        type=Path,
+        nargs="?",
+        metavar="PATH",
+        help="a store, folders, ExpW's folder, or a CSV file (columns path and label, or FER2013's)",
     )
     check.add_argument("--images", type=Path, metavar="DIR", help="ExpW's photographs, instead of PATH")
     check.add_argument("--labels", type=Path, metavar="FILE", help="ExpW's list of faces, instead of PATH")
@@ -106,7 +132,7 @@ def _parse(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
     demo.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder: origin/ and label.lst")
     demo.set_defaults(run=_demo)
 
-    show = commands.add_parser("show", help="count a store's faces and draw a contact sheet", allow_abbrev=False)
+    show = commands.add_parser("show", help="count a store's pictures and draw a contact sheet", allow_abbrev=False)
     show.add_argument("store", type=Path, metavar="DIR", help="a store")
     show.add_argument("--out", type=Path, metavar="PNG", help="the contact sheet (default: DIR.png, beside the store)")
     show.set_defaults(run=_show)
@@ -118,13 +144,23 @@ def _epilog(examples: str, prog: str) -> str:
     return f"{READ_FORMATS}\n\nexamples:\n{as_typed(examples, prog)}"
 
 
+def _add_classes(parser: argparse.ArgumentParser, default: str) -> None:
+    words = f"`expressions`, or a .yaml or .csv file of classes and the names that mean them (default: {default})"
+    parser.add_argument("--classes", metavar="FILE", help=words)
+
+
+def _add_drop_leaks(parser: argparse.ArgumentParser) -> None:
+    clean = "leave out of train, then of validation, the copies of pictures in a later split: cleans a given split"
+    parser.add_argument("--drop-leaks", action="store_true", help=clean)
+
+
 def _add_common(parser: argparse.ArgumentParser, *, split: str) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the store; must not exist")
     parser.add_argument(
-        "--size", type=int, default=DEFAULT_SIZE_PX, metavar="PX", help=f"side of a face (default {DEFAULT_SIZE_PX})"
+        "--size", type=int, default=DEFAULT_SIZE_PX, metavar="PX", help=f"side of a picture (default {DEFAULT_SIZE_PX})"
     )
     parser.add_argument(
-        "--num-faces", type=int, metavar="N", help="draw N faces, classes in their own proportion (default: all)"
+        "--num-faces", type=int, metavar="N", help="draw N pictures, classes in their own proportion (default: all)"
     )
     parser.add_argument("--split", metavar="A/B/C", help=split)
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the sample and the split (default 0)")
@@ -137,7 +173,7 @@ def _add_common(parser: argparse.ArgumentParser, *, split: str) -> None:
         help="find copies of photographs and keep them in one split, or skip the search (default find)",
     )  # fmt: skip
     parser.add_argument(
-        "--drop-conflicts", action="store_true", help="leave out every face whose copies have different labels"
+        "--drop-conflicts", action="store_true", help="leave out every picture whose copies have different labels"
     )
 
 
@@ -168,7 +204,14 @@ def _prepare_folders(arguments: argparse.Namespace) -> int:
     options = _read_options(arguments)
     from ferray.data.sources.folders import read_folders
 
-    return _prepare(read_folders(arguments.images), arguments.out, options)
+    return _prepare(read_folders(arguments.images, arguments.classes), arguments.out, options)
+
+
+def _prepare_csv(arguments: argparse.Namespace) -> int:
+    options = _read_options(arguments)
+    from ferray.data.sources.table import read_table_source
+
+    return _prepare(read_table_source(arguments.table, arguments.images, arguments.classes), arguments.out, options)
 
 
 def _prepare(source: "Source", out: Path, options: PrepareOptions) -> int:
@@ -185,7 +228,8 @@ def _prepare(source: "Source", out: Path, options: PrepareOptions) -> int:
         print(f"What was left out is listed in {skipped_file(out)}")
     sizes = store.manifest.split_sizes
     if sizes["train"] and not sizes["validation"]:
-        print("It has no validation faces, which a search needs; --split 90/10/0 takes some out of train")
+        nouns = store.manifest.shown.nouns
+        print(f"It has no validation {nouns}, which a search needs; --split 90/10/0 takes some out of train")
     print(f"Search on it: python -m ferray.search --space grid --data {out}")
     return 0
 

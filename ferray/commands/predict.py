@@ -140,7 +140,7 @@ def _summarize(model: "Model", num: int, num_skipped: int, seconds: float, *, as
 
 def _make_writer(model: "Model", out: TextIO, *, form: str, with_boxes: bool) -> Callable[["Prediction"], None]:
     """A function that writes one prediction, in the form that was asked for."""
-    from ferray.predict.sources import BOX_COLUMNS
+    from ferray.data.sources.table import BOX_COLUMNS
 
     columns = BOX_COLUMNS if with_boxes else ()
 

@@ -25,6 +25,7 @@ from ferray.waiting import waiting
 
 if TYPE_CHECKING:
     from ferray.data.store.reader import Store
+    from ferray.data.subject import Subject
     from ferray.report.test_split.evaluate import Evaluation
     from ferray.report.test_split.recorded import RecordedScore
 
@@ -176,7 +177,9 @@ def _evaluate(options: EvaluateOptions) -> int:
     recorded = [None if options.again else recorded_score(options.best_dir, store, options.split) for store in stores]
     if len(stores) > 1:
         return _evaluate_several(options, stores, recorded)
-    return _evaluate_now(options, stores[0]) if recorded[0] is None else _show_recorded(options, recorded[0])
+    if recorded[0] is None:
+        return _evaluate_now(options, stores[0])
+    return _show_recorded(options, recorded[0], stores[0].manifest.shown)
 
 
 def _evaluate_several(
@@ -213,7 +216,7 @@ def _evaluate_several(
     return 0
 
 
-def _show_recorded(options: EvaluateOptions, recorded: "RecordedScore") -> int:
+def _show_recorded(options: EvaluateOptions, recorded: "RecordedScore", shown: "Subject") -> int:
     """Print the score on record; the test split is not read."""
     from ferray.report.terminal import format_scores
 
@@ -227,7 +230,7 @@ def _show_recorded(options: EvaluateOptions, recorded: "RecordedScore") -> int:
     if options.json:
         print(json.dumps(recorded.to_json(), indent=2))
     else:
-        print(format_scores(recorded.scores, options.title, recorded=recorded))
+        print(format_scores(recorded.scores, options.title, recorded=recorded, shown=shown))
     return 0
 
 
@@ -243,7 +246,7 @@ def _evaluate_now(options: EvaluateOptions, store: "Store") -> int:
         values = evaluation.scores.to_json() | {"data": store.fingerprint, "split": options.split}
         print(json.dumps(values, indent=2))
     else:
-        print(format_scores(evaluation.scores, options.title))
+        print(format_scores(evaluation.scores, options.title, shown=store.manifest.shown))
     return 0
 
 
@@ -332,9 +335,10 @@ def _slices(options: SlicesOptions) -> int:
     from ferray.report.slices import score_recorded_slices, worst_to_json
     from ferray.report.terminal import format_slices
 
-    slices = score_recorded_slices(options.best_dir, open_store(options.data), by=options.by)
+    store = open_store(options.data)
+    slices, shown = score_recorded_slices(options.best_dir, store, by=options.by), store.manifest.shown
     if options.json:
         print(json.dumps({"slices": [asdict(one) for one in slices], "worst": worst_to_json(slices)}, indent=2))
     else:
-        print(format_slices(slices, f"{options.best_dir} on the test split of {options.data}"))
+        print(format_slices(slices, f"{options.best_dir} on the test split of {options.data}", shown))
     return 0

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 EXAMPLES = """\
   python -m ferray.search --space grid                          # demo faces drawn by code, no download
-  python -m ferray.search --space grid --data data/expw         # real faces: python -m ferray.data prepare --help
+  python -m ferray.search --space grid --data data/expw         # real data: python -m ferray.data prepare --help
   python -m ferray.search --space asha --data data/expw --set epochs=20 --concurrent-trials 2
   python -m ferray.search --space my.yaml --data data/expw --weights vgg16.safetensors --name first
   python -m ferray.search --resume first                        # after Ctrl-C or a crash
@@ -101,7 +101,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         metavar="NAME|FILE",
         help="search space: a W&B sweep file, or the name of a shipped one (default: grid)",
     )
-    add("--data", metavar="DIR", help="store of faces made by ferray.data prepare (default: demo faces)")
+    add("--data", metavar="DIR", help="store made by ferray.data prepare (default: demo faces)")
     add("--out", metavar="DIR", default=DEFAULT_OUT, help="parent folder of all searches (default: runs)")
     add("--name", help="name of the search and of its folder (default: space and time)")
     add(

@@ -223,5 +223,5 @@ def format_epoch(result: "EpochResult", recipe: Recipe) -> str:
         f"  train loss {result.train_loss:.4f} accuracy {result.train_accuracy:.3f}"
         f"  validation loss {result.val_loss:.4f} accuracy {result.val_accuracy:.3f}"
         f" balanced {result.val_balanced_accuracy:.3f} macro F1 {result.val_macro_f1:.3f}"
-        f"  rate {result.learning_rate:.2g}  {result.images_per_s:.0f} faces/s"
+        f"  rate {result.learning_rate:.2g}  {result.images_per_s:.0f} images/s"
     )

@@ -70,15 +70,29 @@ def draw_totals(by_group: NDArray[Any], bootstrap: Bootstrap = BOOTSTRAP) -> NDA
     Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13; whole groups as in the cluster
         bootstrap of Davison and Hinkley, "Bootstrap Methods and Their Application", 1997, section 3.8.
     """
-    num_groups = len(by_group)
     kinds, times = np.unique(by_group, axis=0, return_counts=True)
+    return draw_kinds(kinds.astype(np.float64), times, bootstrap)
+
+
+def draw_kinds(kinds: Any, times: NDArray[np.int64], bootstrap: Bootstrap = BOOTSTRAP) -> NDArray[np.float64]:
+    """As `draw_totals`, from the kinds of groups and how often each occurs.
+
+    Args:
+        kinds: Totals of the groups of each kind, shape (kinds, columns); may be one of scipy's sparse arrays.
+        times: Number of groups of each kind, shape (kinds,).
+        bootstrap: Number of draws and seed.
+
+    Returns:
+        Shape (resamples, columns).
+    """
+    num_groups = int(times.sum())
     generator = np.random.default_rng(bootstrap.seed)
     max_draws = max(1, _MAX_CELLS // max(kinds.shape))
     parts = []
     for begin in range(0, bootstrap.resamples, max_draws):
         size = min(max_draws, bootstrap.resamples - begin)
         draws = generator.multinomial(num_groups, times / num_groups, size=size)
-        parts.append(draws.astype(np.float64) @ kinds.astype(np.float64))
+        parts.append(draws.astype(np.float64) @ kinds)
     return np.concatenate(parts)
 
 

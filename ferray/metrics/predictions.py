@@ -33,7 +33,7 @@ RESERVED = ("id", "label", "prediction", "group", "split", "trial", "seed")
 
 MAX_BYTES = 2**28
 MAX_FACES = 10_000_000
-MAX_CLASSES = 1000
+MAX_CLASSES = 10_000
 MAX_NAME = 100
 """Characters of a class name."""
 

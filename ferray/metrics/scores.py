@@ -7,25 +7,21 @@ faces stand beside it. It does not show which of the scores called accuracy it i
 Begin at `score`.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ferray.metrics.confusion import make_confusion
-from ferray.metrics.intervals import (
-    BOOTSTRAP,
-    Bootstrap,
-    Interval,
-    draw_totals,
-    percentiles,
-    sum_by_group,
-    wilson_interval,
-)
+from ferray.metrics.intervals import BOOTSTRAP, Bootstrap, Interval, draw_kinds, percentiles, wilson_interval
 from ferray.metrics.labeled import LabeledPredictions
 from ferray.metrics.names import SCORE_TITLES, correct_cells, score_chance, score_confusion, score_constant
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,18 +114,16 @@ def score(
     Returns:
         The same for the same faces in any order.
     """
-    labels, groups = predictions.labels, predictions.groups
+    labels = predictions.labels
     num_classes = len(predictions.class_names)
     confusion = make_confusion(labels, predictions.predicted, num_classes=num_classes)
     counts = confusion.sum(axis=1)
     values = score_confusion(confusion)
-    by_group = confusion_by_group(labels, predictions.predicted, groups, num_classes=num_classes)
-    totals = by_group.reshape(-1, num_classes**2)
     cells = None
     if predictions.probabilities is not None:
         cells = correct_cells(labels, predictions.probabilities)
-        totals = np.concatenate([totals, sum_by_group(cells[:, None], groups)], axis=1)
-    intervals = percentiles(_score_draws(draw_totals(totals, bootstrap), num_classes))
+    kinds, times = _kinds_of_groups(predictions, cells)
+    intervals = percentiles(_score_draws(draw_kinds(kinds, times, bootstrap), num_classes))
     names = list(SCORE_TITLES)[: len(SCORE_TITLES) - (cells is None)]
     of_scores = dict(zip(names, intervals, strict=False))
     majority = int(np.argmax(train_counts)) if train_counts is not None and any(train_counts) else None
@@ -142,8 +136,8 @@ def score(
         one_vs_rest_accuracy=values["one_vs_rest_accuracy"],
         binary_accuracy=None if cells is None else float(cells.mean() / num_classes),
         intervals={name: interval for name, interval in of_scores.items() if interval is not None},
-        recall_intervals=_replace_certain(intervals[len(names) :], confusion, by_group),
-        num_groups=len(totals),
+        recall_intervals=_replace_certain(intervals[len(names) :], confusion, predictions),
+        num_groups=int(times.sum()),
         baselines={
             "majority": None if majority is None else score_constant(counts, majority),
             "constant_guess": score_constant(counts, int(counts.argmax())),
@@ -154,17 +148,18 @@ def score(
 
 
 def _replace_certain(
-    intervals: Sequence[Interval | None], confusion: NDArray[np.int64], by_group: NDArray[np.int64]
+    intervals: Sequence[Interval | None], confusion: NDArray[np.int64], predictions: LabeledPredictions
 ) -> tuple[Interval | None, ...]:
     """Intervals of recalls; where all faces of a class have one answer, every draw has it too, so Wilson's is taken.
 
     Args:
         intervals: Of the bootstrap, one per class.
         confusion: Shape (classes, classes).
-        by_group: From `confusion_by_group`; the photographs with faces of a class count, not the faces.
+        predictions: Of which the photographs with faces of a class count, not the faces.
     """
+    pairs = np.unique(np.stack([predictions.labels, predictions.groups]), axis=1)
+    num_groups = np.bincount(pairs[0], minlength=len(confusion))
     hits, counts = confusion.diagonal(), confusion.sum(axis=1)
-    num_groups = by_group.any(axis=2).sum(axis=0)
     return tuple(
         wilson_interval(hit / count, int(num)) if interval is not None and hit in (0, count) else interval
         for interval, hit, count, num in zip(intervals, hits, counts, num_groups, strict=True)
@@ -188,20 +183,58 @@ def confusion_by_group(
     return counts.reshape(len(ids), num_classes, num_classes).astype(np.int64)
 
 
+def _kinds_of_groups(
+    predictions: LabeledPredictions, cells: NDArray[np.int64] | None
+) -> tuple["csr_array", NDArray[np.int64]]:
+    """The kinds of groups, and how often each occurs; two groups are of one kind if they have the same confusion.
+
+    A confusion matrix for each group would take gigabytes with a thousand classes, so only its cells with faces are
+    kept, and of them the totals that scores are made of. The kinds are in the order in which `np.unique` would sort
+    the whole matrices, so that a draw does not depend on how they are kept.
+
+    Returns:
+        Hits by class, faces by label, faces by prediction, and correct cells of the one-hot table where they are
+        known, shape (kinds, 3 classes [+ 1]); and the number of groups of each kind.
+    """
+    from scipy.sparse import csr_array
+
+    num_classes = len(predictions.class_names)
+    ids, places = np.unique(predictions.groups, return_inverse=True)
+    counts: list[dict[int, int]] = [{} for _ in ids]
+    added = np.zeros(len(places), dtype=np.int64) if cells is None else cells
+    at = predictions.labels * num_classes + predictions.predicted
+    for group, cell, correct in zip(places.tolist(), at.tolist(), added.tolist(), strict=True):
+        mine = counts[group]
+        mine[cell] = mine.get(cell, 0) + 1
+        mine[num_classes**2] = mine.get(num_classes**2, 0) + correct
+    found = Counter(tuple(sorted((-cell, num) for cell, num in mine.items() if num))[::-1] for mine in counts)
+    rows: list[int] = []
+    columns: list[int] = []
+    values: list[int] = []
+    for row, kind in enumerate(sorted(found)):
+        for negative, num in kind:
+            label, predicted = divmod(-negative, num_classes)
+            of_cell = [num_classes + label, 2 * num_classes + predicted] + [label] * (label == predicted)
+            for column in of_cell if label < num_classes else [3 * num_classes]:
+                rows.append(row)
+                columns.append(column)
+                values.append(num)
+    shape = (len(found), 3 * num_classes + (cells is not None))
+    kinds = csr_array((np.asarray(values, dtype=np.float64), (rows, columns)), shape=shape)
+    return kinds, np.asarray([found[kind] for kind in sorted(found)], dtype=np.int64)
+
+
 def _score_draws(totals: NDArray[np.float64], num_classes: int) -> NDArray[np.float64]:
     """The scores of all draws at once, by the rules of `ferray.metrics.confusion`, and the recalls.
 
     Args:
-        totals: Cells of the confusion matrix, and correct cells of the one-hot table where they are known, shape
-            (draws, classes² [+ 1]).
+        totals: As the kinds of `_kinds_of_groups`, shape (draws, 3 classes [+ 1]).
         num_classes: Number of classes.
 
     Returns:
         Shape (draws, 4 [+ 1] + classes); the recall of a class without faces is NaN.
     """
-    confusions = totals[:, : num_classes**2].reshape(-1, num_classes, num_classes)
-    hits = np.diagonal(confusions, axis1=1, axis2=2)
-    labels, predicted = confusions.sum(axis=2), confusions.sum(axis=1)
+    hits, labels, predicted = totals[:, : 3 * num_classes].reshape(-1, 3, num_classes).transpose(1, 0, 2)
     num_faces = labels.sum(axis=1)
     accuracy = hits.sum(axis=1) / num_faces
     recalls = np.where(labels > 0, hits / np.maximum(1, labels), np.nan)
@@ -210,6 +243,6 @@ def _score_draws(totals: NDArray[np.float64], num_classes: int) -> NDArray[np.fl
         np.nansum(recalls, axis=1) / (labels > 0).sum(axis=1),
         (2 * hits / np.maximum(1, labels + predicted)).mean(axis=1),
         1 - 2 * (1 - accuracy) / num_classes,
-        *(column / num_faces / num_classes for column in totals[:, num_classes**2 :].T),
+        *(column / num_faces / num_classes for column in totals[:, 3 * num_classes :].T),
     ]
     return np.concatenate([np.stack(scores, axis=1), recalls], axis=1)

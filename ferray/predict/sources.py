@@ -14,18 +14,14 @@ from numpy.typing import NDArray
 
 from ferray.data.decoding.formats import BadPhotographError
 from ferray.data.prepare.photographs import read_photograph
-from ferray.data.sources.rows import Box
+from ferray.data.sources.rows import SUFFIXES, Box
+from ferray.data.sources.table import check_box_columns, read_box
 from ferray.data.threads import Threads, progress_bar
 from ferray.errors import DataError
 from ferray.files import untrusted
 from ferray.predict.model import PictureFile, Unreadable
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp")
-"""Files of a folder that are taken for pictures; a file that is named itself may have any."""
-
 MAX_TABLE_BYTES = 2**30
-
-BOX_COLUMNS = ("left", "top", "right", "bottom")
 
 MIN_FACE_PX = 24
 """Side of the smallest face that the detector knows."""
@@ -147,24 +143,15 @@ def _check_columns(columns: Sequence[str], file: Path) -> bool:
     if "path" not in columns:
         what = f"has no column path; its columns are {', '.join(columns) or 'none'}"
         raise DataError(str(file), what, "Name the column of the pictures `path` in the first line")
-    missing = [name for name in BOX_COLUMNS if name not in columns]
-    if 0 < len(missing) < len(BOX_COLUMNS):
-        what = f"has no {', '.join(missing)}, but others of a box"
-        raise DataError(str(file), what, "Add them, or remove the others")
-    return not missing
+    return check_box_columns(columns, file)
 
 
 def _to_picture(row: dict[str, str], file: Path, line: int, *, has_boxes: bool) -> PictureFile:
     if not row["path"]:
         raise DataError(f"{file}:{line}", "the path is empty", "Give one, or remove the line")
     path = str(file.parent / row["path"])
-    if not has_boxes or not any(row[name] for name in BOX_COLUMNS):
-        return PictureFile(path)
     try:
-        box = Box(**{name: int(row[name]) for name in BOX_COLUMNS})
-    except (TypeError, ValueError) as error:
-        values = ", ".join(f"{name} {row[name]!r}" for name in BOX_COLUMNS)
-        raise DataError(f"{file}:{line}", f"a box of {values}", "Give four whole numbers of pixels, or none") from error
-    if box.left >= box.right or box.top >= box.bottom:
-        raise DataError(f"{file}:{line}", f"the box {box} is empty", "left is below right, and top below bottom")
-    return PictureFile(path, box)
+        return PictureFile(path, read_box(row) if has_boxes else None)
+    except ValueError as error:
+        way_out = "Give four whole numbers of pixels, or none; left is below right, and top below bottom"
+        raise DataError(f"{file}:{line}", str(error), way_out) from error

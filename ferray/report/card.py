@@ -10,15 +10,21 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ferray.data.store.manifest import SPLITS, Manifest
+from ferray.data.subject import EXPRESSIONS, Subject
 from ferray.metrics.calibration import MAX_TEMPERATURE, Calibration, ProbabilityErrors
 from ferray.metrics.intervals import bracket_text, range_text
 from ferray.metrics.names import SCORE_TITLES
 from ferray.metrics.scores import Scores
 from ferray.recipe import Recipe, to_values
 from ferray.records.trial import EpochResult
+from ferray.report.expw_words import EXPW_LIMITS
+from ferray.report.many_classes import MAX_NAMES, escape_cell, list_names, lowest_recalls
 from ferray.report.slices import worst_in_words
 from ferray.report.test_split.recorded import RecordedScore, SliceSummary
 from ferray.report.wording import in_words, value_text
+
+MAX_ROWS = 50
+"""Classes that a table has a row for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +70,12 @@ def model_card(origin: ModelOrigin, selection: ModelSelection, manifest: Manifes
         manifest: The store that it was trained on.
         test: Its test score; None where it has none.
     """
+    shown = manifest.shown
     sections = [
         _opening(origin, manifest),
-        _no_test_score(origin, manifest) if test is None else _test_score(test),
-        None if test is None or test.calibration is None else _calibration(test.calibration, test.scores),
-        None if test is None or test.slices is None or not test.slices.num else _slices(test.slices),
+        _no_test_score(origin, manifest) if test is None else _test_score(test, shown),
+        None if test is None or test.calibration is None else _calibration(test.calibration, test.scores, shown),
+        None if test is None or test.slices is None or not test.slices.num else _slices(test.slices, shown),
         _selection(selection, num_readings=0 if test is None else test.num_readings),
         _data(manifest),
         _recipe(selection, origin.weights),
@@ -85,17 +92,18 @@ def _opening(origin: ModelOrigin, manifest: Manifest) -> str:
         if manifest.dataset == "demo"
         else ""
     )
-    names = manifest.class_names
+    names, shown = manifest.class_names, manifest.shown
+    picture = "a picture of one face" if shown is EXPRESSIONS else "a picture"
     what = (
-        f"For a picture of one face, the model predicts which of {len(names)} labels ({', '.join(names)}) an annotator"
-        " would give it. It does not tell what a person feels: a face may hide or play an emotion, and annotators often"
-        " disagree."
+        f"For {picture}, the model predicts which of {len(names)} labels ({list_names(names)}) an annotator would give"
+        f" it. {shown.meaning}"
     )
-    return f"""# {origin.name}: facial expressions, {len(names)} classes{demo}
+    use = "For research only; see [Limits](#limits)." if shown is EXPRESSIONS else "See [Limits](#limits)."
+    return f"""# {origin.name}: {shown.title}, {len(names)} classes{demo}
 
 {_fill(what)}
 
-For research only; see [Limits](#limits)."""
+{use}"""
 
 
 def _has_test_faces(manifest: Manifest) -> bool:
@@ -104,7 +112,7 @@ def _has_test_faces(manifest: Manifest) -> bool:
 
 def _no_test_score(origin: ModelOrigin, manifest: Manifest) -> str:
     if not _has_test_faces(manifest):
-        reason = "the store has no test faces"
+        reason = f"the store has no test {manifest.shown.nouns}"
     elif origin.kind == "search":
         reason = "the test split was read for another model of this search before"
     else:
@@ -114,13 +122,13 @@ def _no_test_score(origin: ModelOrigin, manifest: Manifest) -> str:
 Not tested: {reason}."""
 
 
-def _test_score(test: RecordedScore) -> str:
-    scores = test.scores
+def _test_score(test: RecordedScore, shown: Subject) -> str:
+    scores, faces = test.scores, shown.nouns
     baselines = [
         (title, values)
         for key, title in (
             ("majority", "always the most frequent training class"),
-            ("constant_guess", "best constant prediction on these faces"),
+            ("constant_guess", f"best constant prediction on these {faces}"),
             ("chance", "equal probabilities"),
         )
         if (values := scores.baselines[key]) is not None
@@ -133,30 +141,30 @@ def _test_score(test: RecordedScore) -> str:
             cells = "".join(f" | {values[key]:.4f}" for _, values in baselines)
             rows.append(f"| {title} | {value:.4f} | {range_text(scores.intervals[key])}{cells} |")
     table = "\n".join(rows)
-    recalls = "\n".join(_recall(place, scores) for place in range(len(scores.class_names)))
+    recalls = "\n".join(_recall(place, scores, faces) for place in lowest_recalls(scores, MAX_ROWS))
     return f"""## Test score
 
-{_fill(_readings(test))}
+{_fill(_readings(test, faces))}
 
 | | this model | 95 % interval{head} |
 | --- | --- | ---{" | ---" * len(baselines)} |
 {table}
 
-Top-1 accuracy is what other sources call accuracy: the share of faces whose most probable class is their label.
-{_fill(_other_accuracies(scores))}
+Top-1 accuracy is what other sources call accuracy: the share of {faces} whose most probable class is their label.
+{_fill(_other_accuracies(scores, shown))}
 
 The intervals come from {scores.bootstrap.resamples:,} bootstrap draws of whole photographs; for a recall of 0 or 1,
-which all draws repeat, they are Wilson's. They show how much the choice of the test faces moves the score, not how much
-another seed or another data set would.
+which all draws repeat, they are Wilson's. They show how much the choice of the test {faces} moves the score, not how
+much another seed or another data set would.{_left_out(scores)}
 
-| class | test faces | recall | 95 % interval | most often predicted instead |
+| class | test {faces} | recall | 95 % interval | most often predicted instead |
 | --- | --- | --- | --- | --- |
 {recalls}"""
 
 
-def _readings(test: RecordedScore) -> str:
+def _readings(test: RecordedScore, nouns: str) -> str:
     """What was read, how often, and whether that can have had a part in the choice of the model."""
-    faces = f"{test.scores.num_faces:,} faces of {test.scores.num_groups:,} photographs, not used in training"
+    faces = f"{test.scores.num_faces:,} {nouns} of {test.scores.num_groups:,} photographs, not used in training"
     if test.num_readings == 1:
         return (
             f"{faces} and not in choosing the model: when this was written, the search had read the test split once,"
@@ -169,33 +177,41 @@ def _readings(test: RecordedScore) -> str:
     )
 
 
-def _other_accuracies(scores: Scores) -> str:
+def _other_accuracies(scores: Scores, shown: Subject) -> str:
     """Why the other two accuracies are not what people call accuracy, by what they give to a baseline."""
-    text = "One-vs-rest and binary accuracy count every class of every face, and neither is top-1 accuracy"
+    text = f"One-vs-rest and binary accuracy count every class of every {shown.noun}, and neither is top-1 accuracy"
     baseline = scores.baselines["constant_guess"]
     if baseline is None:
         return f"{text}."
     return (
-        f"{text}: a constant prediction that is right for {baseline['accuracy']:.1%} of the faces has a one-vs-rest"
-        f" accuracy of {baseline['one_vs_rest_accuracy']:.1%}."
+        f"{text}: a constant prediction that is right for {baseline['accuracy']:.1%} of the {shown.nouns} has a"
+        f" one-vs-rest accuracy of {baseline['one_vs_rest_accuracy']:.1%}."
     )
 
 
-def _recall(place: int, scores: Scores) -> str:
+def _left_out(scores: Scores) -> str:
+    num = len(scores.class_names)
+    if num <= MAX_ROWS:
+        return ""
+    return f"\nThe table has the {MAX_ROWS} of {num:,} classes with the lowest recall; `metrics.json` has all."
+
+
+def _recall(place: int, scores: Scores, nouns: str) -> str:
     """A class's row of the table: its recall, and the class that was most often predicted instead."""
     row, recall, interval = scores.confusion[place].tolist(), scores.recalls[place], scores.recall_intervals[place]
+    name = escape_cell(scores.class_names[place])
     if recall is None or interval is None:
-        return f"| {scores.class_names[place]} | 0 | no faces | | |"
+        return f"| {name} | 0 | no {nouns} | | |"
     missed = [0 if other == place else count for other, count in enumerate(row)]
-    instead = scores.class_names[missed.index(max(missed))] if any(missed) else ""
-    return f"| {scores.class_names[place]} | {sum(row):,} | {recall:.3f} | {range_text(interval, 3)} | {instead} |"
+    instead = escape_cell(scores.class_names[missed.index(max(missed))]) if any(missed) else ""
+    return f"| {name} | {sum(row):,} | {recall:.3f} | {range_text(interval, 3)} | {instead} |"
 
 
 _ERRORS = {"ece": "expected calibration error", "nll": "negative log-likelihood", "brier": "Brier score"}
 """The errors of probabilities, lower is better, by their key."""
 
 
-def _calibration(calibration: Calibration, scores: Scores) -> str:
+def _calibration(calibration: Calibration, scores: Scores, shown: Subject) -> str:
     units = {"nll": " (nats)", "brier": " (0 to 2)"}
     titles = {key: title + units.get(key, "") for key, title in _ERRORS.items()} | {"confidence": "mean confidence"}
     rows = "\n".join(
@@ -206,7 +222,7 @@ def _calibration(calibration: Calibration, scores: Scores) -> str:
 
 {_fill(_confidence_in_words(calibration, scores))}
 
-{_fill(_temperature_in_words(calibration))}
+{_fill(_temperature_in_words(calibration, shown.nouns))}
 
 | on the test split | as trained | with temperature |
 | --- | --- | --- |
@@ -229,7 +245,7 @@ def _confidence_in_words(calibration: Calibration, scores: Scores) -> str:
     )
 
 
-def _temperature_in_words(calibration: Calibration) -> str:
+def _temperature_in_words(calibration: Calibration, nouns: str) -> str:
     """The temperature, and which errors it lowers or raises on the test split, as the table shows them."""
     limits = (MAX_TEMPERATURE, 1 / MAX_TEMPERATURE)
     at_limit = " (the limit)" if any(math.isclose(calibration.temperature, one, rel_tol=1e-3) for one in limits) else ""
@@ -245,8 +261,8 @@ def _temperature_in_words(calibration: Calibration) -> str:
     advice = "" if changes["lower"] else " It does not help here."
     return (
         f"A temperature of **{calibration.temperature:.3f}**{at_limit} was fitted on {calibration.fitted_on:,}"
-        " validation faces. Logits divided by it give the same predicted classes with other probabilities. On the test"
-        f" split with it: {'; '.join(parts)}.{advice} `ferray predict` divides by it; the exported tensors"
+        f" validation {nouns}. Logits divided by it give the same predicted classes with other probabilities. On the"
+        f" test split with it: {'; '.join(parts)}.{advice} `ferray predict` divides by it; the exported tensors"
         " do not."
     )
 
@@ -255,14 +271,14 @@ def _error(errors: ProbabilityErrors, key: str) -> str:
     return f"{getattr(errors, key):.3f} {bracket_text(errors.intervals[key], 3)}"
 
 
-def _slices(slices: SliceSummary) -> str:
+def _slices(slices: SliceSummary, shown: Subject) -> str:
     rows = "\n".join(
         f"| {in_words(one.column)}: {one.value} | {one.n:,} | {one.accuracy:.3f} |"
         f" {one.standardized:.3f} {bracket_text(one.standardized_interval, 3)} | {one.gap:+.3f} |"
         for one in slices.lowest
     )
     if slices.worst is None:
-        return f"## Where the model is weak\n\n{worst_in_words(None)} `slices.csv` has all {slices.num}."
+        return f"## Where the model is weak\n\n{worst_in_words(None, shown)} `slices.csv` has all {slices.num}."
     num = slices.worst.num_compared
     which = (
         f"The {len(slices.lowest)} lowest of these {num} slices"
@@ -272,11 +288,11 @@ def _slices(slices: SliceSummary) -> str:
     left_out = f"; the other {slices.num - num} hold too few of the labels to be compared" if slices.num > num else ""
     return f"""## Where the model is weak
 
-{_fill(worst_in_words(slices.worst))}
+{_fill(worst_in_words(slices.worst, shown))}
 
 {_fill(f"{which}; `slices.csv` has all {slices.num}{left_out}:")}
 
-| slice | faces | top-1 | with the labels of all test faces | against all test faces |
+| slice | {shown.nouns} | top-1 | with the labels of all test {shown.nouns} | against all test {shown.nouns} |
 | --- | --- | --- | --- | --- |
 {rows}
 
@@ -305,25 +321,25 @@ def _selection(selection: ModelSelection, *, num_readings: int) -> str:
 
 
 def _data(manifest: Manifest) -> str:
-    class_names = manifest.class_names
-    head = " | ".join(class_names)
+    names = manifest.class_names if len(manifest.class_names) <= MAX_NAMES else ()
+    head = "".join(f"{escape_cell(name)} | " for name in names)
     rows = "\n".join(
-        f"| {split} | {' | '.join(f'{manifest.counts[split].get(name, 0):,}' for name in class_names)} |"
-        f" {sum(manifest.counts[split].values()):,} |"
+        f"| {split} | {''.join(f'{manifest.counts[split].get(name, 0):,} | ' for name in names)}"
+        f"{sum(manifest.counts[split].values()):,} |"
         for split in SPLITS
     )
     split = (
         "The split is the data set's own."
         if manifest.split is None
         else f"Split {'/'.join(f'{share:.0%}' for share in manifest.split)} by photograph, seed {manifest.seed}:"
-        " faces of one photograph are in one split."
+        f" {manifest.shown.nouns} of one photograph are in one split."
     )
     skipped = "; ".join(f"{reason}: {count:,}" for reason, count in manifest.skipped.items()) or "none"
     notes = "".join(f"\n- {note}" for note in manifest.notes)
     return f"""## Data
 
-| {manifest.dataset} | {head} | all |
-| --- |{" --- |" * (len(class_names) + 1)}
+| {manifest.dataset} | {head}all |
+| --- |{" --- |" * (len(names) + 1)}
 {rows}
 
 {split}
@@ -350,33 +366,23 @@ The trunk started from {start}.
 
 
 def _preprocessing(recipe: Recipe, manifest: Manifest) -> str:
-    numbered = ", ".join(f"{place} {name}" for place, name in enumerate(manifest.class_names))
+    numbered = [f"{place} {name}" for place, name in enumerate(manifest.class_names)]
+    place = "" if len(numbered) <= MAX_NAMES else "; `classes.json` lists all"
+    shown = manifest.shown
+    margin = f"a square around the {shown.noun} with a margin of\n{manifest.margin:g} of its side on each side"
+    square = margin if shown is EXPRESSIONS or manifest.margin else "a square"
     is_resized = recipe.image_size not in (None, manifest.size_px)
     then = f", then {recipe.image_size} x {recipe.image_size}" if is_resized else ""
     return f"""## Preprocessing
 
-The score holds only for faces that are prepared as in `preprocessing.json`: a square around the face with a margin of
-{manifest.margin:g} of its side on each side, padded and not squashed; RGB, not BGR;
-{manifest.size_px} x {manifest.size_px} pixels{then}. The model normalizes the colors itself.
-Its outputs are, in this order: {numbered}."""
+The score holds only for {shown.nouns} that are prepared as in `preprocessing.json`: {square},
+padded and not squashed; RGB, not BGR; {manifest.size_px} x {manifest.size_px} pixels{then}. The model normalizes the
+colors itself. Its outputs are, in this order: {list_names(numbered)}{place}."""
 
 
 def _limits(manifest: Manifest) -> str:
-    expw = (
-        "\n- ExpW may be used for research only. It holds web pictures of people who were not asked, children among"
-        "\n  them: publish no pictures, crops or embeddings. Whether this also limits its weights is unclear.\n"
-        "- The search words in ExpW's file names were typed by collectors. They are not annotations of people, and they"
-        "\n  support no claim about groups of people."
-    )
-    return f"""## Limits
-
-- Research only. Not for decisions about people.
-- European Union: the AI Act, Regulation (EU) 2024/1689, Article 5(1)(f), prohibits placing on the market, putting into
-  service for this purpose, or using AI to infer emotions of a person in the workplace or in education, except for
-  medical or safety reasons, since 2 February 2025; other emotion recognition from biometric data is high-risk, with
-  duties to inform people. This is a reader's summary and not legal advice.
-- The score holds for faces like those of its test split. For other cameras, ages, poses or cultures, expect a lower
-  accuracy and worse probabilities.{expw if manifest.dataset == "expw" else ""}"""
+    limits = [*manifest.shown.limits, *(EXPW_LIMITS if manifest.dataset == "expw" else ())]
+    return "## Limits\n\n" + "\n".join(f"- {one}" for one in limits)
 
 
 def _repeat(origin: ModelOrigin, manifest: Manifest, *, is_tested: bool) -> str:

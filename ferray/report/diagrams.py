@@ -27,7 +27,9 @@ NUM_PAIRS = 25
 _MAX_LETTERS = 28
 
 
-def draw_confusion(matrix: NDArray[np.int64], class_names: Sequence[str], file: Path, *, title: str) -> None:
+def draw_confusion(
+    matrix: NDArray[np.int64], class_names: Sequence[str], file: Path, *, title: str, nouns: str = "faces"
+) -> None:
     """Draw a confusion matrix: counts, and shares of each label's faces; of many classes the worst pairs alone.
 
     Args:
@@ -35,6 +37,7 @@ def draw_confusion(matrix: NDArray[np.int64], class_names: Sequence[str], file: 
         class_names: In the order of the matrix.
         file: The PNG file.
         title: One line above the picture.
+        nouns: What is counted.
 
     Raises:
         StorageError: The file cannot be written.
@@ -42,9 +45,9 @@ def draw_confusion(matrix: NDArray[np.int64], class_names: Sequence[str], file: 
     names = make_readable([_cut(name) for name in class_names])
     with open_figure(file, families=names.families) as figure:
         if len(class_names) > MAX_CLASSES:
-            _draw_pairs(figure, matrix, names, title)
+            _draw_pairs(figure, matrix, names, title, nouns)
         else:
-            _draw_matrix(figure, matrix, names, title)
+            _draw_matrix(figure, matrix, names, title, nouns)
         if names.note:
             note = textwrap.fill(names.note, int(12 * figure.get_figwidth()))
             figure.supxlabel(note, fontsize=9, x=0.02, ha="left", color="#444444")
@@ -54,7 +57,7 @@ def _cut(name: str) -> str:
     return name if len(name) <= _MAX_LETTERS else name[: _MAX_LETTERS - 1] + "…"
 
 
-def _draw_matrix(figure: "Figure", matrix: NDArray[np.int64], names: ReadableNames, title: str) -> None:
+def _draw_matrix(figure: "Figure", matrix: NDArray[np.int64], names: ReadableNames, title: str, nouns: str) -> None:
     import matplotlib
 
     totals = matrix.sum(axis=1)
@@ -75,13 +78,13 @@ def _draw_matrix(figure: "Figure", matrix: NDArray[np.int64], names: ReadableNam
     panel.set_xticks(range(len(names.texts)), labels=list(names.texts), rotation=30, ha="right")
     panel.set_yticks(range(len(names.texts)), labels=labels)
     panel.set_xlabel("predicted")
-    panel.set_ylabel("label (faces)")
+    panel.set_ylabel(f"label ({nouns})")
     panel.set_title(title, loc="left")
     panel.spines[:].set_visible(False)
-    figure.colorbar(image, ax=panel, label="share of the label's faces", shrink=0.8)
+    figure.colorbar(image, ax=panel, label=f"share of the label's {nouns}", shrink=0.8)
 
 
-def _draw_pairs(figure: "Figure", matrix: NDArray[np.int64], names: ReadableNames, title: str) -> None:
+def _draw_pairs(figure: "Figure", matrix: NDArray[np.int64], names: ReadableNames, title: str, nouns: str) -> None:
     """Draw the pairs of label and wrong prediction with the most faces as bars."""
     wrong = matrix.copy()
     np.fill_diagonal(wrong, 0)
@@ -100,17 +103,18 @@ def _draw_pairs(figure: "Figure", matrix: NDArray[np.int64], names: ReadableName
     )
     panel.invert_yaxis()
     panel.margins(x=0.15, y=0.02)
-    panel.set_xlabel("faces of the label that were predicted as the other class")
+    panel.set_xlabel(f"{nouns} of the label that were predicted as the other class")
     shown = f"the {len(pairs)} pairs with the most wrong predictions" if pairs else "no wrong prediction"
     panel.set_title(f"{title}\n{len(names.texts)} classes: {shown} (label → prediction)", loc="left")
 
 
-def draw_reliability(calibration: "Calibration", file: Path) -> None:
+def draw_reliability(calibration: "Calibration", file: Path, *, nouns: str = "faces") -> None:
     """Draw the reliability diagram: accuracy by confidence, before and after temperature scaling.
 
     Args:
         calibration: Calibration on the test split.
         file: The PNG file.
+        nouns: What is counted.
 
     Raises:
         StorageError: The file cannot be written.
@@ -125,7 +129,7 @@ def draw_reliability(calibration: "Calibration", file: Path) -> None:
         ):
             _draw_bins(tops[0, column], tops[1, column], title, errors)
         tops[0, 0].set_ylabel("share of correct predictions")
-        tops[1, 0].set_ylabel("faces")
+        tops[1, 0].set_ylabel(nouns)
         handles, labels = tops[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", frameon=False, ncols=3)
 

@@ -1,4 +1,4 @@
-"""The search words in ExpW's file names, merged into slices that are large enough to be scored.
+"""ExpW's own: the search words in its file names, merged into slices that are large enough to be scored, and limits.
 
 A collector found `frightened_by_the_movie_man_12.jpg` by typing an emotion and a subject. Such words are queries, not
 annotations of people: they show what was searched for, not who or what is in the picture. Slices overlap.
@@ -32,3 +32,11 @@ MERGED: Mapping[str, Mapping[str, frozenset[str]]] = {
     },
 }
 """The words of each slice, in lower case, by column of the store's table and name of the slice."""
+
+EXPW_LIMITS = (
+    "ExpW may be used for research only. It holds web pictures of people who were not asked, children among\n"
+    "  them: publish no pictures, crops or embeddings. Whether this also limits its weights is unclear.",
+    "The search words in ExpW's file names were typed by collectors. They are not annotations of people, and they\n"
+    "  support no claim about groups of people.",
+)
+"""What else a model of ExpW must not be used for: items of the model card."""

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferray.data.store.reader import Store
+from ferray.data.subject import EXPRESSIONS, Subject
 from ferray.errors import DataError
 from ferray.metrics.intervals import (
     BOOTSTRAP,
@@ -224,7 +225,7 @@ def worst_to_json(slices: Sequence[Slice]) -> dict[str, Any] | None:
     }
 
 
-def worst_in_words(worst: WorstSlice | None) -> str:
+def worst_in_words(worst: WorstSlice | None, shown: Subject = EXPRESSIONS) -> str:
     """The worst slice in sentences, in Markdown."""
     if worst is None:
         return "No slice holds enough of the labels to be compared with the whole split."
@@ -236,11 +237,12 @@ def worst_in_words(worst: WorstSlice | None) -> str:
     caution = (
         " Search words are queries that a collector typed, not annotations of people; they support no claim about"
         " groups of people."
-        if worst.column in MERGED
+        if worst.column in MERGED and shown is EXPRESSIONS
         else ""
     )
+    num = f"{worst.n:,} {shown.nouns}"
     return (
-        f"The worst of {worst.num_compared} slices is **{in_words(worst.column)}: {worst.value}** ({worst.n:,} faces):"
+        f"The worst of {worst.num_compared} slices is **{in_words(worst.column)}: {worst.value}** ({num}):"
         f" {worst.gap:+.3f} against the whole split at equal labels; the 95 % interval for all slices together is"
         f" {range_text(worst.gap_interval, 3, sign='+')}. {conclusion}{caution}"
     )

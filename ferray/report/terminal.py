@@ -6,14 +6,20 @@ from collections.abc import Sequence
 from ferray.audit.finding import SEVERITIES, Finding
 from ferray.audit.score.audit import Audit
 from ferray.audit.score.claims import Claim, Published
+from ferray.data.subject import EXPRESSIONS, Subject
 from ferray.metrics.intervals import bracket_text, range_text
 from ferray.metrics.names import SCORE_TITLES
 from ferray.metrics.scores import Scores
+from ferray.report.many_classes import lowest_recalls
 from ferray.report.slices import MIN_FACES, Slice, worst_in_words, worst_slice
 from ferray.report.test_split.recorded import RecordedScore
 from ferray.report.wording import in_words
 
 _MAX_COLUMNS = 80
+_MAX_ROWS = 30
+"""Classes that are listed."""
+_MAX_NAME = 40
+"""Characters of a class name that are shown."""
 
 _BASELINES = (("majority", "majority"), ("constant_guess", "constant"), ("chance", "chance"))
 
@@ -23,15 +29,18 @@ _LEGEND = (
 )
 
 
-def format_scores(scores: Scores, title: str, *, recorded: RecordedScore | None = None) -> str:
+def format_scores(
+    scores: Scores, title: str, *, recorded: RecordedScore | None = None, shown: Subject = EXPRESSIONS
+) -> str:
     """Every score under its name with its interval, the baselines' scores under the same name, and the recalls.
 
     Args:
         scores: The scores.
         title: What was scored.
         recorded: The record that the scores are from; None for new scores.
+        shown: What the pictures show.
     """
-    lines = [*_wrap(title), f"{scores.num_faces:,} faces of {scores.num_groups:,} photographs"]
+    lines = [*_wrap(title), f"{scores.num_faces:,} {shown.nouns} of {scores.num_groups:,} photographs"]
     if recorded is not None:
         lines += _wrap(f"read at {recorded.read_at}; readings of this test split so far: {recorded.num_readings}")
     baselines = [(name, values) for key, name in _BASELINES if (values := scores.baselines[key]) is not None]
@@ -43,18 +52,34 @@ def format_scores(scores: Scores, title: str, *, recorded: RecordedScore | None 
             continue
         cells = "".join(f" {values[key]:>10.4f}" for _, values in baselines)
         lines.append(f"{score_title:<20} {value:.4f}  {range_text(scores.intervals[key])}{cells}")
-    lines += ["", *textwrap.wrap(_LEGEND, _MAX_COLUMNS)]
-    width = max(12, *map(len, scores.class_names))
-    lines += ["", f"{'class':<{width}} {'faces':>7}  recall  95 % interval"]
-    recalls = zip(scores.class_names, scores.class_counts, scores.recalls, scores.recall_intervals, strict=True)
-    for name, count, recall, interval in recalls:
-        shown = "-" if recall is None or interval is None else f"{recall:.3f}   {range_text(interval, 3)}"
-        lines.append(f"{name:<{width}} {count:>7,}  {shown}")
+    lines += ["", *textwrap.wrap(shown.reword(_LEGEND), _MAX_COLUMNS)]
+    lines += ["", *_recalls(scores, shown)]
     if recorded is not None and recorded.calibration is not None:
         calibration = recorded.calibration
         errors = f"{calibration.before.ece:.3f} before, {calibration.after.ece:.3f} after"
         lines += ["", f"temperature {calibration.temperature:.3f}: expected calibration error {errors}"]
     return "\n".join(lines)
+
+
+def _recalls(scores: Scores, shown: Subject) -> list[str]:
+    """The recall of each class; of many classes, those with the lowest."""
+    places = lowest_recalls(scores, _MAX_ROWS)
+    names = [_cut(scores.class_names[place]) for place in places]
+    width = max(12, *map(len, names))
+    wide = max(7, len(shown.nouns))
+    lines = [f"{'class':<{width}} {shown.nouns:>{wide}}  recall  95 % interval"]
+    for name, place in zip(names, places, strict=True):
+        recall, interval = scores.recalls[place], scores.recall_intervals[place]
+        cells = "-" if recall is None or interval is None else f"{recall:.3f}   {range_text(interval, 3)}"
+        lines.append(f"{name:<{width}} {scores.class_counts[place]:>{wide},}  {cells}")
+    if len(places) < len(scores.class_names):
+        num = f"{len(places)} of {len(scores.class_names):,}"
+        lines += _wrap(f"the {num} classes with the lowest recall; --json and metrics.json have all")
+    return lines
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…"
 
 
 def format_audit(audit: Audit, title: str) -> str:
@@ -76,32 +101,36 @@ def format_audit(audit: Audit, title: str) -> str:
     return "\n\n".join([*parts, summary or "no reason to distrust the score was found"])
 
 
-def format_slices(slices: Sequence[Slice], title: str) -> str:
+def format_slices(slices: Sequence[Slice], title: str, shown: Subject = EXPRESSIONS) -> str:
     """The slices by column, and the worst one in words.
 
     Args:
         slices: Slices of one split.
         title: The model and the split.
+        shown: What the pictures show.
     """
-    lines = _wrap(f"{title}; slices overlap, and those below {MIN_FACES} faces are not shown")
+    lines = _wrap(f"{title}; slices overlap, and those below {MIN_FACES} {shown.nouns} are not shown")
     column = ""
     for one in slices:
         if one.column != column:
-            column = one.column
-            head = f"{in_words(column)[:18]:<18} {'faces':>6} top-1 95 % interval  at equal labels"
+            column, wide = one.column, max(6, len(shown.nouns))
+            title = in_words(column)[: 24 - wide]
+            head = f"{title:<{24 - wide}} {shown.nouns:>{wide}} top-1 95 % interval  at equal labels"
             lines += ["", f"{head:<67} {'gap':>6} part"]
         standardized = f"{one.standardized:.3f} {bracket_text(one.standardized_interval, 3)}"
         lines.append(
             f"{one.value[:18]:<18} {one.n:>6,} {one.accuracy:.3f} {range_text(one.interval, 3)}"
             f" {standardized} {one.gap:+.3f} {one.covered:>4.0%}"
         )
-    worst = worst_in_words(worst_slice(slices)).replace("**", "")
+    worst = worst_in_words(worst_slice(slices), shown).replace("**", "")
     legend = (
         "At equal labels, each class's recall has the weight of the class in the whole split. Classes without faces in"
         " the slice are left out on both sides of the gap; `part` is the share of the whole split's labels that is"
         " left."
     )
-    return "\n".join([*lines, "", textwrap.fill(worst, _MAX_COLUMNS), "", textwrap.fill(legend, _MAX_COLUMNS)])
+    return "\n".join(
+        [*lines, "", textwrap.fill(worst, _MAX_COLUMNS), "", textwrap.fill(shown.reword(legend), _MAX_COLUMNS)]
+    )
 
 
 def _claims(claims: Sequence[Claim], published: Sequence[Published]) -> str:

@@ -47,7 +47,7 @@ def describe_plan(plan: Plan, history: History | None = None) -> Iterator[str]:
     work, num_trials = count_work(plan, total), _num_trials(plan, total)
     if num_trials is not None:
         num_epochs = num_trials * max_epochs(plan)
-        yield f"work      at most {num_epochs:,} epochs over the training faces; {_describe_passes(work)}"
+        yield f"work      at most {num_epochs:,} epochs over the training split; {_describe_passes(work)}"
     forecast = make_forecast(plan, work, num_trials=num_trials)
     yield f"workers   {forecast.workers}"
     yield f"cache     {forecast.cache}"

@@ -210,7 +210,7 @@ def _new_run(options: SearchOptions, space: Space) -> Run:
 def _check_files(data: str | None, weights: str) -> None:
     """That data and weights are there."""
     if data is not None and not os.path.isfile(os.path.join(data, "manifest.json")):
-        raise StorageError(f"--data {data}", "not a store of faces", "Make one: python -m ferray.data prepare --help")
+        raise StorageError(f"--data {data}", "not a store", "Make one: python -m ferray.data prepare --help")
     if weights not in ("imagenet", "none") and not os.path.isfile(weights):
         raise StorageError(f"--weights {weights}", "no such file", "Give a file, or 'imagenet', or 'none'")
 

@@ -73,7 +73,9 @@ def _check_refit(store: Store) -> None:
     sizes = store.manifest.split_sizes
     empty = [split for split in ("train", "validation") if not sizes[split]]
     if empty:
-        what = f"{store.folder} has no {empty[0]} faces, which training the winner once more needs"
+        what = (
+            f"{store.folder} has no {empty[0]} {store.manifest.shown.nouns}, which training the winner once more needs"
+        )
         raise SearchError("--keep refit, the default", what, "Keep the model of the best fold: --keep best-fold")
 
 
@@ -172,7 +174,7 @@ def _check_cache(plan: Plan, store: Store) -> Iterator[str]:
         what = f"the frozen layers' output for all epochs of a trial takes {_in_gb(all_views)}, {room}"
         yield f"{cache}: {what}: each trial computes a part of it again. {way_out}, or set augmentation_views"
         return
-    what = f"the frozen layers' output for all faces takes {_in_gb(one_view)}, {room}"
+    what = f"the frozen layers' output for all {store.manifest.shown.nouns} takes {_in_gb(one_view)}, {room}"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if one_view > memory:
         raise StorageError(str(cache), f"{what}, and {_in_gb(memory)} of memory", way_out)

@@ -363,7 +363,8 @@ def _say_first(plan: Plan, store: Store) -> None:
     if plan.additions is not None:
         for line in describe_additions(plan.additions, plan.space):
             _say(line)
-    _say(f"{faces['train']:,} training, {faces['validation']:,} validation, {faces['test']:,} held-out test faces")
+    held_out = f"{faces['test']:,} held-out test {manifest.shown.nouns}"
+    _say(f"{faces['train']:,} training, {faces['validation']:,} validation, {held_out}")
 
 
 def _say(text: str) -> None:

@@ -163,7 +163,7 @@ def _train_epochs(
             raise Interrupted(f"epoch {epoch} after {trained.steps} steps")
         partial = EPOCH_START
         rate, epochs = result.images_per_s, run.recipe.epochs
-        log.info("%s: epoch %d of %d, val_loss %.4f, %.0f faces/s", run.trial_id, epoch, epochs, result.val_loss, rate)
+        log.info("%s: epoch %d of %d, val_loss %.4f, %.0f images/s", run.trial_id, epoch, epochs, result.val_loss, rate)
         yield writer.add(result, save_now=not run.inputs.is_ready(epoch + 1))
 
 

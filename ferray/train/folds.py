@@ -72,7 +72,7 @@ def span_rows(store: Store, span: str) -> slice:
     stop = sizes["train"] + sizes["validation"]
     if not stop:
         raise DataError(
-            str(store.folder), "has test faces only", "Prepare a store with training faces: --split 70/10/20"
+            str(store.folder), "has a test split only", "Prepare a store with a training split: --split 70/10/20"
         )
     return slice(0, stop)
 

@@ -90,8 +90,10 @@ def build_training_loss(
     elif recipe.class_balance == "logit_adjustment":
         if not counts.all():
             missing = class_names[int(counts.argmin())]
-            what = f"no training face is {missing!r}: logit adjustment needs the share of each class"
-            raise DataError("class_balance", what, "Choose another class_balance, or prepare a store with such faces")
+            what = f"no training example is {missing!r}: logit adjustment needs the share of each class"
+            raise DataError(
+                "class_balance", what, "Choose another class_balance, or prepare a store with examples of it"
+            )
         offsets = recipe.logit_adjustment_tau * np.log(counts / counts.sum())
 
     def to_tensor(values: NDArray[np.float64] | None) -> Tensor | None:

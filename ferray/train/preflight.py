@@ -5,7 +5,7 @@ first; this module loads neither torch nor Ray. Begin at `check_recipe`; `find_r
 probably not meant.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from ferray.train.folds import split_rows
 
 SMALLEST_PX, LARGEST_PX = 32, 512
 """Sides of a picture that a recipe allows: five blocks halve it, and one pixel must remain."""
+
+MAX_NAMED = 8
+"""Classes that are named one by one."""
 
 
 def check_recipe(recipe: Recipe, store: Store, *, use_folds: str) -> None:
@@ -38,8 +41,9 @@ def check_recipe(recipe: Recipe, store: Store, *, use_folds: str) -> None:
         for name, count in _count(store, split_rows(recipe, store).train.rows).items():
             if not count:
                 where = "class_balance logit_adjustment"
-                what = f"no training face of {store.folder} is {name!r}, and it needs the share of each class"
-                raise DataError(where, what, "Choose another class_balance, or prepare a store with such faces")
+                noun = store.manifest.shown.noun
+                what = f"no training {noun} of {store.folder} is {name!r}, and it needs the share of each class"
+                raise DataError(where, what, f"Choose another class_balance, or prepare a store with such {noun}s")
 
 
 def find_risks(recipe: Recipe, store: Store) -> Iterator[str]:
@@ -51,35 +55,44 @@ def find_risks(recipe: Recipe, store: Store) -> Iterator[str]:
     """
     split, test = split_rows(recipe, store), store.manifest.counts["test"]
     part = "" if recipe.folds is None else "in a fold, "
-    num_train = len(split.train.rows)
+    num_train, noun, nouns = len(split.train.rows), store.manifest.shown.noun, store.manifest.shown.nouns
     if recipe.batch_size > num_train:
-        faces = f"the {num_train:,} training faces" if recipe.folds is None else "the training faces of a fold"
+        faces = f"the {num_train:,} training {nouns}" if recipe.folds is None else f"the training {nouns} of a fold"
         yield f"batch_size {recipe.batch_size}: more than {faces}, so an epoch is one step"
     train, validation = _count(store, split.train.rows), _count(store, split.validation.rows)
-    for name in store.class_names:
-        if not train[name]:
-            held_out = f"its {validation[name]:,} validation and {test[name]:,} test faces"
-            yield f"{part}no training face is {name!r}: no model learns the class, and {held_out} count as errors"
-        elif not validation[name]:
-            yield f"{part}no validation face is {name!r}: epochs and trials are compared without the class"
+    untrained = [name for name in store.class_names if not train[name]]
+    for name in untrained[:MAX_NAMED]:
+        held_out = f"its {validation[name]:,} validation and {test[name]:,} test {nouns}"
+        yield f"{part}no training {noun} is {name!r}: no model learns the class, and {held_out} count as errors"
+    if len(untrained) > MAX_NAMED:
+        yield f"{part}no training {noun} is of {len(untrained) - MAX_NAMED:,} more classes, which no model learns"
+    for which in _shorten([name for name in store.class_names if train[name] and not validation[name]]):
+        yield f"{part}no validation {noun} is {which}: epochs and trials are compared without the class"
     if not any(test.values()):
-        yield "there are no test faces: the best model will have no test score"
+        yield f"there are no test {nouns}: the best model will have no test score"
         return
-    for name in store.class_names:
-        if train[name] and not test[name]:
-            yield f"no test face is {name!r}: the test score is one without the class"
+    untested = _shorten([name for name in store.class_names if train[name] and not test[name]])
+    yield from (f"no test {noun} is {which}: the test score is one without the class" for which in untested)
+
+
+def _shorten(names: Sequence[str]) -> list[str]:
+    """Each name in quotes; many of them in one text that gives the first ones."""
+    if len(names) <= MAX_NAMED:
+        return [repr(name) for name in names]
+    return [f"any of {len(names):,} classes ({', '.join(map(repr, names[:MAX_NAMED]))}, ...)"]
 
 
 def _check_splits(recipe: Recipe, store: Store, use_folds: str) -> None:
     """That there are faces to train on and to validate with."""
     sizes = store.manifest.split_sizes
     if recipe.folds is None and sizes["train"] and not sizes["validation"]:
-        what = "has no validation faces, by which epochs and trials are compared"
-        folds = f"Validate with folds of its training faces: {use_folds}"
+        nouns = store.manifest.shown.nouns
+        what = f"has no validation {nouns}, by which epochs and trials are compared"
+        folds = f"Validate with folds of its training {nouns}: {use_folds}"
         raise DataError(str(store.folder), what, f"{folds}; or {_how_to_cut_validation(store.manifest)}")
     if not sizes["train"] and (recipe.folds is None or not sizes["validation"]):
         present = ", ".join(f"{sizes[split]:,} {split}" for split in SPLITS if sizes[split])
-        what = f"has no training faces, only {present}"
+        what = f"has no training {store.manifest.shown.nouns}, only {present}"
         raise DataError(str(store.folder), what, "Prepare it again with another --split, such as 70/10/20")
     split_rows(recipe, store)  # folds of at least one photograph each
 
@@ -89,7 +102,8 @@ def _how_to_cut_validation(manifest: Manifest) -> str:
     train, _, test = manifest.split or (1.0, 0.0, 0.0)
     cut = 10 if train > 0.2 else 50 * train
     shares = f"{100 * train - cut:.3g}/{cut:.3g}/{100 * test:.3g}"
-    source = "expw --images DIR --labels FILE" if manifest.dataset == "expw" else "folders --images DIR"
+    sources = {"expw": "expw --images DIR --labels FILE", "csv": "csv --table FILE"}
+    source = sources.get(manifest.dataset, "folders --images DIR")
     return f"take some out of train, by photograph: python -m ferray.data prepare {source} --split {shares} --out NEW"
 
 
@@ -101,7 +115,8 @@ def _check_picture_size(recipe: Recipe, store: Store) -> None:
         check_value("image_size", store.size_px, where=str(store.folder))
     except RecipeError as error:
         nearest = SMALLEST_PX if store.size_px < SMALLEST_PX else LARGEST_PX
-        what = f"its faces have {store.size_px} pixels, but {recipe.backbone} takes {SMALLEST_PX} to {LARGEST_PX}"
+        takes = f"{recipe.backbone} takes {SMALLEST_PX} to {LARGEST_PX}"
+        what = f"its {store.manifest.shown.nouns} have {store.size_px} pixels, but {takes}"
         raise RecipeError(str(store.folder), what, f"Resize them: --set image_size={nearest}") from error
 
 

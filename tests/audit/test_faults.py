@@ -27,7 +27,7 @@ from ferray.audit.dataset.report_text import format_report
 from ferray.audit.dataset.scan.dataset import ScannedDataset
 from ferray.audit.dataset.scan.read import scan_dataset
 from ferray.audit.finding import Finding
-from ferray.data.sources.rows import CLASS_NAMES
+from ferray.data.subject import CLASS_NAMES
 from ferray.data.threads import Threads
 
 

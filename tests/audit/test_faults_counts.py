@@ -16,7 +16,7 @@ from ferray.audit.dataset.faults.thumbnail_classifier import predict_labels
 from ferray.audit.dataset.known_sets import KNOWN_SETS
 from ferray.audit.dataset.scan.dataset import Form, ScannedDataset
 from ferray.data.copies.find import Copies
-from ferray.data.sources.rows import CLASS_NAMES
+from ferray.data.subject import CLASS_NAMES
 
 FER2013 = next(known for known in KNOWN_SETS if known.name == "FER2013")
 EXPW = next(known for known in KNOWN_SETS if known.name == "ExpW")

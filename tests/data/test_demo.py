@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from ferray.data.demo import photographs as demo
 from ferray.data.demo.cartoon import EXPRESSIONS, Person, Pose, draw_expression, draw_face, draw_person
 from ferray.data.sources.expw import read_expw
-from ferray.data.sources.rows import CLASS_NAMES
 from ferray.data.store.reader import open_store
+from ferray.data.subject import CLASS_NAMES
 from ferray.errors import DataError, StorageError
 
 NUM_PHOTOGRAPHS = 40

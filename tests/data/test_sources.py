@@ -7,8 +7,9 @@ import pytest
 from fixtures.expw import ExpW, format_line
 
 from ferray.data.sources.expw import read_expw
-from ferray.data.sources.folders import CLASS_ALIASES, read_folders
-from ferray.data.sources.rows import CLASS_NAMES, Box
+from ferray.data.sources.folders import read_folders
+from ferray.data.sources.rows import Box
+from ferray.data.subject import CLASS_NAMES, EXPRESSIONS
 from ferray.errors import DataError
 
 
@@ -137,9 +138,13 @@ def test_a_folder_in_place_of_a_list_is_refused(tmp_path: Path) -> None:
 
 
 def test_every_alias_means_one_class_and_the_order_is_expws() -> None:
-    every = [alias for aliases in CLASS_ALIASES.values() for alias in aliases]
+    every = [alias for aliases in EXPRESSIONS.class_aliases.values() for alias in aliases]
 
-    assert tuple(CLASS_ALIASES) == CLASS_NAMES == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+    assert (
+        tuple(EXPRESSIONS.class_aliases)
+        == CLASS_NAMES
+        == ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
+    )
     assert len(every) == len(set(every))
 
 
@@ -154,17 +159,18 @@ def test_the_name_of_a_folder_is_the_class_in_any_case_and_place(make_tree: Call
     }  # fmt: skip
 
 
-def test_an_unknown_class_lists_the_known(make_tree: Callable[..., Path]) -> None:
-    with pytest.raises(DataError, match="the folder 'contempt' is no known class") as caught:
-        read_folders(make_tree({"angry": 1, "contempt": 1}))
+def test_a_name_that_is_no_expression_is_refused_where_expressions_are_asked_for(
+    make_tree: Callable[..., Path],
+) -> None:
+    with pytest.raises(DataError, match="'contempt' is of no class in --classes expressions") as caught:
+        read_folders(make_tree({"angry": 1, "contempt": 1}), "expressions")
 
-    assert "sad: sad, sadness" in str(caught.value)
+    assert "its classes: angry, disgust, fear" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["0", "7", "class_3"])
-def test_a_number_is_not_a_class_name(make_tree: Callable[..., Path], name: str) -> None:
-    with pytest.raises(DataError, match="is no known class"):
-        read_folders(make_tree({name: 1}))
+def test_a_number_is_no_expression(make_tree: Callable[..., Path]) -> None:
+    with pytest.raises(DataError, match="the folders '1', '7' are no known class"):
+        read_folders(make_tree({"7": 1, "1": 1}), "expressions")
 
 
 def test_a_given_split_is_kept_under_its_many_names(make_tree: Callable[..., Path]) -> None:
@@ -182,7 +188,7 @@ def test_a_class_beside_a_split_is_reported(make_tree: Callable[..., Path]) -> N
 
 
 def test_clutter_is_ignored_and_folders_within_a_class_are_read(make_tree: Callable[..., Path]) -> None:
-    root = make_tree({"happy/more": 1, "happy": 1, "__MACOSX/happy": 1, ".cache": 1})
+    root = make_tree({"happy/more": 1, "happy": 1, "sad": 0, "__MACOSX/happy": 1, ".cache": 1})
     for name in ("README.md", "happy/.DS_Store", "happy/._0.png", "happy/Thumbs.db"):
         (root / name).write_text("x")
 
@@ -190,14 +196,14 @@ def test_clutter_is_ignored_and_folders_within_a_class_are_read(make_tree: Calla
 
 
 def test_a_linked_folder_is_not_ignored_silently(make_tree: Callable[..., Path], tmp_path: Path) -> None:
-    root = make_tree({"happy": 1})
+    root = make_tree({"happy": 1, "sad": 1})
     (root / "happy" / "linked").symlink_to(tmp_path)
 
     assert "happy/linked" in [face.source for face in read_folders(root).faces]  # the error comes when it is read
 
 
 def test_a_file_name_that_is_not_utf8_is_reported(make_tree: Callable[..., Path]) -> None:
-    root = make_tree({"happy": 1})
+    root = make_tree({"happy": 1, "sad": 1})
     (root / "happy" / "\udcff.png").write_bytes(b"x")
 
     source = read_folders(root)
@@ -207,7 +213,7 @@ def test_a_file_name_that_is_not_utf8_is_reported(make_tree: Callable[..., Path]
 
 
 def test_the_error_for_an_empty_or_missing_folder_says_what_is_needed(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="train, validation, test, angry"):
+    with pytest.raises(DataError, match="a folder for each class, or train, validation and test"):
         read_folders(tmp_path)
     with pytest.raises(DataError, match="no such folder"):
         read_folders(tmp_path / "gone")

@@ -110,7 +110,7 @@ def test_folders_with_numbers_are_all_named_and_sets_are_named_whose_numbers_are
     root = make_tree({f"{split}/{number}": 1 for split in ("train", "test") for number in range(1, 8)})
 
     with pytest.raises(DataError) as caught:
-        make_folders(root)
+        make_folders(root, classes="expressions")
 
     _, what, way_out = caught.value.args
     assert what == "the folders '1', '2', '3', '4', '5', '6', '7' are no known class"
@@ -128,7 +128,7 @@ def test_a_class_that_the_data_set_does_not_have_is_not_blamed_on_the_seed(make_
     root = make_tree({word: 4 for word in WORDS if word != "fear"})
 
     with pytest.raises(DataError, match="Add faces of fear"):
-        make_folders(root)
+        make_folders(root, classes="expressions")
 
 
 def test_a_class_that_is_missing_in_a_given_split_is_not_blamed_on_the_shares(make_tree: Callable[..., Path]) -> None:
@@ -137,7 +137,7 @@ def test_a_class_that_is_missing_in_a_given_split_is_not_blamed_on_the_shares(ma
     )
 
     with pytest.raises(DataError, match="add faces of sad to its test split"):
-        make_folders(root)
+        make_folders(root, classes="expressions")
 
 
 def test_check_explains_why_no_picture_can_be_used(make_tree: Callable[..., Path]) -> None:

@@ -24,13 +24,16 @@ from ferray.audit.score.audit import audit
 from ferray.audit.score.claims import ClaimedScores
 from ferray.data.decoding.formats import BadPhotographError
 from ferray.data.prepare.photographs import crop_face, read_file, read_photograph
+from ferray.data.sources.classes import read_classes
 from ferray.data.sources.expw import read_expw
 from ferray.data.sources.fer2013_csv import read_fer2013_csv
 from ferray.data.sources.folders import read_folders
-from ferray.data.sources.rows import CLASS_NAMES, Box, Source
+from ferray.data.sources.rows import Box, Source
+from ferray.data.sources.table import read_table_source
 from ferray.data.store.manifest import SPLITS
 from ferray.data.store.reader import open_store
 from ferray.data.store.summary import format_counts
+from ferray.data.subject import CLASS_NAMES
 from ferray.errors import DataError, SpaceError
 from ferray.metrics.intervals import Bootstrap
 from ferray.metrics.labeled import LabeledPredictions
@@ -54,6 +57,14 @@ def check_names(source: Source) -> None:
             continue
         real = os.path.realpath(source.root / face.source)
         expect(real.startswith(f"{source.root}/"), f"{face.source} was read from {real}")
+
+
+def check_classes(source: Source) -> None:
+    """The classes of a source are at least two, can be shown, and are those that the labels number."""
+    names = source.classes.names
+    expect(len(names) >= 2 and len({name.casefold() for name in names}) == len(names), "classes that are one")
+    expect(all(name.isprintable() and 0 < len(name) <= 100 for name in names), "a class that does not print")
+    expect(all(0 <= face.label < len(names) for face in source.faces), "a label of no class")
 
 
 def photograph(folder: Path) -> Parser:
@@ -98,6 +109,8 @@ def folder_names(folder: Path) -> Parser:
     seeds = (
         b"train/happy/1.jpg\ntrain/sad/2.jpg\ntest/happy/3.jpg",
         b"happy/1.jpg\nsad/inner/2.jpg\nfear/3.jpg>../../secret.jpg\nfear/.4.jpg\nsad/loop>..\n",
+        b"OK/1.jpg\nnot OK/2.jpg\ntest/3.jpg\n\xc3\x89/4.jpg\ne\xcc\x80/5.jpg",
+        b"train/test/1.jpg\ntrain/b/2.jpg\ntest/b/3.jpg>..",
         b"train/angry/1.jpg\nvalidation/Anger/2.jpg\nPrivateTest/joy/3.jpg>3.jpg",
     )
 
@@ -118,9 +131,49 @@ def folder_names(folder: Path) -> Parser:
                 continue
 
     def read() -> None:
-        check_names(read_folders(top))
+        source = read_folders(top)
+        check_names(source)
+        check_classes(source)
 
     return Parser(name="folder_names", seeds=seeds, file=top, write=write, read=read, folder=folder)
+
+
+def picture_table(folder: Path) -> Parser:
+    file, images = folder / "table.csv", folder / "images"
+    images.mkdir()
+    for name in ("a", "b", "c"):
+        cv2.imwrite(str(images / f"{name}.jpg"), draw(ord(name), 24, 32))
+    (folder / "secret.jpg").write_bytes((images / "a.jpg").read_bytes())
+    (images / "out.jpg").symlink_to(folder / "secret.jpg")
+    seeds = (
+        b"path,label\na.jpg,cat\nb.jpg,dog\nout.jpg,dog\n",
+        b"path,label,left,top,right,bottom,split,group\na.jpg,1,0,0,9,9,train,x\nb.jpg,2,1,1,9,9,test,y\n",
+        '\ufefflabel,light,path,camera\r\ncafé,1e3,c.jpg,"x, y"\r\nb,nan,b.jpg,z\r\n'.encode(),
+    )
+
+    def read() -> None:
+        source = read_table_source(file, images)
+        check_names(source)
+        check_classes(source)
+
+    return Parser(name="picture_table", seeds=seeds, file=file, read=read, folder=folder)
+
+
+def class_file(folder: Path) -> Parser:
+    file = folder / "classes.yaml"
+    seeds = (
+        b"cat: [cats, felis]\ndog:\n'no': no\n",
+        "café: &names [a, 'b c']\nÉ: [1, 2.0, ~]\n".encode(),
+        b"{a: b, c: [d, e]}\n",
+    )
+
+    def read() -> None:
+        classes = read_classes(file)
+        expect(2 <= len(classes.names) <= 10_000, f"{len(classes.names)} classes")
+        expect(all(classes.find(name) == label for label, name in enumerate(classes.names)), "a class without a name")
+        expect(all(name.isprintable() and len(name) <= 100 for name in classes.names), "a class that does not print")
+
+    return Parser(name="class_file", seeds=seeds, file=file, read=read, folder=folder)
 
 
 def fer2013_csv(folder: Path) -> Parser:

@@ -10,6 +10,8 @@ _MAKERS: dict[str, tuple[Callable[[Path], Parser], int]] = {
     "photograph": (data.photograph, 220_000),
     "label_list": (data.label_list, 8_000),
     "folder_names": (data.folder_names, 10_000),
+    "picture_table": (data.picture_table, 10_000),
+    "class_file": (data.class_file, 20_000),
     "fer2013_csv": (data.fer2013_csv, 30_000),
     "answers": (data.answers, 60_000),
     "confusion": (data.confusion, 70_000),

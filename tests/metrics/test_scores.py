@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -8,9 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_matrix, f1_score
 
-from ferray.metrics.intervals import Bootstrap
+from ferray.metrics.intervals import Bootstrap, draw_totals, percentiles
 from ferray.metrics.labeled import LabeledPredictions
-from ferray.metrics.scores import Scores, score
+from ferray.metrics.scores import Scores, confusion_by_group, score
 
 CLASSES = ("angry", "happy", "sad", "neutral")
 
@@ -219,3 +220,39 @@ def test_shapes_that_disagree_are_refused() -> None:
         make_predictions(labels, probabilities[:, :3], labels, CLASSES)
     with pytest.raises(ValueError, match="do not belong together"):
         make_predictions(labels[:0], probabilities[:0], labels[:0], CLASSES)
+
+
+def test_intervals_are_those_of_whole_confusion_matrices_drawn_by_group() -> None:
+    random = np.random.default_rng(3)
+    labels, predicted, groups = (random.integers(0, most, 300) for most in (9, 9, 120))
+    predictions = LabeledPredictions(
+        class_names=tuple("abcdefghi"), labels=labels, predicted=predicted, probabilities=None, groups=groups
+    )
+
+    drawn = draw_totals(confusion_by_group(labels, predicted, groups, num_classes=9).reshape(-1, 81)).reshape(-1, 9, 9)
+
+    hits, of_label, of_prediction = np.diagonal(drawn, axis1=1, axis2=2), drawn.sum(axis=2), drawn.sum(axis=1)
+    f1 = (2 * hits / np.maximum(1, of_label + of_prediction)).mean(axis=1)
+    scores = score(predictions)
+    assert scores.intervals["accuracy"] == pytest.approx(np.quantile(hits.sum(axis=1) / 300, [0.025, 0.975]), abs=0.01)
+    assert scores.intervals["macro_f1"] == pytest.approx(percentiles(f1[:, None])[0], rel=1e-12)
+
+
+def test_a_thousand_classes_are_scored_in_little_memory() -> None:
+    random = np.random.default_rng(0)
+    labels = np.repeat(np.arange(1000), 2)
+    predicted = np.where(random.random(2000) < 0.5, labels, random.integers(0, 1000, 2000))
+    predictions = LabeledPredictions(
+        class_names=tuple(map(str, range(1000))),
+        labels=labels, predicted=predicted, probabilities=None, groups=np.arange(2000),
+    )  # fmt: skip
+
+    tracemalloc.start()
+    try:
+        scores = score(predictions, bootstrap=Bootstrap(resamples=50))
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert scores.accuracy == np.mean(labels == predicted)
+    assert peak_bytes < 200e6  # a matrix for each group would take 16 GB

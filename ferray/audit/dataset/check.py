@@ -18,6 +18,7 @@ from ferray.audit.dataset.noise_ceiling import NoiseCeiling, measure_noise_ceili
 from ferray.audit.dataset.scan.dataset import ScannedDataset
 from ferray.audit.finding import Finding
 from ferray.data.copies.find import Copies
+from ferray.data.subject import SubjectName
 
 DEPENDENT_LABELS = {
     "classes-balanced-by-copies",
@@ -65,6 +66,8 @@ class DatasetReport:
 
     place: str
     form: str
+    subject: SubjectName
+    """What the pictures show."""
     num_faces: int
     num_photographs: int
     counts: dict[str, dict[str, int]]
@@ -95,6 +98,7 @@ def check_dataset(dataset: ScannedDataset) -> DatasetReport:
     return DatasetReport(
         place=dataset.place,
         form=dataset.form,
+        subject=dataset.subject.name,
         num_faces=dataset.num_faces,
         num_photographs=len(set(dataset.names)),
         counts={

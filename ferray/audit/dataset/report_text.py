@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from ferray.audit.dataset.check import CopyCounts, DatasetReport
 from ferray.audit.finding import Finding, count_severities, share
+from ferray.data.store.summary import shorten_classes
+from ferray.data.subject import SUBJECTS
 
 REPORT_WIDTH = 80
 """Columns of the text."""
@@ -13,6 +15,7 @@ FORMS = {
     "store": "a store of ferray's",
     "folders": "photographs in folders by class",
     "expw": "ExpW's layout, photographs and a list of faces",
+    "table": "a table of photographs with their labels",
     "csv": "FER2013's layout, a CSV file with one face per row",
 }
 COPY_KINDS = {
@@ -26,8 +29,9 @@ COPY_KINDS = {
 
 def format_report(report: DatasetReport) -> str:
     """The report as text, the verdict first; at most `REPORT_WIDTH` columns, apart from long names of files."""
-    parts = [_format_verdict(report), _format_counts(report), _format_copies(report), _format_leaks(report)]
-    parts += [_format_ceiling(report), *(_format_finding(finding) for finding in report.findings)]
+    reword = SUBJECTS[report.subject].reword
+    parts = [_format_verdict(report), _format_counts(report), reword(_format_copies(report)), _format_leaks(report)]
+    parts += [reword(_format_ceiling(report)), *(_format_finding(finding) for finding in report.findings)]
     return "\n\n".join(filter(None, parts))
 
 
@@ -44,7 +48,7 @@ def _format_verdict(report: DatasetReport) -> str:
 
 def _format_counts(report: DatasetReport) -> str:
     """A table of the number of faces by class and split."""
-    faces = f"{report.num_faces:,} faces"
+    faces = f"{report.num_faces:,} {SUBJECTS[report.subject].nouns}"
     if report.num_photographs != report.num_faces:
         faces += f" in {report.num_photographs:,} photographs"
     columns = dict(report.counts)
@@ -53,18 +57,22 @@ def _format_counts(report: DatasetReport) -> str:
         columns["all"] = {name: sum(counts[name] for counts in report.counts.values()) for name in classes}
     totals = {column: sum(counts.values()) for column, counts in columns.items()}
     lines = [faces, ""]
-    lines.append("".join([f"{'class':12}", *(f"{column:>16}" for column in columns)]))
-    for name in next(iter(columns.values())):
+    names, note = shorten_classes(columns.get("all", next(iter(columns.values()))))
+    width = max(12, *(min(len(name), REPORT_WIDTH - 16 * len(columns)) for name in names))
+    lines.append("".join([f"{'class':{width}}", *(f"{column:>16}" for column in columns)]))
+    for name in names:
         cells = [(counts[name], max(totals[column], 1)) for column, counts in columns.items()]
-        lines.append("".join([f"{name:12}", *(f"{num:>8,}  {100 * num / total:4.1f} %" for num, total in cells)]))
-    lines.append("".join([f"{'all':12}", *(f"{total:>8,}        " for total in totals.values())]).rstrip())
-    return "\n".join(lines)
+        lines.append(
+            "".join([f"{name[:width]:{width}}", *(f"{num:>8,}  {100 * num / total:4.1f} %" for num, total in cells)])
+        )
+    lines.append("".join([f"{'all':{width}}", *(f"{total:>8,}        " for total in totals.values())]).rstrip())
+    return "\n".join([*lines, *note])
 
 
 def _format_copies(report: DatasetReport) -> str:
     if report.copies is None:
         return "copies: not looked for; faces drawn by code resemble each other without being any"
-    lines = _copy_lines("faces", report.copies, report.num_faces)
+    lines = _copy_lines(SUBJECTS[report.subject].nouns, report.copies, report.num_faces)
     if report.photograph_copies is not None:
         lines += _copy_lines("photographs", report.photograph_copies, report.num_photographs)
     return "\n".join(lines)
@@ -89,9 +97,10 @@ def _copy_lines(what: str, copies: CopyCounts, total: int) -> list[str]:
 def _format_leaks(report: DatasetReport) -> str:
     if not report.leaks:
         return ""
+    nouns = SUBJECTS[report.subject].nouns
     lines = ["matches across splits (copies, frames of one series, the same photograph)"]
     lines += [
-        f"  {leak.later} faces with a match in {leak.earlier}: {share(leak.num, leak.num_later)}"
+        f"  {leak.later} {nouns} with a match in {leak.earlier}: {share(leak.num, leak.num_later)}"
         for leak in report.leaks
     ]
     return "\n".join(lines)

@@ -16,7 +16,7 @@ from ferray.audit.score.claims import PUBLISHED, Claim, ClaimedScores, Published
 from ferray.audit.score.findings.claims import CLAIM_CHECKS
 from ferray.audit.score.findings.evidence import ScoreEvidence
 from ferray.audit.score.findings.tables import TABLE_CHECKS
-from ferray.data.sources.rows import CLASS_NAMES
+from ferray.data.subject import CLASS_NAMES
 from ferray.errors import DataError
 from ferray.metrics.predictions import PredictionTable
 from ferray.metrics.scores import Scores, score

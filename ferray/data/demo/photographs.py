@@ -26,9 +26,9 @@ from ferray.data.demo.shapes import Pose, mix, oval, pick_color, shade
 from ferray.data.prepare.options import PrepareOptions
 from ferray.data.prepare.run import prepare
 from ferray.data.sources.expw import read_expw
-from ferray.data.sources.rows import CLASS_NAMES
 from ferray.data.store.reader import open_store
 from ferray.data.store.writer import as_storage_error
+from ferray.data.subject import CLASS_NAMES
 from ferray.errors import DataError
 from ferray.files import storage
 

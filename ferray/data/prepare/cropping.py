@@ -117,7 +117,9 @@ def crop_photograph(
     for row, face in faces:
         box = face.box or Box(0, 0, width, height)
         try:
-            pixels, is_filled = crop_face(photograph.pixels, box, size_px=options.size_px, margin=options.margin)
+            pixels, is_filled = crop_face(
+                photograph.pixels, box, size_px=options.size_px, margin=0.0 if face.box is None else options.margin
+            )
         except BadPhotographError as error:
             faults.append(Fault(error.reason, face.place, f"{name} {error.what}", name, face.face_id))
             continue

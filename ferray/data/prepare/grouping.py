@@ -17,7 +17,7 @@ from ferray.data.copies.gradients import Candidate
 from ferray.data.prepare.cropping import CropResult
 from ferray.data.prepare.options import PrepareOptions
 from ferray.data.prepare.photographs import photograph_loader
-from ferray.data.sources.rows import CLASS_NAMES, Box, Face, Fault, Reason, Source
+from ferray.data.sources.rows import Box, Face, Fault, Reason, Source
 from ferray.data.store.manifest import split_place
 from ferray.data.store.writer import StoreWriter
 
@@ -37,7 +37,10 @@ class CopyGroups:
     """Which rows belong together."""
 
     group: NDArray[np.int64]
-    """Rows of one photograph and its copies share a group: the smallest row in it, shape (faces,)."""
+    """Rows of one photograph, its copies and the source's own group share a group: the smallest row in it, shape
+    (faces,)."""
+    copied: NDArray[np.int64]
+    """The same without the source's own groups: what is together because it is copied, shape (faces,)."""
     same_face: NDArray[np.int64]
     """Rows of one face in copies of a photograph share a number: the smallest row among them, shape (faces,)."""
     num_copies: NDArray[np.int64]
@@ -66,15 +69,31 @@ def group_faces(
     joined = [pair.places for pair in photograph_pairs]
     joined += [(int(photograph[pair.first]), int(photograph[pair.second])) for pair in face_pairs]
     group_of = join_places(len(names), joined)
-    first_row = np.full(len(names), len(faces), dtype=np.int64)
-    np.minimum.at(first_row, group_of[photograph], np.arange(len(faces)))
     same_faces = [pair.places for pair in face_pairs] + _match_faces(photograph_pairs, faces, photograph, cropped)
     return CopyGroups(
-        group=first_row[group_of[photograph]],
+        group=_first_rows(join_places(len(names), joined + _join_given(faces, photograph)), photograph),
+        copied=_first_rows(group_of, photograph),
         same_face=join_places(len(faces), same_faces),
         num_copies=np.bincount(group_of, minlength=len(names))[group_of[photograph]] - 1,
         num_pairs=dict(Counter(pair.kind for pair in (*photograph_pairs, *face_pairs))),
     )
+
+
+def _join_given(faces: Sequence[Face], photograph: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Pairs of photographs that the source keeps together."""
+    firsts: dict[str, int] = {}
+    return [
+        (firsts.setdefault(face.group, int(place)), int(place))
+        for face, place in zip(faces, photograph, strict=True)
+        if face.group is not None
+    ]
+
+
+def _first_rows(group_of: NDArray[np.int64], photograph: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The smallest row of each row's group, from the groups of the photographs."""
+    first_row = np.full(len(group_of), len(photograph), dtype=np.int64)
+    np.minimum.at(first_row, group_of[photograph], np.arange(len(photograph)))
+    return np.asarray(first_row[group_of[photograph]], dtype=np.int64)
 
 
 def _find_pairs(
@@ -138,7 +157,9 @@ def _overlap(box: Box, other: Box, warp: Warp) -> float:
     return float(shared / (4 * half**2 + (other.right - other.left) * (other.bottom - other.top) - shared))
 
 
-def find_conflicting_rows(faces: Sequence[Face], groups: CopyGroups, rows: Sequence[int]) -> dict[int, Fault]:
+def find_conflicting_rows(
+    faces: Sequence[Face], groups: CopyGroups, rows: Sequence[int], class_names: Sequence[str]
+) -> dict[int, Fault]:
     """All rows of a face whose copies have different labels, each with the reason for leaving it out."""
     members: dict[int, list[int]] = {}
     for row in rows:
@@ -148,7 +169,7 @@ def find_conflicting_rows(faces: Sequence[Face], groups: CopyGroups, rows: Seque
         labels = sorted({faces[row].label for row in same})
         for row in same if len(labels) > 1 else ():
             face = faces[row]
-            what = f"{face.source} is one of {len(same)} copies labeled {', '.join(CLASS_NAMES[at] for at in labels)}"
+            what = f"{face.source} is one of {len(same)} copies labeled {', '.join(class_names[at] for at in labels)}"
             found[row] = Fault(CONFLICT, face.place, what, face.source, face.face_id)
     return found
 
@@ -157,12 +178,12 @@ def find_leaking_rows(faces: Sequence[Face], groups: CopyGroups, rows: Sequence[
     """Rows whose group has faces in a later split, each with the reason for leaving it out."""
     last: dict[int, Face] = {}
     for row in rows:
-        face, group = faces[row], int(groups.group[row])
+        face, group = faces[row], int(groups.copied[row])
         if group not in last or split_place(face.split) > split_place(last[group].split):
             last[group] = face
     found = {}
     for row in rows:
-        face, other = faces[row], last[int(groups.group[row])]
+        face, other = faces[row], last[int(groups.copied[row])]
         if split_place(face.split) < split_place(other.split):
             what = f"{face.source} is a copy of {other.source}, a {other.split} face"
             found[row] = Fault(LEAK, face.place, what, face.source, face.face_id)

@@ -9,14 +9,17 @@ from ferray.data.prepare.grouping import CopyGroups, find_leaking_rows
 from ferray.data.prepare.options import PrepareOptions
 from ferray.data.sources.rows import Face
 from ferray.data.store.manifest import SPLITS
+from ferray.data.subject import Subject
 
 if TYPE_CHECKING:
     import pandas
 
 
-def describe_faces(table: "pandas.DataFrame", options: PrepareOptions, *, are_whole_photographs: bool) -> list[str]:
+def describe_faces(
+    table: "pandas.DataFrame", options: PrepareOptions, subject: Subject, *, are_whole_photographs: bool
+) -> list[str]:
     """How the faces of a table were cropped and scaled."""
-    size, num = options.size_px, len(table)
+    size, num, faces = options.size_px, len(table), subject.nouns
     side = table["face_px"] * (1 + 2 * options.margin)
     num_up, num_down = int((side < size).sum()), int((side > size).sum())
     num_filled, num_gray = int(table["overruns"].sum()), int(table["gray"].sum())
@@ -30,11 +33,13 @@ def describe_faces(table: "pandas.DataFrame", options: PrepareOptions, *, are_wh
         notes.append(f"{num_filled} of {num} {what}")
     if num_up:
         median = int(table["face_px"].median())
-        notes.append(f"{num_up} of {num} faces upsampled to {size} px (bicubic); median face before: {median} px")
+        notes.append(
+            f"{num_up} of {num} {faces} upsampled to {size} px (bicubic); median {subject.noun} before: {median} px"
+        )
     if num_down:
-        notes.append(f"{num_down} of {num} faces scaled down to {size} px (INTER_AREA)")
+        notes.append(f"{num_down} of {num} {faces} scaled down to {size} px (INTER_AREA)")
     if num_gray:
-        notes.append(f"{num_gray} of {num} faces are gray; gray to RGB, three equal channels")
+        notes.append(f"{num_gray} of {num} {faces} are gray; gray to RGB, three equal channels")
     return [*notes, f"decoded and resized with OpenCV {cv2.__version__}"]
 
 
@@ -42,7 +47,7 @@ def describe_copies(faces: Sequence[Face], groups: CopyGroups, rows: Sequence[in
     """How many copies there are among the photographs of some rows."""
     row_of = {faces[row].source: row for row in rows}
     copied = [row for row in row_of.values() if groups.num_copies[row]]
-    num_groups = len({int(groups.group[row]) for row in copied})
+    num_groups = len({int(groups.copied[row]) for row in copied})
     notes = [
         f"{len(copied):,} of {len(row_of):,} photographs are copies of others among them, in {num_groups:,} groups"
     ]
@@ -52,8 +57,8 @@ def describe_copies(faces: Sequence[Face], groups: CopyGroups, rows: Sequence[in
     return notes
 
 
-def describe_leaks(faces: Sequence[Face], groups: CopyGroups, rows: Sequence[int]) -> str | None:
-    """How many faces of each split are copies of faces in a later split; None where there are none."""
+def describe_leaks(faces: Sequence[Face], groups: CopyGroups, rows: Sequence[int], subject: Subject) -> str | None:
+    """How many faces of each split are copies of {subject.nouns} in a later split; None where there are none."""
     splits = [faces[row].split for row in find_leaking_rows(faces, groups, rows)]
-    counts = [f"{splits.count(split):,} {split} faces" for split in SPLITS if split in splits]
-    return f"{' and '.join(counts)} are copies of faces in a later split" if counts else None
+    counts = [f"{splits.count(split):,} {split} {subject.nouns}" for split in SPLITS if split in splits]
+    return f"{' and '.join(counts)} are copies of {subject.nouns} in a later split" if counts else None

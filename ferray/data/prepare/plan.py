@@ -8,12 +8,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from ferray.data.copies.find import join_places
 from ferray.data.prepare.options import DEFAULT_SPLIT, PrepareOptions, Shares
 from ferray.data.prepare.split import split_groups
 from ferray.data.sampling import draw_sample
-from ferray.data.sources.rows import CLASS_NAMES, Face, Fault, Source
+from ferray.data.sources.rows import Face, Fault, Source
 from ferray.data.sources.ways_out import explain_faults
 from ferray.data.store.manifest import SPLITS, split_place
+from ferray.data.subject import CLASS_NAMES
 from ferray.errors import DataError
 
 
@@ -82,43 +84,57 @@ def order_rows(faces: Sequence[Face], rows: Iterable[int]) -> list[int]:
 
 def check_classes(
     source: Source, options: PrepareOptions, faces: Sequence[Face], required: Sequence[str], faults: Sequence[Fault]
-) -> None:
-    """Refuse a split without faces of a class: its scores could not be compared with others.
+) -> dict[str, list[str]]:
+    """Refuse classes without faces where a model needs them.
+
+    Every class needs faces in train, and in each split where the source requires its classes: scores of a split
+    without a class could not be compared with others.
 
     Args:
         source: Where the faces come from.
         options: How they were drawn and divided, for the way out.
         faces: The faces that remain.
-        required: The splits that must hold every class.
+        required: The splits that must hold the classes.
         faults: What was left out, for the message.
+
+    Returns:
+        The classes that are missing from other splits, by split.
 
     Raises:
         DataError: It names the class and the split.
     """
     counts = Counter((face.split, face.label) for face in faces)
     totals = Counter(face.label for face in faces)
+    noun, missing = source.classes.subject.noun, dict[str, list[str]]()
     for split in required:
-        for label, name in enumerate(CLASS_NAMES):
+        for label, name in enumerate(source.classes.names):
             if counts[split, label]:
                 continue
-            what = f"class {name} has no face in the {split} split, of {totals[label]} in all"
+            if totals[label] and split != "train" and not source.classes.are_required:
+                missing.setdefault(split, []).append(name)
+                continue
+            what = f"class {name} has no {noun} in the {split} split, of {totals[label]} in all"
             way_out = _way_out_of_empty_class(source, options, label, split)
             if faults:
                 left_out, way_out_of_faults = explain_faults(faults, source.root)
                 what += f"; left out: {left_out}"
                 way_out = f"{way_out_of_faults}; or: {way_out}" if totals[label] else way_out_of_faults
             raise DataError(str(source.root), what, way_out)
+    return missing
 
 
 def _way_out_of_empty_class(source: Source, options: PrepareOptions, label: int, split: str) -> str:
     """What to do where a class has no face in a split, apart from what was left out."""
+    name, nouns = source.classes.names[label], source.classes.subject.nouns
     if options.num_faces is not None:
         return "Take more faces (--num-faces), other shares (--split) or another --seed"
     if not any(face.label == label for face in source.faces):
-        return f"Add faces of {CLASS_NAMES[label]}: a model has the seven classes {', '.join(CLASS_NAMES)}"
+        if source.classes.names == CLASS_NAMES:
+            return f"Add {nouns} of {name}: a model has the seven classes {', '.join(CLASS_NAMES)}"
+        return f"Add {nouns} of {name}, or take the class away"
     if any(face.split == split for face in source.faces):
-        return f"The split is the data set's own: add faces of {CLASS_NAMES[label]} to its {split} split"
-    return "Take other shares (--split) or another --seed, or add faces"
+        return f"The split is the data set's own: add {nouns} of {name} to its {split} split"
+    return f"Take other shares (--split) or another --seed, or add {nouns}"
 
 
 def _draw_faces(source: Source, options: PrepareOptions) -> list[Face]:
@@ -127,11 +143,11 @@ def _draw_faces(source: Source, options: PrepareOptions) -> list[Face]:
     if not faces:
         nothing = "there are none", "Name a folder that holds photographs, or a list that names some"
         shown, way_out = explain_faults(source.faults, source.root) if source.faults else nothing
-        raise DataError(str(source.root), f"no usable faces: {shown}", way_out)
+        raise DataError(str(source.root), f"no usable {source.classes.subject.nouns}: {shown}", way_out)
     if options.num_faces is None:
         return faces
     if options.num_faces > len(faces):
-        what = f"{options.num_faces:,} are asked for, but only {len(faces):,} faces are usable"
+        what = f"{options.num_faces:,} are asked for, but only {len(faces):,} {source.classes.subject.nouns} are usable"
         way_out = "Ask for fewer, or leave --num-faces out to take all"
         if source.faults:
             left_out, way_out_of_faults = explain_faults(source.faults, source.root)
@@ -144,7 +160,7 @@ def _draw_faces(source: Source, options: PrepareOptions) -> list[Face]:
 
 def _plan_own_split(faces: Sequence[Face], shares: Shares, seed: int) -> SplitPlan:
     """Divide faces that have no split."""
-    divided = _divide(faces, [face.source for face in faces], shares, seed)
+    divided = _divide(faces, name_groups(faces), shares, seed)
     required = [split for split, share in zip(SPLITS, shares, strict=True) if share > 0]
     return SplitPlan(faces=divided, split=shares, given=(), required=required)
 
@@ -153,7 +169,7 @@ def _plan_validation_from_train(faces: Sequence[Face], shares: Shares, seed: int
     """Divide the faces of train, and keep the faces of test."""
     train = [face for face in faces if face.split == "train"]
     test = [face for face in faces if face.split == "test"]
-    divided = _divide(train, [face.source for face in train], shares, seed)
+    divided = _divide(train, name_groups(train), shares, seed)
     required = SPLITS if shares[1] > 0 else ("train", "test")
     return SplitPlan(faces=[*divided, *test], split=shares, given=("test",), required=required)
 
@@ -165,8 +181,25 @@ def _check_divisible(source: Source, given: Sequence[str], shares: Shares) -> No
         return
     way_out = "Leave --split out"
     if has_no_validation:
-        way_out += "; or write --split 90/10/0 to take validation faces out of train"
+        way_out += f"; or write --split 90/10/0 to take validation {source.classes.subject.nouns} out of train"
     raise DataError(str(source.root), f"has its own split ({', '.join(given)}), which is kept", way_out)
+
+
+def name_groups(faces: Sequence[Face]) -> list[str]:
+    """What keeps each face together with others: its photograph, or the first one of all that its group joins."""
+    if all(face.group is None for face in faces):
+        return [face.source for face in faces]
+    firsts: dict[tuple[str, str], int] = {}
+    pairs = []
+    for place, face in enumerate(faces):
+        pairs.append((place, firsts.setdefault(("photograph", face.source), place)))
+        if face.group is not None:
+            pairs.append((place, firsts.setdefault(("group", face.group), place)))
+    groups = join_places(len(faces), pairs).tolist()
+    names: dict[int, str] = {}
+    for group, face in zip(groups, faces, strict=True):
+        names[group] = min(names.get(group, face.source), face.source)
+    return [names[group] for group in groups]
 
 
 def _divide(faces: Sequence[Face], groups: Sequence[str], shares: Shares, seed: int) -> list[Face]:

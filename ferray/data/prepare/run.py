@@ -31,9 +31,11 @@ from ferray.data.prepare.notes import describe_copies, describe_faces, describe_
 from ferray.data.prepare.options import PrepareOptions
 from ferray.data.prepare.photographs import read_file
 from ferray.data.prepare.plan import SplitPlan, check_classes, divide_again, order_rows, plan_split
-from ferray.data.sources.rows import CLASS_NAMES, Fault, Source, count_by_reason
+from ferray.data.sources.classes import MAX_NAMED
+from ferray.data.sources.rows import Fault, Source, count_by_reason
 from ferray.data.store.reader import Store, open_store
 from ferray.data.store.writer import Provenance, StoreWriter, check_absent
+from ferray.data.subject import Subject
 from ferray.errors import DataError
 from ferray.files import storage
 
@@ -60,7 +62,7 @@ def prepare(source: Source, out: Path, options: PrepareOptions) -> Store:
     """
     if options.on_bad == "fail" and source.faults:
         raise fault_error(source.faults)
-    if out.resolve().is_relative_to(source.root):
+    if out.resolve().is_relative_to(source.root) and not source.is_listed:
         raise DataError(str(out), "lies in the folder of the photographs", "Name a folder outside it: --out DIR")
     out = out.resolve()
     if source.has_whole_photographs:
@@ -70,18 +72,21 @@ def prepare(source: Source, out: Path, options: PrepareOptions) -> Store:
     if (out / "manifest.json").is_file():
         return _open_same_store(source, plan, out, options)
     check_absent(out)
+    class_names, subject = source.classes.names, source.classes.subject
     with StoreWriter(out, num_faces=len(plan.faces), size_px=options.size_px) as writer:
         cropped = crop_all(source, plan.faces, writer, options)
         groups = group_faces(source, plan.faces, cropped, writer, options)
         divided = divide_again(plan, groups.group.tolist(), options.seed)
-        dropped = _find_dropped(divided, groups, sorted(cropped.crops), options)
+        dropped = _find_dropped(divided, groups, sorted(cropped.crops), options, class_names)
         faults = [*source.faults, *cropped.faults, *(dropped[row] for row in sorted(dropped))]
         rows = order_rows(divided.faces, cropped.crops.keys() - dropped.keys())
         with _list_what_was_left_out(out, faults):
-            check_classes(source, options, [divided.faces[row] for row in rows], plan.required, faults)
+            kept = [divided.faces[row] for row in rows]
+            missing = check_classes(source, options, kept, plan.required, faults)
+        _report_missing(source, missing, plan.split is not None and options.copies == "find")
         if rows != list(range(len(plan.faces))):
             writer.arrange(rows)
-        table = _make_table(divided, rows, cropped.crops, groups)
+        table = _make_table(divided, rows, cropped.crops, groups, class_names)
         _write_skipped(out, faults)
         provenance = Provenance(
             dataset=source.dataset,
@@ -90,29 +95,44 @@ def prepare(source: Source, out: Path, options: PrepareOptions) -> Store:
             seed=options.seed,
             source_fingerprint=_fingerprint_source(source, plan, cropped.digests),  # as before copies were known
             notes=(
-                *describe_faces(table, options, are_whole_photographs=source.has_whole_photographs),
-                *_report_copies(divided, groups, rows, out, options),
+                *describe_faces(table, options, subject, are_whole_photographs=source.has_whole_photographs),
+                *_report_copies(divided, groups, rows, out, options, subject),
             ),
             skipped=dict(sorted(count_by_reason(faults).items())),
             sample=options.num_faces,
             copies=options.copies,
             dropped=options.dropped,
+            subject=subject.name,
         )
-        writer.finish(table, CLASS_NAMES, provenance)
+        writer.finish(table, class_names, provenance)
     return open_store(out)
 
 
+def _report_missing(source: Source, missing: Mapping[str, Sequence[str]], has_joined_copies: bool) -> None:
+    """Warn of classes without faces in a split; drawings may be so alike that they are all taken for copies."""
+    nouns = source.classes.subject.nouns
+    for split, names in missing.items():
+        shown = ", ".join(names[:MAX_NAMED]) + (f" and {len(names) - MAX_NAMED:,} more" if names[MAX_NAMED:] else "")
+        log.warning("no %s %s of %s: scores on that split leave them out", split, nouns, shown)
+    if missing and has_joined_copies:
+        log.warning("copies are kept in one split; if the %s only resemble each other: --copies skip", nouns)
+
+
 def _find_dropped(
-    plan: SplitPlan, groups: CopyGroups, rows: Sequence[int], options: PrepareOptions
+    plan: SplitPlan, groups: CopyGroups, rows: Sequence[int], options: PrepareOptions, class_names: Sequence[str]
 ) -> dict[int, Fault]:
     """Rows of copies that are left out on request, each with the reason."""
-    dropped = find_conflicting_rows(plan.faces, groups, rows) if options.drop_conflicts else {}
+    dropped = find_conflicting_rows(plan.faces, groups, rows, class_names) if options.drop_conflicts else {}
     remaining = [row for row in rows if row not in dropped]
     return dropped | (find_leaking_rows(plan.faces, groups, remaining) if options.drop_leaks else {})
 
 
 def _make_table(
-    plan: SplitPlan, rows: Sequence[int], crops: Mapping[int, FaceCrop], groups: CopyGroups
+    plan: SplitPlan,
+    rows: Sequence[int],
+    crops: Mapping[int, FaceCrop],
+    groups: CopyGroups,
+    class_names: Sequence[str],
 ) -> "pandas.DataFrame":
     """One row per face: where it comes from, and every column that is useful for slices."""
     import pandas
@@ -129,7 +149,7 @@ def _make_table(
             "copies": int(groups.num_copies[row]),
             "same_face": same_face[at],
             "label": face.label,
-            "class_name": CLASS_NAMES[face.label],
+            "class_name": class_names[face.label],
             "top": crop.box.top,
             "left": crop.box.left,
             "right": crop.box.right,
@@ -154,13 +174,13 @@ def _renumber(order: Sequence[int], ids: Sequence[int]) -> list[int]:
 
 
 def _report_copies(
-    plan: SplitPlan, groups: CopyGroups, rows: Sequence[int], out: Path, options: PrepareOptions
+    plan: SplitPlan, groups: CopyGroups, rows: Sequence[int], out: Path, options: PrepareOptions, subject: Subject
 ) -> list[str]:
     """Notes on copies; a warning is logged where they cross the split."""
     if options.copies == "skip":
         return ["copies of photographs were not looked for"]
     notes = describe_copies(plan.faces, groups, rows)
-    leaks = describe_leaks(plan.faces, groups, rows)
+    leaks = describe_leaks(plan.faces, groups, rows, subject)
     if leaks is None:
         return notes
     log.warning(
@@ -184,7 +204,7 @@ def _open_same_store(source: Source, plan: SplitPlan, out: Path, options: Prepar
         differences = ["other photographs or labels"]
     num_bad = sum(count for reason, count in store.manifest.skipped.items() if reason not in DROP_REASONS)
     if not differences and options.on_bad == "fail" and num_bad:
-        differences = [f"{num_bad} faces skipped, and --on-bad is fail"]
+        differences = [f"{num_bad} {source.classes.subject.nouns} skipped, and --on-bad is fail"]
     if differences:
         what = f"holds another store: {'; '.join(differences)}"
         raise DataError(str(out), what, "Name another folder with --out, or remove this one")
@@ -200,12 +220,14 @@ def _compare_settings(store: Store, source: Source, plan: SplitPlan, options: Pr
         "size": (existing.size_px, options.size_px),
         "margin": (existing.margin, options.margin),
         "split": (existing.split, plan.split),
+        "subject": (existing.subject, source.classes.subject.name),
         "seed": (existing.seed, options.seed),
-        "number of faces": (existing.sample, options.num_faces),
+        f"number of {source.classes.subject.nouns}": (existing.sample, options.num_faces),
         "copies": (existing.copies, options.copies),
         "copies left out": (", ".join(existing.dropped) or "none", ", ".join(options.dropped) or "none"),
     }
-    return [f"{name} {old}, not {new}" for name, (old, new) in settings.items() if old != new]
+    differences = [f"{name} {old}, not {new}" for name, (old, new) in settings.items() if old != new]
+    return differences + ["other classes"] * (existing.class_names != tuple(source.classes.names))
 
 
 def _read_fingerprint(source: Source, plan: SplitPlan, options: PrepareOptions) -> str:

@@ -17,7 +17,6 @@ from typing import NoReturn
 
 from ferray.data.sources.boxes import EXPW_ORDER, BoxOrder, to_box
 from ferray.data.sources.rows import (
-    CLASS_NAMES,
     INTEGER,
     MAX_LIST_BYTES,
     MISSING,
@@ -26,7 +25,9 @@ from ferray.data.sources.rows import (
     Fault,
     Reason,
     Source,
+    find_name_fault,
 )
+from ferray.data.subject import CLASS_NAMES
 from ferray.errors import DataError, StorageError
 from ferray.files import untrusted
 
@@ -103,7 +104,8 @@ def _read_line(line: bytes, place: str, order: BoxOrder) -> Face | Fault:
         if len(fields) != len(FIELDS):
             _bad("wrong number of fields", f"{len(fields)} fields, not {len(FIELDS)} ({', '.join(FIELDS)})")
         name = fields[0]
-        _check_name(name)
+        if fault := find_name_fault(name):
+            _bad(*fault)
         face_id, *corners, label = (_integer(fields[at], FIELDS[at]) for at in (1, 2, 3, 4, 5, 7))
         if face_id < 0:
             _bad("not a number", f"face id is {face_id}, below 0")
@@ -123,17 +125,6 @@ def _read_line(line: bytes, place: str, order: BoxOrder) -> Face | Fault:
         "subject_word": words[2] if words else "",
     }
     return Face(name, face_id, label, place, box=box, columns=columns)
-
-
-def _check_name(name: str) -> None:
-    """Refuse a name that could point out of the folder of photographs."""
-    parts = name.replace("\\", "/").split("/")
-    if re.match("[A-Za-z]:", name) or "\0" in name or parts[0] == "":
-        _bad("name outside the folder", f"the photograph's name {name[:80]!r} is not a path below the folder")
-    if not name.isprintable() or any(len(part.encode()) > 255 for part in parts):
-        _bad("name that is none", f"the photograph's name {name[:80]!r} is too long, or does not print")
-    if any(part in ("", ".", "..") for part in parts):
-        _bad("name outside the folder", f"the photograph's name {name[:80]!r} leads out of the folder")
 
 
 def _integer(text: str, field: str) -> int:

@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferray.data.sources.folders import SPLIT_OF_ALIAS
-from ferray.data.sources.rows import CLASS_NAMES, NUMBERED_CLASSES, Fault
+from ferray.data.sources.rows import NUMBERED_CLASSES, Fault
 from ferray.data.sources.ways_out import explain_faults
+from ferray.data.subject import CLASS_NAMES
 from ferray.errors import DataError, StorageError
 from ferray.files import untrusted
 

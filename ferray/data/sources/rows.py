@@ -10,14 +10,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-CLASS_NAMES = ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral")
-"""The seven classes, in the order of the labels: ExpW's own numbers 0 to 6."""
+from ferray.data.sources.classes import EXPRESSION_CLASSES, Classes
+from ferray.data.subject import CLASS_NAMES
 
 NUMBERED_CLASSES = ", ".join(f"{number} {name}" for number, name in enumerate(CLASS_NAMES))
 """The labels and their classes, for messages."""
 
 INTEGER = re.compile(r"-?[0-9]{1,9}", re.ASCII)
 """A whole number in a list."""
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp")
+"""How the names of pictures usually end."""
+
+TABLE_COLUMNS = (
+    "source", "face_id", "split", "group", "copies", "same_face", "label", "class_name", "top", "left", "right",
+    "bottom", "face_px", "photo_width_px", "photo_height_px", "gray", "overruns", "sha256",
+)  # fmt: skip
+"""The columns of every store's table; a source's own columns have other names."""
 
 MAX_LIST_BYTES = 2**28
 """Of a list of faces; the list of ExpW has 91,793 lines in 6 MB."""
@@ -50,19 +59,23 @@ class Face:
     face_id: int
     """Its number within the photograph; `source` and `face_id` together identify the face."""
     label: int
-    """Place in `CLASS_NAMES`."""
+    """Place in the names of the source's classes."""
     place: str
     """Where it is listed, for messages: `label.lst:14`, or the photograph's own path."""
     box: Box | None = None
     """None means the whole photograph."""
     split: str | None = None
     """As the source gives it; None where the source has no split."""
+    group: str | None = None
+    """Faces of one group stay in one split, such as those of one person; None where the source names none."""
     columns: Mapping[str, str | float] = field(default_factory=dict)
     """Further columns of the source that are useful for slices."""
 
 
 Reason = Literal[
-    "not UTF-8", "wrong number of fields", "not a number", "wrong number of pixels", "unknown label", "unknown split",
+    "not UTF-8", "wrong number of fields", "empty cell", "not a number",
+    "wrong number of pixels", "unknown label", "unknown split",
+    "value that does not print",
     "box of zero area", "box outside the photograph", "two rows for one face",
     "name outside the folder", "name that is none", "missing photograph",
     "truncated photograph", "damaged photograph", "not a picture", "unreadable photograph", "photograph too large",
@@ -93,7 +106,7 @@ class Source:
     """A data set on disk: the folder of its photographs, its faces and its faults."""
 
     dataset: str
-    """`expw`, `folders` or `demo`."""
+    """`expw`, `folders`, `csv` or `demo`."""
     root: Path
     """The folder of the photographs, resolved."""
     faces: Sequence[Face]
@@ -102,6 +115,10 @@ class Source:
     """The rows that are not usable, in the order of the source."""
     upright: bool
     """Whether the camera's orientation tag is followed. It is not where boxes count pixels of the stored picture."""
+    classes: Classes = EXPRESSION_CLASSES
+    """The classes that the labels number, and what they are classes of."""
+    is_listed: bool = False
+    """Whether a table names the photographs, so that other files and a store may lie among them."""
     label_digest: bytes = b""
     """SHA-256 of the label file, where there is one."""
 
@@ -109,6 +126,18 @@ class Source:
     def has_whole_photographs(self) -> bool:
         """Whether each photograph is one face, without a box."""
         return all(face.box is None for face in self.faces)
+
+
+def find_name_fault(name: str) -> tuple[Reason, str] | None:
+    """What is wrong with a photograph's name in a list, such as that it could point out of the folder."""
+    parts = name.replace("\\", "/").split("/")
+    if re.match("[A-Za-z]:", name) or "\0" in name or parts[0] == "":
+        return "name outside the folder", f"the photograph's name {name[:80]!r} is not a path below the folder"
+    if not name.isprintable() or any(len(part.encode()) > 255 for part in parts):
+        return "name that is none", f"the photograph's name {name[:80]!r} is too long, or does not print"
+    if any(part in ("", ".", "..") for part in parts):
+        return "name outside the folder", f"the photograph's name {name[:80]!r} leads out of the folder"
+    return None
 
 
 def count_by_reason(faults: Iterable[Fault]) -> dict[Reason, int]:

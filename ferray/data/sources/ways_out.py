@@ -17,7 +17,10 @@ WAYS_OUT: Mapping[Reason, str] = {
     "not a number": "Write whole numbers where the message says so",
     "wrong number of pixels": "Write the 2,304 gray levels of each face, 48 rows of 48",
     "unknown label": f"Write the labels as whole numbers: {NUMBERED_CLASSES}",
-    "unknown split": "Write Training, PublicTest or PrivateTest into the column Usage",
+    "empty cell": "Fill in the path and the label, or remove the lines",
+    "unknown split": "Write train, validation or test into the column, or the names of FER2013's column Usage: "
+    "Training, PublicTest, PrivateTest",
+    "value that does not print": "Write texts of at most 1,000 characters, without line ends, into the columns",
     "box of zero area": "Check the order of the columns: name, face id, top, left, right, bottom, confidence, label",
     "box outside the photograph": "Check that the boxes count pixels of these photographs, which may have been scaled",
     "two rows for one face": "Give each face of a photograph its own face id, and one line",

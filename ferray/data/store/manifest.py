@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from ferray.data.subject import SUBJECTS, Subject, SubjectName
 from ferray.errors import DataError, StorageError
 from ferray.files import untrusted
 
@@ -15,7 +16,10 @@ FORMAT_VERSION = 1
 SPLITS = ("train", "validation", "test")
 """In the order of the rows of a store; validation is later than train, test later than both."""
 HOW_TO_MAKE = "Make a store: python -m ferray.data prepare --help"
-MAX_MANIFEST_BYTES = 16 * 2**20
+MAX_MANIFEST_BYTES = 64 * 2**20
+MAX_CLASSES = 10_000
+MAX_CLASS_CHARS = 100
+"""Of the name of a class."""
 
 
 def split_place(split: str | None) -> int:
@@ -38,8 +42,10 @@ class Manifest:
     version: int
     """Version of the store's format."""
     dataset: str
-    """`expw`, `folders` or `demo`."""
-    class_names: Annotated[tuple[Annotated[str, Field(max_length=100)], ...], Field(min_length=1, max_length=1000)]
+    """`expw`, `folders`, `csv` or `demo`."""
+    class_names: Annotated[
+        tuple[Annotated[str, Field(max_length=MAX_CLASS_CHARS)], ...], Field(min_length=1, max_length=MAX_CLASSES)
+    ]
     """In the order of the labels."""
     size_px: Annotated[int, Field(ge=8, le=1024)]
     """Side of a face."""
@@ -67,6 +73,8 @@ class Manifest:
     """Whether copies were looked for and grouped."""
     dropped: tuple[Literal["conflicts", "leaks"], ...] = ()
     """Which copies were left out."""
+    subject: SubjectName = "expressions"
+    """What the pictures show; stores of before were all of expressions."""
 
     def __post_init__(self) -> None:
         names = self.class_names
@@ -74,6 +82,11 @@ class Manifest:
             raise ValueError("class_names has a name twice, or characters that do not print")
         if set(self.counts) != set(SPLITS) or any(set(each) != set(names) for each in self.counts.values()):
             raise ValueError("counts disagree with the splits or class_names")
+
+    @property
+    def shown(self) -> Subject:
+        """What the pictures show, with the words for it."""
+        return SUBJECTS[self.subject]
 
     @property
     def split_sizes(self) -> dict[str, int]:
@@ -97,7 +110,7 @@ def read_manifest(folder: Path) -> Manifest:
     """
     file = folder / "manifest.json"
     if not os.path.isfile(file):  # unlike Path.is_file, no error for a name that is too long
-        raise DataError(str(folder), "not a store of faces: it has no manifest.json", HOW_TO_MAKE)
+        raise DataError(str(folder), "not a store: it has no manifest.json", HOW_TO_MAKE)
     try:
         values = json.loads(untrusted.read_bytes(file, max_bytes=MAX_MANIFEST_BYTES, inside=folder))
         if isinstance(values, dict) and values.get("version") != FORMAT_VERSION:

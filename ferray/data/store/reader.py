@@ -85,7 +85,11 @@ class Store:
             raise DataError(f"split {split!r}", "no such split", f"Known: {', '.join(SPLITS)}")
         if not sizes[split]:
             present = ", ".join(name for name, size in sizes.items() if size)
-            raise DataError(str(self.folder), f"has no {split} faces", f"It has {present}; prepare another --split")
+            raise DataError(
+                str(self.folder),
+                f"has no {split} {self.manifest.shown.nouns}",
+                f"It has {present}; prepare another --split",
+            )
         begin = sum(sizes[earlier] for earlier in SPLITS[: SPLITS.index(split)])
         return slice(begin, begin + sizes[split])
 

@@ -1,22 +1,53 @@
 """What a store holds, as text. Begin at `format_counts`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ferray.data.store.reader import Store
+
+MAX_ROWS = 50
+"""Classes that a table lists."""
+MAX_NAME = 32
+"""Characters of a class name in a table of 80 columns."""
 
 
 def format_counts(store: Store) -> str:
     """Number of faces by class and split, what was done to the faces, and what was left out."""
     manifest = store.manifest
     sizes = {split: size for split, size in manifest.split_sizes.items() if size}
-    lines = [f"{store.folder}: {manifest.num_faces:,} faces of {manifest.size_px} px from {manifest.dataset}", ""]
-    lines.append("".join([f"{'class':12}", *(f"{split:>12}" for split in sizes), f"{'all':>12}"]))
-    lines += [_line(name, [manifest.counts[split][name] for split in sizes]) for name in manifest.class_names]
-    lines += [_line("all", list(sizes.values())), ""]
+    what = f"{manifest.num_faces:,} {manifest.shown.nouns} of {manifest.size_px} px"
+    lines = [f"{store.folder}: {what} from {manifest.dataset}", ""]
+    counts = {name: [manifest.counts[split][name] for split in sizes] for name in manifest.class_names}
+    names, note = shorten_classes({name: sum(each) for name, each in counts.items()})
+    width = max(12, *(len(cut_name(name)) for name in names))
+    lines.append("".join([f"{'class':{width}}", *(f"{split:>12}" for split in sizes), f"{'all':>12}"]))
+    lines += [_line(cut_name(name), counts[name], width) for name in names]
+    lines += [_line("all", list(sizes.values()), width), *note, ""]
     lines += [f"- {note}" for note in manifest.notes]
     lines += [f"- left out: {count:,} {reason}" for reason, count in manifest.skipped.items()]
     return "\n".join([*lines, f"- fingerprint {manifest.fingerprint[:16]}"])
 
 
-def _line(name: str, numbers: Sequence[int]) -> str:
-    return "".join([f"{name:12}", *(f"{number:12,}" for number in [*numbers, sum(numbers)])])
+def shorten_classes(totals: Mapping[str, int]) -> tuple[list[str], list[str]]:
+    """The classes that a table lists: all, or of many the largest and the smallest.
+
+    Args:
+        totals: Size of each class.
+
+    Returns:
+        Their names, and a line that says what is not listed, where something is not.
+    """
+    names = list(totals)
+    if len(names) <= MAX_ROWS:
+        return names, []
+    by_size = sorted(names, key=lambda name: -totals[name])  # the sort is stable
+    half = MAX_ROWS // 2
+    return [*by_size[:half], *by_size[-half:]], [f"of {len(names):,} classes, the {half} largest and {half} smallest"]
+
+
+def cut_name(name: str) -> str:
+    """A class name as a table shows it."""
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
+
+
+def _line(name: str, numbers: Sequence[int], width: int) -> str:
+    return "".join([f"{name:{width}}", *(f"{number:12,}" for number in [*numbers, sum(numbers)])])

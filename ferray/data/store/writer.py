@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ferray.data.store.manifest import FORMAT_VERSION, Manifest, manifest_to_json, split_place
 from ferray.data.store.reader import count_faces, fingerprint_faces
+from ferray.data.subject import SubjectName
 from ferray.errors import DataError, StorageError
 from ferray.files import storage
 
@@ -37,6 +38,7 @@ class Provenance:
     sample: int | None = None
     copies: Literal["find", "skip"] = "skip"
     dropped: tuple[Literal["conflicts", "leaks"], ...] = ()
+    subject: SubjectName = "expressions"
 
 
 class StoreWriter:

@@ -141,7 +141,7 @@ def predict_split(
         notes.append("demo faces: this score means nothing for real ones")
     if store.manifest.margin != model.preprocessing.margin:
         notes.append(
-            f"the store's faces are cut with a margin of {store.manifest.margin:g},"
+            f"the store's {store.manifest.shown.nouns} are cut with a margin of {store.manifest.margin:g},"
             f" the model was trained with {model.preprocessing.margin:g}"
         )
     span = slice(rows[0], rows[-1] + 1)

@@ -71,10 +71,10 @@ def read_test_split(
     storage.write_bytes(best_dir / PREDICTIONS_FILE, tested.to_csv(store, "test").encode())
     storage.write_json(best_dir / "calibration.json", calibration.to_json())
     storage.write_bytes(best_dir / "slices.csv", slices_csv(slices).encode())
-    scores = tested.scores
-    title = f"Test split, {scores.num_faces:,} faces: top-1 accuracy {scores.accuracy:.3f}"
-    diagrams.draw_confusion(scores.confusion, scores.class_names, best_dir / "confusion.png", title=title)
-    diagrams.draw_reliability(calibration, best_dir / "reliability.png")
+    scores, nouns = tested.scores, store.manifest.shown.nouns
+    title = f"Test split, {scores.num_faces:,} {nouns}: top-1 accuracy {scores.accuracy:.3f}"
+    diagrams.draw_confusion(scores.confusion, scores.class_names, best_dir / "confusion.png", title=title, nouns=nouns)
+    diagrams.draw_reliability(calibration, best_dir / "reliability.png", nouns=nouns)
     return parse_recorded(metrics, file=best_dir / METRICS_FILE)
 
 

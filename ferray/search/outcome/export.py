@@ -137,7 +137,10 @@ def export_winner(
             num_epochs=len(kept.epochs),
             searched=plan.columns,
             evidence=[
-                *([] if significance is None else significance.lines(kept.recipe.monitor)),
+                *map(
+                    search.store.manifest.shown.reword,
+                    [] if significance is None else significance.lines(kept.recipe.monitor),
+                ),
                 *(f"{edge.sentence()}: `{edge.way_out(plan)}`" for edge in ranking.edges),
             ],
         )

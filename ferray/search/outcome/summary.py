@@ -47,7 +47,7 @@ def summarize(search: Search, outcome: Outcome, *, tracking: str) -> str:
     plan, store = search.plan, search.store
     lines = ["", *_best_lines(plan, outcome.ranking)]
     if outcome.significance is not None:
-        lines += _wrapped(outcome.significance.lines(plan.space.metric.name))
+        lines += _wrapped(map(store.manifest.shown.reword, outcome.significance.lines(plan.space.metric.name)))
     for edge in outcome.ranking.edges:
         lines += [*_wrapped([edge.sentence()]), f"    {edge.way_out(plan)}"]
     failed = sum(record.state == "failed" for record in outcome.records)
@@ -99,7 +99,7 @@ def _test_lines(plan: Plan, store: Store, best: BestModel) -> list[str]:
     accuracy = f"{scores.accuracy:.4f} {bracket_text(scores.intervals['accuracy'])}"
     baselines = {name: values["accuracy"] for name, values in scores.baselines.items() if values is not None}
     return [
-        f"test accuracy of trial {best.record.number}: {accuracy} on {scores.num_faces:,} faces",
+        f"test accuracy of trial {best.record.number}: {accuracy} on {scores.num_faces:,} {store.manifest.shown.nouns}",
         f"  balanced {scores.balanced_accuracy:.4f}, macro-F1 {scores.macro_f1:.4f}",
         f"  without looking: {baselines['majority']:.4f} for always the most frequent training class,",
         f"  {baselines['constant_guess']:.4f} for the best constant answer, {baselines['chance']:.4f} by chance",

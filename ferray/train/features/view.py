@@ -198,4 +198,4 @@ class _ViewComputation:
             total = self._faces.stop - self._faces.start
             rate = (done - done_then) / (now - started_at)
             left_s = (total - done) / rate
-            log.info("features: %d of %d faces, %.0f a second, %.0f s left", done, total, rate, left_s)
+            log.info("features: %d of %d pictures, %.0f a second, %.0f s left", done, total, rate, left_s)

@@ -475,9 +475,12 @@ def test_bad_photographs_in_folders_are_listed_by_their_path(make_tree: Tree) ->
     assert (row["reason"], row["place"]) == ("not a picture", str(root / "happy" / "notes.txt"))
 
 
-def test_a_missing_class_is_reported(make_tree: Tree) -> None:
+def test_a_missing_class_is_reported_where_all_are_asked_for(make_tree: Tree) -> None:
+    root = make_tree({word: 10 for word in WORDS if word != "neutral"})
+
     with pytest.raises(DataError, match="class neutral has no face in the train split, of 0 in all"):
-        make_folders(make_tree({word: 10 for word in WORDS if word != "neutral"}))
+        make_folders(root, classes="expressions")
+    assert make_folders(root).class_names == tuple(word for word in WORDS if word != "neutral")
 
 
 # Real photographs

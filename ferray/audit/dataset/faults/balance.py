@@ -96,7 +96,9 @@ def find_missing_classes(dataset: ScannedDataset) -> list[Finding]:
                     num=len(missing),
                 )
             )
-    absent = [name for name, all_ in zip(dataset.class_names, total, strict=True) if not all_]
+    counted = dict(zip(dataset.class_names, total.tolist(), strict=True))
+    expected = list(dict.fromkeys((*dataset.class_names, *dataset.subject.class_aliases)))
+    absent = [name for name in expected if not counted.get(name)]
     if absent:
         findings.append(
             Finding(
@@ -104,7 +106,7 @@ def find_missing_classes(dataset: ScannedDataset) -> list[Finding]:
                 severity="warning",
                 seen=f"The set has no face at all of {listed(absent)}.",
                 matters="Scores over fewer classes are higher and must not be compared with those over all "
-                f"{len(dataset.class_names)}.",
+                f"{len(expected)}.",
                 advice="Say the number of classes beside every score, or check that no folder was left behind.",
                 num=len(absent),
             )

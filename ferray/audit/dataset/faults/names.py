@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from ferray.audit.dataset.scan.dataset import ScannedDataset
 from ferray.audit.finding import NUM_EXAMPLES, Finding, percent
-from ferray.data.sources.folders import CLASS_OF_ALIAS, SPLIT_OF_ALIAS
+from ferray.data.sources.folders import SPLIT_OF_ALIAS
+from ferray.data.subject import EXPRESSIONS
 
 MIN_SKILL = 0.2
 """Smallest skill of the names that is reported: the part of the errors of guessing the most frequent class that the
@@ -37,8 +38,9 @@ def find_readable_names(dataset: ScannedDataset) -> list[Finding]:
     if skill < MIN_SKILL:
         return []
     informative = _most_informative_words(dataset, words)
-    names_classes = {word for _, word, _ in informative} <= CLASS_OF_ALIAS.keys()
-    kind = "searched" if dataset.form in ("expw", "store") else "own" if names_classes else "foreign"
+    are_searched = dataset.subject is EXPRESSIONS and dataset.form in ("expw", "store")
+    names_classes = {word for _, word, _ in informative} <= _class_words(dataset)
+    kind = "searched" if are_searched else "own" if names_classes else "foreign"
     matters, advice = _MEANING[kind]
     return [
         Finding(
@@ -52,6 +54,12 @@ def find_readable_names(dataset: ScannedDataset) -> list[Finding]:
             examples=tuple(f"{word!r} is {name} in {percent(part)} of its faces" for part, word, name in informative),
         )
     ]
+
+
+def _class_words(dataset: ScannedDataset) -> set[str]:
+    """The words that name a class."""
+    aliases = [alias for name in dataset.class_names for alias in dataset.subject.class_aliases.get(name, ())]
+    return {word for name in (*dataset.class_names, *aliases) for word in _WORD.findall(name.casefold())}
 
 
 _MEANING = {

@@ -17,9 +17,11 @@ from ferray.data.copies.find import Copies, CopyPair
 from ferray.data.copies.sketch import MIN_CONTRAST
 from ferray.data.sources.rows import Fault
 from ferray.data.store.manifest import SPLITS
+from ferray.data.subject import EXPRESSIONS, Subject
 
-Form = Literal["store", "folders", "expw", "csv"]
-"""A store of ferray's, photographs in folders by class, ExpW's `origin` and `label.lst`, FER2013's CSV file."""
+Form = Literal["store", "folders", "expw", "csv", "table"]
+"""A store of ferray's, photographs in folders by class, ExpW's `origin` and `label.lst`, FER2013's CSV file, a table of
+photographs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,8 @@ class ScannedDataset:
     """The order in which the box columns had to be read, where it is not the data set's own order."""
     faults: Sequence[Fault] = field(default=())
     """Rows and photographs that cannot be used; they are not among the N."""
+    subject: Subject = EXPRESSIONS
+    """What the pictures show."""
     sample: int | None = None
     """The number of faces that was asked for, where the data set is a sample."""
 
@@ -76,7 +80,7 @@ class ScannedDataset:
     @property
     def is_listed(self) -> bool:
         """Whether rows have an order of their own, as in a list or a CSV file."""
-        return self.form in ("expw", "csv")
+        return self.form in ("expw", "csv", "table")
 
     @property
     def split_places(self) -> list[int]:

@@ -14,9 +14,9 @@ from ferray.audit.dataset.scan.dataset import ScannedDataset
 from ferray.audit.dataset.scan.pictures import PictureScan, PictureScans, scan_picture
 from ferray.data.copies.find import Copies, find_copies, join_places
 from ferray.data.sources.fer2013_csv import read_fer2013_csv
-from ferray.data.sources.rows import CLASS_NAMES
 from ferray.data.store.manifest import split_place
 from ferray.data.store.reader import open_store
+from ferray.data.subject import CLASS_NAMES
 from ferray.data.threads import Threads
 
 
@@ -51,6 +51,7 @@ def scan_store(folder: Path, threads: Threads) -> ScannedDataset:
         contrast=pictures.contrast,
         digests=tuple(pictures.sketches.digests),
         copies=copies,
+        subject=manifest.shown,
         sample=manifest.sample,
     )
 

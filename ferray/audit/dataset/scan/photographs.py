@@ -1,4 +1,4 @@
-"""Reads data sets of photographs: folders by class, and ExpW's layout. Begin at `scan_folders` and `scan_expw`."""
+"""Reads data sets of photographs: folders by class, tables, and ExpW's layout. Begin at any `scan_`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ferray.audit.dataset.scan.dataset import Form, ScannedDataset
 from ferray.audit.dataset.scan.pictures import PictureScan, PictureScans, scan_picture
-from ferray.data.copies.find import Copies, find_copies, join_places
+from ferray.data.copies.find import Copies, PictureKind, find_copies, join_places
 from ferray.data.copies.gradients import Candidate
 from ferray.data.copies.sketch import Sketches
 from ferray.data.decoding.formats import BadPhotographError
@@ -19,7 +19,8 @@ from ferray.data.prepare.photographs import crop_face, photograph_loader, read_p
 from ferray.data.sources.boxes import EXPW_ORDER, BoxOrder, infer_box_order, read_box_columns
 from ferray.data.sources.expw import REQUIRED_ORDER, read_expw
 from ferray.data.sources.folders import read_folders
-from ferray.data.sources.rows import CLASS_NAMES, Box, Face, Fault, Source
+from ferray.data.sources.rows import Box, Face, Fault, Source
+from ferray.data.sources.table import read_table_source
 from ferray.data.sources.ways_out import explain_faults
 from ferray.data.store.manifest import split_place
 from ferray.data.threads import Threads
@@ -39,16 +40,32 @@ def scan_folders(folder: Path, threads: Threads) -> ScannedDataset:
     Raises:
         DataError: The folders cannot be read, or no photograph can be used.
     """
-    source = read_folders(folder)
+    return _scan_source("folders", folder, read_folders(folder), threads)
+
+
+def scan_table(file: Path, threads: Threads) -> ScannedDataset:
+    """Read a table of photographs, whose paths begin in its folder.
+
+    Raises:
+        DataError: The table cannot be read, or no photograph can be used.
+    """
+    return _scan_source("table", file, read_table_source(file), threads)
+
+
+def _scan_source(form: Form, place: Path, source: Source, threads: Threads) -> ScannedDataset:
+    """Read each photograph, or each box in one."""
+    have_boxes = not source.has_whole_photographs
 
     def scan(face: Face) -> PictureScan | Fault:
         try:
             photograph = read_photograph(source.root, face.source, upright=source.upright)
         except BadPhotographError as error:
             return error.as_fault(face)
+        if have_boxes:
+            return scan_picture(_crop(photograph.pixels, face.box))
         return scan_picture(photograph.pixels, photograph.digest)
 
-    pictures = PictureScans(len(source.faces), digest_of="bytes")
+    pictures = PictureScans(len(source.faces), digest_of="pixels" if have_boxes else "bytes")
     faults = list(source.faults)
     faces: list[Face] = []
     for face, result in zip(
@@ -59,11 +76,16 @@ def scan_folders(folder: Path, threads: Threads) -> ScannedDataset:
         else:
             pictures.put(len(faces), result)
             faces.append(face)
-    _check_usable(faces, source, folder, faults)
+    _check_usable(faces, source, place, faults)
     pictures = pictures.select(np.arange(len(faces)))
-    load = photograph_loader(source, [face.source for face in faces])
-    copies = find_copies(pictures.sketches, load, kind="photographs", threads=threads)
-    return _dataset_of_faces("folders", folder, faces, pictures, copies, faults)
+
+    def load(row: int) -> NDArray[np.uint8]:
+        pixels = read_photograph(source.root, faces[row].source, upright=source.upright).pixels
+        return _crop(pixels, faces[row].box) if have_boxes else pixels
+
+    kind: PictureKind = "faces" if have_boxes else "photographs"
+    copies = find_copies(pictures.sketches, load, kind=kind, threads=threads)
+    return _dataset_of_faces(form, place, source, faces, pictures, copies, faults)
 
 
 def scan_expw(images: Path, labels: Path, threads: Threads) -> ScannedDataset:
@@ -116,7 +138,7 @@ def scan_expw(images: Path, labels: Path, threads: Threads) -> ScannedDataset:
         photograph_copies = find_copies(photographs.sketches, load, kind="photographs", threads=threads)
         copies = _find_copies_of_faces(source, faces, pictures.sketches, names, photograph_copies, threads)
     return replace(
-        _dataset_of_faces("expw", labels.parent, faces, pictures, copies, faults),
+        _dataset_of_faces("expw", labels.parent, source, faces, pictures, copies, faults),
         dataset="demo" if is_demo else "expw",
         overruns=overruns[readable],
         is_square=is_square[readable],
@@ -246,6 +268,7 @@ def _check_usable(faces: Sequence[Face], source: Source, place: Path, faults: Se
 def _dataset_of_faces(
     form: Form,
     place: Path,
+    source: Source,
     faces: Sequence[Face],
     pictures: PictureScans,
     copies: Copies | None,
@@ -255,7 +278,8 @@ def _dataset_of_faces(
         form=form,
         place=str(place.resolve()),
         dataset="",
-        class_names=CLASS_NAMES,
+        class_names=source.classes.names,
+        subject=source.classes.subject,
         labels=np.asarray([face.label for face in faces], dtype=np.int64),
         splits=np.asarray([split_place(face.split) for face in faces], dtype=np.int64),
         names=tuple(face.source for face in faces),
