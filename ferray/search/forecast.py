@@ -73,7 +73,7 @@ def ready_views(
     views: Iterable[ViewKey],
     *,
     has_folds: bool | None = None,
-    trains_unaltered: bool = True,
+    trains_unaltered: bool | None = None,
     device: str | None = None,
 ) -> frozenset[ViewKey]:
     """The views that are in the cache for the faces of a store, as this version computes them.
@@ -86,7 +86,8 @@ def ready_views(
         manifest: Of the store.
         views: Those that are wanted.
         has_folds: Whether trials train on folds, whose views span both splits; None if unknown.
-        trains_unaltered: Whether a trial trains on unaltered pictures, which are needed for validation in any case.
+        trains_unaltered: Whether a trial trains on unaltered pictures, which are needed for validation in any case;
+            None if unknown, which is taken for no where a wanted view is altered.
         device: `cpu` or `cuda`, which computes them; None if unknown.
     """
     found: set[tuple[object, ...]] = set()
@@ -99,6 +100,9 @@ def ready_views(
                 found.add((*(facts.get(name, 0.0) for name in _PICTURES), facts["split"], *origin))
                 origins.add(origin)
 
+    views = frozenset(views)
+    if trains_unaltered is None:
+        trains_unaltered = all(view.epoch is None for view in views)
     whole_splits = {"train", "validation"} if trains_unaltered else {"validation"}
 
     def is_ready(view: ViewKey, device: str, precision: str, weights: str) -> bool:
@@ -113,7 +117,6 @@ def ready_views(
             return True
         return has_folds is not True and has(*(whole_splits if view.epoch is None else {"train"}))
 
-    views = frozenset(views)
     ready = (frozenset(view for view in views if is_ready(view, *origin)) for origin in sorted(origins))
     return max(ready, key=len, default=frozenset())
 

@@ -69,7 +69,7 @@ class LiveView:
         self._began = time.monotonic()
         self._next_line = self._began + QUIET_S
         self._last_turn = self._began
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._closing = threading.Event()
         in_terminal = sys.stderr.isatty() if console is None else console.is_terminal
         self._console = console or Console(stderr=True)
@@ -100,7 +100,10 @@ class LiveView:
     def epoch_ended(self, trial_id: str, row: EpochResult) -> None:
         """A trial was trained for one more epoch."""
         with self._lock:
+            self._note_time()  # until now the epoch was not there: what it waited for may have ended with it
             self._new_epochs += 1
+            if trial_id in self._activities:
+                self._activities[trial_id] = TRAINING
             for number, record in self._running.items():
                 if record.trial_id == trial_id and len(record.epochs) + 1 == row.epoch:
                     epochs = (*record.epochs, row)
@@ -156,8 +159,8 @@ class LiveView:
 
     def _note_time(self) -> None:
         """Measure, but not the wait before the first trial."""
-        now = time.monotonic()
         with self._lock:
+            now = time.monotonic()
             # A trial whose next view is not ready is computing it, or waits for the group that does.
             on_features = any(
                 self._activities.get(record.trial_id, TRAINING) != TRAINING
@@ -169,7 +172,7 @@ class LiveView:
             )
             if self._activities or self._new_epochs:
                 self._pace.note_time(now - self._last_turn, on_features=on_features)
-        self._last_turn = now
+            self._last_turn = now
 
     def _draw(self, live: Live) -> None:
         """Draw the table over the last one; on a clear screen after the window was resized, which wraps old lines."""

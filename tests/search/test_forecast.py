@@ -151,6 +151,9 @@ def test_where_all_pictures_are_altered_the_unaltered_view_is_of_the_validation_
     plan = plan_of(tmp_path, tiny_store, SPACE.replace("[none, light]", "[light]"))
     put_view(cache, plan, tiny_store, altered=False, spans=("validation",))
     assert num_ready(plan) == 1
+    work = count_work(plan, plan.num_points)
+    assert work is not None
+    assert len(ready_views(cache, tiny_store.manifest, work.views)) == 1  # as a search asks
 
 
 def test_folds_read_views_of_both_splits_together(cache: Path, tmp_path: Path, tiny_store: Store) -> None:

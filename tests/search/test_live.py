@@ -50,6 +50,22 @@ def test_a_log_says_within_seconds_what_is_done_and_then_every_half_minute(
     assert times == [4.0, 35.0]
 
 
+def test_the_time_of_features_ends_with_the_epoch_that_waited_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Epochs may be over before the workers are asked again what they do."""
+    now = 0.0
+    monkeypatch.setattr(live.time, "monotonic", lambda: now)
+    space, pace = read_space(find_space("grid")), Pace(1)
+    doing = {"t0": "features: 256 of 900 faces"}
+    view = LiveView(space, columns=[], total=1, ended=0, pace=pace, activities=lambda: dict(doing))
+    record = running(0, epochs=0)
+    view.trial_started(record)
+    view.refresh()
+    for epoch, ended in ((1, 10.0), (2, 10.25), (3, 10.75)):
+        now = ended
+        view.epoch_ended("t0", EpochResult(epoch=epoch, **dict.fromkeys(METRIC_FIELDS, 0.5)))
+    assert pace.rates()[0] == pytest.approx(0.75 / 2)
+
+
 def screen(console: Console, view: LiveView, *records: TrialRecord) -> list[str]:
     """The table when trials have begun, as plain lines."""
     for record in records:
