@@ -87,17 +87,12 @@ def model_card(origin: ModelOrigin, selection: ModelSelection, manifest: Manifes
 
 
 def _opening(origin: ModelOrigin, manifest: Manifest) -> str:
-    demo = (
-        "\n\n> **Trained on demo faces.** Its accuracy means nothing for real faces."
-        if manifest.dataset == "demo"
-        else ""
-    )
+    warning = "\n\n> **Trained on demo faces.** Its accuracy means nothing for real faces."
+    demo = warning if manifest.dataset == "demo" else ""
     names, shown = manifest.class_names, manifest.shown
     picture = "a picture of one face" if shown is EXPRESSIONS else "a picture"
-    what = (
-        f"For {picture}, the model predicts which of {len(names)} labels ({list_names(names)}) an annotator would give"
-        f" it. {shown.meaning}"
-    )
+    labels = f"{len(names)} labels ({list_names(names)})"
+    what = f"For {picture}, the model predicts which of {labels} an annotator would give it. {shown.meaning}"
     use = "For research only; see [Limits](#limits)." if shown is EXPRESSIONS else "See [Limits](#limits)."
     return f"""# {origin.name}: {shown.title}, {len(names)} classes{demo}
 
