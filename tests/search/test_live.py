@@ -106,7 +106,7 @@ def test_at_80_columns_no_score_and_no_number_is_cut(name: str) -> None:
     assert "features" in next(line for line in lines if line.split()[:1] == ["1"])
     assert "training" in next(line for line in lines if line.split()[:1] == ["0"])
     assert "waiting" in next(line for line in lines if line.split()[:1] == ["2"])
-    assert "faces/s" not in text
+    assert "images/s" not in text
     shown = [name for name in space.searched if name.split("_")[0][:8] in text.split("─")[0]]
     assert all(name in shown or name in text.split("no room for")[1] for name in space.searched)
 

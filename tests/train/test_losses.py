@@ -134,7 +134,7 @@ def test_logit_adjustment_is_that_of_its_formula(tau: float) -> None:
 
 
 def test_logit_adjustment_needs_a_face_of_every_class() -> None:
-    with pytest.raises(DataError, match="no training face is 'b': logit adjustment needs the share"):
+    with pytest.raises(DataError, match="no training example is 'b': logit adjustment needs the share"):
         build_training_loss(
             small_recipe(class_balance="logit_adjustment"),
             np.array([0, 2, 2]),
