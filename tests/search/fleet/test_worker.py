@@ -238,8 +238,8 @@ def test_progress_on_features_is_reported_as_an_activity(
     list(fit(SHORT, SmallStore(), small_weights(), environment=Environment(cache=tmp_path)))
 
     assert [activity.partition(",")[0] for activity in client.activities] == [
-        "features: 12 of 12 faces",
-        "features: 24 of 24 faces",
+        "features: 12 of 12 pictures",
+        "features: 24 of 24 pictures",
     ]
 
 
