@@ -166,23 +166,6 @@ def _replace_certain(
     )
 
 
-def confusion_by_group(
-    labels: NDArray[np.int64], predictions: NDArray[np.int64], groups: NDArray[np.int64], *, num_classes: int
-) -> NDArray[np.int64]:
-    """One confusion matrix per group, shape (groups, classes, classes), by ascending group id.
-
-    Args:
-        labels: True class numbers, shape (faces,).
-        predictions: Predicted class numbers, shape (faces,).
-        groups: Group ids, shape (faces,).
-        num_classes: Number of rows and columns of each matrix.
-    """
-    ids, places = np.unique(groups, return_inverse=True)
-    at = (places * num_classes + labels) * num_classes + predictions
-    counts = np.bincount(at, minlength=len(ids) * num_classes**2)
-    return counts.reshape(len(ids), num_classes, num_classes).astype(np.int64)
-
-
 def _kinds_of_groups(
     predictions: LabeledPredictions, cells: NDArray[np.int64] | None
 ) -> tuple["csr_array", NDArray[np.int64]]:

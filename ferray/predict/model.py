@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +20,6 @@ from ferray.files import storage
 from ferray.metrics.calibration import apply_temperature
 from ferray.train.checkpoints.export import LoadedModel, load_model, predict_probabilities
 from ferray.train.device import check_device
-
-if TYPE_CHECKING:
-    import pandas
 
 BATCH = 256
 """Pictures that are read, by all threads, before the model gets them; 38 MB at 224 pixels."""
@@ -217,16 +213,6 @@ def read_temperature(folder: Path) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
         raise CheckpointError(str(file), f"temperature {value!r} is not above 0", "Remove the file, or restore it")
     return float(value)
-
-
-def to_frame(predictions: Sequence[Prediction]) -> "pandas.DataFrame":
-    """A table with a row for each prediction: path, label, confidence, and a column for each class."""
-    import pandas
-
-    rows = [
-        {"path": one.path, "label": one.label, "confidence": one.confidence} | one.probabilities for one in predictions
-    ]
-    return pandas.DataFrame(rows)
 
 
 def _path_of(picture: Picture) -> str:

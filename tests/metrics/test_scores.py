@@ -11,9 +11,26 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score, confusion_m
 
 from ferray.metrics.intervals import Bootstrap, draw_totals, percentiles
 from ferray.metrics.labeled import LabeledPredictions
-from ferray.metrics.scores import Scores, confusion_by_group, score
+from ferray.metrics.scores import Scores, score
 
 CLASSES = ("angry", "happy", "sad", "neutral")
+
+
+def confusion_by_group(
+    labels: NDArray[np.int64], predictions: NDArray[np.int64], groups: NDArray[np.int64], *, num_classes: int
+) -> NDArray[np.int64]:
+    """One confusion matrix per group, shape (groups, classes, classes), by ascending group id.
+
+    Args:
+        labels: True class numbers, shape (faces,).
+        predictions: Predicted class numbers, shape (faces,).
+        groups: Group ids, shape (faces,).
+        num_classes: Number of rows and columns of each matrix.
+    """
+    ids, places = np.unique(groups, return_inverse=True)
+    at = (places * num_classes + labels) * num_classes + predictions
+    counts = np.bincount(at, minlength=len(ids) * num_classes**2)
+    return counts.reshape(len(ids), num_classes, num_classes).astype(np.int64)
 
 
 def draw_skilled(num_faces: int, *, skill: float = 0.5, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -14,7 +14,7 @@ from ferray.errors import CheckpointError, DataError
 from ferray.files import storage
 from ferray.metrics.calibration import apply_temperature
 from ferray.predict import model as module
-from ferray.predict.model import Model, PictureFile, Unreadable, load, to_frame
+from ferray.predict.model import Model, PictureFile, Unreadable, load
 from ferray.train.checkpoints.export import load_model, predict_probabilities
 
 
@@ -147,10 +147,3 @@ def test_a_link_that_is_named_may_lead_to_another_folder(model: Model, files: li
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "link.png").symlink_to(files[0])
     assert probabilities(model, tmp_path / "more" / "link.png") == probabilities(model, files[0])
-
-
-def test_predictions_are_a_table(model: Model, files: list[str]) -> None:
-    table = to_frame(model.predict(files))
-    assert list(table) == ["path", "label", "confidence", *model.class_names]
-    assert table["path"].tolist() == files
-    assert table[list(model.class_names)].sum(axis=1).tolist() == pytest.approx([1.0] * len(files))
