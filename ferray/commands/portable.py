@@ -14,6 +14,7 @@ from ferray.waiting import waiting
 if TYPE_CHECKING:
     from ferray.predict.export import Exported
     from ferray.predict.latency import Latency
+    from ferray.predict.quantize import QuantizationCost
 
 MAX_NAMED = 20
 """Pictures that cannot be read and are named one by one."""
@@ -27,6 +28,7 @@ class ExportOptions:
     format: str
     out: Path
     pictures: Path | None
+    int8: Path | None
     json: bool
 
 
@@ -53,6 +55,11 @@ def add_export_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     )  # fmt: skip
     export.add_argument("--out", type=Path, required=True, metavar="FILE", help="FILE.json and FILE.md come beside it")
     export.add_argument("--pictures", type=Path, metavar="DIR", help="compare for these, too: a folder or a picture")
+    export.add_argument(
+        "--int8", type=Path, metavar="STORE",
+        help="write integers of 8 bits, a quarter of the size, with ranges from training pictures of the store; its"
+        " validation pictures show what that costs in accuracy; only for onnx",
+    )  # fmt: skip
     export.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     export.set_defaults(options=ExportOptions)
 
@@ -83,13 +90,18 @@ def add_latency_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPa
 
 def run_export(options: ExportOptions) -> int:
     """Write the file and say how it was compared."""
+    if options.int8 is not None and options.format != "onnx":
+        what = f"integers of 8 bits are written as onnx, not as {options.format}"
+        raise RecipeError("--int8", what, "Leave --format out, or leave --int8 out")
     with waiting("importing torch"):
+        from ferray.data.store.reader import open_store
         from ferray.predict.export import export_model
         from ferray.predict.sources import list_pictures
 
+    store = None if options.int8 is None else open_store(options.int8)
     pictures = [] if options.pictures is None else list_pictures([str(options.pictures)], sys.stdin)
     with waiting(f"writing and comparing {options.out}"):
-        exported = export_model(options.best_dir, options.out, form=options.format, pictures=pictures)
+        exported = export_model(options.best_dir, options.out, form=options.format, pictures=pictures, int8=store)
     for one in exported.unreadable[:MAX_NAMED]:
         print(f"skipped: {one.path}: {one.reason}", file=sys.stderr)
     if len(exported.unreadable) > MAX_NAMED:
@@ -150,6 +162,19 @@ def _format_exported(exported: "Exported") -> str:
             f"torch float32 same class for {parity.num_same}; largest difference {parity.max_difference:.1e}",
             f"as trained    same class for {trained.num_same}; largest difference {trained.max_difference:.1e}"
             f" ({precision}, as `ferray predict`)",
+            *_format_cost(exported.cost),
             f"read {exported.file}.md for how pictures are cropped and resized",
         ]
     )
+
+
+def _format_cost(cost: "QuantizationCost | None") -> list[str]:
+    if cost is None:
+        return []
+    low, high = cost.interval
+    return [
+        f"8 bits        accuracy {cost.accuracy_int8:.4f}, in float32 {cost.accuracy_float:.4f}, on"
+        f" {cost.num_pictures:,} validation pictures",
+        f"              difference {cost.difference:+.4f} [{low:+.4f}, {high:+.4f}]; same class for"
+        f" {cost.num_same:,}; float32 has {cost.num_bytes_float / 1e6:,.1f} MB",
+    ]

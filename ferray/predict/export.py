@@ -17,14 +17,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ferray.data.store.reader import Store
 from ferray.errors import CheckpointError, DataError
 from ferray.files import storage
 from ferray.model.inference import BATCH, INPUT, OUTPUT
 from ferray.predict.instructions import make_readme
 from ferray.predict.model import Model, PictureFile, Prepared, Unreadable, find_folder, load, read_temperature
+from ferray.predict.quantize import QuantizationCost, quantize
 from ferray.recipe import to_values
 from ferray.train.checkpoints.export import load_model
-from ferray.train.checkpoints.portable import encode, make_inference, make_runner, open_encoded
+from ferray.train.checkpoints.portable import encode, make_inference, make_runner, open_encoded, with_facts
 
 FORMATS = ("onnx", "torch-export", "safetensors")
 
@@ -74,6 +76,8 @@ class Exported:
     """The file against torch, both in float32."""
     parity_as_trained: Parity
     """The file against `ferray predict`, which computes in the number format of the training."""
+    cost: QuantizationCost | None
+    """Of a file in integers, whose parities are those of the file in float32 that it was made from."""
     unreadable: tuple[Unreadable, ...]
     """Pictures that were given and could not be read."""
 
@@ -89,11 +93,17 @@ class Exported:
                 "tolerance": TOLERANCE,
                 "as_trained": asdict(self.parity_as_trained),
             },
+            "int8": None if self.cost is None else asdict(self.cost),
         }
 
 
 def export_model(
-    folder: str | os.PathLike[str], out: Path, *, form: str, pictures: Sequence[PictureFile] = ()
+    folder: str | os.PathLike[str],
+    out: Path,
+    *,
+    form: str,
+    pictures: Sequence[PictureFile] = (),
+    int8: Store | None = None,
 ) -> Exported:
     """Write a model as one file, with its facts and a README beside it.
 
@@ -104,10 +114,11 @@ def export_model(
         out: The file to write.
         form: One of `FORMATS`.
         pictures: Compared besides those that are drawn at random.
+        int8: Pictures for writing the file in integers of 8 bits: see `ferray.predict.quantize`. ONNX only.
 
     Raises:
         CheckpointError: There is no model, or the file does not give its answers; nothing is written.
-        DataError: A package is missing, or none of the pictures can be read.
+        DataError: A package is missing, none of the pictures can be read, or the store is not the model's.
         StorageError: The files cannot be written.
     """
     path = find_folder(folder)
@@ -122,6 +133,7 @@ def export_model(
         "trial_id": loaded.trial_id,
         "recipe": to_values(loaded.recipe),
         "format": form,
+        "numbers": "float32" if int8 is None else "int8",
         "ferray_version": version("ferray"),
     }
     module = make_inference(loaded, temperature=temperature)
@@ -141,6 +153,10 @@ def export_model(
             f" {parity.max_difference:.2g} from torch's; at most {TOLERANCE:g} is accepted"
         )
         raise CheckpointError(f"--format {form}", what, "Nothing was written; choose another format")
+    cost = None
+    if int8 is not None:
+        data, cost = quantize(data, loaded, int8)
+        data = with_facts(data, facts | {"int8": asdict(cost)})
     exported = Exported(
         file=out,
         num_bytes=len(data),
@@ -149,6 +165,7 @@ def export_model(
         parity=parity,
         parity_as_trained=parity_as_trained,
         unreadable=tuple(unreadable),
+        cost=cost,
     )
     storage.write_bytes(out, data)
     storage.write_json(beside(out, ".json"), exported.to_json())

@@ -105,5 +105,28 @@ def make_readme(values: Mapping[str, Any]) -> str:
 | --- | --- | --- |
 | torch, both in float32 | {parity["num_same"]} | {parity["max_difference"]:.1e} |
 | `ferray predict`, in {recipe["precision"]} | {trained["num_same"]} | {trained["max_difference"]:.1e} |""",
+        *_of_integers(values["int8"]),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _of_integers(cost: Mapping[str, Any] | None) -> list[str]:
+    """What a file in integers of 8 bits costs."""
+    if cost is None:
+        return []
+    low, high = cost["interval"]
+    return [
+        f"""\
+## Integers of 8 bits
+
+The table above is of the same model in float32 ({cost["num_bytes_float"] / 1e6:,.1f} MB). This file computes in
+integers of 8 bits, with ranges from {count_of(cost["num_calibration"], "training picture")}. What that costs on
+{count_of(cost["num_pictures"], "validation picture")}:
+
+| | float32 | 8 bits |
+| --- | --- | --- |
+| accuracy | {cost["accuracy_float"]:.4f} | {cost["accuracy_int8"]:.4f} |
+
+The difference is {cost["difference"]:+.4f} [{low:+.4f}, {high:+.4f}]. The most probable class is the same for
+{cost["num_same"]:,} of {cost["num_pictures"]:,}; a probability differs by up to {cost["max_difference"]:.2f}."""
+    ]

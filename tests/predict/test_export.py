@@ -18,6 +18,7 @@ from safetensors import safe_open
 
 from ferray.commands.report import main
 from ferray.data.store.reader import Store
+from ferray.errors import DataError
 from ferray.files import storage
 from ferray.predict.export import FORMATS, Exported, draw_pictures, export_model
 from ferray.predict.model import load
@@ -202,3 +203,58 @@ def test_every_kind_of_model_can_be_exported(
     assert one.parity.max_difference < 1e-4
     assert one.parity_as_trained.max_difference < (1e-4 if recipe.precision == "float32" else 0.05)
     assert one.facts["recipe"]["precision"] == recipe.precision
+
+
+class WithoutTest(Store):
+    """A store whose test split must not be read."""
+
+    def rows(self, split: str) -> slice:
+        assert split != "test"
+        return super().rows(split)
+
+
+class OtherClasses(Store):
+    """A store of other classes."""
+
+    class_names = tuple("abcdefg")
+
+
+def test_a_file_in_integers_is_smaller_answers_alike_and_says_what_it_costs(
+    exported: dict[str, Exported], calibrated: Path, tiny_store: Store, tmp_path: Path
+) -> None:
+    store = WithoutTest(tiny_store.folder, tiny_store.manifest, tiny_store.faces, tiny_store.labels)
+    one = export_model(calibrated, tmp_path / "face.onnx", form="onnx", int8=store)
+    graph, rows = onnx.load(one.file).graph, tiny_store.rows("validation")
+    pictures, labels = np.asarray(tiny_store.faces[rows]), tiny_store.labels[rows]
+    weights = [each for each in graph.initializer if each.data_type == onnx.TensorProto.INT8]
+    assert len(weights) >= sum(node.op_type in ("Conv", "Gemm") for node in graph.node) > 0
+    assert one.num_bytes < exported["onnx"].num_bytes
+    assert max(np.abs(onnx.numpy_helper.to_array(each).astype(int)).max() for each in weights) <= 64, "no overflow"
+
+    run = onnxruntime.InferenceSession(one.file).run
+    found = np.concatenate([run(None, {"pictures": pictures[at : at + 1]})[0] for at in range(len(pictures))])
+    plain = onnxruntime.InferenceSession(exported["onnx"].file).run(None, {"pictures": pictures})[0]
+    cost = facts_in(one)["int8"]
+    assert cost["accuracy_int8"] == pytest.approx((found.argmax(axis=1) == labels).mean())
+    assert cost["accuracy_float"] == pytest.approx((plain.argmax(axis=1) == labels).mean())
+    assert cost["difference"] == pytest.approx(cost["accuracy_int8"] - cost["accuracy_float"])
+    assert cost["num_same"] == (found.argmax(axis=1) == plain.argmax(axis=1)).sum()
+    assert cost["max_difference"] == pytest.approx(np.abs(found - plain).max(), abs=1e-5)
+    assert 0 < cost["max_difference"] < 0.2
+    assert (cost["num_pictures"], cost["num_bytes_float"]) == (
+        len(labels),
+        pytest.approx(exported["onnx"].num_bytes, abs=3000),
+    )
+    assert f"{cost['accuracy_int8']:.4f}" in one.file.with_name("face.onnx.md").read_text()
+
+
+def test_integers_are_refused_for_other_classes_and_other_formats(
+    calibrated: Path, tiny_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["export", str(calibrated), "--out", str(tmp_path / "face"), "--int8", str(tiny_store.folder)]
+    assert main([*asked, "--format", "safetensors"]) == 2
+    assert "written as onnx, not as safetensors" in capsys.readouterr().err
+    other = OtherClasses(tiny_store.folder, tiny_store.manifest, tiny_store.faces, tiny_store.labels)
+    with pytest.raises(DataError, match="the model has angry"):
+        export_model(calibrated, tmp_path / "face", form="onnx", int8=other)
+    assert list(tmp_path.iterdir()) == []

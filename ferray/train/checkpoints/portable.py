@@ -9,6 +9,7 @@ Each has one text `ferray` in its metadata, a JSON object of facts.
 Begin at `encode`; `open_encoded` runs what it wrote.
 """
 
+import importlib
 import io
 import json
 from collections.abc import Callable, Mapping
@@ -85,7 +86,7 @@ def open_encoded(data: bytes, form: str) -> tuple[Runner, dict[str, Any]]:
         form: As for `encode`.
 
     Raises:
-        DataError: onnxruntime is missing.
+        DataError: A package that runs the format is missing.
     """
     if form == "onnx":
         return _decode_onnx(data)
@@ -115,12 +116,33 @@ def _rebuild(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Inferen
     return Inference(classifier.eval(), temperature=facts["temperature"])
 
 
+def with_facts(data: bytes, facts: Mapping[str, Any]) -> bytes:
+    """The content of an ONNX file with other facts."""
+    import onnx
+
+    model = onnx.load_from_string(data)
+    onnx.helper.set_model_props(model, {FACTS: json.dumps(facts, allow_nan=False)})
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def require_onnx() -> None:
+    """Check that the packages are there which write and run ONNX.
+
+    Raises:
+        DataError: One is missing.
+    """
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            what = f"{package} is not installed"
+            raise DataError("--format onnx", what, "pip install 'ferray[export]'") from error
+
+
 def _encode_onnx(module: Inference, *, size_px: int, text: str) -> bytes:
-    try:
-        import onnx
-        import onnxscript  # noqa: F401  (torch's exporter needs it, and names it less clearly)
-    except ImportError as error:
-        raise _missing("onnx and onnxscript are") from error
+    require_onnx()  # torch's exporter names what it lacks less clearly
+    import onnx
+
     program = torch.onnx.export(
         trace(module, size_px=size_px),
         input_names=[INPUT],
@@ -146,16 +168,11 @@ def _remove_traces(model: "onnx.ModelProto") -> None:
 
 
 def _decode_onnx(data: bytes) -> tuple[Runner, dict[str, Any]]:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise _missing("onnxruntime is") from error
+    require_onnx()
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     facts = json.loads(session.get_modelmeta().custom_metadata_map[FACTS])
     return lambda pictures: session.run([OUTPUT], {INPUT: pictures})[0], facts
-
-
-def _missing(what: str) -> DataError:
-    return DataError("--format onnx", f"{what} not installed", "pip install 'ferray[export]'")
