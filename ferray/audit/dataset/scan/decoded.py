@@ -84,7 +84,7 @@ def scan_csv(file: Path, threads: Threads) -> ScannedDataset:
 
 def _scan_all(num: int, scan: Callable[[int], PictureScan], threads: Threads) -> PictureScans:
     pictures = PictureScans(num, digest_of="pixels")
-    for row, picture in enumerate(threads.map(scan, range(num), title="reading", unit="faces")):
+    for row, picture in enumerate(threads.map(scan, range(num), title="reading", unit="pictures")):
         pictures.put(row, picture)
     return pictures
 
