@@ -196,6 +196,22 @@ def test_a_picture_with_too_many_candidates_is_reported_and_its_group_stays_whol
     assert "resemble more than 3 others" in caplog.text
 
 
+def test_pictures_that_only_resemble_their_neighbors_in_a_chain_are_not_copies() -> None:
+    """As written digits do: each is like some other, and a group of them would be a whole class."""
+    generator = np.random.default_rng(0)
+    some, others = generator.normal(0, 1, (2, 48, 48))
+    drawn = [some * np.cos(angle) + others * np.sin(angle) for angle in np.linspace(0, 2 * np.pi, 41)[:-1]]
+    blurred = [cv2.GaussianBlur(each, (0, 0), 2) for each in drawn]
+    chain = [np.repeat(np.clip(128 + 150 * each, 0, 255).astype(np.uint8)[..., None], 3, axis=2) for each in blurred]
+    copied = [compress(draw_face(0), quality) for quality in range(30, 50)]
+
+    found = find([*chain, *copied, copied[0]], "faces")
+
+    assert found.chained == tuple(range(40))
+    assert found.groups[:40].tolist() == list(range(40))
+    assert found.groups[40:].tolist() == [40] * 21, "20 versions of one picture and its equal are copies"
+
+
 def test_the_result_does_not_depend_on_threads_or_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     faces = [draw_face(seed) for seed in range(NUM)]
     faces += [compress(face, 40) for face in faces[:9]]

@@ -58,6 +58,8 @@ class CopyCounts:
     """Pairs that are nearly copies; they are not counted."""
     capped: int
     """Pictures that resemble so many others that only the most similar were compared."""
+    chained: int
+    """Pictures that resemble others in chains, and were not taken for copies."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +129,7 @@ def _count_copies(copies: Copies | None) -> CopyCounts | None:
         mirrored=sum(pair.mirrored for pair in copies.pairs),
         borderline=len(copies.borderline),
         capped=len(copies.capped),
+        chained=len(copies.chained),
     )
 
 

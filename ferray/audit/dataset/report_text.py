@@ -91,6 +91,8 @@ def _copy_lines(what: str, copies: CopyCounts, total: int) -> list[str]:
         lines.append(f"  {copies.borderline:>8,} pairs  nearly similar enough, not counted")
     if copies.capped:
         lines.append(f"  {copies.capped:>8,} {what} resemble many others; only the most similar were compared")
+    if copies.chained:
+        lines.append(f"  {copies.chained:>8,} {what} resemble others in chains, too many to be copies; not counted")
     return lines
 
 

@@ -62,6 +62,14 @@ BORDERLINE_FACES = _Threshold("crop", 0, 0.7)
 SMALL_PX = 96
 """Photographs whose shorter side is below this are compared as faces are: they have too few points."""
 
+MAX_CHAIN = 16
+"""Pictures that may form a group although few pairs of them are copies."""
+MIN_COHERENCE = 0.4
+"""The smallest share of copies among the pairs of a larger group. Versions of one face that a program has turned, cut
+and relit reach 0.64 and more, groups of FER2013 0.73; written digits, which form chains, up to 0.31. Versions with
+holes and noise reach 0.29: a large group of them is taken for a chain."""
+_NUM_SAMPLED = 24  # pairs of a group that are compared for its coherence
+
 _NUM_IMAGES = 256  # registration images that are kept while their pairs are compared, up to 0.3 MB each
 
 
@@ -104,6 +112,8 @@ class Copies:
     """Places of pictures that had more than `MAX_CANDIDATES`."""
     flat: tuple[int, ...]
     """Places of pictures that show nothing: only an equal digest joins them."""
+    chained: tuple[int, ...] = ()
+    """Places of small pictures that resemble others in chains: there are no groups of copies among them."""
 
 
 def find_copies(
@@ -134,9 +144,12 @@ def find_copies(
     further = {Candidate(min(a, b), max(a, b), mirrored) for a, b, mirrored in also if a != b}
     nearest = find_nearest(sketches.gradients, places, show_progress=threads.show_progress)
     compared = sorted({*candidates.pairs, *nearest, *further})
-    results = _compare_all(compared, load, kind, threads)
+    comparer = _Comparer(load, kind)
+    results = [result for result in threads.map(comparer, compared, title="comparing", unit="pairs") if result]
     confirmed = _best_of_each(pair for pair, is_copy in results if is_copy)
     borderline = _best_of_each(pair for pair, is_copy in results if not is_copy)
+    chained = _find_chains(len(sketches), confirmed, comparer, threads)
+    confirmed = [pair for pair in confirmed if pair.kind != "crop" or pair.first not in chained]
     pairs = sorted([*equal, *confirmed], key=lambda pair: pair.places)
     groups = join_places(len(sketches), [pair.places for pair in pairs])
     return Copies(
@@ -146,6 +159,7 @@ def find_copies(
         num_compared=len(compared),
         capped=candidates.capped,
         flat=tuple(np.flatnonzero(sketches.flat).tolist()),
+        chained=tuple(sorted(chained)),
     )
 
 
@@ -179,25 +193,46 @@ def _join_equal(sketches: Sketches) -> tuple[list[CopyPair], NDArray[np.int64]]:
     return pairs, np.array(sorted(first_of.values()), dtype=np.int64)
 
 
-def _compare_all(
-    candidates: Sequence[Candidate], load: Callable[[int], NDArray[np.uint8]], kind: PictureKind, threads: Threads
-) -> list[tuple[CopyPair, bool]]:
-    """Load and compare the candidates.
+class _Comparer:
+    """Loads and compares candidates; the pictures that were loaded last are kept."""
 
-    Returns:
-        Each pair that is a copy or nearly one, and whether it is one, in the order of the candidates.
-    """
-
-    @lru_cache(maxsize=_NUM_IMAGES)
-    def image(place: int) -> RegistrationImage:
+    def __init__(self, load: Callable[[int], NDArray[np.uint8]], kind: PictureKind) -> None:
         make = RegistrationImage.of_face if kind == "faces" else RegistrationImage.of_photograph
-        return make(load(place))
+        self._image = lru_cache(maxsize=_NUM_IMAGES)(lambda place: make(load(place)))
+        self._kind = kind
 
-    def compare(candidate: Candidate) -> tuple[CopyPair, bool] | None:
-        return _compare(candidate, image(candidate.first), image(candidate.second), kind)
+    def __call__(self, candidate: Candidate) -> tuple[CopyPair, bool] | None:
+        """The pair and whether it is a copy; None where it is not even nearly one."""
+        return _compare(candidate, self._image(candidate.first), self._image(candidate.second), self._kind)
 
-    results = threads.map(compare, candidates, title="comparing", unit="pairs")
-    return [result for result in results if result is not None]
+    def is_copy(self, places: tuple[int, int]) -> bool:
+        """Whether two pictures are copies, mirrored or not."""
+        found = (self(Candidate(*places, mirrored)) for mirrored in (False, True))
+        return any(result is not None and result[1] for result in found)
+
+
+def _find_chains(num: int, confirmed: Sequence[CopyPair], comparer: _Comparer, threads: Threads) -> set[int]:
+    """The places in large groups of which few pairs are copies.
+
+    Pictures with little detail, such as written digits, all resemble some other. Then chains of pairs join pictures
+    that have nothing in common, and groups of them would put a whole class on one side of a split. The versions of one
+    picture, however, are copies of each other, not only of the next one.
+    """
+    groups = join_places(num, [pair.places for pair in confirmed if pair.kind == "crop"])
+    ids, sizes = np.unique(groups, return_counts=True)
+    large = ids[sizes > MAX_CHAIN].tolist()
+    if not large:
+        return set()
+
+    def is_chain(group: int) -> bool:
+        members, generator = np.flatnonzero(groups == group), np.random.default_rng(group)
+        drawn = [sorted(generator.choice(members, 2, replace=False).tolist()) for _ in range(_NUM_SAMPLED)]
+        num_copies = sum(comparer.is_copy((first, second)) for first, second in drawn)
+        return num_copies < MIN_COHERENCE * _NUM_SAMPLED
+
+    verdicts = threads.map(is_chain, large, title="checking groups", unit="groups")
+    chains = [group for group, verdict in zip(large, verdicts, strict=True) if verdict]
+    return set(np.flatnonzero(np.isin(groups, chains)).tolist())
 
 
 def _compare(

@@ -47,6 +47,8 @@ class CopyGroups:
     """Number of other photographs in the group, shape (faces,)."""
     num_pairs: dict[str, int]
     """Number of pairs by kind; empty where copies were not looked for."""
+    num_chained: int
+    """Photographs that resemble others in chains and are not joined: see `ferray.data.copies.find`."""
 
 
 def group_faces(
@@ -64,7 +66,7 @@ def group_faces(
     names = cropped.photographs
     place_of = {name: place for place, name in enumerate(names)}
     photograph = np.array([place_of[face.source] for face in faces], dtype=np.int64)
-    photograph_pairs, face_pairs = _find_pairs(source, photograph, cropped, writer, options)
+    photograph_pairs, face_pairs, chained = _find_pairs(source, photograph, cropped, writer, options)
     face_pairs = [pair for pair in face_pairs if photograph[pair.first] != photograph[pair.second]]
     joined = [pair.places for pair in photograph_pairs]
     joined += [(int(photograph[pair.first]), int(photograph[pair.second])) for pair in face_pairs]
@@ -76,6 +78,7 @@ def group_faces(
         same_face=join_places(len(faces), same_faces),
         num_copies=np.bincount(group_of, minlength=len(names))[group_of[photograph]] - 1,
         num_pairs=dict(Counter(pair.kind for pair in (*photograph_pairs, *face_pairs))),
+        num_chained=len(chained),
     )
 
 
@@ -102,10 +105,10 @@ def _find_pairs(
     cropped: CropResult,
     writer: StoreWriter,
     options: PrepareOptions,
-) -> tuple[Sequence[CopyPair], Sequence[CopyPair]]:
-    """Pairs of photographs, and pairs of faces."""
+) -> tuple[Sequence[CopyPair], Sequence[CopyPair], set[int]]:
+    """Pairs of photographs, pairs of faces, and the photographs that resemble others in chains."""
     if options.copies == "skip":
-        return (), ()
+        return (), (), set()
     faces = find_copies(cropped.face_sketches, writer.get, kind="faces", threads=options.threads)
     undecided = [
         Candidate(int(photograph[pair.first]), int(photograph[pair.second]), pair.mirrored) for pair in faces.borderline
@@ -117,7 +120,8 @@ def _find_pairs(
         also=undecided,
         threads=options.threads,
     )
-    return photographs.pairs, faces.pairs
+    chained = {*photographs.chained, *photograph[list(faces.chained)].tolist()}
+    return photographs.pairs, faces.pairs, chained
 
 
 def _match_faces(

@@ -54,6 +54,11 @@ def describe_copies(faces: Sequence[Face], groups: CopyGroups, rows: Sequence[in
     if groups.num_pairs:
         kinds = ", ".join(f"{count:,} by {kind}" for kind, count in sorted(groups.num_pairs.items()))
         notes.append(f"pairs of copies found: {kinds}")
+    if groups.num_chained:
+        notes.append(
+            f"{groups.num_chained:,} photographs resemble others, these resemble others again, and so on, but few of"
+            " them resemble each other: they were not taken for copies"
+        )
     return notes
 
 
