@@ -49,7 +49,7 @@ def plan_split(source: Source, options: PrepareOptions) -> SplitPlan:
     else:
         _check_divisible(source, given, options.split)
         plan = _plan_validation_from_train(faces, options.split, options.seed)
-    check_classes(source, options, plan.faces, plan.required, source.faults)
+    check_classes(source, options, plan.faces, plan.required, source.unused)
     return replace(plan, faces=[plan.faces[row] for row in order_rows(plan.faces, range(len(plan.faces)))])
 
 
@@ -142,15 +142,15 @@ def _draw_faces(source: Source, options: PrepareOptions) -> list[Face]:
     faces = sorted(source.faces, key=lambda face: (face.source, face.face_id))
     if not faces:
         nothing = "there are none", "Name a folder that holds photographs, or a list that names some"
-        shown, way_out = explain_faults(source.faults, source.root) if source.faults else nothing
+        shown, way_out = explain_faults(source.unused, source.root) if source.unused else nothing
         raise DataError(str(source.root), f"no usable {source.classes.subject.nouns}: {shown}", way_out)
     if options.num_faces is None:
         return faces
     if options.num_faces > len(faces):
         what = f"{options.num_faces:,} are asked for, but only {len(faces):,} {source.classes.subject.nouns} are usable"
         way_out = "Ask for fewer, or leave --num-faces out to take all"
-        if source.faults:
-            left_out, way_out_of_faults = explain_faults(source.faults, source.root)
+        if source.unused:
+            left_out, way_out_of_faults = explain_faults(source.unused, source.root)
             what, way_out = f"{what}; left out: {left_out}", f"{way_out}; or: {way_out_of_faults}"
         raise DataError(str(source.root), what, way_out)
     keys = [f"{face.source}\n{face.face_id}" for face in faces]
