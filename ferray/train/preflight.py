@@ -102,7 +102,14 @@ def _how_to_cut_validation(manifest: Manifest) -> str:
     train, _, test = manifest.split or (1.0, 0.0, 0.0)
     cut = 10 if train > 0.2 else 50 * train
     shares = f"{100 * train - cut:.3g}/{cut:.3g}/{100 * test:.3g}"
-    sources = {"expw": "expw --images DIR --labels FILE", "csv": "csv --table FILE"}
+    if len(manifest.datasets) > 1:
+        return "merge stores of which one has some"
+    sources = {
+        "expw": "expw --images DIR --labels FILE",
+        "csv": "csv --table FILE",
+        "rafdb": "rafdb --images DIR",
+        "affectnet": "affectnet --images DIR",
+    }
     source = sources.get(manifest.dataset, "folders --images DIR")
     return f"take some out of train, by photograph: python -m ferray.data prepare {source} --split {shares} --out NEW"
 

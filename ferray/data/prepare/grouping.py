@@ -108,7 +108,7 @@ def _find_pairs(
     photographs = find_copies(
         cropped.photograph_sketches,
         photograph_loader(source, cropped.photographs),
-        kind="photographs",
+        kind="faces" if source.margin else "photographs",
         also=undecided,
         threads=options.threads,
     )

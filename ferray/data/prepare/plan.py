@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ferray.data.copies.find import join_places
-from ferray.data.prepare.options import DEFAULT_SPLIT, PrepareOptions, Shares
+from ferray.data.prepare.options import DEFAULT_SPLIT, VALIDATION_FROM_TRAIN, PrepareOptions, Shares
 from ferray.data.prepare.split import split_groups
 from ferray.data.sampling import draw_sample
 from ferray.data.sources.rows import Face, Fault, Source
@@ -51,6 +51,14 @@ def plan_split(source: Source, options: PrepareOptions) -> SplitPlan:
         plan = _plan_validation_from_train(faces, options.split, options.seed)
     check_classes(source, options, plan.faces, plan.required, source.unused)
     return replace(plan, faces=[plan.faces[row] for row in order_rows(plan.faces, range(len(plan.faces)))])
+
+
+def take_validation_from_train(options: PrepareOptions, source: Source) -> PrepareOptions:
+    """The options, with a validation split out of train where the source has none and no shares are given."""
+    given = {face.split for face in source.faces}
+    if options.split is None and given == {"train", "test"}:
+        return replace(options, split=VALIDATION_FROM_TRAIN)
+    return options
 
 
 def divide_again(plan: SplitPlan, groups: Sequence[int], seed: int) -> SplitPlan:

@@ -80,7 +80,7 @@ class Face:
 
 Reason = Literal[
     "not UTF-8", "wrong number of fields", "empty cell", "not a number",
-    "wrong number of pixels", "unknown label", "unknown split",
+    "wrong number of pixels", "unknown label", "unknown split", "no annotation",
     "value that does not print",
     "box of zero area", "box outside the photograph", "two rows for one face",
     "name outside the folder", "name that is none", "missing photograph",

@@ -18,6 +18,7 @@ WAYS_OUT: Mapping[Reason, str] = {
     "wrong number of pixels": "Write the 2,304 gray levels of each face, 48 rows of 48",
     "unknown label": f"Write the labels as whole numbers: {NUMBERED_CLASSES}",
     "empty cell": "Fill in the path and the label, or remove the lines",
+    "no annotation": "Unpack the annotations again: each picture needs its NAME_exp.npy",
     "unknown split": "Write train, validation or test into the column, or the names of FER2013's column Usage: "
     "Training, PublicTest, PrivateTest",
     "value that does not print": "Write texts of at most 1,000 characters, without line ends, into the columns",

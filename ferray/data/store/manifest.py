@@ -42,8 +42,8 @@ class Manifest:
     version: int
     """Version of the store's format."""
     dataset: str
-    """`expw`, `folders`, `csv`, `demo`, or another set; FER+ has the rule of its labels in it (`ferplus-majority`), and a
-    merged store all of its sets (`expw+fer2013`)."""
+    """`expw`, `folders`, `csv`, `demo`, or another set; FER+ with the rule of its labels (`ferplus-majority`); a merged
+    store with all of its sets (`expw+fer2013`)."""
     class_names: Annotated[
         tuple[Annotated[str, Field(max_length=MAX_CLASS_CHARS)], ...], Field(min_length=1, max_length=MAX_CLASSES)
     ]

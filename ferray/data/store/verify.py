@@ -26,4 +26,6 @@ def verify_store(store: Store) -> None:
             raise DataError(where, "damaged: its checksum has changed", _WAY_OUT)
     digests, splits = [bytes.fromhex(digest) for digest in recorded], store.table["split"].tolist()
     if fingerprint_faces(digests, store.labels, splits, store.class_names, store.votes) != store.fingerprint:
-        raise DataError(str(store.folder), "damaged: faces, labels, votes or splits are not those of the manifest", _WAY_OUT)
+        raise DataError(
+            str(store.folder), "damaged: faces, labels, votes or splits are not those of the manifest", _WAY_OUT
+        )
