@@ -32,7 +32,8 @@ def add_source(
     """A command that makes a store, with examples as the command was typed."""
     formats = "" if name in ("merge", "fer2013") else f"{READ_FORMATS}\n\n"
     return commands.add_parser(
-        name, help=help, description=textwrap.fill(description, 100), epilog=f"{formats}examples:\n{as_typed(examples, prog)}",
+        name, help=help, description=textwrap.fill(description, 100),
+        epilog=f"{formats}examples:\n{as_typed(examples, prog)}",
         formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
     )  # fmt: skip
 

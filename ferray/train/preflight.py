@@ -8,6 +8,7 @@ probably not meant.
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ferray.data.store.manifest import SPLITS, Manifest
 from ferray.data.store.reader import Store
@@ -31,12 +32,14 @@ def check_recipe(recipe: Recipe, store: Store, *, use_folds: str) -> None:
         use_folds: The options that validate with a part of the training faces, for the message.
 
     Raises:
-        DataError: No faces to train on or to validate with, fewer photographs than folds, or a class without training
-            faces where the class balance needs its share.
+        DataError: No faces to train on or to validate with, fewer photographs than folds, a class without training
+            faces where the class balance needs its share, or no votes where they are the targets.
         RecipeError: The store's pictures have a size that recipes do not allow.
     """
     _check_splits(recipe, store, use_folds)
     _check_picture_size(recipe, store)
+    if recipe.targets == "votes":
+        require_votes(store)
     if recipe.class_balance == "logit_adjustment":
         for name, count in _count(store, split_rows(recipe, store).train.rows).items():
             if not count:
@@ -44,6 +47,21 @@ def check_recipe(recipe: Recipe, store: Store, *, use_folds: str) -> None:
                 noun = store.manifest.shown.noun
                 what = f"no training {noun} of {store.folder} is {name!r}, and it needs the share of each class"
                 raise DataError(where, what, f"Choose another class_balance, or prepare a store with such {noun}s")
+
+
+def require_votes(store: Store) -> NDArray[np.uint16]:
+    """The votes of a store's faces, shape (faces, classes).
+
+    Raises:
+        DataError: It has none.
+    """
+    if store.votes is None:
+        way_out = (
+            "Train on labels: --set targets=labels; or prepare a store with votes: python -m ferray.data prepare "
+            "fer2013 --csv fer2013.csv --ferplus fer2013new.csv --out NEW"
+        )
+        raise DataError("targets votes", f"{store.folder} has labels alone, and no votes", way_out)
+    return store.votes
 
 
 def find_risks(recipe: Recipe, store: Store) -> Iterator[str]:
