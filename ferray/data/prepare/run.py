@@ -165,7 +165,8 @@ def _make_table(
         }
         for at, (row, face, crop) in enumerate((row, plan.faces[row], crops[row]) for row in rows)
     ]
-    return pandas.DataFrame(table)
+    frame = pandas.DataFrame(table)
+    return frame.drop(columns=[name for name in frame if frame[name].isna().all()])  # a column needs a type
 
 
 def _collect_votes(faces: Sequence[Face]) -> NDArray[np.uint16] | None:

@@ -27,6 +27,7 @@ _ORDERS: Mapping[OrderName, tuple[str, ...]] = {
     "alphabetical": ("angry", "contempt", "disgust", "fear", "happy", "neutral", "sad", "surprise"),
     "fer2013": ("angry", "disgust", "fear", "happy", "sad", "surprise", "neutral"),
 }
+_FIRST_NUMBERS: Mapping[OrderName, int] = {"rafdb": 1, "affectnet": 0, "alphabetical": 0, "fer2013": 0}
 """Sources: the files' own readme for RAF-DB and AffectNet; `anger` to `surprise` for the alphabet."""
 
 
@@ -76,7 +77,7 @@ def choose_order(
             is given.
     """
     numbers = sorted({number for by_number in counts.values() for number in by_number})
-    first = _first_number(numbers, len(class_names), place, what)
+    first = _first_number(numbers, len(class_names), documented, place, what)
     orders = {
         name: _number(name, class_names, first) for name in dict.fromkeys((*readings, *([given] if given else [])))
     }
@@ -119,8 +120,12 @@ def _number(name: OrderName, class_names: Sequence[str], first: int) -> dict[int
     return dict(enumerate(words, start=first))
 
 
-def _first_number(numbers: Sequence[int], num: int, place: str, what: str) -> int:
-    """0 or 1."""
+def _first_number(numbers: Sequence[int], num: int, documented: OrderName | None, place: str, what: str) -> int:
+    """0 or 1: that of the set's own files where all numbers fit, or else as the first and the last number show."""
+    if documented is not None:
+        first = _FIRST_NUMBERS[documented]
+        if set(numbers) <= set(range(first, first + num)):
+            return first
     for first in (0, 1):
         if numbers and numbers[0] >= first and numbers[-1] == first + num - 1 and (first == 1) == (0 not in numbers):
             return first

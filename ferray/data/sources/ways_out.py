@@ -38,11 +38,11 @@ WAYS_OUT: Mapping[Reason, str] = {
     "copy of a face in a later split": "Leave out --drop-leaks",
     "class left out": "Keep the class: without --without-contempt, or with `merge --classes all`; AffectNet's 8 to 10 "
     "are no expressions",
-    "no label": "Nothing: most sequences of CK+ have no label",
+    "no label": "Expect this: half of the sequences of CK+ have no label",
     "no majority of votes": "Take another rule: --votes plurality",
     "tied votes": "Take another rule: --votes microsoft",
-    "voted unknown": "Nothing: most annotators saw no expression that they could name",
-    "voted not a face": "Nothing: annotators saw no face",
+    "voted unknown": "Expect this: annotators saw no expression that they could name",
+    "voted not a face": "Expect this: annotators saw no face",
 }
 """What to do about each reason for which a row cannot be used."""
 
