@@ -127,8 +127,11 @@ def _how_to_cut_validation(manifest: Manifest) -> str:
         "csv": "csv --table FILE",
         "rafdb": "rafdb --images DIR",
         "affectnet": "affectnet --images DIR",
+        "ckplus": "ckplus --images DIR",
+        "fer2013": "fer2013 --csv FILE",
+        "ferplus": "fer2013 --csv FILE --ferplus FILE",
     }
-    source = sources.get(manifest.dataset, "folders --images DIR")
+    source = sources.get(manifest.dataset.partition("-")[0], "folders --images DIR")
     return f"take some out of train, by photograph: python -m ferray.data prepare {source} --split {shares} --out NEW"
 
 

@@ -142,6 +142,8 @@ def test_folders_by_name_are_read_by_name(tmp_path: Path) -> None:
             (tmp_path / "raf" / split / name / "1.jpg").write_bytes(encode(1, ".jpg"))
 
     assert classes_by_name(read_rafdb(tmp_path / "raf"))["train/sadness/1.jpg"] == "sad"
+    with pytest.raises(DataError, match="by name, not by number"):
+        read_rafdb(tmp_path / "raf", order="rafdb")
 
 
 @pytest.mark.parametrize("numbers", [range(1, 8), range(7), range(8)])
@@ -404,6 +406,19 @@ def test_a_copy_in_folders_by_class_is_split_by_the_people_in_its_names(tmp_path
 
     assert store.class_names == ("angry", "happy", "contempt")
     assert (store.table.groupby("subject")["split"].nunique() == 1).all()
+
+
+def test_prepare_folders_says_of_such_a_copy_that_people_are_in_all_splits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = copy_by_class(tmp_path / "CK+48", {"anger": ["S001_001_00000001.png"], "happy": ["S001_002_00000001.png"]})
+
+    with caplog.at_level(logging.WARNING):
+        read_ckplus(root)
+        assert not caplog.text
+        read_folders(root)
+
+    assert "`prepare ckplus` splits by person" in caplog.text
 
 
 def test_a_copy_without_the_names_of_the_frames_is_refused(tmp_path: Path) -> None:

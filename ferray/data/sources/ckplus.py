@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ferray.data.sources.classes import classes_of_expressions
-from ferray.data.sources.folders import read_folders
+from ferray.data.sources.folders import CK_FRAME, read_folders
 from ferray.data.sources.rows import Face, Fault, Source
 from ferray.data.subject import CLASS_NAMES
 from ferray.errors import DataError, StorageError
@@ -31,7 +31,6 @@ MAX_FRAMES = 20
 """Frames of a sequence that may be taken; the shortest have few, and the first are neutral."""
 
 _SUBJECT, _SEQUENCE = re.compile(r"S\d{3}"), re.compile(r"\d{3}")
-_FRAME = re.compile(r"(S\d{3})_(\d{3})_(\d{8})\.(?:png|jpe?g|tiff?)", re.IGNORECASE)
 _TREES = (
     "Name the folder that holds cohn-kanade-images and Emotion, or folders by class whose files are named as "
     "S005_001_00000011.png: --images DIR"
@@ -147,7 +146,7 @@ def _list_sequences(pictures: Path) -> Iterator[tuple[str, str, list[str]]]:
         folder = pictures / subject
         for sequence in sorted(filter(_SEQUENCE.fullmatch, os.listdir(folder))) if folder.is_dir() else ():
             if (folder / sequence).is_dir():
-                names = sorted(filter(_FRAME.fullmatch, os.listdir(folder / sequence)))
+                names = sorted(filter(CK_FRAME.fullmatch, os.listdir(folder / sequence)))
                 if names:
                     yield subject, sequence, names
 
@@ -176,7 +175,7 @@ def _read_label(labels: Path, subject: str, sequence: str) -> int | Fault:
 def _read_copy(images: Path, *, with_contempt: bool) -> Source:
     """Folders by class, in which the frames have their own names."""
     try:
-        tree = read_folders(images)
+        tree = read_folders(images, is_set_known=True)
     except DataError as error:
         raise DataError(error.args[0], error.args[1], _TREES) from error
     names = tuple(name for name in (*CLASS_NAMES, "contempt") if name != "contempt" or with_contempt)
@@ -190,7 +189,7 @@ def _read_copy(images: Path, *, with_contempt: bool) -> Source:
     faces: list[Face] = []
     left_out: list[Fault] = []
     for face in tree.faces:
-        found = _FRAME.fullmatch(face.source.rpartition("/")[2])
+        found = CK_FRAME.fullmatch(face.source.rpartition("/")[2])
         if found is None:
             what = f"{face.source} is not named after subject, sequence and frame, so whose face it is is not known"
             way_out = "Without it one person would be on both sides of the split; take frames under their own names"

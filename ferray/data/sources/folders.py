@@ -35,10 +35,13 @@ _NUMBERED_SETS = (
 )
 _NUMBERS_OF_SETS = [[str(number) for number in numbers] for numbers in (range(1, 8), range(7), range(8))]
 
+CK_FRAME = re.compile(r"(S\d{3})_(\d{3})_(\d{8})\.(?:png|jpe?g|tiff?)", re.IGNORECASE)
+"""The name of a frame of CK+: subject, sequence, number."""
+
 _TREES = "It needs a folder for each class, or train, validation and test with a folder for each class in each"
 
 
-def read_folders(images: Path, classes: str | None = None, *, are_numbers_expected: bool = False) -> Source:
+def read_folders(images: Path, classes: str | None = None, *, is_set_known: bool = False) -> Source:
     """List the photographs below a folder with the classes of their folders; no photograph is opened.
 
     Hidden files, `Thumbs.db`, `desktop.ini` and `__MACOSX` are ignored.
@@ -46,7 +49,7 @@ def read_folders(images: Path, classes: str | None = None, *, are_numbers_expect
     Args:
         images: The top of the tree.
         classes: `expressions`, or a file of classes and their names; None takes the names of the folders.
-        are_numbers_expected: Whether the caller knows what numbers mean; others are warned of some.
+        is_set_known: Whether the caller knows which public set it is; others are warned of what is misread easily.
 
     Raises:
         DataError: The folder cannot be read, or its folders are neither classes nor splits with classes.
@@ -55,16 +58,16 @@ def read_folders(images: Path, classes: str | None = None, *, are_numbers_expect
         raise DataError(str(images), "no such folder of photographs", "Name the top of the tree: --images FOLDER")
     root = images.resolve()
     try:
-        return _read_tree(images, root, classes, are_numbers_expected)
+        return _read_tree(images, root, classes, is_set_known)
     except OSError as error:
         what = f"cannot be read: {error.strerror or error}"
         raise DataError(str(error.filename), what, "Check the folder's permissions") from error
 
 
-def _read_tree(images: Path, root: Path, given: str | None, are_numbers_expected: bool) -> Source:
+def _read_tree(images: Path, root: Path, given: str | None, is_set_known: bool) -> Source:
     folders = _find_classes(images, root)
     names = list(dict.fromkeys(folder.name for folder, _ in folders))
-    if not are_numbers_expected:
+    if not is_set_known:
         _check_numbers(images, names, given)
     try:
         classes = choose_classes(given, names, str(images))
@@ -74,6 +77,12 @@ def _read_tree(images: Path, root: Path, given: str | None, are_numbers_expected
     faults: list[Fault] = []
     for folder, split in folders:
         _read_class(folder, root, split, classes, faces, faults)
+    if not is_set_known and faces and all(CK_FRAME.fullmatch(face.source.rpartition("/")[2]) for face in faces):
+        log.warning(
+            "%s: the files are named as CK+'s frames are, and the same people will be in all splits; `prepare ckplus` "
+            "splits by person",
+            images,
+        )
     return Source(dataset="folders", root=root, faces=faces, faults=faults, upright=True, classes=classes)
 
 

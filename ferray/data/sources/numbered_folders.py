@@ -42,7 +42,7 @@ def read_numbered_folders(
         DataError: The tree cannot be read, or the order is not certain.
     """
     try:
-        tree = read_folders(images, are_numbers_expected=True)
+        tree = read_folders(images, is_set_known=True)
     except DataError as error:
         raise DataError(error.args[0], error.args[1], way_out) from error
     if not all(name.isascii() and name.isdecimal() and len(name) < 4 for name in tree.classes.names):

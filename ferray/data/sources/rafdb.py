@@ -63,6 +63,8 @@ def read_rafdb(images: Path, *, labels: Path | None = None, order: OrderName | N
     )
     if numbered is not None:
         return numbered
+    if order is not None:
+        raise DataError(f"--order {order}", f"{images} has folders by name, not by number", "Leave --order out")
     named = read_folders(images, "expressions")
     return replace(named, dataset="rafdb", classes=classes_of_expressions(CLASS_NAMES))
 

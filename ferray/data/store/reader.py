@@ -128,7 +128,7 @@ def open_store(folder: Path) -> Store:
         labels = np.array(open_array(folder / "labels.npy", shape=(num,), dtype="<i8", inside=folder))
         if manifest.has_votes:
             shape = num, len(manifest.class_names)
-            votes = np.array(open_array(folder / "votes.npy", shape=shape, dtype="<u2", inside=folder))
+            votes = open_array(folder / "votes.npy", shape=shape, dtype="<u2", inside=folder)
     except DataError as error:
         where, what, _ = error.args
         raise DataError(str(folder), f"a broken store: {Path(where).name} is {what}", HOW_TO_MAKE) from error
