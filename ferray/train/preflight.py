@@ -22,6 +22,11 @@ SMALLEST_PX, LARGEST_PX = 32, 512
 MAX_NAMED = 8
 """Classes that are named one by one."""
 
+VOTES_WAY_OUT = (
+    "Train on labels: --set targets=labels; or prepare a store with votes: python -m ferray.data prepare fer2013 "
+    "--csv fer2013.csv --ferplus fer2013new.csv --out NEW"
+)
+
 
 def check_recipe(recipe: Recipe, store: Store, *, use_folds: str) -> None:
     """Refuse a recipe that cannot be trained on a store.
@@ -56,11 +61,7 @@ def require_votes(store: Store) -> NDArray[np.uint16]:
         DataError: It has none.
     """
     if store.votes is None:
-        way_out = (
-            "Train on labels: --set targets=labels; or prepare a store with votes: python -m ferray.data prepare "
-            "fer2013 --csv fer2013.csv --ferplus fer2013new.csv --out NEW"
-        )
-        raise DataError("targets votes", f"{store.folder} has labels alone, and no votes", way_out)
+        raise DataError("targets votes", f"{store.folder} has labels alone, and no votes", VOTES_WAY_OUT)
     return store.votes
 
 
