@@ -226,7 +226,7 @@ def test_contempt_is_left_out_and_counted_on_request(tmp_path: Path) -> None:
     store = prepare(read_fer2013(file, ferplus=votes, with_contempt=False), tmp_path / "store", NO_COPIES)
 
     assert store.class_names == CLASS_NAMES
-    assert store.manifest.skipped["class left out"] == 5
+    assert store.manifest.skipped["of another class"] == 5
     assert store.votes is not None
     assert store.votes.shape == (45, 7)
 

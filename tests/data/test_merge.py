@@ -223,7 +223,7 @@ def test_unlike_classes_are_refused_and_both_ways_out_work(tmp_path: Path) -> No
     every = merge(*stores, out=tmp_path / "all", classes="all")
 
     assert common.class_names == ("cat", "newt")
-    assert common.manifest.skipped == {"class left out": 6}
+    assert common.manifest.skipped == {"of another class": 6}
     assert read_skipped(common)[0]["what"] == "dog is not a class of all stores"
     assert every.class_names == THREE
     assert every.manifest.num_faces == 18 + 12

@@ -195,7 +195,7 @@ def test_affectnets_sets_become_train_and_test_in_its_own_order(tmp_path: Path, 
 def test_faces_without_an_expression_are_left_out_and_counted(tmp_path: Path) -> None:
     store = make(read_affectnet(write_affectnet_sets(tmp_path / "affectnet", LABELS)), tmp_path / "store")
 
-    assert store.manifest.skipped == {"class left out": 3}
+    assert store.manifest.skipped == {"of another class": 3}
     assert {row["what"] for row in read_skipped(store)} == {
         "label is 8, none", "label is 9, uncertain", "label is 10, no face"
     }  # fmt: skip
@@ -364,7 +364,7 @@ def test_frames_contempt_and_neutral_are_options_and_other_frames_are_another_se
         "angry": 2, "disgust": 2, "fear": 2, "happy": 2, "sad": 2, "surprise": 2, "neutral": 12
     }  # fmt: skip
     assert {face.source[-5:-4] for face in source.faces if CLASS_NAMES[face.label] == "neutral"} == {"1"}
-    assert Counter(fault.reason for fault in source.left_out) == {"no label": 2, "class left out": 2}
+    assert Counter(fault.reason for fault in source.left_out) == {"no label": 2, "of another class": 2}
 
 
 def test_a_sequence_too_short_for_a_neutral_frame_has_none(tmp_path: Path) -> None:

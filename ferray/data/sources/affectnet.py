@@ -115,7 +115,7 @@ def _finish(images: Path, found: _Found, order: OrderName | None, *, with_contem
     )  # fmt: skip
     label_of = {number: names.index(name) for number, name in numbering.classes.items()}
     left_out = [
-        Fault("class left out", face.place, f"label is {face.label}, {NO_EXPRESSIONS[face.label]}", face.source)
+        Fault("of another class", face.place, f"label is {face.label}, {NO_EXPRESSIONS[face.label]}", face.source)
         for face in found.faces
         if face.label in NO_EXPRESSIONS
     ]
@@ -145,7 +145,7 @@ def _keep_classes(source: Source, *, with_contempt: bool) -> Source:
         return source
     contempt = source.classes.names.index("contempt")
     left_out = [
-        Fault("class left out", face.place, "label is contempt", face.source, face.face_id)
+        Fault("of another class", face.place, "label is contempt", face.source, face.face_id)
         for face in source.faces
         if face.label == contempt
     ]

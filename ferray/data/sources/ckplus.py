@@ -100,7 +100,7 @@ def _read_sequences(
             continue
         name = CLASS_OF_NUMBER[label]
         if name not in names:
-            left_out.append(Fault("class left out", place, f"label is {name}", place))
+            left_out.append(Fault("of another class", place, f"label is {name}", place))
             continue
         num_labeled += 1
         peak = files[-num_frames:]
@@ -197,7 +197,7 @@ def _read_copy(images: Path, *, with_contempt: bool) -> Source:
         label = labels[face.label]
         assert label is not None
         if known.names[label] not in names:
-            left_out.append(Fault("class left out", face.place, f"label is {known.names[label]}", face.source))
+            left_out.append(Fault("of another class", face.place, f"label is {known.names[label]}", face.source))
             continue
         columns = {"subject": found[1], "sequence": f"{found[1]}_{found[2]}"}
         faces.append(replace(face, label=names.index(known.names[label]), group=found[1], columns=columns))

@@ -97,7 +97,7 @@ def _relabel(
         counts = votes.votes[place].tolist()
         label = choose_label(counts, rule)
         if label == len(names):
-            label = "class left out"
+            label = "of another class"
         if isinstance(label, str):
             left_out.append(Fault(label, face.place, f"its votes are {_shown(counts)}", face.source, face.face_id))
             continue

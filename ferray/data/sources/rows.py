@@ -86,14 +86,14 @@ Reason = Literal[
     "name outside the folder", "name that is none", "missing photograph",
     "truncated photograph", "damaged photograph", "not a picture", "unreadable photograph", "photograph too large",
     "copies with unlike labels", "copy of a face in a later split",
-    "class left out", "no label", "no majority of votes", "tied votes", "voted unknown", "voted not a face",
+    "of another class", "no label", "no majority of votes", "tied votes", "voted unknown", "voted not a face",
 ]  # fmt: skip
 """Why a row cannot be used, or was left out; `ferray.data.sources.ways_out` has what to do about each."""
 MISSING: Reason = "missing photograph"
 CONFLICT: Reason = "copies with unlike labels"
 LEAK: Reason = "copy of a face in a later split"
 DELIBERATE: tuple[Reason, ...] = (
-    CONFLICT, LEAK, "class left out", "no label", "no majority of votes", "tied votes", "voted unknown",
+    CONFLICT, LEAK, "of another class", "no label", "no majority of votes", "tied votes", "voted unknown",
     "voted not a face",
 )  # fmt: skip
 """Reasons for which faces are left out on request or by a rule; the other reasons are faults."""

@@ -69,7 +69,7 @@ def read_stores(folders: Sequence[Path], classes: ClassChoice = "same") -> Sourc
             label = labels[number][int(store.labels[row])]
             if label is None:
                 what = f"{store.class_names[store.labels[row]]} is not a class of all stores"
-                left_out.append(Fault("class left out", f"{name}, row {row}", what, source))
+                left_out.append(Fault("of another class", f"{name}, row {row}", what, source))
                 continue
             places[source] = store, row
             faces.append(
