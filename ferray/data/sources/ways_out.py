@@ -36,7 +36,7 @@ WAYS_OUT: Mapping[Reason, str] = {
     "photograph too large": "Scale the photographs down",
     "copies with unlike labels": "Leave out --drop-conflicts",
     "copy of a face in a later split": "Leave out --drop-leaks",
-    "of another class": "Keep the class: without --without-contempt, or with `merge --classes all`; AffectNet's 8 to 10 "
+    "of another class": "Keep it: without --without-contempt, or with `merge --classes all`; AffectNet's 8 to 10 "
     "are no expressions",
     "no label": "Expect this: half of the sequences of CK+ have no label",
     "no majority of votes": "Take another rule: --votes plurality",
