@@ -114,9 +114,10 @@ def test_no_photograph_is_on_two_sides_of_the_merged_split(tmp_path: Path) -> No
     two[12] = ("test", "cat", one[0][2])
     two[13] = ("test", "cat", np.ascontiguousarray(one[1][2][:, ::-1]))
     two[6] = ("validation", "dog", np.asarray(jpeg, dtype=np.uint8))
-    stores = [write_store(tmp_path / "one", one), write_store(tmp_path / "two", two)]
+    own = ("2 train faces are copies of faces in a later split, which was given and is kept",)
+    stores = [write_store(tmp_path / "one", one, notes=own), write_store(tmp_path / "two", two)]
 
-    merged = merge(*stores, out=tmp_path / "both", drop_conflicts=False)
+    merged = merge(*stores, out=tmp_path / "both")
 
     left_out = {row["source"]: row["what"] for row in read_skipped(merged)}
     assert set(left_out) == {"one/0.jpg", "one/1.jpg", "one/2.jpg"}
@@ -124,6 +125,7 @@ def test_no_photograph_is_on_two_sides_of_the_merged_split(tmp_path: Path) -> No
     assert merged.manifest.skipped == {"copy of a face in a later split": 3}
     assert (merged.table.groupby("group")["split"].nunique() == 1).all()
     assert merged.manifest.split_sizes["test"] == 12
+    assert sum("are copies of" in note for note in merged.manifest.notes) == 1, "of those that are left"
 
 
 def test_copies_in_one_split_share_a_group_so_that_no_fold_divides_them(tmp_path: Path) -> None:

@@ -239,13 +239,22 @@ def _merged_datasets(stores: Sequence[Store]) -> list[str]:
     return sets if len(sets) > 1 else sets * 2
 
 
+_COUNTED_AGAIN = ("are copies of", "pairs of copies", "copies of photographs were not looked for")
+"""Notes of a store that do not hold for the merged one, whose copies are looked for and left out anew."""
+
+
 def _describe(stores: Sequence[Store], names: Sequence[str], have_votes: bool) -> list[str]:
     notes = [
         f"{name}: {store.manifest.num_faces:,} {store.manifest.shown.nouns} from {store.manifest.dataset}, "
         f"fingerprint {store.fingerprint[:16]}"
         for store, name in zip(stores, names, strict=True)
     ]
-    notes += [f"{name}: {note}" for store, name in zip(stores, names, strict=True) for note in store.manifest.notes]
+    notes += [
+        f"{name}: {note}"
+        for store, name in zip(stores, names, strict=True)
+        for note in store.manifest.notes
+        if not any(words in note for words in _COUNTED_AGAIN)
+    ]
     if not have_votes and (
         voted := [name for store, name in zip(stores, names, strict=True) if store.votes is not None]
     ):
