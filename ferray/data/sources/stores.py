@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.data.sources.classes import Classes, choose_classes, classes_of_expressions, quote_names
+from ferray.data.sources.classes import Classes, choose_classes, classes_of_expressions
 from ferray.data.sources.rows import TABLE_COLUMNS, Face, Fault, Source
 from ferray.data.store.reader import Store, open_store
 from ferray.data.store.verify import verify_store
@@ -255,8 +255,7 @@ def _describe(stores: Sequence[Store], names: Sequence[str], have_votes: bool) -
         for note in store.manifest.notes
         if not any(words in note for words in _COUNTED_AGAIN)
     ]
-    if not have_votes and (
-        voted := [name for store, name in zip(stores, names, strict=True) if store.votes is not None]
-    ):
-        notes.append(f"{quote_names(voted)[:-4]} with votes, but not all stores have them: labels alone were kept")
+    voted = [name for store, name in zip(stores, names, strict=True) if store.votes is not None]
+    if voted and not have_votes:
+        notes.append(f"only {', '.join(voted)} had votes, so labels alone were kept")
     return notes
