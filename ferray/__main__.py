@@ -10,7 +10,7 @@ from ferray.commands.common import run_command
 
 COMMANDS = {
     "search": ("find the best settings of a space; the best checkpoint and its one test score remain", ""),
-    "data": ("make, check and show stores of pictures", "prepare, check, demo, show"),
+    "data": ("make, check and show stores of pictures", "prepare, merge, check, demo, show"),
     "train": ("train one recipe, without a search", ""),
     "predict": ("label pictures with the best model of a search", ""),
     "report": (

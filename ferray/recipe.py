@@ -88,6 +88,10 @@ class Recipe:
     mixup_alpha: Annotated[float, Field(ge=0, le=10)] = 0.0
     """Alpha of mixup, which mixes pairs of pictures, or of their frozen features, by Beta(alpha, alpha); 0 for none."""
 
+    targets: Literal["labels", "votes"] = "labels"
+    """What a training picture should be taken for: its label, or its annotators' votes as a distribution over the
+    classes, where the store has votes; scores always count labels."""
+
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the target that is spread evenly over all classes."""
 
@@ -205,6 +209,7 @@ NEUTRAL_BY_DEFAULT = frozenset(
         "feature_scaling",
         "random_erasing",
         "mixup_alpha",
+        "targets",
         "class_balance",
         "effective_number_beta",
         "logit_adjustment_tau",

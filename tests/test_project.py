@@ -169,7 +169,9 @@ def test_every_command_in_the_prose_is_one_and_has_its_options() -> None:
     assert len(found) > 5
     for command in sorted(found):
         words = command.split()
-        first = next((place for place, word in enumerate(words) if not re.fullmatch("[a-z]+", word)), len(words))
+        first = next(
+            (place for place, word in enumerate(words) if not re.fullmatch("[a-z][a-z0-9]*", word)), len(words)
+        )
         # A word in small letters after a subcommand may be its argument, such as a folder
         text = help_of(*words[: min(first, 3 if words[:2] == ["data", "prepare"] else 2)])
         for option in re.findall(r"(?<!\S)--[a-z-]+", command):

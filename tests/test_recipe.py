@@ -42,11 +42,13 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "patience": (None, 1, 3),
     "class_balance": get_args(recipes.ClassBalance),
     "shuffle_labels": (False, True),
+    "targets": ("labels", "votes"),
 }
 NEUTRAL = {  # a default in here is for ever: identities on record were given with it
     "feature_scaling": "none",
     "random_erasing": 0.0,
     "mixup_alpha": 0.0,
+    "targets": "labels",
     "class_balance": "none",
     "effective_number_beta": 0.999,
     "logit_adjustment_tau": 1.0,

@@ -4,6 +4,7 @@ A pipe in place of a file would block its reader, a device never ends, a link ma
 larger than the memory. Begin at `read_bytes`.
 """
 
+import hashlib
 import io
 import os
 import stat
@@ -28,6 +29,15 @@ def read_bytes(file: Path, *, max_bytes: int, inside: Path | None = None) -> byt
     """
     with open_file(file, max_bytes=max_bytes, inside=inside) as opened:
         return opened.read(max_bytes)
+
+
+def digest_file(file: Path, *, max_bytes: int) -> bytes:
+    """SHA-256 of a file, which may be larger than the memory; arguments and errors as `read_bytes`."""
+    digest = hashlib.sha256()
+    with open_file(file, max_bytes=max_bytes) as opened:
+        while block := opened.read(2**20):
+            digest.update(block)
+    return digest.digest()
 
 
 @contextmanager

@@ -88,7 +88,7 @@ def model_card(origin: ModelOrigin, selection: ModelSelection, manifest: Manifes
 
 def _opening(origin: ModelOrigin, manifest: Manifest) -> str:
     warning = "\n\n> **Trained on demo faces.** Its accuracy means nothing for real faces."
-    demo = warning if manifest.dataset == "demo" else ""
+    demo = warning if "demo" in manifest.datasets else ""
     names, shown = manifest.class_names, manifest.shown
     picture = "a picture of one face" if shown is EXPRESSIONS else "a picture"
     labels = f"{len(names)} labels ({list_names(names)})"
@@ -376,7 +376,7 @@ colors itself. Its outputs are, in this order: {list_names(numbered)}{place}."""
 
 
 def _limits(manifest: Manifest) -> str:
-    limits = [*manifest.shown.limits, *(EXPW_LIMITS if manifest.dataset == "expw" else ())]
+    limits = [*manifest.shown.limits, *(EXPW_LIMITS if "expw" in manifest.datasets else ())]
     return "## Limits\n\n" + "\n".join(f"- {one}" for one in limits)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ferray.data.store.reader import Store, open_store
-from ferray.errors import RecipeError, SearchError, StorageError
+from ferray.errors import DataError, RecipeError, SearchError, StorageError
 from ferray.files import storage
 from ferray.model.backbones import BACKBONES
 from ferray.model.weights_file import check_header
@@ -22,12 +22,13 @@ from ferray.space import Space, to_recipe
 from ferray.space.idle import describe_capped_grid, find_idle_settings
 from ferray.train.features import cache as viewcache
 from ferray.train.features.key import keys_of_run
-from ferray.train.preflight import check_recipe, find_risks
+from ferray.train.preflight import VOTES_WAY_OUT, check_recipe, find_risks
 
 USE_FOLDS = "--folds 5 --keep best-fold"
 
 MEETS_THE_DATA = (
-    "class_balance", "image_size", "batch_size", "backbone", "freeze", "augmentation", "augmentation_views", "epochs",
+    "class_balance", "targets", "image_size", "batch_size", "backbone", "freeze", "augmentation", "augmentation_views",
+    "epochs",
 )  # fmt: skip
 """Settings that decide whether a recipe can be trained on a store, or what that takes."""
 
@@ -55,6 +56,8 @@ def check_plan(plan: Plan) -> list[str]:
         store = open_store(plan.data_dir)
         found += _check_data(plan, store)
         found += _check_cache(plan, store)
+    elif any(recipe.targets == "votes" for recipe in _recipes(plan.space)):
+        raise DataError("targets votes", "demo faces have labels alone, and no votes", VOTES_WAY_OUT)
     return list(dict.fromkeys(found))
 
 

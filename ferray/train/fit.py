@@ -234,7 +234,7 @@ def _train(
             if len(own.rows):  # a small last batch may leave nothing for this rank
                 mask_BU = _draw_mask(run, epoch=epoch, step=step, num_faces=len(batch))
                 logits_BK = run.free(own.mix(next(inputs)), mask_BU)
-                loss_sum = own.loss(run.loss, logits_BK, run.train_labels)
+                loss_sum = own.loss(run.loss, logits_BK, run.train_labels, run.train_targets)
                 (loss_sum / len(batch)).backward()  # type: ignore[no-untyped-call]
                 accumulator.add(step, own.rows, logits_BK.detach(), loss_sum.detach())
             learning_rate = _step(run, step=(epoch - 1) * len(batches) + step, steps_per_epoch=len(batches))

@@ -18,17 +18,17 @@ from ferray.errors import DataError
 from ferray.recipe import Recipe
 
 
-def cross_entropy_sum(logits_BK: Tensor, labels_B: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
+def cross_entropy_sum(logits_BK: Tensor, targets: Tensor, *, label_smoothing: float = 0.0) -> Tensor:
     """Cross-entropy in nats, summed over the faces; 0 for none.
 
     Args:
         logits_BK: One row per face, one column per class.
-        labels_B: Class numbers, int64.
+        targets: Class numbers, int64, shape (B,); or distributions over the classes, float32, shape (B, K).
         label_smoothing: Share of the target that is spread evenly over all classes.
 
     Source: Szegedy et al., "Rethinking the Inception Architecture", 2016, section 7, for the smoothing.
     """
-    return functional.cross_entropy(logits_BK, labels_B, label_smoothing=label_smoothing, reduction="sum")
+    return functional.cross_entropy(logits_BK, targets, label_smoothing=label_smoothing, reduction="sum")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,8 @@ class TrainingLoss:
 
         weights[y] * (1 - p[y]) ** focal_gamma * cross_entropy(z + offsets, y)
 
-    A factor is left out where the recipe does not ask for it; without any factor it is plain cross-entropy, to the bit.
+    The targets of the cross-entropy may be distributions over the classes instead of y; y still decides the factors. A
+    factor is left out where the recipe does not ask for it; without any factor it is plain cross-entropy, to the bit.
     """
 
     label_smoothing: float = 0.0
@@ -49,17 +50,23 @@ class TrainingLoss:
     logit_offsets: Tensor | None = None
     """Shape (K,): tau times the logarithm of the classes' shares of the training faces."""
 
-    def __call__(self, logits_BK: Tensor, labels_B: Tensor) -> Tensor:
-        """The loss summed over the faces; arguments as `cross_entropy_sum`.
+    def __call__(self, logits_BK: Tensor, labels_B: Tensor, targets_BK: Tensor | None = None) -> Tensor:
+        """The loss summed over the faces.
+
+        Args:
+            logits_BK: One row per face, one column per class.
+            labels_B: Class numbers, int64.
+            targets_BK: The share of each class in the target, float32, each row with the sum 1; None for the labels.
 
         Source: Lin et al., "Focal Loss for Dense Object Detection", 2017, equation 4; Menon et al., "Long-Tail Learning
             via Logit Adjustment", 2021, equation 10.
         """
+        targets = labels_B if targets_BK is None else targets_BK
         if self.logit_offsets is not None:
             logits_BK = logits_BK + self.logit_offsets
         if self.class_weights is None and self.focal_gamma == 0:
-            return cross_entropy_sum(logits_BK, labels_B, label_smoothing=self.label_smoothing)
-        losses_B = functional.cross_entropy(logits_BK, labels_B, label_smoothing=self.label_smoothing, reduction="none")
+            return cross_entropy_sum(logits_BK, targets, label_smoothing=self.label_smoothing)
+        losses_B = functional.cross_entropy(logits_BK, targets, label_smoothing=self.label_smoothing, reduction="none")
         if self.focal_gamma > 0:
             log_p_B = -functional.cross_entropy(logits_BK, labels_B, reduction="none")
             # Where p rounds to 1, 1 - p is 0, and a power below 1 has no finite gradient there.

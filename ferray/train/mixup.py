@@ -15,6 +15,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ferray.model.randomness import Purpose, make_seed
@@ -54,17 +55,23 @@ class RankBatch:
         )
         return torch.lerp(inputs_BDHW[partners].float(), inputs_BDHW[own].float(), self.share)
 
-    def loss(self, loss: TrainingLoss, logits_BK: Tensor, labels: Rows) -> Tensor:
-        """The loss of mixed faces, summed: the losses for both labels, weighted by their shares.
+    def loss(
+        self, loss: TrainingLoss, logits_BK: Tensor, labels: Rows, targets: NDArray[np.float32] | None = None
+    ) -> Tensor:
+        """The loss of mixed faces, summed: the losses for both labels or targets, weighted by their shares.
 
         Args:
             loss: The loss for faces that are not mixed.
             logits_BK: The logits of the mixed faces.
             labels: The labels of the whole training subset.
+            targets: Its targets, shape (faces, classes); None for the labels.
         """
 
         def loss_of(rows: Rows) -> Tensor:
-            return loss(logits_BK, to_device(torch.from_numpy(labels[rows]), logits_BK.device))
+            labels_B = to_device(torch.from_numpy(labels[rows]), logits_BK.device)
+            if targets is None:
+                return loss(logits_BK, labels_B)
+            return loss(logits_BK, labels_B, to_device(torch.from_numpy(targets[rows]), logits_BK.device))
 
         if self.share == 1:
             return loss_of(self.rows)

@@ -8,6 +8,7 @@ probably not meant.
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ferray.data.store.manifest import SPLITS, Manifest
 from ferray.data.store.reader import Store
@@ -21,6 +22,11 @@ SMALLEST_PX, LARGEST_PX = 32, 512
 MAX_NAMED = 8
 """Classes that are named one by one."""
 
+VOTES_WAY_OUT = (
+    "Train on labels: --set targets=labels; or prepare a store with votes: python -m ferray.data prepare fer2013 "
+    "--csv fer2013.csv --ferplus fer2013new.csv --out NEW"
+)
+
 
 def check_recipe(recipe: Recipe, store: Store, *, use_folds: str) -> None:
     """Refuse a recipe that cannot be trained on a store.
@@ -31,12 +37,14 @@ def check_recipe(recipe: Recipe, store: Store, *, use_folds: str) -> None:
         use_folds: The options that validate with a part of the training faces, for the message.
 
     Raises:
-        DataError: No faces to train on or to validate with, fewer photographs than folds, or a class without training
-            faces where the class balance needs its share.
+        DataError: No faces to train on or to validate with, fewer photographs than folds, a class without training
+            faces where the class balance needs its share, or no votes where they are the targets.
         RecipeError: The store's pictures have a size that recipes do not allow.
     """
     _check_splits(recipe, store, use_folds)
     _check_picture_size(recipe, store)
+    if recipe.targets == "votes":
+        require_votes(store)
     if recipe.class_balance == "logit_adjustment":
         for name, count in _count(store, split_rows(recipe, store).train.rows).items():
             if not count:
@@ -44,6 +52,17 @@ def check_recipe(recipe: Recipe, store: Store, *, use_folds: str) -> None:
                 noun = store.manifest.shown.noun
                 what = f"no training {noun} of {store.folder} is {name!r}, and it needs the share of each class"
                 raise DataError(where, what, f"Choose another class_balance, or prepare a store with such {noun}s")
+
+
+def require_votes(store: Store) -> NDArray[np.uint16]:
+    """The votes of a store's faces, shape (faces, classes).
+
+    Raises:
+        DataError: It has none.
+    """
+    if store.votes is None:
+        raise DataError("targets votes", f"{store.folder} has labels alone, and no votes", VOTES_WAY_OUT)
+    return store.votes
 
 
 def find_risks(recipe: Recipe, store: Store) -> Iterator[str]:
@@ -102,8 +121,18 @@ def _how_to_cut_validation(manifest: Manifest) -> str:
     train, _, test = manifest.split or (1.0, 0.0, 0.0)
     cut = 10 if train > 0.2 else 50 * train
     shares = f"{100 * train - cut:.3g}/{cut:.3g}/{100 * test:.3g}"
-    sources = {"expw": "expw --images DIR --labels FILE", "csv": "csv --table FILE"}
-    source = sources.get(manifest.dataset, "folders --images DIR")
+    if len(manifest.datasets) > 1:
+        return "merge stores of which one has some"
+    sources = {
+        "expw": "expw --images DIR --labels FILE",
+        "csv": "csv --table FILE",
+        "rafdb": "rafdb --images DIR",
+        "affectnet": "affectnet --images DIR",
+        "ckplus": "ckplus --images DIR",
+        "fer2013": "fer2013 --csv FILE",
+        "ferplus": "fer2013 --csv FILE --ferplus FILE",
+    }
+    source = sources.get(manifest.dataset.partition("-")[0], "folders --images DIR")
     return f"take some out of train, by photograph: python -m ferray.data prepare {source} --split {shares} --out NEW"
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch.optim import Optimizer
 
 from ferray.model.classifier import FreePart
@@ -16,6 +17,7 @@ from ferray.train.environment import Environment
 from ferray.train.features.inputs import Inputs, Rows, open_inputs
 from ferray.train.losses import TrainingLoss, build_training_loss
 from ferray.train.optim import build_optimizer
+from ferray.train.preflight import require_votes
 from ferray.train.ranks import Ranks
 from ferray.train.spec import RunSpec
 
@@ -35,6 +37,8 @@ class TrainingRun:
     train_labels: Rows
     """The labels of the training faces, in the order of their rows."""
     validation_labels: Rows
+    train_targets: NDArray[np.float32] | None
+    """The shares of each training face's votes, shape (faces, classes); None where the labels are the targets."""
 
     @property
     def recipe(self) -> Recipe:
@@ -68,15 +72,16 @@ def open_run(spec: RunSpec, environment: Environment) -> TrainingRun:
     Raises:
         ValueError: The recipe is not settled.
         WeightsError: The weights belong to another backbone.
-        DataError: A split without faces, fewer photographs than folds, or a class without the training faces that the
-            recipe's class balance needs.
+        DataError: A split without faces, fewer photographs than folds, a class without the training faces that the
+            recipe's class balance needs, or no votes where they are the targets.
     """
     _ = spec.trial_id  # a recipe that is not settled fails here, before anything is built
     recipe, store, device = spec.recipe, spec.store, environment.torch_device
     free = spec.build_free(device)
-    train_labels = np.asarray(store.labels[spec.split.train.rows])
+    labeled = spec.split.train.rows  # the rows whose labels, and votes, the training faces have
     if recipe.shuffle_labels:
-        train_labels = np.random.default_rng(make_seed(recipe.seed, Purpose.LABELS)).permutation(train_labels)
+        labeled = np.random.default_rng(make_seed(recipe.seed, Purpose.LABELS)).permutation(labeled)
+    train_labels = np.asarray(store.labels[labeled])
     return TrainingRun(
         spec=spec,
         environment=environment,
@@ -86,4 +91,11 @@ def open_run(spec: RunSpec, environment: Environment) -> TrainingRun:
         inputs=open_inputs(spec, environment),
         train_labels=train_labels,
         validation_labels=np.asarray(store.labels[spec.split.validation.rows]),
+        train_targets=vote_shares(require_votes(store)[labeled]) if recipe.targets == "votes" else None,
     )
+
+
+def vote_shares(votes: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """The share of each class in each face's votes, shape (faces, classes); every row has the sum 1."""
+    counts = votes.astype(np.float32)
+    return np.asarray(counts / counts.sum(axis=1, keepdims=True), dtype=np.float32)

@@ -13,9 +13,9 @@ from ferray.audit.dataset.faults.counts import find_cut_classes, find_foreign_co
 from ferray.audit.dataset.faults.files import find_overwritten_siblings
 from ferray.audit.dataset.faults.names import halves_by_name, predict_by_words
 from ferray.audit.dataset.faults.thumbnail_classifier import predict_labels
-from ferray.audit.dataset.known_sets import KNOWN_SETS
 from ferray.audit.dataset.scan.dataset import Form, ScannedDataset
 from ferray.data.copies.find import Copies
+from ferray.data.known_sets import KNOWN_SETS, find_order_slip
 from ferray.data.subject import CLASS_NAMES
 
 FER2013 = next(known for known in KNOWN_SETS if known.name == "FER2013")
@@ -23,16 +23,22 @@ EXPW = next(known for known in KNOWN_SETS if known.name == "ExpW")
 
 
 def dataset_of(
-    counts: tuple[int, ...], *, splits: np.ndarray | None = None, form: Form = "folders", place: str = "/somewhere"
+    counts: tuple[int, ...],
+    *,
+    splits: np.ndarray | None = None,
+    form: Form = "folders",
+    place: str = "/somewhere",
+    dataset: str = "",
+    class_names: tuple[str, ...] = CLASS_NAMES,
 ) -> ScannedDataset:
-    labels = np.repeat(np.arange(7), counts).astype(np.int64)
+    labels = np.repeat(np.arange(len(counts)), counts).astype(np.int64)
     num = len(labels)
     none = Copies(groups=np.arange(num), pairs=(), borderline=(), num_compared=0, capped=(), flat=())
     return ScannedDataset(
         form=form,
         place=place,
-        dataset="",
-        class_names=CLASS_NAMES,
+        dataset=dataset,
+        class_names=class_names,
         labels=labels,
         splits=np.full(num, -1) if splits is None else splits,
         names=tuple(f"{row}.png" for row in range(num)),
@@ -57,6 +63,8 @@ def dataset_of(
         ("RAF-DB", "test", 3_068),
         ("RAF-DB", "whole", 15_339),
         ("AffectNet", "train of seven classes", 283_901),
+        ("AffectNet", "whole", 287_401),
+        ("CK+", "three frames of 327 sequences", 981),
     ],
 )
 def test_known_counts_add_up_to_the_published_sizes(name: str, part: str, total: int) -> None:
@@ -127,12 +135,43 @@ def test_only_a_part_that_was_not_drawn_at_random_has_other_class_shares(seed: i
     assert find_cut_classes(dataset_of((80, 80, 80, 80, 80, 80, 80), form="expw"))
 
 
-@pytest.mark.parametrize("known", KNOWN_SETS, ids=lambda known: known.name)
+def test_a_slip_among_eight_classes_is_found_whatever_their_order() -> None:
+    known = next(known for known in KNOWN_SETS if known.name == "AffectNet" and len(known.class_names) == 8)
+    names = tuple(sorted(known.class_names))
+    counts = dict(zip(known.class_names, known.whole, strict=True))
+    assert sum(counts.values()) == 291_651
+    right = [counts[name] for name in names]
+
+    assert find_order_slip(names, right) is None
+    slip = find_order_slip(names, [right[1], right[0], *right[2:]])
+
+    assert slip is not None
+    assert (slip.known.name, slip.part) == ("AffectNet", "whole")
+    assert slip.moved == ("angry 4,250 instead of 25,382", "contempt 25,382 instead of 4,250")
+
+
+def test_a_set_with_other_classes_than_the_known_one_is_not_compared_with_it() -> None:
+    dataset = dataset_of((5,) * 8, place="/data/fer2013", class_names=(*CLASS_NAMES, "contempt"))
+
+    assert not [*find_foreign_count(dataset), *find_too_many(dataset), *find_cut_classes(dataset)]
+
+
+def test_a_balanced_number_of_rows_is_not_taken_for_a_balanced_set() -> None:
+    assert not find_foreign_count(dataset_of((500,) * 7, place="/data/rafdb"))
+
+
+def test_what_a_store_says_it_is_counts_more_than_the_name_of_its_folder() -> None:
+    labels = dataset_of(FER2013.parts["PublicTest"], place="/data/rafdb", form="store", dataset="fer2013")
+
+    assert not find_foreign_count(labels)
+
+
+@pytest.mark.parametrize("known", KNOWN_SETS, ids=lambda known: f"{known.name} {len(known.class_names)}")
 def test_a_set_of_its_own_size_is_no_finding(known: object) -> None:
     assert isinstance(known, type(EXPW))
     for counts in (known.counts().get("whole"), *known.parts.values()):
         if counts is not None and sum(counts) < 100_000:
-            dataset = dataset_of(counts, place=f"/data/{known.aliases[0]}")
+            dataset = dataset_of(counts, place=f"/data/{known.aliases[0]}", class_names=known.class_names)
             assert not [*find_foreign_count(dataset), *find_too_many(dataset), *find_known_order(dataset)]
 
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 from fixtures.expw import WORDS, ExpW
+from fixtures.public_sets import write_affectnet_lists, write_ckplus, write_fer2013, write_ferplus, write_rafdb
 
 from ferray.commands.data import main
 from ferray.data.decoding.formats import Format
@@ -94,6 +95,43 @@ def test_folders_without_validation_say_how_to_get_one(
     assert "--split 90/10/0" in capsys.readouterr().out
 
 
+def test_each_public_set_is_prepared_with_its_own_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    every = [{answer: 10} for answer in ("angry", "disgust", "fear", "happy", "sad", "surprise", "contempt")]
+    files = write_fer2013(tmp_path / "f.csv"), write_ferplus(tmp_path / "v.csv", every * 10)
+    labels = {"training": [*range(8)] * 5, "validation": [*range(9)]}
+    lists = write_affectnet_lists(tmp_path / "lists", labels)
+    expected = {
+        f"fer2013 --csv {files[0]} --ferplus {files[1]} --votes plurality": None,
+        f"fer2013 --csv {files[0]}": "70 faces of 16 px from fer2013",
+        f"rafdb --images {write_rafdb(tmp_path / 'raf', per_class=12)} --order rafdb": "84 faces of 16 px from rafdb",
+        f"affectnet --images {lists / 'Manually_Annotated_Images'} --training {lists / 'training.csv'} --validation "
+        f"{lists / 'validation.csv'} --without-contempt --margin 0": "42 faces of 16 px from affectnet",
+        f"ckplus --images {write_ckplus(tmp_path / 'ck', people=6)} --frames 1 --with-neutral --without-contempt": (
+            "72 faces of 16 px from ckplus-1-frames"
+        ),
+    }
+    for number, (words, line) in enumerate(expected.items()):
+        out = str(tmp_path / f"store-{number}")
+        code = main(["prepare", *words.split(), "--size", "16", "--copies", "skip", "--out", out])
+        printed = capsys.readouterr()
+        assert code == (2 if line is None else 0), printed.err
+        assert (line or "class neutral has no face in the train split") in printed.out + printed.err
+    shown = open_store(tmp_path / "store-3").manifest
+    assert shown.margin == 0
+    assert shown.split == (0.9, 0.1, 0.0)
+    assert shown.skipped == {"of another class": 7}
+
+
+@pytest.mark.parametrize("option", [["--votes", "majority"], ["--without-contempt"]])
+def test_options_of_ferplus_without_its_file_are_refused(
+    tmp_path: Path, option: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_fer2013(tmp_path / "f.csv")
+
+    assert main(["prepare", "fer2013", "--csv", str(file), *option, "--out", str(tmp_path / "store")]) == 2
+    assert "--ferplus fer2013new.csv" in capsys.readouterr().err
+
+
 def test_the_demo_is_drawn_in_expws_layout_and_can_be_prepared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -140,7 +178,16 @@ def test_counts_add_up(tiny_store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["prepare", "--help"], ["prepare", "expw", "--help"], ["show", "--help"], ["check", "--help"]]
+    "words",
+    [
+        ["--help"],
+        ["prepare", "--help"],
+        ["prepare", "expw", "--help"],
+        ["prepare", "fer2013", "--help"],
+        ["merge", "--help"],
+        ["show", "--help"],
+        ["check", "--help"],
+    ],
 )
 def test_help_loads_no_heavy_library(words: list[str]) -> None:
     asked = [sys.executable, "-X", "importtime", "-m", "ferray.data", *words]

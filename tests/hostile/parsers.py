@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from hostile import data, runs
+from hostile import data, public_sets, runs
 from hostile.cases import Parser
 
 _MAKERS: dict[str, tuple[Callable[[Path], Parser], int]] = {
@@ -13,6 +13,14 @@ _MAKERS: dict[str, tuple[Callable[[Path], Parser], int]] = {
     "picture_table": (data.picture_table, 10_000),
     "class_file": (data.class_file, 20_000),
     "fer2013_csv": (data.fer2013_csv, 30_000),
+    "ferplus_csv": (public_sets.ferplus_csv, 10_000),
+    "rafdb_list": (public_sets.rafdb_list, 20_000),
+    "affectnet_list": (public_sets.affectnet_list, 20_000),
+    "affectnet_npy": (public_sets.affectnet_npy, 20_000),
+    "ckplus_label": (public_sets.ckplus_label, 20_000),
+    "set_names": (public_sets.set_names, 5_000),
+    "votes_npy": (public_sets.votes_npy, 20_000),
+    "merged_table": (public_sets.merged_table, 2_000),
     "answers": (data.answers, 60_000),
     "confusion": (data.confusion, 70_000),
     "manifest": (data.manifest, 60_000),

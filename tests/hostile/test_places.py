@@ -36,7 +36,7 @@ from ferray.model.backbones import BACKBONES
 from ferray.records.run import Run
 from ferray.space import read_space
 
-FILES = [name for name in CASES if name not in ("folder_names", "settings", "recipe")]
+FILES = [name for name in CASES if name not in ("folder_names", "set_names", "settings", "recipe")]
 """Parsers that read a file."""
 
 MENDED = {"view.json", "features.npy", "search.json", "journal.jsonl", "wandb.jsonl", "wandb", "last", "label_list"}

@@ -225,3 +225,15 @@ def test_a_seed_that_the_records_do_not_take_is_refused_when_it_is_parsed(
 ) -> None:
     assert main(["--space", str(space), "--seed", "1000000001", "--dry-run"]) == 2
     assert "--seed: 1000000001 is not in 0 .. 1000000000" in capsys.readouterr().err
+
+
+def test_votes_are_refused_where_there_are_none_also_where_one_trial_of_several_asks_for_them(
+    space: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = write_store_of(tmp_path / "labels", (FULL, FULL, FULL))
+
+    for data in (("--data", str(store.folder)), ()):
+        err = dry_run(capsys, space, *data, "--set", "targets=[labels, votes]", code=2)
+        assert "labels alone, and no votes" in err
+        assert "--ferplus fer2013new.csv" in err
+        assert "no votes" not in dry_run(capsys, space, *data, "--set", "targets=[labels]")

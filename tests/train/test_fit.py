@@ -13,7 +13,8 @@ import torch
 from fixtures.train import SmallStore, fit_in, same_tensors, small_recipe, small_weights
 from safetensors.torch import load_file
 
-from ferray.errors import CheckpointError, TrainError, WeightsError
+from ferray.errors import CheckpointError, DataError, TrainError, WeightsError
+from ferray.model.randomness import Purpose, make_seed
 from ferray.model.weights import Weights, load_weights
 from ferray.recipe import FIELD_NAMES, NO_WEIGHTS, ClassBalance, MetricName, Recipe, to_values
 from ferray.records.progress import best_epoch
@@ -21,8 +22,10 @@ from ferray.records.trial import EpochResult
 from ferray.space.idle import CONDITIONS
 from ferray.train.checkpoints.checkpoint import CheckpointFolder
 from ferray.train.checkpoints.writer import Checkpointing
+from ferray.train.environment import LOCAL
 from ferray.train.fit import fit
 from ferray.train.folds import split_rows
+from ferray.train.run import open_run
 from ferray.train.spec import RunSpec
 
 TIMES = {"images_per_s": 0.0, "seconds": 0.0}
@@ -55,6 +58,7 @@ RECIPES = {
     "mixed pictures of a fold with permuted labels": small_recipe(
         epochs=4, freeze="none", folds=2, fold=0, mixup_alpha=1.0, focal_gamma=1.0, shuffle_labels=True
     ),
+    "votes, mixed": small_recipe(epochs=4, targets="votes", mixup_alpha=0.4),
     "sgd without momentum by steps": small_recipe(
         epochs=4, optimizer="sgd", momentum=0.0, schedule="step", step_epochs=1
     ),
@@ -132,6 +136,7 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # setting: what b
     "augmentation": ({}, {"augmentation": "standard"}),
     "augmentation_strength": ({"augmentation": "standard"}, {"augmentation_strength": 1.5}),
     "augmentation_views": ({"augmentation": "standard"}, {"augmentation_views": 1}),
+    "targets": ({}, {"targets": "votes"}),
     "label_smoothing": ({}, {"label_smoothing": 0.2}),
     "optimizer": ({}, {"optimizer": "sgd"}),
     "learning_rate": ({}, {"learning_rate": 0.002}),
@@ -460,3 +465,38 @@ def test_vgg16_itself_trains_resumes_and_keeps_its_trunk(shared_dir: Path, tmp_p
 
 def test_small_weights_stand_for_pretrained_ones(small_rows: None) -> None:
     assert small_weights(seed=1).fingerprint != small_weights(seed=2).fingerprint != NO_WEIGHTS
+
+
+def test_votes_stay_with_the_labels_that_are_shuffled(weights: Weights) -> None:
+    store = SmallStore(40, 20)
+    spec = RunSpec(small_recipe(targets="votes", shuffle_labels=True, seed=3), store, weights)  # type: ignore[arg-type]
+
+    run = open_run(spec, LOCAL)
+
+    drawn = np.random.default_rng(make_seed(3, Purpose.LABELS)).permutation(store.labels[:40])
+    np.testing.assert_array_equal(run.train_labels, drawn)
+    assert run.train_targets is not None
+    np.testing.assert_array_equal(run.train_targets.argmax(axis=1), drawn)
+    np.testing.assert_allclose(run.train_targets.sum(axis=1), 1, rtol=1e-6)
+
+
+def test_scores_count_labels_where_votes_are_the_targets(weights: Weights) -> None:
+    """A head that learns votes for another class than the label is wrong on every face, and its loss on them small."""
+    store = SmallStore(70, 35)
+    store.votes = np.eye(7, dtype=np.uint16)[(store.labels + 1) % 7]
+
+    rows = train(small_recipe(targets="votes", learning_rate=0.03, epochs=15, dropout=0.0), store, weights)
+
+    assert rows[-1].val_accuracy < 0.1
+    assert rows[-1].train_accuracy < 0.1
+    assert rows[-1].val_loss > rows[0].val_loss
+    assert rows[-1].train_loss < rows[0].train_loss / 2
+
+
+def test_votes_are_asked_of_a_store_that_has_none_only_where_they_are_the_targets(weights: Weights) -> None:
+    store = SmallStore()
+    store.votes = None  # type: ignore[assignment]
+
+    assert train(small_recipe(epochs=1), store, weights)
+    with pytest.raises(DataError, match="has labels alone"):
+        train(small_recipe(epochs=1, targets="votes"), store, weights)

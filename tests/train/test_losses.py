@@ -152,3 +152,35 @@ def test_every_training_loss_of_two_parts_adds_up(settings: dict[str, Any]) -> N
     torch.testing.assert_close(
         loss(LOGITS[:4], LABELS[:4]) + loss(LOGITS[4:], LABELS[4:]) + loss(LOGITS[9:], LABELS[9:]), loss(LOGITS, LABELS)
     )
+
+
+VOTES = torch.rand(9, 5, generator=torch.Generator().manual_seed(1)).softmax(dim=1)
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
+def test_votes_as_targets_are_cross_entropy_against_their_distribution(label_smoothing: float) -> None:
+    targets = (1 - label_smoothing) * VOTES + label_smoothing / 5
+    by_hand = -(targets * LOGITS.log_softmax(dim=1)).sum()
+
+    torch.testing.assert_close(build(label_smoothing=label_smoothing)(LOGITS, LABELS, VOTES), by_hand)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"focal_gamma": 2.0}, {"class_balance": "inverse_weights"}, {"class_balance": "logit_adjustment"}],
+)
+def test_votes_that_all_agree_are_a_label(settings: dict[str, Any]) -> None:
+    agreed = torch.nn.functional.one_hot(LABELS, 5).float()
+
+    torch.testing.assert_close(build(**settings)(LOGITS, LABELS, agreed), build(**settings)(LOGITS, LABELS))
+
+
+def test_the_label_and_not_the_votes_decides_the_weight_of_a_face() -> None:
+    loss = build(class_balance="inverse_weights")
+    assert loss.class_weights is not None
+
+    losses = [loss(LOGITS[[row]], LABELS[[row]], VOTES[[row]]) for row in range(9)]
+
+    for row, one in enumerate(losses):
+        plain = cross_entropy_sum(LOGITS[[row]], VOTES[[row]])
+        torch.testing.assert_close(one, plain * loss.class_weights[LABELS[row]])

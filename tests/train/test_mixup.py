@@ -73,3 +73,16 @@ def test_inputs_and_losses_are_mixed_by_the_same_shares() -> None:
         targets[place, labels[portion.partners[place]]] += 0.3
     soft = -(targets * logits.log_softmax(dim=1)).sum()
     torch.testing.assert_close(portion.loss(TrainingLoss(), logits, labels), soft)
+
+
+def test_votes_are_mixed_by_the_same_shares_as_inputs() -> None:
+    generator = np.random.default_rng(0)
+    labels, votes = generator.integers(0, 4, 11), generator.dirichlet(np.ones(4), 11).astype(np.float32)
+    (portion, *_) = mixed(1.0)
+    assert portion.share < 1
+    logits = torch.randn(5, 4, generator=torch.Generator().manual_seed(2))
+
+    target = portion.share * votes[portion.rows] + (1 - portion.share) * votes[portion.partners]
+    by_hand = -(torch.from_numpy(target) * logits.log_softmax(dim=1)).sum()
+
+    torch.testing.assert_close(portion.loss(TrainingLoss(), logits, labels, votes), by_hand)

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from ferray.audit.dataset.known_sets import KNOWN_SETS
 from ferray.audit.finding import SEVERITIES, Finding
 from ferray.audit.score.claims import PUBLISHED, Claim, ClaimedScores, Published, read_claim
 from ferray.audit.score.findings.claims import CLAIM_CHECKS
 from ferray.audit.score.findings.evidence import ScoreEvidence
 from ferray.audit.score.findings.tables import TABLE_CHECKS
+from ferray.data.known_sets import KNOWN_SETS
 from ferray.data.subject import CLASS_NAMES
 from ferray.errors import DataError
 from ferray.metrics.predictions import PredictionTable

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ferray.data.copies.sketch import Sketch, Sketches, make_sketch
 from ferray.data.decoding.formats import BadPhotographError
 from ferray.data.prepare.options import PrepareOptions
-from ferray.data.prepare.photographs import crop_face, is_gray, read_photograph
+from ferray.data.prepare.photographs import crop_face, is_gray, load_photograph
 from ferray.data.sources.rows import Box, Face, Fault, Source
 from ferray.data.sources.ways_out import way_out_of
 from ferray.data.store.writer import StoreWriter
@@ -80,7 +80,7 @@ def crop_all(source: Source, faces: Sequence[Face], writer: StoreWriter, options
     names = list(by_photograph)
     result = CropResult(
         crops={}, digests={}, faults=[],
-        photograph_sketches=Sketches(len(names), digest_of="bytes"),
+        photograph_sketches=Sketches(len(names), digest_of="bytes" if source.pixels is None else "pixels"),
         face_sketches=Sketches(len(faces), digest_of="pixels"),
     )  # fmt: skip
 
@@ -106,7 +106,7 @@ def crop_photograph(
 ) -> _PhotographCrops:
     """Write the faces of one photograph, given with their rows, and sketch it and them."""
     try:
-        photograph = read_photograph(source.root, name, upright=source.upright)
+        photograph = load_photograph(source, name)
     except BadPhotographError as error:
         faults = [error.as_fault(face) for _, face in faces]
         return _PhotographCrops(digest=error.digest.hex() or error.reason, crops={}, faults=faults, face_sketches={})

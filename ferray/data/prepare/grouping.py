@@ -17,7 +17,7 @@ from ferray.data.copies.gradients import Candidate
 from ferray.data.prepare.cropping import CropResult
 from ferray.data.prepare.options import PrepareOptions
 from ferray.data.prepare.photographs import photograph_loader
-from ferray.data.sources.rows import Box, Face, Fault, Reason, Source
+from ferray.data.sources.rows import CONFLICT, LEAK, Box, Face, Fault, Source
 from ferray.data.store.manifest import split_place
 from ferray.data.store.writer import StoreWriter
 
@@ -25,11 +25,6 @@ MIN_BOX_OVERLAP = 0.3
 """Smallest overlap (intersection over union) of two boxes of the same face, after one is mapped onto the other's
 photograph. A detector frames a face anew in each copy, shifted by up to a fifth of its side; two faces of one
 photograph hardly overlap."""
-
-CONFLICT: Reason = "copies with unlike labels"
-LEAK: Reason = "copy of a face in a later split"
-DROP_REASONS = (CONFLICT, LEAK)
-"""Reasons for which faces are left out on request; the other reasons are faults."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +111,7 @@ def _find_pairs(
     photographs = find_copies(
         cropped.photograph_sketches,
         photograph_loader(source, cropped.photographs),
-        kind="photographs",
+        kind="faces" if source.margin else "photographs",
         also=undecided,
         threads=options.threads,
     )

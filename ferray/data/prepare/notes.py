@@ -7,7 +7,7 @@ import cv2
 
 from ferray.data.prepare.grouping import CopyGroups, find_leaking_rows
 from ferray.data.prepare.options import PrepareOptions
-from ferray.data.sources.rows import Face
+from ferray.data.sources.rows import Face, Source
 from ferray.data.store.manifest import SPLITS
 from ferray.data.subject import Subject
 
@@ -15,17 +15,18 @@ if TYPE_CHECKING:
     import pandas
 
 
-def describe_faces(
-    table: "pandas.DataFrame", options: PrepareOptions, subject: Subject, *, are_whole_photographs: bool
-) -> list[str]:
-    """How the faces of a table were cropped and scaled."""
+def describe_faces(table: "pandas.DataFrame", options: PrepareOptions, source: Source) -> list[str]:
+    """How the faces of a table were cropped and scaled; nothing where they were before."""
+    if source.margin is not None:
+        return []
+    subject = source.classes.subject
     size, num, faces = options.size_px, len(table), subject.nouns
     side = table["face_px"] * (1 + 2 * options.margin)
     num_up, num_down = int((side < size).sum()), int((side > size).sum())
     num_filled, num_gray = int(table["overruns"].sum()), int(table["gray"].sum())
     notes = [
         "whole photographs"
-        if are_whole_photographs
+        if source.has_whole_photographs
         else f"square crops, {options.margin:.0%} of the box added all round"
     ]
     if num_filled:

@@ -20,6 +20,8 @@ Dropped = Literal["conflicts", "leaks"]
 
 DEFAULT_SPLIT: Shares = (0.7, 0.1, 0.2)
 DEFAULT_SIZE_PX = 224
+VALIDATION_FROM_TRAIN: Shares = (0.9, 0.1, 0.0)
+"""For public sets that have train and test without validation."""
 DEFAULT_MARGIN = 0.1
 """ExpW's boxes cut through chins and foreheads. A tenth on each side shows the whole face; one crop in ten then
 overruns its photograph. With a margin of 0.2 one in five does, with 0.3 two in five."""

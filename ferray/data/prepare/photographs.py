@@ -1,4 +1,4 @@
-"""One photograph: read it, decode it, crop faces from it. Begin at `read_photograph` and `crop_face`."""
+"""One photograph: read it, decode it, crop faces from it. Begin at `load_photograph` and `crop_face`."""
 
 import hashlib
 import os
@@ -52,11 +52,32 @@ def read_photograph(root: Path, source: str, *, upright: bool) -> Photograph:
         raise BadPhotographError(error.reason, f"{source} {error.what}", digest) from error
 
 
+def load_photograph(source: Source, name: str) -> Photograph:
+    """A photograph of a source: a file that is read and decoded, or pixels that the source has.
+
+    Raises:
+        BadPhotographError: As `read_photograph`.
+    """
+    if source.pixels is None:
+        return read_photograph(source.root, name, upright=source.upright)
+    pixels = source.pixels(name)
+    return Photograph(pixels, hashlib.sha256(pixels.tobytes()).digest())
+
+
+def digest_photograph(source: Source, name: str) -> str:
+    """SHA-256 of a photograph's bytes, or the reason why it cannot be read; nothing is decoded."""
+    try:
+        content = source.pixels(name).tobytes() if source.pixels is not None else read_file(source.root, name)
+        return hashlib.sha256(content).hexdigest()
+    except BadPhotographError as error:
+        return error.reason
+
+
 def photograph_loader(source: Source, names: Sequence[str]) -> Callable[[int], NDArray[np.uint8]]:
     """A function that reads the pixels of the photograph at a place in a list of names."""
 
     def load(place: int) -> NDArray[np.uint8]:
-        return read_photograph(source.root, names[place], upright=source.upright).pixels
+        return load_photograph(source, names[place]).pixels
 
     return load
 

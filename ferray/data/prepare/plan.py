@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ferray.data.copies.find import join_places
-from ferray.data.prepare.options import DEFAULT_SPLIT, PrepareOptions, Shares
+from ferray.data.prepare.options import DEFAULT_SPLIT, VALIDATION_FROM_TRAIN, PrepareOptions, Shares
 from ferray.data.prepare.split import split_groups
 from ferray.data.sampling import draw_sample
 from ferray.data.sources.rows import Face, Fault, Source
@@ -49,8 +49,16 @@ def plan_split(source: Source, options: PrepareOptions) -> SplitPlan:
     else:
         _check_divisible(source, given, options.split)
         plan = _plan_validation_from_train(faces, options.split, options.seed)
-    check_classes(source, options, plan.faces, plan.required, source.faults)
+    check_classes(source, options, plan.faces, plan.required, source.unused)
     return replace(plan, faces=[plan.faces[row] for row in order_rows(plan.faces, range(len(plan.faces)))])
+
+
+def take_validation_from_train(options: PrepareOptions, source: Source) -> PrepareOptions:
+    """The options, with a validation split out of train where the source has none and no shares are given."""
+    given = {face.split for face in source.faces}
+    if options.split is None and given == {"train", "test"}:
+        return replace(options, split=VALIDATION_FROM_TRAIN)
+    return options
 
 
 def divide_again(plan: SplitPlan, groups: Sequence[int], seed: int) -> SplitPlan:
@@ -142,15 +150,15 @@ def _draw_faces(source: Source, options: PrepareOptions) -> list[Face]:
     faces = sorted(source.faces, key=lambda face: (face.source, face.face_id))
     if not faces:
         nothing = "there are none", "Name a folder that holds photographs, or a list that names some"
-        shown, way_out = explain_faults(source.faults, source.root) if source.faults else nothing
+        shown, way_out = explain_faults(source.unused, source.root) if source.unused else nothing
         raise DataError(str(source.root), f"no usable {source.classes.subject.nouns}: {shown}", way_out)
     if options.num_faces is None:
         return faces
     if options.num_faces > len(faces):
         what = f"{options.num_faces:,} are asked for, but only {len(faces):,} {source.classes.subject.nouns} are usable"
         way_out = "Ask for fewer, or leave --num-faces out to take all"
-        if source.faults:
-            left_out, way_out_of_faults = explain_faults(source.faults, source.root)
+        if source.unused:
+            left_out, way_out_of_faults = explain_faults(source.unused, source.root)
             what, way_out = f"{what}; left out: {left_out}", f"{way_out}; or: {way_out_of_faults}"
         raise DataError(str(source.root), what, way_out)
     keys = [f"{face.source}\n{face.face_id}" for face in faces]

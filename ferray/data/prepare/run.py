@@ -18,10 +18,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ferray.data.decoding.formats import BadPhotographError
+import numpy as np
+from numpy.typing import NDArray
+
 from ferray.data.prepare.cropping import FaceCrop, crop_all, fault_error
 from ferray.data.prepare.grouping import (
-    DROP_REASONS,
     CopyGroups,
     find_conflicting_rows,
     find_leaking_rows,
@@ -29,10 +30,10 @@ from ferray.data.prepare.grouping import (
 )
 from ferray.data.prepare.notes import describe_copies, describe_faces, describe_leaks
 from ferray.data.prepare.options import PrepareOptions
-from ferray.data.prepare.photographs import read_file
+from ferray.data.prepare.photographs import digest_photograph
 from ferray.data.prepare.plan import SplitPlan, check_classes, divide_again, order_rows, plan_split
 from ferray.data.sources.classes import MAX_NAMED
-from ferray.data.sources.rows import Fault, Source, count_by_reason
+from ferray.data.sources.rows import DELIBERATE, Face, Fault, Source, count_by_reason
 from ferray.data.store.reader import Store, open_store
 from ferray.data.store.writer import Provenance, StoreWriter, check_absent
 from ferray.data.subject import Subject
@@ -66,8 +67,8 @@ def prepare(source: Source, out: Path, options: PrepareOptions) -> Store:
         raise DataError(str(out), "lies in the folder of the photographs", "Name a folder outside it: --out DIR")
     out = out.resolve()
     if source.has_whole_photographs:
-        options = replace(options, margin=0.0)
-    with _list_what_was_left_out(out, source.faults):
+        options = replace(options, margin=source.margin or 0.0)
+    with _list_what_was_left_out(out, source.unused):
         plan = plan_split(source, options)
     if (out / "manifest.json").is_file():
         return _open_same_store(source, plan, out, options)
@@ -78,7 +79,7 @@ def prepare(source: Source, out: Path, options: PrepareOptions) -> Store:
         groups = group_faces(source, plan.faces, cropped, writer, options)
         divided = divide_again(plan, groups.group.tolist(), options.seed)
         dropped = _find_dropped(divided, groups, sorted(cropped.crops), options, class_names)
-        faults = [*source.faults, *cropped.faults, *(dropped[row] for row in sorted(dropped))]
+        faults = [*source.unused, *cropped.faults, *(dropped[row] for row in sorted(dropped))]
         rows = order_rows(divided.faces, cropped.crops.keys() - dropped.keys())
         with _list_what_was_left_out(out, faults):
             kept = [divided.faces[row] for row in rows]
@@ -95,7 +96,8 @@ def prepare(source: Source, out: Path, options: PrepareOptions) -> Store:
             seed=options.seed,
             source_fingerprint=_fingerprint_source(source, plan, cropped.digests),  # as before copies were known
             notes=(
-                *describe_faces(table, options, subject, are_whole_photographs=source.has_whole_photographs),
+                *source.notes,
+                *describe_faces(table, options, source),
                 *_report_copies(divided, groups, rows, out, options, subject),
             ),
             skipped=dict(sorted(count_by_reason(faults).items())),
@@ -104,7 +106,7 @@ def prepare(source: Source, out: Path, options: PrepareOptions) -> Store:
             dropped=options.dropped,
             subject=subject.name,
         )
-        writer.finish(table, class_names, provenance)
+        writer.finish(table, class_names, provenance, _collect_votes([divided.faces[row] for row in rows]))
     return open_store(out)
 
 
@@ -163,7 +165,14 @@ def _make_table(
         }
         for at, (row, face, crop) in enumerate((row, plan.faces[row], crops[row]) for row in rows)
     ]
-    return pandas.DataFrame(table)
+    frame = pandas.DataFrame(table)
+    return frame.drop(columns=[name for name in frame if frame[name].isna().all()])  # a column needs a type
+
+
+def _collect_votes(faces: Sequence[Face]) -> NDArray[np.uint16] | None:
+    """The votes of faces, shape (faces, classes); None where one has none."""
+    votes = [face.votes for face in faces if face.votes is not None]
+    return np.asarray(votes, dtype=np.uint16) if len(votes) == len(faces) else None
 
 
 def _renumber(order: Sequence[int], ids: Sequence[int]) -> list[int]:
@@ -202,7 +211,7 @@ def _open_same_store(source: Source, plan: SplitPlan, out: Path, options: Prepar
     differences = _compare_settings(store, source, plan, options)
     if not differences and store.manifest.source_fingerprint != _read_fingerprint(source, plan, options):
         differences = ["other photographs or labels"]
-    num_bad = sum(count for reason, count in store.manifest.skipped.items() if reason not in DROP_REASONS)
+    num_bad = sum(count for reason, count in store.manifest.skipped.items() if reason not in DELIBERATE)
     if not differences and options.on_bad == "fail" and num_bad:
         differences = [f"{num_bad} {source.classes.subject.nouns} skipped, and --on-bad is fail"]
     if differences:
@@ -234,10 +243,7 @@ def _read_fingerprint(source: Source, plan: SplitPlan, options: PrepareOptions) 
     """The fingerprint of a source, for which all photographs are read."""
 
     def digest(name: str) -> str:
-        try:
-            return hashlib.sha256(read_file(source.root, name)).hexdigest()
-        except BadPhotographError as error:
-            return error.reason
+        return digest_photograph(source, name)
 
     names = list(dict.fromkeys(face.source for face in plan.faces))
     digests = options.threads.map(digest, names, title="comparing", unit="photographs")

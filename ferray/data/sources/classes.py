@@ -218,5 +218,16 @@ def _read_yaml(text: str, file: Path) -> Iterator[tuple[str, str]]:
         yield from ((key.value, item.value) for item in items if item.value)
 
 
+def classes_of_expressions(names: Sequence[str]) -> Classes:
+    """Classes that are expressions, with all words for them; none must be in the data.
+
+    Args:
+        names: Of the seven, and `contempt`, in the order of their labels.
+    """
+    return _make({name: _ALL_ALIASES[name] for name in names}, EXPRESSIONS, "expressions", are_required=False)
+
+
+_ALL_ALIASES = {**EXPRESSIONS.class_aliases, "contempt": ("contempt", "contemptuous")}
+
 EXPRESSION_CLASSES = _make(EXPRESSIONS.class_aliases, EXPRESSIONS, "expressions", are_required=True)
 """The seven expressions, as ExpW and FER2013 number them."""

@@ -3,8 +3,8 @@
     emotion,pixels,Usage
     0,70 80 82 72 ... 106 109 82,Training
 
-`fer2013.csv` has these columns; `icml_face_data.csv` has emotion, Usage, pixels, with spaces before the names. A face
-of 48x48 has 2,304 gray levels. Begin at `read_fer2013_csv`.
+`fer2013.csv` has these columns; `icml_face_data.csv` has emotion, Usage, pixels, with spaces before the names.
+`train.csv` has no Usage and `test.csv` no emotion. A face of 48x48 has 2,304 gray levels. Begin at `read_fer2013_csv`.
 
 Source: Goodfellow et al., "Challenges in Representation Learning: A report on three machine learning contests", 2013.
 """
@@ -43,6 +43,10 @@ class PixelTable:
     """Training means train, PublicTest validation, PrivateTest test; None where there is no column `Usage`."""
     pixels: NDArray[np.uint8]
     """Shape (N, 48, 48), gray."""
+    places: NDArray[np.int64]
+    """The number of each face's line among all, counted from 0 below the header, shape (N,)."""
+    num_lines: int
+    """All lines below the header, usable or not."""
     faults: Sequence[Fault]
     """Lines that cannot be used."""
 
@@ -57,7 +61,9 @@ def read_fer2013_csv(file: Path) -> PixelTable:
     labels: list[int] = []
     splits: list[str | None] = []
     pixels: list[bytes] = []
+    places: list[int] = []
     faults: list[Fault] = []
+    num_lines = 0
     try:
         with untrusted.open_text(file, max_bytes=MAX_CSV_BYTES) as opened:
             lines = csv.reader(opened, skipinitialspace=True)
@@ -65,6 +71,7 @@ def read_fer2013_csv(file: Path) -> PixelTable:
             for fields in lines:
                 if not fields:
                     continue
+                num_lines += 1
                 found = _read_line(fields, columns, f"{file}:{lines.line_num}")
                 if isinstance(found, Fault):
                     faults.append(found)
@@ -73,6 +80,7 @@ def read_fer2013_csv(file: Path) -> PixelTable:
                 labels.append(found[0])
                 splits.append(found[1])
                 pixels.append(found[2])
+                places.append(num_lines - 1)
     except StorageError as error:
         raise DataError(error.args[0], error.args[1], "Name FER2013's CSV file") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -85,6 +93,8 @@ def read_fer2013_csv(file: Path) -> PixelTable:
         labels=np.asarray(labels, dtype=np.int64),
         splits=tuple(splits),
         pixels=np.frombuffer(b"".join(pixels), dtype=np.uint8).reshape(-1, FER2013_PX, FER2013_PX),
+        places=np.asarray(places, dtype=np.int64),
+        num_lines=num_lines,
         faults=faults,
     )
 
@@ -95,6 +105,11 @@ def _columns(file: Path, header: Sequence[str]) -> dict[str, int]:
     if missing:
         shown = ", ".join(name.strip()[:20] for name in header[:8])
         what = f"no column {' and '.join(missing)}, but {shown or 'nothing'}"
+        if missing == ["emotion"]:
+            what += ": faces without labels, as in Kaggle's test.csv"
+            raise DataError(
+                f"{file}:1", what, "Take fer2013.csv or icml_face_data.csv, which have all faces and labels"
+            )
         raise DataError(f"{file}:1", what, "FER2013's CSV file has the columns emotion, pixels and Usage")
     return {name: found[name] for name in COLUMNS if name in found}
 

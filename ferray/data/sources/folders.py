@@ -7,6 +7,7 @@ The name of a folder is its class; which classes there are, and in which order, 
 `ferray.data.sources.classes`. Begin at `read_folders`.
 """
 
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from ferray.data.sources.rows import NUMBERED_CLASSES, SUFFIXES, Face, Fault, So
 from ferray.data.subject import EXPRESSIONS
 from ferray.errors import DataError
 
+log = logging.getLogger(__name__)
+
 SPLIT_ALIASES = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "publictest"),
@@ -26,10 +29,19 @@ SPLIT_ALIASES = {
 
 SPLIT_OF_ALIAS = {alias: name for name, aliases in SPLIT_ALIASES.items() for alias in aliases}
 
+_NUMBERED_SETS = (
+    "Copies of RAF-DB and AffectNet have such folders: `prepare rafdb` and `prepare affectnet` find out which class a "
+    "number means"
+)
+_NUMBERS_OF_SETS = [[str(number) for number in numbers] for numbers in (range(1, 8), range(7), range(8))]
+
+CK_FRAME = re.compile(r"(S\d{3})_(\d{3})_(\d{8})\.(?:png|jpe?g|tiff?)", re.IGNORECASE)
+"""The name of a frame of CK+: subject, sequence, number."""
+
 _TREES = "It needs a folder for each class, or train, validation and test with a folder for each class in each"
 
 
-def read_folders(images: Path, classes: str | None = None) -> Source:
+def read_folders(images: Path, classes: str | None = None, *, is_set_known: bool = False) -> Source:
     """List the photographs below a folder with the classes of their folders; no photograph is opened.
 
     Hidden files, `Thumbs.db`, `desktop.ini` and `__MACOSX` are ignored.
@@ -37,6 +49,7 @@ def read_folders(images: Path, classes: str | None = None) -> Source:
     Args:
         images: The top of the tree.
         classes: `expressions`, or a file of classes and their names; None takes the names of the folders.
+        is_set_known: Whether the caller knows which public set it is; others are warned of what is misread easily.
 
     Raises:
         DataError: The folder cannot be read, or its folders are neither classes nor splits with classes.
@@ -45,16 +58,17 @@ def read_folders(images: Path, classes: str | None = None) -> Source:
         raise DataError(str(images), "no such folder of photographs", "Name the top of the tree: --images FOLDER")
     root = images.resolve()
     try:
-        return _read_tree(images, root, classes)
+        return _read_tree(images, root, classes, is_set_known)
     except OSError as error:
         what = f"cannot be read: {error.strerror or error}"
         raise DataError(str(error.filename), what, "Check the folder's permissions") from error
 
 
-def _read_tree(images: Path, root: Path, given: str | None) -> Source:
+def _read_tree(images: Path, root: Path, given: str | None, is_set_known: bool) -> Source:
     folders = _find_classes(images, root)
     names = list(dict.fromkeys(folder.name for folder, _ in folders))
-    _check_numbers(images, names, given)
+    if not is_set_known:
+        _check_numbers(images, names, given)
     try:
         classes = choose_classes(given, names, str(images))
     except DataError as error:
@@ -63,6 +77,12 @@ def _read_tree(images: Path, root: Path, given: str | None) -> Source:
     faults: list[Fault] = []
     for folder, split in folders:
         _read_class(folder, root, split, classes, faces, faults)
+    if not is_set_known and faces and all(CK_FRAME.fullmatch(face.source.rpartition("/")[2]) for face in faces):
+        log.warning(
+            "%s: the files are named as CK+'s frames are, and the same people will be in all splits; `prepare ckplus` "
+            "splits by person",
+            images,
+        )
     return Source(dataset="folders", root=root, faces=faces, faults=faults, upright=True, classes=classes)
 
 
@@ -113,9 +133,11 @@ def _check_numbers(images: Path, names: Sequence[str], given: str | None) -> Non
         way_out = (
             "Rename each folder to its class, as the data set's own description numbers them; sets differ, so a number "
             "is not guessed. RAF-DB has 1 surprise, 2 fear, 3 disgust, 4 happy, 5 sad, 6 angry, 7 neutral; FER2013 and "
-            f"ExpW have {NUMBERED_CLASSES}"
+            f"ExpW have {NUMBERED_CLASSES}. {_NUMBERED_SETS}"
         )
         raise DataError(str(images), f"{_named(names)} no known class", way_out)
+    if given is None and sorted(names) in _NUMBERS_OF_SETS:
+        log.warning("%s: %s numbers, and the classes will be called so. %s", images, _named(names), _NUMBERED_SETS)
 
 
 def _explain_refusal(error: DataError, root: Path, names: Sequence[str]) -> DataError:

@@ -5,13 +5,17 @@ Begin at `Source`.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ferray.data.sources.classes import EXPRESSION_CLASSES, Classes
 from ferray.data.subject import CLASS_NAMES
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 NUMBERED_CLASSES = ", ".join(f"{number} {name}" for number, name in enumerate(CLASS_NAMES))
 """The labels and their classes, for messages."""
@@ -68,21 +72,31 @@ class Face:
     """As the source gives it; None where the source has no split."""
     group: str | None = None
     """Faces of one group stay in one split, such as those of one person; None where the source names none."""
-    columns: Mapping[str, str | float] = field(default_factory=dict)
+    columns: Mapping[str, str | float | None] = field(default_factory=dict)
     """Further columns of the source that are useful for slices."""
+    votes: tuple[int, ...] | None = None
+    """How many annotators chose each class; None where the source has only a label."""
 
 
 Reason = Literal[
     "not UTF-8", "wrong number of fields", "empty cell", "not a number",
-    "wrong number of pixels", "unknown label", "unknown split",
+    "wrong number of pixels", "unknown label", "unknown split", "no annotation",
     "value that does not print",
     "box of zero area", "box outside the photograph", "two rows for one face",
     "name outside the folder", "name that is none", "missing photograph",
     "truncated photograph", "damaged photograph", "not a picture", "unreadable photograph", "photograph too large",
     "copies with unlike labels", "copy of a face in a later split",
+    "of another class", "no label", "no majority of votes", "tied votes", "voted unknown", "voted not a face",
 ]  # fmt: skip
 """Why a row cannot be used, or was left out; `ferray.data.sources.ways_out` has what to do about each."""
 MISSING: Reason = "missing photograph"
+CONFLICT: Reason = "copies with unlike labels"
+LEAK: Reason = "copy of a face in a later split"
+DELIBERATE: tuple[Reason, ...] = (
+    CONFLICT, LEAK, "of another class", "no label", "no majority of votes", "tied votes", "voted unknown",
+    "voted not a face",
+)  # fmt: skip
+"""Reasons for which faces are left out on request or by a rule; the other reasons are faults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +120,7 @@ class Source:
     """A data set on disk: the folder of its photographs, its faces and its faults."""
 
     dataset: str
-    """`expw`, `folders`, `csv` or `demo`."""
+    """The set, as a store's manifest records it: `expw`, `folders`, `ferplus-majority` and others."""
     root: Path
     """The folder of the photographs, resolved."""
     faces: Sequence[Face]
@@ -121,11 +135,24 @@ class Source:
     """Whether a table names the photographs, so that other files and a store may lie among them."""
     label_digest: bytes = b""
     """SHA-256 of the label file, where there is one."""
+    left_out: Sequence[Fault] = ()
+    """Rows that are left out by a rule, such as other classes: they are counted, and are no faults."""
+    notes: Sequence[str] = ()
+    """What was decided about the labels and the split, in words, for the manifest."""
+    pixels: "Callable[[str], NDArray[np.uint8]] | None" = None
+    """Gives a photograph's pixels by its name, BGR, shape (height, width, 3); None where photographs are files."""
+    margin: float | None = None
+    """The margin with which faces were cropped before; None where photographs are as they were taken."""
 
     @property
     def has_whole_photographs(self) -> bool:
         """Whether each photograph is one face, without a box."""
         return all(face.box is None for face in self.faces)
+
+    @property
+    def unused(self) -> Sequence[Fault]:
+        """All rows that are not among the faces."""
+        return [*self.faults, *self.left_out]
 
 
 def find_name_fault(name: str) -> tuple[Reason, str] | None:

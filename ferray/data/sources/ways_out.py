@@ -18,6 +18,7 @@ WAYS_OUT: Mapping[Reason, str] = {
     "wrong number of pixels": "Write the 2,304 gray levels of each face, 48 rows of 48",
     "unknown label": f"Write the labels as whole numbers: {NUMBERED_CLASSES}",
     "empty cell": "Fill in the path and the label, or remove the lines",
+    "no annotation": "Unpack the annotations again: each picture needs its NAME_exp.npy",
     "unknown split": "Write train, validation or test into the column, or the names of FER2013's column Usage: "
     "Training, PublicTest, PrivateTest",
     "value that does not print": "Write texts of at most 1,000 characters, without line ends, into the columns",
@@ -35,6 +36,13 @@ WAYS_OUT: Mapping[Reason, str] = {
     "photograph too large": "Scale the photographs down",
     "copies with unlike labels": "Leave out --drop-conflicts",
     "copy of a face in a later split": "Leave out --drop-leaks",
+    "of another class": "Keep it: without --without-contempt, or with `merge --classes all`; AffectNet's 8 to 10 "
+    "are no expressions",
+    "no label": "Expect this: half of the sequences of CK+ have no label",
+    "no majority of votes": "Take another rule: --votes plurality",
+    "tied votes": "Take another rule: --votes microsoft",
+    "voted unknown": "Expect this: annotators saw no expression that they could name",
+    "voted not a face": "Expect this: annotators saw no face",
 }
 """What to do about each reason for which a row cannot be used."""
 

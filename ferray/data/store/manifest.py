@@ -42,7 +42,8 @@ class Manifest:
     version: int
     """Version of the store's format."""
     dataset: str
-    """`expw`, `folders`, `csv` or `demo`."""
+    """`expw`, `folders`, `csv`, `demo`, or another set; FER+ with the rule of its labels (`ferplus-majority`); a merged
+    store with all of its sets (`expw+fer2013`)."""
     class_names: Annotated[
         tuple[Annotated[str, Field(max_length=MAX_CLASS_CHARS)], ...], Field(min_length=1, max_length=MAX_CLASSES)
     ]
@@ -75,6 +76,8 @@ class Manifest:
     """Which copies were left out."""
     subject: SubjectName = "expressions"
     """What the pictures show; stores of before were all of expressions."""
+    has_votes: bool = False
+    """Whether `votes.npy` has the number of annotators who chose each class."""
 
     def __post_init__(self) -> None:
         names = self.class_names
@@ -82,6 +85,11 @@ class Manifest:
             raise ValueError("class_names has a name twice, or characters that do not print")
         if set(self.counts) != set(SPLITS) or any(set(each) != set(names) for each in self.counts.values()):
             raise ValueError("counts disagree with the splits or class_names")
+
+    @property
+    def datasets(self) -> list[str]:
+        """The sets that the store was made of: one, unless it was merged."""
+        return self.dataset.split("+")
 
     @property
     def shown(self) -> Subject:

@@ -2,6 +2,7 @@
 
     faces.npy       uint8 RGB, shape (N, size, size, 3)
     labels.npy      int64, shape (N,)
+    votes.npy       uint16, shape (N, classes): annotators who chose each class; only where the source has votes
     table.parquet   one row per face: source, box, label, split, group, and every column that is useful for slices
     manifest.json   what the store holds, how it was made, fingerprints; written last
 
@@ -36,13 +37,22 @@ class Store:
         manifest: What it holds and how it was made.
         faces: uint8 RGB, shape (N, size, size, 3), memory-mapped.
         labels: int64, shape (N,).
+        votes: uint16, shape (N, classes): annotators who chose each class, at least one in each row; None without them.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, faces: NDArray[np.uint8], labels: NDArray[np.int64]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        manifest: Manifest,
+        faces: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        votes: NDArray[np.uint16] | None = None,
+    ) -> None:
         self.folder = folder
         self.manifest = manifest
         self.faces = faces
         self.labels = labels
+        self.votes = votes
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -62,7 +72,7 @@ class Store:
     @property
     def is_demo(self) -> bool:
         """Whether the faces were drawn by code."""
-        return self.manifest.dataset == "demo"
+        return "demo" in self.manifest.datasets
 
     @cached_property
     def table(self) -> "pandas.DataFrame":
@@ -112,16 +122,22 @@ def open_store(folder: Path) -> Store:
     folder = folder.resolve()
     manifest = read_manifest(folder)
     num, size = manifest.num_faces, manifest.size_px
+    votes = None
     try:
         faces = open_array(folder / "faces.npy", shape=(num, size, size, 3), dtype="|u1", inside=folder)
         labels = np.array(open_array(folder / "labels.npy", shape=(num,), dtype="<i8", inside=folder))
+        if manifest.has_votes:
+            shape = num, len(manifest.class_names)
+            votes = open_array(folder / "votes.npy", shape=shape, dtype="<u2", inside=folder)
     except DataError as error:
         where, what, _ = error.args
         raise DataError(str(folder), f"a broken store: {Path(where).name} is {what}", HOW_TO_MAKE) from error
     total = sum(manifest.split_sizes.values())
     if total != num or count_faces(labels, manifest.splits, manifest.class_names) != manifest.counts:
         raise DataError(str(folder), "labels or counts disagree with the manifest", HOW_TO_MAKE)
-    return Store(folder, manifest, faces, labels)
+    if votes is not None and not votes.any(axis=1).all():
+        raise DataError(str(folder), "a broken store: votes.npy has a face without a vote", HOW_TO_MAKE)
+    return Store(folder, manifest, faces, labels, votes)
 
 
 def count_faces(
@@ -136,11 +152,20 @@ def count_faces(
 
 
 def fingerprint_faces(
-    digests: Iterable[bytes], labels: NDArray[np.int64], splits: Sequence[str], class_names: Sequence[str]
+    digests: Iterable[bytes],
+    labels: NDArray[np.int64],
+    splits: Sequence[str],
+    class_names: Sequence[str],
+    votes: NDArray[np.uint16] | None,
 ) -> str:
-    """SHA-256 over class names, splits, labels and the SHA-256 of each face's pixels, in the order of the rows."""
+    """SHA-256 over class names, splits, labels, votes and the SHA-256 of each face's pixels, in the order of the rows.
+
+    A store without votes has the fingerprint that it had before there were votes.
+    """
     digest = hashlib.sha256(json.dumps([list(class_names), list(splits)]).encode())
     digest.update(labels.tobytes())
+    if votes is not None:
+        digest.update(votes.tobytes())
     for face in digests:
         digest.update(face)
     return digest.hexdigest()

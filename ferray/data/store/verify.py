@@ -17,7 +17,7 @@ def verify_store(store: Store) -> None:
     """Read every face and compare it with its checksum; 155 MB took .5 s on a busy machine.
 
     Raises:
-        DataError: A face, a label or the table differs from the manifest's fingerprint; the first one is named.
+        DataError: A face, a label, a vote or the table differs from the manifest's fingerprint; the first one is named.
     """
     recorded = store.table["sha256"].tolist()
     for row, face in enumerate(store.faces):
@@ -25,5 +25,7 @@ def verify_store(store: Store) -> None:
             where = f"{store.folder / 'faces.npy'}, face {row} ({store.table['source'].iloc[row]})"
             raise DataError(where, "damaged: its checksum has changed", _WAY_OUT)
     digests, splits = [bytes.fromhex(digest) for digest in recorded], store.table["split"].tolist()
-    if fingerprint_faces(digests, store.labels, splits, store.class_names) != store.fingerprint:
-        raise DataError(str(store.folder), "damaged: faces, labels or splits are not those of the manifest", _WAY_OUT)
+    if fingerprint_faces(digests, store.labels, splits, store.class_names, store.votes) != store.fingerprint:
+        raise DataError(
+            str(store.folder), "damaged: faces, labels, votes or splits are not those of the manifest", _WAY_OUT
+        )

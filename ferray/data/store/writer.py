@@ -125,14 +125,21 @@ class StoreWriter:
         assert self._write_header() == self._begin  # numpy pads a header, so that its length does not change
         self._file.truncate(self._begin + num * self._face_bytes)
 
-    def finish(self, table: "pandas.DataFrame", class_names: Sequence[str], provenance: Provenance) -> Manifest:
-        """Write labels, table and manifest, and rename the temporary folder to the store's name.
+    def finish(
+        self,
+        table: "pandas.DataFrame",
+        class_names: Sequence[str],
+        provenance: Provenance,
+        votes: NDArray[np.uint16] | None = None,
+    ) -> Manifest:
+        """Write labels, votes, table and manifest, and rename the temporary folder to the store's name.
 
         Args:
             table: One row per face, in the order of the faces, with the columns `label`, `split` and `group` at least,
                 ordered by split. A column `sha256` of each face's pixels is added.
             class_names: In the order of the labels.
             provenance: What the store was made of.
+            votes: Annotators who chose each class, shape (faces, classes), at least one in each row; None without them.
 
         Raises:
             StorageError: The disk is full or the folder cannot be written; nothing is left behind.
@@ -142,18 +149,22 @@ class StoreWriter:
         labels = np.asarray(table["label"].to_numpy(), dtype=np.int64)
         splits = table["split"].tolist()
         assert splits == sorted(splits, key=split_place)
+        assert votes is None or (votes.dtype == np.uint16 and votes.any(axis=1).all())
         manifest = Manifest(
             version=FORMAT_VERSION,
             class_names=tuple(class_names),
             size_px=self._size_px,
             num_faces=self._num_faces,
             counts=count_faces(labels, splits, class_names),
-            fingerprint=fingerprint_faces(self._digests, labels, splits, class_names),
+            fingerprint=fingerprint_faces(self._digests, labels, splits, class_names, votes),
+            has_votes=votes is not None,
             **vars(provenance),
         )
         try:
             self._file.flush()
             np.save(self._temporary / "labels.npy", labels)
+            if votes is not None:
+                np.save(self._temporary / "votes.npy", votes)
             hashes = [digest.hex() for digest in self._digests]
             table.assign(sha256=hashes).to_parquet(self._temporary / "table.parquet", index=False)
             storage.write_json(self._temporary / "manifest.json", manifest_to_json(manifest))

@@ -20,7 +20,6 @@ from ferray.audit.dataset.faults.leaks import find_leaks
 from ferray.audit.dataset.faults.names import find_readable_names, find_sorted_rows
 from ferray.audit.dataset.scan.dataset import ScannedDataset
 from ferray.audit.finding import Finding, by_severity
-from ferray.data.subject import CLASS_NAMES
 
 CHECKS: tuple[Callable[[ScannedDataset], list[Finding]], ...] = (
     find_wrong_box_order,
@@ -44,14 +43,8 @@ CHECKS: tuple[Callable[[ScannedDataset], list[Finding]], ...] = (
 """Every check, in the order in which a person would look: the files, the counts, the splits, the labels, the names."""
 
 
-OF_KNOWN_SETS = (find_foreign_count, find_too_many, find_known_order, find_cut_classes)
-"""Those that compare with public sets of expressions."""
-
-
 def find_faults(dataset: ScannedDataset) -> tuple[Finding, ...]:
     """The findings of every check, the most severe first, otherwise in the order of the checks."""
-    is_known = dataset.class_names == CLASS_NAMES  # the sets whose sizes are known have these classes
-    checks = [check for check in CHECKS if is_known or check not in OF_KNOWN_SETS]
     reword = dataset.subject.reword
     return by_severity(
         replace(
@@ -61,6 +54,6 @@ def find_faults(dataset: ScannedDataset) -> tuple[Finding, ...]:
             advice=reword(finding.advice),
             examples=tuple(map(reword, finding.examples)),
         )
-        for check in checks
+        for check in CHECKS
         for finding in check(dataset)
     )

@@ -1,13 +1,13 @@
 """Numbers of rows and classes, compared with the public data set that the data claims to be.
 
-Begin at any `find_`; `ferray.audit.dataset.known_sets` has the sets.
+Begin at any `find_`; `ferray.data.known_sets` has the sets.
 """
 
 import numpy as np
 
-from ferray.audit.dataset.known_sets import KNOWN_SETS, ClassCounts, KnownSet
 from ferray.audit.dataset.scan.dataset import ScannedDataset
 from ferray.audit.finding import Finding, listed, percent
+from ferray.data.known_sets import KnownSet, OrderSlip, find_order_slip, sets_of_classes
 
 MAX_SIZE_DIFFERENCE = 0.005
 """Largest relative difference of two numbers of rows that are reported as similar."""
@@ -20,16 +20,16 @@ def find_foreign_count(dataset: ScannedDataset) -> list[Finding]:
     """A number of rows that is the size of another public set than the claimed one."""
     total = dataset.num_faces + len(dataset.faults)
     claimed = claimed_set(dataset)
-    for known in KNOWN_SETS:
+    for known in sets_of_classes(dataset.class_names):
         what = known.totals().get(total)
-        if what is None or (known is claimed and what in known.counts()):
+        if what is None or (known == claimed and what in known.counts()):
             continue
         return [_foreign_size(known, what, total, claimed)]
     if claimed is None or dataset.sample is not None:
         return []
-    for known in KNOWN_SETS:
+    for known in sets_of_classes(dataset.class_names):
         close = sum(known.counts().get("whole", ()))
-        if known is not claimed and abs(total - close) <= MAX_SIZE_DIFFERENCE * close:
+        if known != claimed and abs(total - close) <= MAX_SIZE_DIFFERENCE * close:
             return [_similar_size(known, close, total, claimed)]
     return []
 
@@ -38,11 +38,9 @@ def find_known_order(dataset: ScannedDataset) -> list[Finding]:
     """The class counts of a public set, assigned to the wrong classes."""
     parts = {**dataset.parts, "whole": np.arange(dataset.num_faces)}
     for split, rows in parts.items():
-        counts = tuple(int(n) for n in dataset.count_classes(rows))
-        for known in KNOWN_SETS:
-            for part, own in known.counts().items():
-                if sorted(own) == sorted(counts) and own != counts:
-                    return [_wrong_classes(dataset, split, counts, known, part, own)]
+        slip = find_order_slip(dataset.class_names, dataset.count_classes(rows).tolist())
+        if slip is not None:
+            return [_wrong_classes(split, slip)]
     return []
 
 
@@ -96,12 +94,14 @@ def find_cut_classes(dataset: ScannedDataset) -> list[Finding]:
 
 
 def claimed_set(dataset: ScannedDataset) -> KnownSet | None:
-    """The public set that the data claims to be, by its layout or its folder's name."""
-    words = ["expw"] if dataset.form == "expw" else [dataset.dataset]
-    words += [word.translate(str.maketrans("", "", "-_ .")) for word in dataset.place.casefold().split("/")[-2:]]
+    """The public set that the data claims to be, by its layout or its folder's name, as far as it has its classes."""
     if dataset.dataset == "demo":
         return None
-    return next((known for word in words for known in KNOWN_SETS if word in known.aliases), None)
+    words = ["expw"] if dataset.form == "expw" else [dataset.dataset]
+    if words[0] in ("", "csv"):
+        words += [word.translate(str.maketrans("", "", "-_ .")) for word in dataset.place.casefold().split("/")[-2:]]
+    known_sets = list(sets_of_classes(dataset.class_names))
+    return next((known for word in words for known in known_sets if word in known.aliases), None)
 
 
 def _foreign_size(known: KnownSet, what: str, total: int, claimed: KnownSet | None) -> Finding:
@@ -140,21 +140,15 @@ def _similar_size(known: KnownSet, close: int, total: int, claimed: KnownSet) ->
     )
 
 
-def _wrong_classes(
-    dataset: ScannedDataset, split: str, counts: ClassCounts, known: KnownSet, part: str, own: ClassCounts
-) -> Finding:
-    moved = [
-        f"{name} {num:,} instead of {expected:,}"
-        for name, num, expected in zip(dataset.class_names, counts, own, strict=True)
-        if num != expected
-    ]
+def _wrong_classes(split: str, slip: OrderSlip) -> Finding:
     return Finding(
         id="class-order-against-known-counts",
         severity="fault",
-        seen=f"{split} has exactly the class counts of {known.name} ({part}), but on other classes: {listed(moved)}.",
+        seen=f"{split} has exactly the class counts of {slip.known.name} ({slip.part}), but on other classes: "
+        f"{listed(slip.moved)}.",
         matters="The numbers of the labels were read in another order than they were written (folders are often "
         "numbered by the alphabet, lists are not), so that faces carry another class's name. Accuracy may look right "
         "all the same; every statement about a class is wrong.",
-        advice=f"Compare the list of class names with {known.name}'s own, and look at some faces of each class.",
-        num=len(moved),
+        advice=f"Compare the list of class names with {slip.known.name}'s own, and look at some faces of each class.",
+        num=len(slip.moved),
     )

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from ferray.audit.dataset.scan.dataset import ScannedDataset
 from ferray.audit.finding import NUM_EXAMPLES, Finding, percent
 from ferray.data.sources.folders import SPLIT_OF_ALIAS
-from ferray.data.subject import EXPRESSIONS
 
 MIN_SKILL = 0.2
 """Smallest skill of the names that is reported: the part of the errors of guessing the most frequent class that the
@@ -38,7 +37,7 @@ def find_readable_names(dataset: ScannedDataset) -> list[Finding]:
     if skill < MIN_SKILL:
         return []
     informative = _most_informative_words(dataset, words)
-    are_searched = dataset.subject is EXPRESSIONS and dataset.form in ("expw", "store")
+    are_searched = dataset.form == "expw" or "expw" in dataset.dataset.split("+")
     names_classes = {word for _, word, _ in informative} <= _class_words(dataset)
     kind = "searched" if are_searched else "own" if names_classes else "foreign"
     matters, advice = _MEANING[kind]

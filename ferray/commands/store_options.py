@@ -1,0 +1,115 @@
+"""What all commands that make a store share: their options, and the table that they print. Begin at `add_source`."""
+
+import argparse
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from ferray.commands.common import as_typed
+from ferray.data.prepare.options import DEFAULT_SIZE_PX, PrepareOptions, parse_shares
+from ferray.data.threads import Threads
+
+if TYPE_CHECKING:
+    from ferray.data.sources.rows import Source
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+"""What `add_subparsers` returns."""
+
+READ_FORMATS = """\
+photographs may be JPEG, PNG, WebP, GIF, TIFF or BMP; of an animation the first frame is taken, and transparency is
+ignored (docs/data.md)"""
+
+
+def add_source(
+    commands: Commands,
+    prog: str,
+    name: str,
+    *,
+    help: str,
+    description: str,
+    examples: str,
+) -> argparse.ArgumentParser:
+    """A command that makes a store, with examples as the command was typed."""
+    formats = "" if name in ("merge", "fer2013") else f"{READ_FORMATS}\n\n"
+    return commands.add_parser(
+        name, help=help, description=textwrap.fill(description, 100),
+        epilog=f"{formats}examples:\n{as_typed(examples, prog)}",
+        formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
+    )  # fmt: skip
+
+
+def add_common(parser: argparse.ArgumentParser, *, split: str) -> None:
+    """The options that every source has; `split` says what its `--split` does."""
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the store; must not exist")
+    parser.add_argument(
+        "--size", type=int, default=DEFAULT_SIZE_PX, metavar="PX", help=f"side of a picture (default {DEFAULT_SIZE_PX})"
+    )
+    parser.add_argument(
+        "--num-faces", type=int, metavar="N", help="draw N pictures, classes in their own proportion (default: all)"
+    )
+    parser.add_argument("--split", metavar="A/B/C", help=split)
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the sample and the split (default 0)")
+    parser.add_argument(
+        "--on-bad", choices=("skip", "fail"), default="skip",
+        help="leave out and list what cannot be used, or fail at the first fault (default skip)",
+    )  # fmt: skip
+    add_copies(parser)
+
+
+def add_copies(parser: argparse.ArgumentParser) -> None:
+    """What is done about copies."""
+    parser.add_argument(
+        "--copies", choices=("find", "skip"), default="find",
+        help="find copies of photographs and keep them in one split, or skip the search (default find)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--drop-conflicts", action="store_true", help="leave out every picture whose copies have different labels"
+    )
+
+
+def add_margin(parser: argparse.ArgumentParser, default: float) -> None:
+    """For sources with boxes."""
+    margin = f"added to each side of a box, as a fraction of its side (default {default:g})"
+    parser.add_argument("--margin", type=float, default=default, metavar="X", help=margin)
+
+
+def add_drop_leaks(parser: argparse.ArgumentParser) -> None:
+    """For sources that bring a split."""
+    clean = "leave out of train, then of validation, the copies of pictures in a later split: cleans a given split"
+    parser.add_argument("--drop-leaks", action="store_true", help=clean)
+
+
+def read_options(arguments: argparse.Namespace) -> PrepareOptions:
+    """The options of `prepare`, checked."""
+    return PrepareOptions(
+        size_px=arguments.size,
+        margin=getattr(arguments, "margin", 0.0),
+        num_faces=arguments.num_faces,
+        split=None if arguments.split is None else parse_shares(arguments.split),
+        seed=arguments.seed,
+        on_bad=arguments.on_bad,
+        copies=arguments.copies,
+        drop_conflicts=arguments.drop_conflicts,
+        drop_leaks=getattr(arguments, "drop_leaks", False),
+        threads=Threads(show_progress=True),
+    )
+
+
+def prepare_and_print(source: "Source", out: Path, options: PrepareOptions) -> int:
+    """Prepare a store and print what it holds."""
+    from ferray.data.prepare.run import prepare, skipped_file
+    from ferray.data.store.summary import format_counts
+
+    existed = out.exists()
+    store = prepare(source, out, options)
+    if existed and any(out.iterdir()):
+        print(f"{out} is the same store already: same photographs, same settings; nothing was done")
+    print(format_counts(store))
+    if store.manifest.skipped:
+        print(f"What was left out is listed in {skipped_file(out)}")
+    sizes = store.manifest.split_sizes
+    if sizes["train"] and not sizes["validation"]:
+        nouns = store.manifest.shown.nouns
+        print(f"It has no validation {nouns}, which a search needs; --split 90/10/0 takes some out of train")
+    print(f"Search on it: python -m ferray.search --space grid --data {out}")
+    return 0
