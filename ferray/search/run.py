@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -184,7 +185,7 @@ def _tune(
     jobs = Jobs(search, has_scheduler=has_scheduler)
     num_after = plan.num_final_trials + plan.num_completions + decisions.num_outside
     total = None if plan.num_trials is None else plan.num_trials + num_after
-    pace = Pace(total, _new_views(search), history.records)
+    pace = Pace(total, _needed_views(search), history.records, find_ready=partial(_cached_views, search))
     view = LiveView(
         plan.space,
         columns=plan.columns,
@@ -336,15 +337,18 @@ def _note_rate(search: Search, pace: Pace, groups: str) -> None:
         note_rate(storage.cache_dir(), rate)
 
 
-def _new_views(search: Search) -> frozenset[ViewKey]:
-    """The views that the points known in advance need, without those in this machine's cache."""
+def _needed_views(search: Search) -> frozenset[ViewKey] | None:
+    """The views that the points need; None where they are not known in advance."""
     plan = search.plan
     work = count_work(
         plan, plan.num_points if plan.additions is None else plan.additions.num_new, recipe_of=search.recipe
     )
-    if work is None:
-        return frozenset()
-    return work.views - ready_views(storage.cache_dir(), search.store.manifest, work.views)
+    return None if work is None else work.views
+
+
+def _cached_views(search: Search, views: frozenset[ViewKey]) -> frozenset[ViewKey]:
+    """Those of some views that are in this machine's cache."""
+    return ready_views(storage.cache_dir(), search.store.manifest, views)
 
 
 def _values(plan: Plan, name: str) -> list[str]:
