@@ -174,7 +174,9 @@ def trained_one_after_the_other(pace: Pace, num_trials: int, **settings: Any) ->
         record = trial(number, *[1.0] * 4, epochs=4, **changes)
         new = keys_of_run(record.recipe, weights="") - views
         views |= new
-        rows = tuple(dataclasses.replace(row, seconds=101.0 if new and row.epoch == 1 else 1.0) for row in record.epochs)
+        rows = tuple(
+            dataclasses.replace(row, seconds=101.0 if new and row.epoch == 1 else 1.0) for row in record.epochs
+        )
         record = dataclasses.replace(record, epochs=rows)
         pace.note_start(dataclasses.replace(record, epochs=()))
         for row in record.epochs:
