@@ -158,7 +158,7 @@ class Pace:
         return None if view_s is None else epochs_s + max(0.0, num_left * view_s - begun_s)
 
     def _num_views_to_come(self, num_begun: int) -> float | None:
-        """New views of the trials that have not begun, beyond those known in advance; None if one trial is no sample."""
+        """New views of trials that have not begun, beyond those known in advance; None while one trial is no sample."""
         num_trials = max(0, (self._num_trials or 0) - num_begun)
         if self._are_views_known or not num_trials:
             return 0.0
