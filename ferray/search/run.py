@@ -41,7 +41,7 @@ from ferray.search.outcome.significance import Significance, assess_winner
 from ferray.search.outcome.summary import Outcome, summarize
 from ferray.search.pace import Pace
 from ferray.search.plan import DEMO_COMMAND, Plan, short_path
-from ferray.search.rates import Kind, Rate, faces_of_epoch, faces_of_view, note_rate
+from ferray.search.rates import Rate, faces_of_epoch, faces_of_view, kinds_of, note_rate
 from ferray.search.tune.decisions import Decisions
 from ferray.search.tune.loop import Decider, TuneSettings, tune_until_done
 from ferray.search.work import count_work
@@ -321,7 +321,7 @@ def _backbones(plan: Plan, history: History | None) -> list[str]:
 def _note_rate(search: Search, pace: Pace, groups: str) -> None:
     """Put on record how fast this machine was, where all trials were of one kind."""
     epoch_s, view_s = pace.rates()
-    kinds = {Kind(one.backbone, one.freeze, one.image_size or 0) for one in pace.recipes}
+    kinds = kinds_of((one.backbone, one.freeze, one.image_size or 0, one.batch_size) for one in pace.recipes)
     if epoch_s is None or len(kinds) != 1:
         return
     (kind,) = kinds
