@@ -16,7 +16,7 @@ from ferray.errors import FerrayError, SearchError
 from ferray.files import storage
 from ferray.recipe import NUMBERS_VERSION, Recipe, altering_libraries
 from ferray.search.fleet.allocation import GroupRequest, allocate
-from ferray.search.fleet.cluster import Cluster
+from ferray.search.fleet.cluster import Cluster, num_allowed_cores
 from ferray.search.plan import Plan
 from ferray.search.rates import Kind, Rate, faces_of_epoch, faces_of_view, read_rates, view_rate
 from ferray.search.work import Work, max_epochs
@@ -152,7 +152,7 @@ def _workers(plan: Plan) -> str:
         heads_only=list(freeze) == ["trunk"],
         num_trials=plan.num_trials,
     )
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpus = num_allowed_cores()
     gpus = _num_gpus()
     here = f"this machine: {count_of(cpus, 'CPU')}, {count_of(gpus, 'GPU')}"
     try:

@@ -91,11 +91,30 @@ def test_a_search_leaves_a_record_of_every_point_and_a_table_that_says_the_same(
     assert len(pandas.read_parquet(grid.folder / "epochs.parquet")) == sum(len(record.epochs) for record in records)
 
 
+@dataclass(frozen=True)
+class Completed:
+    """The grid that was resumed with `--json` after its reading of the test split had been cut off."""
+
+    out: str
+    err: str
+    score_before: float
+
+
+@pytest.fixture(scope="module")
+def completed(grid: Run, folder: Path, tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Completed:
+    score = json.loads((grid.best_dir / "metrics.json").read_text())["accuracy"]
+    (grid.best_dir / "metrics.json").unlink()
+    grid.write_search(grid.read_search().changed(best=None))
+    with pytest.MonkeyPatch.context() as patch:
+        set_environment(patch, tmp_path_factory)
+        out, err = Searches(folder, tiny_store).resume("grid", "--json")
+    return Completed(out, err, score)
+
+
 def test_with_json_stdout_is_one_object_and_a_plan_knows_the_rate_that_was_measured(
-    grid: Run, searches: Searches
+    grid: Run, completed: Completed, searches: Searches
 ) -> None:
-    out, err = searches.resume("grid", "--json")
-    said = json.loads(out)
+    said, err = json.loads(completed.out), completed.err
     assert "nothing to train" in err
     assert said["state"] == "done"
     assert said["trials"] == {"done": 6}
@@ -182,12 +201,8 @@ def test_a_finished_search_that_is_resumed_changes_nothing_reads_no_test_split_a
     assert f"{grid.read_search().best.score:.4f}" in out
 
 
-def test_a_reading_of_the_test_split_that_was_cut_off_is_completed(grid: Run, searches: Searches) -> None:
-    score = json.loads((grid.best_dir / "metrics.json").read_text())["accuracy"]
-    (grid.best_dir / "metrics.json").unlink()
-    grid.write_search(grid.read_search().changed(best=None))
-    searches.resume("grid")
-    assert json.loads((grid.best_dir / "metrics.json").read_text())["accuracy"] == score
+def test_a_reading_of_the_test_split_that_was_cut_off_is_completed(grid: Run, completed: Completed) -> None:
+    assert json.loads((grid.best_dir / "metrics.json").read_text())["accuracy"] == completed.score_before
     assert len(grid.read_search().test_readings) == 1
 
 
@@ -215,14 +230,14 @@ def test_a_grid_killed_in_its_middle_and_resumed_ends_with_the_same_table(
 
 
 def test_successive_halving_killed_and_resumed_keeps_every_epoch_and_decision(searches: Searches) -> None:
-    process = searches.start(ASHA, "asha", "--wandb", "disabled", "--concurrent-trials", "1")
+    process = searches.on_one_core().start(ASHA, "asha", "--wandb", "disabled")
     wait_for_line(process, r"^4/10")
     kill(process)
     run = Run(searches.folder / "runs" / "asha")
     journal = (run.folder / "journal.jsonl").read_bytes()
     whole = journal[: journal.rfind(b"\n") + 1]
     before = {record.trial_id: numbers(record) for record in run.read_trials()}
-    searches.resume("asha")
+    searches.on_one_core().resume("asha")
     assert (run.folder / "journal.jsonl").read_bytes().startswith(whole)
     after = table(run)
     for trial_id, rows in before.items():
@@ -280,8 +295,8 @@ def bayes(folder: Path, tiny_store: Store, tmp_path_factory: pytest.TempPathFact
     with pytest.MonkeyPatch.context() as patch:
         set_environment(patch, tmp_path_factory)
         searches = Searches(folder, tiny_store)
-        options = ("--wandb", "disabled", "--concurrent-trials", "1", "--folds", "2", "--keep", "best-fold")
-        run = searches.run(BAYES, "bayes", *options)
+        options = ("--wandb", "disabled", "--folds", "2", "--keep", "best-fold")
+        run = searches.on_one_core().run(BAYES, "bayes", *options)
         proper, kept = table(run), run.read_search().best.trial_id
         more = ("--replicates", "2", "--finalists", "1", "--keep", "refit", "--workers-per-trial", "2")
         searches.resume("bayes", *more)
