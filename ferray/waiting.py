@@ -3,7 +3,7 @@
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -17,11 +17,11 @@ REPEAT_S = 30.0
 
 
 @contextmanager
-def waiting(what: str) -> Iterator[None]:
+def waiting(what: str | Callable[[], str]) -> Iterator[None]:
     """While the block runs, print on stderr what it waits for: after `QUIET_S`, then every `REPEAT_S`.
 
     Args:
-        what: Such as `starting Ray`.
+        what: Such as `starting Ray`; a function is called for each line, in a thread of its own.
     """
     ended = threading.Event()
 
@@ -29,7 +29,7 @@ def waiting(what: str) -> Iterator[None]:
         began, wait_s = time.monotonic(), QUIET_S
         while not ended.wait(wait_s):
             note = "" if wait_s == QUIET_S else f" ({time.monotonic() - began:.0f} s so far)"
-            print(f"{what} ...{note}", file=sys.stderr, flush=True)
+            print(f"{what if isinstance(what, str) else what()} ...{note}", file=sys.stderr, flush=True)
             wait_s = REPEAT_S
 
     thread = threading.Thread(target=speak, name="waiting", daemon=True)

@@ -4,8 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from fixtures.shared import set_environment
 
-pytest_plugins = ["fixtures.data", "fixtures.exported"]
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported: see `set_environment`
+
+pytest_plugins = ["fixtures.data", "fixtures.exported", "fixtures.undisturbed", "fixtures.disturbed"]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -26,9 +29,7 @@ def clean_environment(
     for name in list(os.environ):
         if name.startswith(foreign):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("FERRAY_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    monkeypatch.setenv("NO_ALBUMENTATIONS_UPDATE", "1")
+    set_environment(monkeypatch, tmp_path_factory)
 
 
 @pytest.fixture(scope="session")

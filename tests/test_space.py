@@ -3,6 +3,7 @@
 import itertools
 import logging
 import math
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -1040,3 +1041,22 @@ def test_a_form_that_wandb_would_not_search_as_meant_is_refused(tmp_path: Path, 
     _, what, _ = fault(tmp_path, f"method: random\n{rest}{text}")
 
     assert words in what
+
+
+def test_a_setting_on_the_command_line_may_be_a_distribution_or_a_cap(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("method: random\nrun_cap: 4\nparameters: {dropout: {min: 0.0, max: 0.5}}\n")
+    settings = ["dropout={distribution: q_uniform, min: 0.1, max: 0.7, q: 0.1}", "run_cap=9"]
+    space = read_space(file, parse_settings(settings))
+    (dropout,) = space.parameters
+    assert (dropout.low, dropout.high, dropout.step) == (0.1, 0.7, 0.1)
+    assert space.run_cap == 9
+    assert read_space(file).run_cap == 4
+    for setting, words in (
+        ("dropout={min: 0.5}", "--set dropout: dropout has only min"),
+        ("dropout={min: 0.5, max: 1.5}", "--set dropout: dropout.max is 1.5"),
+        ("run_cap=[1, 2]", "--set run_cap: run_cap is a list"),
+        ("run_cap=0", "--set run_cap: run_cap is 0"),
+    ):
+        with pytest.raises(SpaceError, match=re.escape(words)):
+            read_space(file, parse_settings([setting]))

@@ -4,26 +4,10 @@ import re
 import threading
 
 import pytest
+from fixtures.output import NotedOutput
 
 from ferray import waiting as module
 from ferray.waiting import waiting
-
-
-class NotedOutput:
-    """A stream that notes what is written, for those who wait for a line."""
-
-    def __init__(self, num_lines: int) -> None:
-        self.text = ""
-        self.num_lines = num_lines
-        self.has_lines = threading.Event()
-
-    def write(self, text: str) -> None:
-        self.text += text
-        if self.text.count("\n") >= self.num_lines:
-            self.has_lines.set()
-
-    def flush(self) -> None:
-        pass
 
 
 def test_a_long_wait_is_named_again_and_again_with_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,6 +20,19 @@ def test_a_long_wait_is_named_again_and_again_with_its_time(monkeypatch: pytest.
     lines = output.text.splitlines()
     assert lines[0] == "starting Ray ..."
     assert all(re.fullmatch(r"starting Ray \.\.\. \(\d+ s so far\)", line) for line in lines[1:])
+
+
+def test_what_is_waited_for_may_change_from_line_to_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "QUIET_S", 0.001)
+    monkeypatch.setattr(module, "REPEAT_S", 0.002)
+    output = NotedOutput(num_lines=2)
+    monkeypatch.setattr("sys.stderr", output)
+    names = iter(["8 CPU", "3 CPU", *["1 CPU"] * 10_000])
+    with waiting(lambda: next(names)):
+        assert output.has_lines.wait(60)
+    first, second, *_ = output.text.splitlines()
+    assert first == "8 CPU ..."
+    assert re.fullmatch(r"3 CPU \.\.\. \(\d+ s so far\)", second)
 
 
 def test_a_short_wait_is_not_named_and_an_error_passes(capsys: pytest.CaptureFixture[str]) -> None:

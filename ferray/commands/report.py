@@ -51,7 +51,8 @@ class EvaluateOptions:
     data: list[Path]
     split: str
     again: bool
-    device: str
+    device: str | None
+    """None for a GPU if there is one, else the CPU."""
     predictions: Path | None
     json: bool
 
@@ -115,7 +116,10 @@ def _parse(argv: Sequence[str] | None, prog: str) -> Options:
 
     text = "score a model on a split of a store, or of several; on its own test split, show the score on record"
     evaluate = commands.add_parser("evaluate", help=text, description=text.capitalize() + ".", allow_abbrev=False)
-    evaluate.add_argument("best_dir", type=Path, metavar="BEST", help="the folder `best` of a search: runs/NAME/best")
+    # Optional for argparse alone: in `evaluate --data DIR BEST`, `--data` takes both.
+    evaluate.add_argument(
+        "best_dir", type=Path, nargs="?", metavar="BEST", help="the folder `best` of a search: runs/NAME/best"
+    )
     evaluate.add_argument(
         "--data", type=Path, nargs="+", required=True, metavar="DIR",
         help="a store, as ferray.data writes it; of several, a table, where classes may be missing",
@@ -124,7 +128,7 @@ def _parse(argv: Sequence[str] | None, prog: str) -> Options:
         "--split", default="test", choices=("train", "validation", "test"), help="default: %(default)s"
     )
     evaluate.add_argument("--again", action="store_true", help="read the own test split once more, on record")
-    evaluate.add_argument("--device", default="cpu", metavar="D", help="cpu (default), cuda or cuda:N")
+    evaluate.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
     evaluate.add_argument("--predictions", type=Path, metavar="CSV", help="write the predictions too, for `audit`")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     evaluate.set_defaults(options=EvaluateOptions)
@@ -164,6 +168,10 @@ def _parse(argv: Sequence[str] | None, prog: str) -> Options:
 
     given = dict(vars(parser.parse_args(argv)))
     make_options: type[Options] = given.pop("options")
+    if make_options is EvaluateOptions and given["best_dir"] is None:
+        if len(given["data"]) == 1:
+            evaluate.error("the following arguments are required: BEST")
+        *given["data"], given["best_dir"] = given["data"]
     return make_options(**given)
 
 
@@ -259,9 +267,11 @@ def _read(options: EvaluateOptions, store: "Store", *, needs_all: bool) -> "Eval
 
     with waiting("importing torch"):
         from ferray.report.test_split.evaluate import evaluate
+        from ferray.train.device import choose_device
 
+    device = choose_device(options.device)
     with waiting(f"scoring the model on {options.split} of {store.folder}"):
-        evaluation = evaluate(options.best_dir, store, options.split, device=options.device, needs_all=needs_all)
+        evaluation = evaluate(options.best_dir, store, options.split, device=device, needs_all=needs_all)
     try:
         note_reading_beside_model(options.best_dir, store, options.split, evaluation.scores)
     except FerrayError as error:

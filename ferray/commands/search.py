@@ -110,7 +110,12 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="go on with a search, or extend it: with --space or --set only what is new is run",
     )
     add("--retry", action="store_true", help="with --resume: run failed trials again, once")
-    add("--set", metavar="KEY=VALUE", action="append", help="fix a setting, or give a list: epochs=5, dropout=[0,0.5]")
+    add(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        help="a setting, a list or a distribution: epochs=5, dropout=[0,0.5], 'dropout={min: 0.0, max: 0.5}'",
+    )
     add(
         "--weights",
         metavar="FILE",

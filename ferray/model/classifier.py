@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ferray.errors import WeightsError
 from ferray.model.backbones import BACKBONES, Backbone, build_trunk_layers
+from ferray.model.float32 import switch_tf32_off
 from ferray.model.head import Head
 from ferray.model.randomness import Purpose, make_generator
 from ferray.model.weights import Weights, first_tensors, without_pretraining
@@ -117,6 +118,7 @@ def build_classifier(
 
 def build_frozen(recipe: Recipe, tensors: Mapping[str, Tensor], *, device: torch.device = CPU) -> FrozenPart:
     """The part that keeps its weights; arguments as `build_classifier`."""
+    switch_tf32_off()
     backbone = BACKBONES[recipe.backbone]
     layers = build_trunk_layers(backbone, tensors)[: backbone.frozen_layers(recipe.freeze)]
     part = FrozenPart(backbone, layers, precision=_precision(recipe))
@@ -128,6 +130,7 @@ def build_free(
 ) -> FreePart:
     """The part that is trained, its head drawn from the recipe's seed; arguments as `build_classifier`."""
     assert recipe.image_size is not None, "settled"
+    switch_tf32_off()
     backbone = BACKBONES[recipe.backbone]
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     if recipe.freeze != "trunk":  # building a trunk takes a tenth of a second, as long as a head may train

@@ -5,7 +5,7 @@ Begin at `make_forecast`.
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,9 @@ from ferray.errors import FerrayError, SearchError
 from ferray.files import storage
 from ferray.recipe import NUMBERS_VERSION, Recipe, altering_libraries
 from ferray.search.fleet.allocation import GroupRequest, allocate
-from ferray.search.fleet.cluster import Cluster
+from ferray.search.fleet.cluster import Cluster, num_allowed_cores
 from ferray.search.plan import Plan
-from ferray.search.rates import Kind, Rate, faces_of_epoch, faces_of_view, read_rates
+from ferray.search.rates import Kind, Rate, faces_of_epoch, faces_of_view, read_rates, view_rate
 from ferray.search.work import Work, max_epochs
 from ferray.train.features.cache import view_sizes
 from ferray.train.features.key import ViewKey
@@ -152,7 +152,7 @@ def _workers(plan: Plan) -> str:
         heads_only=list(freeze) == ["trunk"],
         num_trials=plan.num_trials,
     )
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cpus = num_allowed_cores()
     gpus = _num_gpus()
     here = f"this machine: {count_of(cpus, 'CPU')}, {count_of(gpus, 'GPU')}"
     try:
@@ -205,15 +205,23 @@ def _time(
         return None, f"{unknown}trials with different frozen layers or sizes take different times"
     (kind,) = kinds
     rate = rates.get(kind)
-    name = f"{kind.backbone}, freeze {kind.freeze}, {kind.image_size} px"
+    trunk = f"{kind.backbone}, freeze {kind.freeze}, {kind.image_size} px"
+    name = f"{trunk}, {_describe_batches(kind.batch_sizes)}"
     missing_views = len(work.views - ready)
     if rate is None:
         most = f"; most of it is {count_of(missing_views, 'pass', 'passes')} of the trunk" if missing_views else ""
         return None, f"{unknown}no search on this machine has measured {name}{most}"
-    if missing_views and rate.view_faces_per_s is None:
-        return None, f"{unknown}no search on this machine has computed features of {name}"
+    view_faces_per_s = view_rate(rates, kind)
+    if missing_views and view_faces_per_s is None:
+        return None, f"{unknown}no search on this machine has computed features of {trunk}"
     total = num_trials * max_epochs(plan) * faces_of_epoch(manifest, plan.space.folds) / rate.epoch_faces_per_s
-    if missing_views and rate.view_faces_per_s is not None:
-        total += missing_views * faces_of_view(manifest) / rate.view_faces_per_s
+    if missing_views and view_faces_per_s is not None:
+        total += missing_views * faces_of_view(manifest) / view_faces_per_s
     source = f"as fast as search {rate.search} here, with {rate.groups}"
     return total, f"about {duration_text(total)} if no trial ends early, {source}"
+
+
+def _describe_batches(sizes: Sequence[int]) -> str:
+    """The batch sizes of a plan: all of a few, of many the ends."""
+    listed = " and ".join(map(str, sizes)) if len(sizes) < 4 else f"{len(sizes)} sizes from {sizes[0]} to {sizes[-1]}"
+    return f"batches of {listed}"

@@ -13,7 +13,7 @@ from typing import Any
 
 from ferray import recipe as recipes
 from ferray.data.store.reader import Store
-from ferray.errors import RecordError, SearchError
+from ferray.errors import SearchError
 from ferray.files import storage
 from ferray.model.weights import Weights
 from ferray.recipe import Recipe
@@ -82,8 +82,7 @@ def open_search(
 
     Raises:
         SearchError: Data or weights are not those of the search.
-        RecordError: A search of this name has been begun since the plan was made, or one that is resumed is of a
-            version with other numbers.
+        RecordError: A search of this name has been begun since the plan was made.
     """
     storage.remove_partial(plan.run.folder)
     for pattern in (".best-*", ".ray-*"):  # of a driver that was killed
@@ -137,7 +136,6 @@ def _resume(
         if recorded != now:
             where, problem = f"--resume {plan.run.name}", f"the {what} are not those of the search"
             raise SearchError(where, problem, "Start a search of another name")
-    _check_identities(history, store, fingerprints)
     history.repair_journals()
     repair.set_aside_unusable(history)
     if plan.retry:
@@ -158,21 +156,6 @@ def _resume(
         changes["options"] = changes["options"].changed(space=plan.extension.space.name)
         history.decisions.append(plan.extension)  # from here on it has the new space, whatever fails afterwards
     return changes
-
-
-def _check_identities(history: History, store: Store, fingerprints: Mapping[str, str]) -> None:
-    """Refuse a search of a version that trains to other numbers: the trials of two would stand side by side.
-
-    Raises:
-        RecordError: A trial would have another id now.
-    """
-    for record in history.records:
-        weights = fingerprints.get(record.recipe.backbone, "")
-        now = recipes.trial_id(record.recipe, data_fingerprint=store.fingerprint, weights_fingerprint=weights)
-        if now != record.trial_id:
-            what = f"trained by a version whose numbers are others: with its settings it would be trial {now} now"
-            way_out = "Use the versions in search.json, or start the search under another name"
-            raise RecordError(str(history.run.record_file(record.trial_id)), what, way_out)
 
 
 def _options(plan: Plan) -> RecordedOptions:

@@ -2,13 +2,18 @@
 
 An epoch whose view of the frozen layers is not ready computes it, or waits for another trial that does: it takes many
 times as long as those that share the view, and says nothing about them. So views and epochs are measured apart. A view
-is ready once an epoch has read it; one that was in the cache before is known to be from then on.
+is ready if it was in the cache when the search began, or once an epoch has read it.
+
+A searcher that learns does not say in advance which views its points need. Then the share of views that only one trial
+has read estimates how many new ones each further trial brings (Good, "The population frequencies of species", 1953):
+none where all trials share a view, one where a continuous setting gives each trial its own.
 
 Begin at `Pace`.
 """
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
 from ferray.recipe import Recipe
 from ferray.records.trial import EpochResult, TrialRecord
@@ -20,16 +25,27 @@ class Pace:
 
     Args:
         num_trials: Trials in all; None if unknown.
-        views: Those that the new trials need and that are not in the cache, as far as they are known in advance.
+        views: Those that the new trials need; None if they are not known in advance.
         known: Trials on record before this session.
+        find_ready: Returns those of some views that are in the cache, when the session or a trial begins.
     """
 
     def __init__(
-        self, num_trials: int | None, views: Iterable[ViewKey] = (), known: Iterable[TrialRecord] = ()
+        self,
+        num_trials: int | None,
+        views: Iterable[ViewKey] | None = (),
+        known: Iterable[TrialRecord] = (),
+        *,
+        find_ready: Callable[[frozenset[ViewKey]], frozenset[ViewKey]] = lambda _: frozenset(),
     ) -> None:
         self._num_trials = num_trials
-        self._wanted = frozenset(views)
-        self._views: set[ViewKey] = set()
+        self._find_ready = find_ready
+        self._are_views_known = views is not None
+        needed = frozenset(views or ())
+        self._views = set(find_ready(needed))
+        self._wanted = set(needed - self._views)  # to be computed in this session
+        self._num_readers: Counter[ViewKey] = Counter()  # of wanted views that were not known in advance: trials
+        self._begun: set[str] = set()  # trials of this session
         for record in known:
             self._views |= _views_up_to(record.recipe, len(record.epochs))
         self._features_s = self._other_s = 0.0
@@ -52,7 +68,19 @@ class Pace:
 
     def note_start(self, record: TrialRecord) -> None:
         """A trial may begin, or go on."""
+        if record.trial_id not in self._begun:
+            self._begun.add(record.trial_id)
+            if not self._are_views_known:
+                self._note_views(keys_of_run(record.recipe, weights=""))
         self._slow[record.trial_id] = self._slow_before(record, len(record.epochs) + 1)
+
+    def _note_views(self, keys: set[ViewKey]) -> None:
+        """A trial reads some views, which were not known before."""
+        new = frozenset(keys - self._wanted - self._views)
+        ready = self._find_ready(new) if new else new
+        self._views |= ready
+        self._wanted |= new - ready
+        self._num_readers.update(keys & self._wanted)
 
     def note_epoch(self, record: TrialRecord, row: EpochResult) -> None:
         """A trial has one more epoch."""
@@ -71,6 +99,8 @@ class Pace:
         self._epochs_of_ended.append(len(record.epochs))
         self._see(record.recipe, len(record.epochs))
         self._slow.pop(record.trial_id, None)
+        if not self._are_views_known:  # it may have been stopped before it needed all of its views
+            self._wanted -= keys_of_run(record.recipe, weights="") - self._views
 
     def waits_for_view(self, recipe: Recipe, epoch: int) -> bool:
         """Whether an epoch that began now would have to compute a view, or to wait for it, as far as is known."""
@@ -117,11 +147,23 @@ class Pace:
         num_epochs = (self._num_trials - num_ended) * statistics.fmean(self._epochs_of_ended)
         num_epochs -= sum(len(record.epochs) for record in running)
         epochs_s = max(0.0, num_epochs) * self._other_s / self._num_ready
-        num_left, (_, view_s) = len(self._wanted - self._views), self.rates()
+        _, view_s = self.rates()
+        to_come = self._num_views_to_come(num_ended + len(running))
+        if to_come is None:
+            return None
+        num_left = len(self._wanted - self._views) + to_come
         if not num_left:
             return epochs_s
         begun_s = self._features_s - self._computed_s
         return None if view_s is None else epochs_s + max(0.0, num_left * view_s - begun_s)
+
+    def _num_views_to_come(self, num_begun: int) -> float | None:
+        """New views of trials that have not begun, beyond those known in advance; None while one trial is no sample."""
+        num_trials = max(0, (self._num_trials or 0) - num_begun)
+        if self._are_views_known or not num_trials:
+            return 0.0
+        num_single = sum(num == 1 for num in self._num_readers.values())
+        return num_trials * num_single / len(self._begun) if len(self._begun) > 1 else None
 
     def rates(self) -> tuple[float | None, float | None]:
         """Seconds of an epoch, and of a view, of the search in this session; None for what was not measured."""

@@ -11,6 +11,7 @@ from ferray import space as spaces
 from ferray.errors import RecordError, SearchError, StorageError
 from ferray.records.events import ExtendEvent
 from ferray.records.run import Run
+from ferray.search.history.identities import check_identities
 from ferray.search.history.points import Additions, read_source
 from ferray.search.history.recorded import History
 from ferray.search.history.resume import (
@@ -121,7 +122,7 @@ def make_plan(options: SearchOptions, history: History | None = None) -> Plan:
         history: The records of the search that is resumed; None for a new one.
 
     Raises:
-        FerrayError: A space, folder, file or combination that cannot be.
+        FerrayError: A space, folder, file or combination that cannot be, or a search of a version with other numbers.
     """
     if history is None:
         if options.retry:
@@ -129,6 +130,7 @@ def make_plan(options: SearchOptions, history: History | None = None) -> Plan:
             raise SearchError("--retry", "runs failed trials of a search again", way_out)
         return _settle(options, None, None)
     recorded = find_spaces(history)
+    check_identities(history, recorded)
     may_extend = options.dry_run or recorded.lost is not None
     may_extend |= bool(options.space is not None or options.settings or options.max_trials is not None)
     plan = _settle(recall(options, history, recorded), recorded, history.run)

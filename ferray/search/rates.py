@@ -1,12 +1,13 @@
 """Rates of earlier searches on this machine, so that a plan can say how long it will take.
 
-    CACHE/rates.json    by backbone, frozen layers and size of the picture: faces a second
+    CACHE/rates.json    by backbone, frozen layers, size of the picture and batch sizes: faces a second
 
 The cache folder belongs to one machine, and losing it costs nothing but an estimate. Begin at `read_rates`.
 """
 
 import dataclasses
 import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -25,11 +26,30 @@ _Positive = Annotated[float, Field(gt=0)]
 
 @dataclass(frozen=True)
 class Kind:
-    """What a rate depends on most beside the machine; head, batch size and worker groups may change it, too."""
+    """What a rate depends on most beside the machine; head and worker groups may change it, too."""
 
     backbone: str
     freeze: str
     image_size: int
+    batch_sizes: tuple[int, ...]
+    """Of all trials, in ascending order: a small batch takes nearly as long as a large one."""
+
+    @property
+    def trunk(self) -> tuple[str, str, int]:
+        """What the rate of views depends on."""
+        return self.backbone, self.freeze, self.image_size
+
+
+def kinds_of(settings: Iterable[tuple[str, str, int, int]]) -> set[Kind]:
+    """The kinds of some trials.
+
+    Args:
+        settings: Backbone, frozen layers, size of the picture and batch size of each trial.
+    """
+    batch_sizes: dict[tuple[str, str, int], set[int]] = {}
+    for backbone, freeze, image_size, batch_size in settings:
+        batch_sizes.setdefault((backbone, freeze, image_size), set()).add(batch_size)
+    return {Kind(*trunk, tuple(sorted(sizes))) for trunk, sizes in batch_sizes.items()}
 
 
 @checked_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="ignore", allow_inf_nan=False))
@@ -39,6 +59,8 @@ class Rate:
     backbone: str
     freeze: str
     image_size: int
+    batch_sizes: tuple[int, ...] = ()
+    """Empty in files of earlier versions, which mixed them: such a rate is that of no plan."""
     search: str
     """The search's name."""
     groups: str
@@ -51,7 +73,7 @@ class Rate:
     @property
     def kind(self) -> Kind:
         """What it is the rate of."""
-        return Kind(self.backbone, self.freeze, self.image_size)
+        return Kind(self.backbone, self.freeze, self.image_size, self.batch_sizes)
 
 
 def faces_of_epoch(manifest: Manifest, folds: int) -> float:
@@ -85,11 +107,18 @@ def read_rates(cache: Path) -> dict[Kind, Rate]:
         return {}
 
 
+def view_rate(rates: Mapping[Kind, Rate], kind: Kind) -> float | None:
+    """Faces a second through the frozen layers, as the last search measured it that computed any; None for none."""
+    newest_first = list(reversed(list(rates.values())))
+    of_trunk = ([rates[kind]] if kind in rates else []) + [one for one in newest_first if one.kind.trunk == kind.trunk]
+    return next((one.view_faces_per_s for one in of_trunk if one.view_faces_per_s is not None), None)
+
+
 def note_rate(cache: Path, rate: Rate) -> None:
-    """Put a rate on record; that of its views is kept from before where it has none."""
+    """Put a rate on record."""
     rates = read_rates(cache)
-    before = rates.get(rate.kind)
-    if rate.view_faces_per_s is None and before is not None:
-        rate = dataclasses.replace(rate, view_faces_per_s=before.view_faces_per_s)
+    if rate.view_faces_per_s is None and rate.kind in rates:
+        rate = dataclasses.replace(rate, view_faces_per_s=rates[rate.kind].view_faces_per_s)
+    rates.pop(rate.kind, None)  # the last one is the newest
     rates[rate.kind] = rate
     storage.write_json(cache / "rates.json", _RATES.dump_python(list(rates.values())))

@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -40,7 +41,7 @@ from ferray.search.outcome.significance import Significance, assess_winner
 from ferray.search.outcome.summary import Outcome, summarize
 from ferray.search.pace import Pace
 from ferray.search.plan import DEMO_COMMAND, Plan, short_path
-from ferray.search.rates import Kind, Rate, faces_of_epoch, faces_of_view, note_rate
+from ferray.search.rates import Rate, faces_of_epoch, faces_of_view, kinds_of, note_rate
 from ferray.search.tune.decisions import Decisions
 from ferray.search.tune.loop import Decider, TuneSettings, tune_until_done
 from ferray.search.work import count_work
@@ -184,7 +185,7 @@ def _tune(
     jobs = Jobs(search, has_scheduler=has_scheduler)
     num_after = plan.num_final_trials + plan.num_completions + decisions.num_outside
     total = None if plan.num_trials is None else plan.num_trials + num_after
-    pace = Pace(total, _new_views(search), history.records)
+    pace = Pace(total, _needed_views(search), history.records, find_ready=partial(_cached_views, search))
     view = LiveView(
         plan.space,
         columns=plan.columns,
@@ -320,7 +321,7 @@ def _backbones(plan: Plan, history: History | None) -> list[str]:
 def _note_rate(search: Search, pace: Pace, groups: str) -> None:
     """Put on record how fast this machine was, where all trials were of one kind."""
     epoch_s, view_s = pace.rates()
-    kinds = {Kind(one.backbone, one.freeze, one.image_size or 0) for one in pace.recipes}
+    kinds = kinds_of((one.backbone, one.freeze, one.image_size or 0, one.batch_size) for one in pace.recipes)
     if epoch_s is None or len(kinds) != 1:
         return
     (kind,) = kinds
@@ -336,15 +337,18 @@ def _note_rate(search: Search, pace: Pace, groups: str) -> None:
         note_rate(storage.cache_dir(), rate)
 
 
-def _new_views(search: Search) -> frozenset[ViewKey]:
-    """The views that the points known in advance need, without those in this machine's cache."""
+def _needed_views(search: Search) -> frozenset[ViewKey] | None:
+    """The views that the points need; None where they are not known in advance."""
     plan = search.plan
     work = count_work(
         plan, plan.num_points if plan.additions is None else plan.additions.num_new, recipe_of=search.recipe
     )
-    if work is None:
-        return frozenset()
-    return work.views - ready_views(storage.cache_dir(), search.store.manifest, work.views)
+    return None if work is None else work.views
+
+
+def _cached_views(search: Search, views: frozenset[ViewKey]) -> frozenset[ViewKey]:
+    """Those of some views that are in this machine's cache."""
+    return ready_views(storage.cache_dir(), search.store.manifest, views)
 
 
 def _values(plan: Plan, name: str) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 from ferray.recipe import Recipe
 from ferray.search.history.points import MAX_LISTED, draw_points, next_new, recipe_of_point
 from ferray.search.plan import Plan
-from ferray.search.rates import Kind
+from ferray.search.rates import Kind, kinds_of
 from ferray.space import num_existing_points
 from ferray.train.features.key import ViewKey, keys_of_run, reads_views
 
@@ -29,8 +29,8 @@ class Work:
     """Whether a trial trains on a view of unaltered pictures, of which the others need the validation faces alone."""
     free_epochs: int
     """Epochs in which layers of the trunk are trained, too."""
-    settings: frozenset[tuple[str, str, int | None]]
-    """Backbone, frozen layers and size of the picture, None for that of the store, of all points."""
+    settings: frozenset[tuple[str, str, int | None, int]]
+    """Backbone, frozen layers, size of the picture, None for that of the store, and batch size of all points."""
 
     def kinds(self, size_px: int) -> set[Kind]:
         """What the rate of its trials depends on.
@@ -38,7 +38,7 @@ class Work:
         Args:
             size_px: That of the store.
         """
-        return {Kind(backbone, freeze, size or size_px) for backbone, freeze, size in self.settings}
+        return kinds_of((backbone, freeze, size or size_px, batch) for backbone, freeze, size, batch in self.settings)
 
 
 def count_work(
@@ -59,13 +59,13 @@ def count_work(
     if num_points > max_points:
         return None
     views: set[ViewKey] = set()
-    kinds: set[tuple[str, str, int | None]] = set()
+    kinds: set[tuple[str, str, int | None, int]] = set()
     free, trains_unaltered = 0, False
     for point in islice(new_points(plan), num_points):
         recipe = recipe_of_point(plan.space, point, seed=plan.seed) if recipe_of is None else recipe_of(point)
         views |= keys_of_run(recipe, weights="")
         trains_unaltered |= reads_views(recipe) and not recipe.alters_pictures
-        kinds.add((recipe.backbone, recipe.freeze, recipe.image_size))
+        kinds.add((recipe.backbone, recipe.freeze, recipe.image_size, recipe.batch_size))
         free += recipe.epochs if recipe.freeze != "trunk" else 0
     return Work(views=frozenset(views), trains_unaltered=trains_unaltered, free_epochs=free, settings=frozenset(kinds))
 

@@ -35,6 +35,7 @@ _IGNORED = ("apiVersion", "kind", "name", "description", "program", "command", "
 _MAY_BE_NULL = ("early_terminate", "project", "entity")
 """Keys that count as left out where they are null."""
 
+_CAP = "run_cap"
 _READ = ("method", "metric", "parameters", "early_terminate", "run_cap", "project", "entity", "replicates", "finalists")
 
 
@@ -59,7 +60,8 @@ def read_space(path: Path, overrides: Mapping[str, Any] | None = None, *, text: 
 
     Args:
         path: The file.
-        overrides: Settings of `--set`: a value, or a list of values, each in place of the file's parameter.
+        overrides: Settings of `--set`: a value, a list of values, or a distribution as a file has it, each in place of
+            the file's parameter; or another `run_cap`.
         text: The content of the file, where it is known; the file is then not read.
 
     Raises:
@@ -71,14 +73,17 @@ def read_space(path: Path, overrides: Mapping[str, Any] | None = None, *, text: 
     if isinstance(top.value, dict):
         kept = {key: node for key, node in top.value.items() if key not in _MAY_BE_NULL or node.value is not None}
         top = Node(kept, top.where, top.place)
-    keys = top.mapping()
+    keys = dict(top.mapping())
+    overrides = dict(overrides or {})
+    if _CAP in overrides:
+        keys[_CAP] = to_node(overrides.pop(_CAP), where=f"{OPTION} {_CAP}", place=_CAP)
     for key, node in keys.items():
         if key not in _READ + _IGNORED:
             raise _unknown_key(key, node)
     _warn_of_program(keys)
     method = _read_method(top)
     metric = _read_metric(top, method)
-    parameters = _read_parameters(top, method, overrides or {})
+    parameters = _read_parameters(top, method, overrides)
     halving = read_hyperband(keys["early_terminate"], _max_epochs(parameters)) if "early_terminate" in keys else None
     space = Space(
         name=path.stem,
@@ -87,7 +92,7 @@ def read_space(path: Path, overrides: Mapping[str, Any] | None = None, *, text: 
         method=method,
         metric=metric,
         parameters=parameters,
-        run_cap=keys["run_cap"].integer(at_least=1) if "run_cap" in keys else None,
+        run_cap=keys[_CAP].integer(at_least=1) if _CAP in keys else None,
         early_terminate=halving,
         replicates=keys["replicates"].integer(at_least=1) if "replicates" in keys else 1,
         finalists=keys["finalists"].integer(at_least=1) if "finalists" in keys else Space.finalists,
@@ -195,6 +200,8 @@ def _read_parameters(top: Node, method: Method, overrides: Mapping[str, Any]) ->
 def _override(name: str, value: Any) -> Node:
     """A setting of `--set` as a parameter of a file; its errors name the setting as it was typed."""
     where = f"{OPTION} {name}"
+    if isinstance(value, Mapping):
+        return to_node(value, where=where, place=name)
     key = "values" if isinstance(value, list) else "value"
     return Node({key: to_node(value, where=where, place=name)}, where, name)
 

@@ -72,8 +72,8 @@ def fit(
         environment: Ranks, device and feature cache. All ranks call with the same recipe, store, weights and
             intervals, and iterate in step.
         is_interrupted: Whether to leave training at once; called about once a second, between steps on rank 0 alone,
-            and on each rank by itself while features are computed. The time of an interrupted epoch is the sum of
-            its parts, without the time between them.
+            and on each rank by itself while features are computed, and in validation, which is not left. The time of
+            an interrupted epoch is the sum of its parts, without the time between them.
 
     Raises:
         Interrupted: `is_interrupted` returned true; the steps so far are in the checkpoint.
@@ -152,7 +152,7 @@ def _train_epochs(
         try:
             trained = _train(run, epoch, partial, poller)
             if isinstance(trained, _TrainingPass):
-                result = _make_result(run, epoch, trained, _validate(run, epoch), started=started)
+                result = _make_result(run, epoch, trained, _validate(run, epoch, poller), started=started)
         except Exception as error:
             # With several ranks a fault of one rank alone leaves the others elsewhere; all of them diverge together.
             if run.ranks.world == 1 or isinstance(error, DivergedError):
@@ -261,13 +261,14 @@ def _step(run: TrainingRun, *, step: int, steps_per_epoch: int) -> float:
     return learning_rate
 
 
-def _validate(run: TrainingRun, epoch: int) -> PassTotals:
+def _validate(run: TrainingRun, epoch: int, poller: InterruptionPoller) -> PassTotals:
     """One pass over the validation faces, by plain cross-entropy, so that runs with all kinds of losses compare."""
     own = run.ranks.own_part(len(run.validation_labels))
     batches = validation_batches(own.start, own.stop)
     accumulator = _make_accumulator(run, steps=1)
     with torch.no_grad(), closing(run.inputs.validation(batches)) as inputs:
         for rows, features_BDHW in zip(batches, inputs, strict=True):
+            poller.show_progress()
             logits_BK = run.free(features_BDHW)
             labels_B = to_device(torch.from_numpy(run.validation_labels[rows]), run.device)
             accumulator.add(0, rows, logits_BK, cross_entropy_sum(logits_BK, labels_B))

@@ -12,7 +12,7 @@ POLL_INTERVAL_S = 1.0
 """Approximate time between two questions to the caller, between training steps."""
 
 FEATURE_POLL_INTERVAL_S = 1.0
-"""The same while an epoch's features are computed, before its first step."""
+"""The same while an epoch's features are computed, before its first step, and while it is validated, after its last."""
 
 
 class Interrupted(Exception):  # noqa: N818 -- not an error: what was trained is kept, and the same call continues there
@@ -33,8 +33,18 @@ class InterruptionPoller:
     def __init__(self, is_interrupted: Callable[[], bool] | None, ranks: Ranks) -> None:
         self._is_interrupted, self._ranks = is_interrupted, ranks
         self._is_used = ranks.from_first(is_interrupted is not None)
-        self._asked_at = time.perf_counter()
+        self._asked_at = self._shown_at = time.perf_counter()
         self._steps_since, self._steps_between = 0, 1
+
+    def show_progress(self) -> None:
+        """Ask without heeding the answer, so that the caller sees that this rank has not come to a stop.
+
+        For work that is not left in its middle; the next step asks again.
+        """
+        now = time.perf_counter()
+        if self._is_interrupted is not None and now - self._shown_at >= FEATURE_POLL_INTERVAL_S:
+            self._shown_at = now
+            self._is_interrupted()
 
     def raise_if_interrupted(self) -> None:
         """Raise if this rank's caller wants to stop; to be called often during long work that each rank does by itself.

@@ -19,6 +19,7 @@ from torch import nn
 from ferray.data.store.reader import Store
 from ferray.errors import FerrayError, StorageError
 from ferray.files import storage
+from ferray.model.float32 import switch_tf32_off
 from ferray.recipe import Recipe, make_recipe, to_values
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ def measure_precision(device: str = "cpu", *, cache: Path | None = None) -> Prec
                 return "bfloat16" if known["precision"] == "bfloat16" else "float32"
         except (FerrayError, KeyError):
             log.warning("%s is damaged: the precision is measured again", file)
+    switch_tf32_off()
     seconds = {dtype: _time_convolution(torch_device, dtype) for dtype in (torch.float32, torch.bfloat16)}
     speedup = seconds[torch.float32] / seconds[torch.bfloat16]
     precision: Precision = "bfloat16" if speedup >= MIN_SPEEDUP else "float32"

@@ -14,8 +14,9 @@ from fixtures.history import make_search_file
 from ferray.commands.search import main
 from ferray.data.store.reader import Store
 from ferray.model.weights import load_weights
-from ferray.recipe import NO_WEIGHTS
+from ferray.recipe import NO_WEIGHTS, make_recipe
 from ferray.records.run import Run
+from ferray.records.trial import TrialRecord
 from ferray.search.history.points import make_identify
 from ferray.search.history.resume import open_history
 from ferray.search.open import open_search
@@ -31,6 +32,8 @@ parameters:
   learning_rate: {values: [0.001, 0.0001]}
   epochs: {value: 3}
 """
+SEARCHED = ("augmentation", "learning_rate")
+SETTLED = {"epochs": 3, "weights": "none", "image_size": 32, "precision": "float32"}
 
 
 @pytest.fixture
@@ -224,6 +227,33 @@ def test_a_space_that_asks_for_more_seeds_of_the_best_gets_them(
     assert "finals    the best 3 points with 4 seeds each" in dry(capsys, resumed, *asked)
     assert "finals    the best 2 points with 4 seeds each" in dry(capsys, resumed, *asked, "--finalists", "2")
     assert "finals" not in dry(capsys, resumed)
+
+
+@pytest.mark.parametrize("options", [(), ("--dry-run",), ("--dry-run", "--set", "learning_rate=[0.01, 0.001]")])
+@pytest.mark.parametrize("has_records", [True, False])
+def test_a_search_of_a_version_with_other_numbers_is_refused_by_a_dry_run_too_and_where_records_are_lost(
+    has_records: bool,
+    options: tuple[str, ...],
+    resumed: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A record that is lost would be made again with today's numbers, under the trial's old name."""
+    if has_records:
+        for event in resumed.journal().read():
+            if event["event"] == "suggest":
+                recipe = make_recipe(SETTLED | {name: event["point"][name] for name in SEARCHED}, where="test")
+                resumed.write_trial(TrialRecord(trial_id=event["trial_id"], number=event["number"], recipe=recipe))
+    asked = ["--resume", "first", "--out", str(resumed.folder.parent), *options]
+    assert main([*asked, "--dry-run"]) == 0
+    before = {file: file.read_bytes() for file in resumed.folder.rglob("*") if file.is_file()}
+    capsys.readouterr()
+    monkeypatch.setattr("ferray.recipe.NUMBERS_VERSION", 99)
+    assert main(asked) == 2
+    err = capsys.readouterr().err
+    assert ("a version whose numbers are others" if has_records else "its record is lost") in err
+    assert "start the search under another name" in err
+    assert {file: file.read_bytes() for file in before} == before
 
 
 @pytest.mark.parametrize("name", ["", "runs/first", "first/", ".."])

@@ -1,30 +1,30 @@
 """What a search waits for is named, and a GPU that cannot be used is refused; no cluster is started."""
 
+import re
 import threading
-from typing import Any
 
 import pytest
 import ray
+from fixtures.output import NotedOutput
 from fixtures.pretended import PretendedGpu
 
+from ferray import waiting
 from ferray.errors import SearchError
-from ferray.search.fleet import launch
 from ferray.search.fleet.allocation import Allocation
-from ferray.search.fleet.launch import WorkerGroups, _wait_for_groups
+from ferray.search.fleet.launch import WorkerGroups, _describe_wait, _wait_for_groups
 from ferray.train.device import device_of_worker
 
 ALLOCATION = Allocation(num_groups=1, workers=2, cpus_per_worker=4, gpus_per_worker=1.0)
 
 
 class FakeRay:
-    """Ray whose calls time out for some turns, while others hold the cluster."""
+    """Ray that answers when so many lines were printed, and before that times out: others hold the cluster."""
 
-    def __init__(self, num_timeouts: int) -> None:
-        self.num_timeouts = num_timeouts
+    def __init__(self, output: NotedOutput) -> None:
+        self.output = output
 
     def get(self, answer: str, timeout: float) -> list[str]:
-        self.num_timeouts -= 1
-        if self.num_timeouts >= 0:
+        if not self.output.has_lines.wait(60):
             raise ray.exceptions.GetTimeoutError(f"no answer within {timeout} s")
         return [answer]
 
@@ -42,21 +42,18 @@ class FakeDispatcher:
     wait_for_groups = FakeMethod()
 
 
-def wait(
-    monkeypatch: pytest.MonkeyPatch,
-    *,
-    free: dict[str, float],
-    num_timeouts: int,
-    message_s: float,
-    own: str = "PENDING",
-) -> Any:
-    """Wait for a group, the first placement group of which is in a state, while some resources are free."""
-    monkeypatch.setattr(ray, "get", FakeRay(num_timeouts).get)
+def wait(monkeypatch: pytest.MonkeyPatch, *, free: dict[str, float], num_lines: int, own: str = "PENDING") -> list[str]:
+    """The lines while a group is waited for, whose placement group is in a state, with some resources free."""
+    output = NotedOutput(num_lines)
+    monkeypatch.setattr("sys.stderr", output)
+    monkeypatch.setattr(ray, "get", FakeRay(output).get)
     monkeypatch.setattr(ray, "available_resources", lambda: free)
     monkeypatch.setattr(ray.util, "placement_group_table", lambda: {"own": {"state": own}})
-    monkeypatch.setattr(launch, "REPEAT_S", message_s)
-    monkeypatch.setattr(launch, "QUIET_S", message_s)
-    return _wait_for_groups(WorkerGroups(FakeDispatcher(), "dispatcher", ALLOCATION), 1, threading.Event())
+    monkeypatch.setattr(waiting, "QUIET_S", 0.001 if num_lines else 600)
+    monkeypatch.setattr(waiting, "REPEAT_S", 0.002)
+    groups = WorkerGroups(FakeDispatcher(), "dispatcher", ALLOCATION)
+    assert _wait_for_groups(groups, 1, threading.Event()) == ["1 ready"]  # type: ignore[comparison-overlap]
+    return output.text.splitlines()
 
 
 @pytest.mark.parametrize(
@@ -69,24 +66,31 @@ def wait(
     ],
 )
 def test_what_others_use_is_waited_for_and_named_again_and_again(
-    free: dict[str, float], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    free: dict[str, float], words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert wait(monkeypatch, free=free, num_timeouts=3, message_s=-1) == ["1 ready"]
-    assert capsys.readouterr().err.splitlines() == [f"no worker group is ready yet: {words} ..."] * 3
+    first, *others = wait(monkeypatch, free=free, num_lines=3)
+    assert first == f"no worker group is ready yet: {words} ..."
+    assert len(others) >= 2
+    assert all(re.fullmatch(re.escape(first) + r" \(\d+ s so far\)", line) for line in others)
 
 
-def test_a_group_that_has_its_resources_is_not_reported_as_waiting_for_them(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_group_that_has_its_resources_is_not_reported_as_waiting_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = wait(monkeypatch, free={}, num_lines=1, own="CREATED")
+    assert lines[0] == "no worker group is ready yet: they are starting ..."
+
+
+def test_a_search_whose_groups_are_ready_in_time_logs_nothing_of_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert wait(monkeypatch, free={}, num_lines=0) == []
+
+
+def test_a_cluster_that_is_gone_is_no_error_of_the_line_that_says_what_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    wait(monkeypatch, free={}, num_timeouts=1, message_s=-1, own="CREATED")
-    assert capsys.readouterr().err == "no worker group is ready yet: they are starting ...\n"
+    def fail() -> None:
+        raise ray.exceptions.RaySystemError("gone")
 
-
-def test_a_search_whose_groups_are_ready_in_time_logs_nothing_of_waiting(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert wait(monkeypatch, free={}, num_timeouts=3, message_s=600) == ["1 ready"]
-    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(ray.util, "placement_group_table", fail)
+    assert _describe_wait(ALLOCATION) == "no worker group is ready yet: they are starting"
 
 
 def test_a_worker_with_a_gpu_that_its_torch_does_not_see_is_refused_with_the_way_out() -> None:

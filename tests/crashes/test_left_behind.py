@@ -6,15 +6,15 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from fixtures.process import MARK, new_mark, processes, wait_until
+from fixtures.place import OTHERS, Place, make_place
+from fixtures.process import processes, wait_until
 from fixtures.search import Searches, finish, threads_of, wait_for_line
+from fixtures.undisturbed import NUM_TRIALS, Undisturbed
 
 from ferray.commands.train import main as train
 from ferray.data.store.reader import Store
@@ -42,109 +42,38 @@ parameters:
   batch_size: {value: 16}
 """
 
-LATE_S = 60.0
-"""How long processes may take to end after the search has; none was left when this was measured."""
-
 ORPHANED_S = 120.0
 """How long they may take where the driver was killed and could not end them."""
 
-OTHERS = {f"torchinductor_{os.environ.get('USER', 'root')}"}
-"""Temporary files that libraries keep for all their runs: an empty folder of torch's."""
-
 KNOWN_LINES = (
     r"demo faces, drawn by code: accuracy on them means nothing for real ones\. Real data: .*",
-    r"search grid: 3 points of .*grid\.yaml",
+    r"search grid: 6 points of .*grid\.yaml",
     r"42 training, 21 validation, 21 held-out test faces",
-    r"\d/3: trial \d done \(learning_rate [\d.e-]+\): val_accuracy [01]\.\d{4} in epoch \d+ of 20, [\d.]+ s",
-    r"\d/3 trials, \d+ epochs, .* spent.*",  # where the machine is so busy that nothing ended for half a minute
+    r"\d/6: trial \d done \(augmentation \w+, learning_rate [\d.e-]+\): val_accuracy [01]\.\d{4} in epoch \d of 3, "
+    r"[\d.]+ s",
+    r"\d/6 trials, \d+ epochs, .* spent.*",  # where the machine is so busy that nothing ended for half a minute
     r"[\w ,']+ \.\.\.( \(\d+ s so far\))?",  # what it waits for, where that takes long
-    r"no worker group is ready yet: they are starting \.\.\.",
+    r"no worker group is ready yet: they are starting \.\.\.( \(\d+ s so far\))?",
 )
 """All lines that an undisturbed search may write to a log."""
 
 
-@dataclass
-class Place:
-    """What a search may change, and what existed before."""
-
-    searches: Searches
-    temporary: Path
-    """The folder for temporary files, of Ray, W&B and ferray alike."""
-    mark: str
-    shared_memory: set[str]
-    """Segments that no process used any more."""
-
-    def check_nothing_is_left(self, *, within_s: float = LATE_S) -> None:
-        """No process (so no port that one listened on), no shared memory, no temporary file, and no half file."""
-        wait_until(lambda: not processes(self.mark), within_s=within_s)
-        wait_until(lambda: not (abandoned() - self.shared_memory), within_s=LATE_S)
-        assert set(os.listdir(self.temporary)) - OTHERS == set()
-        for run in (self.searches.folder / "runs").iterdir():
-            assert [str(path) for path in run.rglob("*") if _is_leftover(path.relative_to(run))] == []
-
-
-def abandoned() -> set[str]:
-    """Segments of shared memory that no living process has mapped."""
-    names = set(os.listdir("/dev/shm"))
-    for maps in Path("/proc").glob("[0-9]*/maps"):
-        try:
-            names -= set(re.findall(r"/dev/shm/(\S+)", maps.read_text())) if names else set()
-        except OSError:
-            continue  # it has ended meanwhile
-    return names
-
-
-def _is_leftover(path: Path) -> bool:
-    """Whether it is an unfinished file or a folder of Ray's; what W&B keeps for `wandb sync` is none."""
-    return path.parts[0] != "wandb" and (path.name.endswith((".partial", ".tmp")) or path.name.startswith(".ray-"))
-
-
-def make_place(folder: Path, store: Store, patch: pytest.MonkeyPatch) -> Iterator[Place]:
-    temporary = Path(tempfile.mkdtemp(prefix="f", dir="/tmp"))  # short: Ray's sockets lie in it
-    mark = new_mark()
-    patch.setenv("TMPDIR", str(temporary))
-    patch.setenv(MARK, mark)
-    try:
-        yield Place(Searches(folder, store), temporary, mark, abandoned())
-    finally:
-        shutil.rmtree(temporary)
-
-
 @pytest.fixture
 def place(tmp_path: Path, tiny_store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    yield from make_place(tmp_path, tiny_store, monkeypatch)
+    with make_place(Searches(tmp_path, tiny_store), monkeypatch) as place:
+        yield place
 
 
-@dataclass
-class Ended:
-    """An undisturbed search."""
-
-    place: Place
-    run: Run
-    out: str
-    err: str
+def test_a_search_leaves_its_folder_and_nothing_else(undisturbed: Undisturbed) -> None:
+    assert undisturbed.left == ""
 
 
-@pytest.fixture(scope="module")
-def ended(tmp_path_factory: pytest.TempPathFactory, tiny_store: Store) -> Iterator[Ended]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FERRAY_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        patch.setenv("WANDB_MODE", "offline")
-        for place in make_place(tmp_path_factory.mktemp("ended"), tiny_store, patch):
-            out, err = finish(place.searches.start(GRID, "grid"))
-            yield Ended(place, Run(place.searches.folder / "runs" / "grid"), out, err)
-
-
-def test_a_search_leaves_its_folder_and_nothing_else(ended: Ended) -> None:
-    ended.place.check_nothing_is_left()
-
-
-def test_an_undisturbed_search_logs_only_its_own_lines(ended: Ended) -> None:
-    lines = ended.err.splitlines()
+def test_an_undisturbed_search_logs_only_its_own_lines(undisturbed: Undisturbed) -> None:
+    lines = undisturbed.err.splitlines()
     strange = [line for line in lines if not any(re.fullmatch(known, line) for known in KNOWN_LINES)]
     assert strange == [], "\n".join(strange)
-    assert len([line for line in lines if ": trial " in line]) == 3
-    assert not re.search(r"\bray\b|raylet|^wandb:", ended.out, re.IGNORECASE | re.MULTILINE)
+    assert len([line for line in lines if ": trial " in line]) == NUM_TRIALS
+    assert not re.search(r"\bray\b|raylet|^wandb:", undisturbed.out, re.IGNORECASE | re.MULTILINE)
 
 
 KILLED_ACTOR = """\
@@ -185,18 +114,18 @@ def test_ray_prints_nothing_about_a_worker_that_dies() -> None:
     assert (done.stdout, done.stderr.removeprefix(own)) == ("called\n", "")
 
 
-def test_no_file_of_a_search_names_the_folder_that_it_lies_in(ended: Ended) -> None:
-    files = [path for path in ended.run.folder.rglob("*") if path.is_file() and "wandb" not in path.parts]
+def test_no_file_of_a_search_names_the_folder_that_it_lies_in(undisturbed: Undisturbed) -> None:
+    files = [path for path in undisturbed.run.folder.rglob("*") if path.is_file() and "wandb" not in path.parts]
     assert len(files) > 20
-    assert [path.name for path in files if str(ended.run.folder).encode() in path.read_bytes()] == []
+    assert [path.name for path in files if str(undisturbed.run.folder).encode() in path.read_bytes()] == []
 
 
 def test_the_best_trial_trained_alone_with_as_many_threads_is_the_same_model_bit_by_bit(
-    ended: Ended, tmp_path: Path
+    undisturbed: Undisturbed, tiny_store: Store, tmp_path: Path
 ) -> None:
-    best, store = ended.run.best_dir, ended.place.searches.store.folder
+    best, store = undisturbed.run.best_dir, tiny_store.folder
     asked = ["--recipe", str(best / "recipe.json"), "--data", str(store), "--weights", "none", "--device", "cpu"]
-    with threads_of(ended.run.read_trials()[0]):
+    with threads_of(undisturbed.run.read_trials()[0]):
         assert train([*asked, "--out", str(tmp_path / "alone")]) == 0
     for name in ("model.safetensors", "recipe.json", "classes.json", "preprocessing.json"):
         assert (tmp_path / "alone" / "best" / name).read_bytes() == (best / name).read_bytes()

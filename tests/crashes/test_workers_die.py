@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.disturbed import NUM_EPOCHS, Disturbed, progress
 from fixtures.process import MARK, kill, new_mark, processes, wait_until, workers
 from fixtures.search import LONG_EPOCHS, LONG_GRID, Searches, finish, numbers, table, threads_of
 
@@ -30,18 +31,12 @@ def searches(tmp_path: Path, tiny_store: Store) -> Searches:
     return Searches(tmp_path, tiny_store)
 
 
-def progress(run: Run) -> dict[str, int]:
-    """Epochs on record, by trial."""
-    files = (run.folder / "trials").glob("*/record.json")
-    return {file.parent.name: len(json.loads(file.read_text())["epochs"]) for file in files}
-
-
 def is_in_the_middle(run: Run) -> bool:
     """Whether a trial has some epochs, with many to come."""
     return any(10 <= epochs < LONG_EPOCHS - 30 for epochs in progress(run).values())
 
 
-def check_alone(run: Run, store: Store, record: TrialRecord) -> None:
+def check_alone(store: Store, record: TrialRecord) -> None:
     """A trial that lost its worker has the numbers of the same recipe trained alone, in one process."""
     with threads_of(record):
         rows = tuple(fit(record.recipe, store, load_weights("none", "vgg16")))
@@ -49,16 +44,40 @@ def check_alone(run: Run, store: Store, record: TrialRecord) -> None:
     assert numbers(record) == numbers(alone)
 
 
+@pytest.mark.timeout(900)
+def test_a_trial_that_loses_its_worker_goes_on_from_its_last_checkpoint(
+    disturbed: Disturbed, tiny_store: Store
+) -> None:
+    """With the numbers that it has when it is trained alone, and without an epoch less than it had."""
+    records = {record.trial_id: record for record in disturbed.run.read_trials()}
+    assert disturbed.in_training
+    for trial_id in disturbed.in_training:
+        assert disturbed.states[0][trial_id] == "done"
+        assert [row.epoch for row in records[trial_id].epochs] == list(range(1, NUM_EPOCHS + 1))
+        check_alone(tiny_store, records[trial_id])
+
+
+@pytest.mark.timeout(900)
+def test_a_trial_fails_with_the_reason_where_no_death_is_allowed_and_a_retry_makes_it_good(
+    disturbed: Disturbed, tiny_store: Store
+) -> None:
+    assert disturbed.failures
+    for trial_id, reason in disturbed.failures.items():
+        assert "its worker group died once while training it" in reason
+        assert "ActorDiedError: The actor is dead because" in reason
+        record = disturbed.run.read_trial(trial_id)
+        assert record is not None
+        assert record.state == "done"
+        check_alone(tiny_store, record)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "number, options",
-    [
-        (signal.SIGKILL, ()),
-        pytest.param(signal.SIGSEGV, (), marks=pytest.mark.slow),
-        pytest.param(signal.SIGKILL, ("--workers-per-trial", "2"), marks=pytest.mark.slow),
-    ],
-    ids=["killed", "segfault", "one of two ranks"],
+    [(signal.SIGSEGV, ()), (signal.SIGKILL, ("--workers-per-trial", "2"))],
+    ids=["segfault", "one of two ranks"],
 )
-def test_a_trial_that_loses_its_worker_goes_on_from_its_last_checkpoint(
+def test_a_search_whose_worker_dies_otherwise_comes_to_its_end(
     number: int, options: tuple[str, ...], mark: str, searches: Searches, tiny_store: Store
 ) -> None:
     process = searches.start(LONG_GRID, "grid", "--wandb", "disabled", *options)
@@ -73,7 +92,7 @@ def test_a_trial_that_loses_its_worker_goes_on_from_its_last_checkpoint(
     assert all(len(record.epochs) >= before.get(record.trial_id, 0) for record in records)
     if not options:
         for record in records[:2]:
-            check_alone(run, tiny_store, record)
+            check_alone(tiny_store, record)
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ def test_every_kind_of_recipe_trains_on_a_gpu_without_a_wait_to_nearly_the_cpus_
 ) -> None:
     rows = train(recipe, store, checkpoints=tmp_path)
 
-    tolerance = 2e-2 if recipe.precision == "bfloat16" else 5e-3  # convolutions of float32 run in TF32 by default
+    tolerance = 2e-2 if recipe.precision == "bfloat16" else 5e-3
     for row, expected in zip(rows, train(recipe, store, device="cpu"), strict=True):
         assert row.train_loss == pytest.approx(expected.train_loss, rel=tolerance)
         assert row.val_loss == pytest.approx(expected.val_loss, rel=tolerance)

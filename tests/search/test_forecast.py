@@ -30,8 +30,9 @@ parameters:
   epochs: {value: 4}
 """
 RATE = Rate(
-    backbone="vgg16", freeze="trunk", image_size=32, search="first", groups="2 worker groups", epoch_faces_per_s=100.0
-)
+    backbone="vgg16", freeze="trunk", image_size=32, batch_sizes=(32,), search="first", groups="2 worker groups",
+    epoch_faces_per_s=100.0,
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -77,10 +78,10 @@ def test_without_a_rate_the_time_says_what_it_depends_on(cache: Path, plan: Plan
     said = forecast(plan)
 
     assert said.seconds is None
-    what = "no search on this machine has measured vgg16, freeze trunk, 32 px; most of it is 2 passes of the trunk"
-    assert said.time == f"not known in advance: {what}"
+    what = "no search on this machine has measured vgg16, freeze trunk, 32 px, batches of 32"
+    assert said.time == f"not known in advance: {what}; most of it is 2 passes of the trunk"
     note_rate(cache, RATE)
-    assert "has computed features of vgg16" in forecast(plan).time
+    assert "has computed features of vgg16, freeze trunk, 32 px" in forecast(plan).time
 
 
 def test_a_measured_rate_gives_the_time_and_views_in_the_cache_cost_none(
@@ -225,3 +226,34 @@ def test_the_workers_are_those_that_the_search_would_start(
 )
 def test_times_are_written_in_words(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text
+
+
+def test_a_rate_is_that_of_its_batch_sizes_alone_and_features_have_no_batch_size(
+    cache: Path, tmp_path: Path, tiny_store: Store
+) -> None:
+    space = SPACE.replace("[none, light]", "[none]")
+    plans = {
+        sizes: plan_of(tmp_path, tiny_store, space, settings=(f"batch_size=[{', '.join(map(str, sizes))}]",))
+        for sizes in ((8,), (64,), (8, 64))
+    }
+    note_rate(cache, dataclasses.replace(RATE, batch_sizes=(8,), view_faces_per_s=2.0))
+    note_rate(cache, dataclasses.replace(RATE, batch_sizes=(64,), epoch_faces_per_s=400.0))
+    sizes = tiny_store.manifest.split_sizes
+    view_s = (sizes["train"] + sizes["validation"]) / 2.0
+    for batch_sizes, faces_per_s in (((8,), 100.0), ((64,), 400.0)):
+        epochs_s = 3 * 4 * sizes["train"] / faces_per_s
+        assert forecast(plans[batch_sizes]).seconds == pytest.approx(epochs_s + view_s)
+    assert "has measured vgg16, freeze trunk, 32 px, batches of 8 and 64" in forecast(plans[8, 64]).time
+
+    recipes = {Recipe(image_size=32, batch_size=size) for size in (64, 8)}
+    pace: Any = SimpleNamespace(rates=lambda: (0.5, None), recipes=recipes)
+    _note_rate(SimpleNamespace(plan=plans[8, 64], store=tiny_store), pace, "1 worker group")  # type: ignore[arg-type]
+    assert forecast(plans[8, 64]).seconds == pytest.approx(6 * 4 * 0.5 + view_s)
+
+
+def test_a_rate_of_an_earlier_version_which_mixed_batch_sizes_is_that_of_no_plan(cache: Path, plan: Plan) -> None:
+    note_rate(cache, RATE)
+    rates = json.loads((cache / "rates.json").read_text())
+    del rates[0]["batch_sizes"]
+    (cache / "rates.json").write_text(json.dumps(rates))
+    assert forecast(plan).seconds is None

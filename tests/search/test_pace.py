@@ -153,3 +153,84 @@ def test_a_search_without_end_has_no_estimate() -> None:
     measure(pace, done)
     pace.note_end(done)
     assert pace.left(1, []) is None
+
+
+def test_views_that_are_in_the_cache_are_neither_waited_for_nor_counted_as_work_that_is_left() -> None:
+    """All views are ready before the search begins: the first epoch of the first trial says how long an epoch takes."""
+    recipe = trial(0, epochs=1).recipe
+    keys = keys_of_run(recipe, weights="")
+    pace = Pace(10, keys, find_ready=lambda views: views)
+    assert not pace.waits_for_view(recipe, 1)
+    trained(pace, trial(0, 2.0, epochs=1), features_s=0, epochs_s=2.0)
+    assert pace.left(1, []) == pytest.approx(9 * 2.0)
+    assert pace.rates() == (pytest.approx(2.0), None)
+
+
+def trained_one_after_the_other(pace: Pace, num_trials: int, **settings: Any) -> None:
+    """Trials that a searcher suggests one after the other: a view takes 100 s, an epoch 1 s."""
+    views: set[Any] = set()
+    for number in range(num_trials):
+        changes = {name: value(number) if callable(value) else value for name, value in settings.items()}
+        record = trial(number, *[1.0] * 4, epochs=4, **changes)
+        new = keys_of_run(record.recipe, weights="") - views
+        views |= new
+        rows = tuple(
+            dataclasses.replace(row, seconds=101.0 if new and row.epoch == 1 else 1.0) for row in record.epochs
+        )
+        record = dataclasses.replace(record, epochs=rows)
+        pace.note_start(dataclasses.replace(record, epochs=()))
+        for row in record.epochs:
+            if new and row.epoch == 1:
+                pace.note_time(100.0 * len(new), on_features=True)
+            pace.note_epoch(record, row)
+            pace.note_time(1.0, on_features=False)
+        pace.note_end(record)
+
+
+@pytest.mark.parametrize(
+    "settings, views_per_trial",
+    [
+        ({}, 0),
+        ({"learning_rate": lambda number: 0.001 * (number + 1)}, 0),
+        ({"augmentation": "light", "augmentation_views": 1, "seed": lambda number: number}, 1),
+    ],
+    ids=["all share one view", "a setting that no view depends on", "each trial has its own"],
+)
+def test_views_that_are_not_known_in_advance_are_expected_as_the_trials_so_far_had_them(
+    settings: dict[str, Any], views_per_trial: int
+) -> None:
+    pace = Pace(20, None)
+    trained_one_after_the_other(pace, 5, **settings)
+    left = pace.left(5, [])
+    assert left is not None
+    epoch_s, view_s = pace.rates()
+    assert epoch_s is not None
+    assert view_s == pytest.approx(100.0)
+    assert left - 15 * 4 * epoch_s == pytest.approx(15 * views_per_trial * 100.0)
+
+
+def test_one_trial_alone_does_not_say_how_many_views_the_others_need() -> None:
+    pace = Pace(20, None)
+    trained_one_after_the_other(pace, 1)
+    assert pace.left(1, []) is None
+
+
+def test_views_of_a_trial_that_was_stopped_before_it_needed_them_are_no_work_that_is_left() -> None:
+    pace = Pace(3, None)
+    trained_one_after_the_other(pace, 2)
+    before = pace.left(2, [])
+    stopped = trial(9, 1.0, epochs=4, augmentation="light")  # three more views, had it gone on
+    pace.note_start(dataclasses.replace(stopped, epochs=()))
+    during = pace.left(2, [dataclasses.replace(stopped, epochs=())])
+    assert before is not None
+    assert during is not None
+    assert during > before + 300
+    pace.note_end(stopped)
+    assert pace.left(3, []) == pytest.approx(0.0)
+
+
+def test_a_cached_view_of_a_point_that_was_not_known_in_advance_costs_no_time() -> None:
+    pace = Pace(4, None, find_ready=lambda views: views)
+    for number in range(2):
+        trained(pace, trial(number, 2.0, epochs=1, augmentation="light", seed=number), features_s=0, epochs_s=2.0)
+    assert pace.left(2, []) == pytest.approx(2 * 2.0)

@@ -1,33 +1,29 @@
 """Whole searches, as a user runs them: real Ray, real torch, real wandb offline; 32-pixel faces, random weights."""
 
+import dataclasses
+import itertools
 import json
+import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pytest
-from fixtures.process import MARK, environment, new_mark, workers
-from fixtures.search import Searches, finish, kill, numbers, table, threads_of, wait_for_line
+from fixtures.disturbed import NUM_TRIALS, OWN_LIMIT, Disturbed
+from fixtures.search import Searches, kill, numbers, table, threads_of, wait_for_line
+from fixtures.shared import set_environment
+from fixtures.undisturbed import Undisturbed
 
+from ferray import recipe as recipes
+from ferray.commands.report import main as evaluate
 from ferray.data.store.reader import Store
 from ferray.model.weights import load_weights
 from ferray.records.run import Run
 from ferray.search.fleet.groups import KEEP_MEMORY
 from ferray.tracking.offline import read_offline_runs
 from ferray.train.fit import fit
-
-GRID = """\
-method: grid
-metric: {name: val_accuracy, goal: maximize}
-parameters:
-  augmentation: {values: [none, light]}
-  learning_rate: {values: [0.01, 0.001, 0.0001]}
-  epochs: {value: 3}
-  batch_size: {value: 16}
-"""
 
 ASHA = """\
 method: random
@@ -41,6 +37,9 @@ parameters:
   batch_size: {value: 16}
 """
 
+EXPORTED = ("model.safetensors", "recipe.json", "classes.json", "preprocessing.json")
+"""The files of a best model that make it usable; the others tell of it."""
+
 BAYES = """\
 method: bayes
 metric: {name: val_accuracy, goal: maximize}
@@ -50,6 +49,9 @@ parameters:
   optimizer: {values: [adam, sgd]}
   epochs: {value: 1}
 """
+
+
+pytestmark = pytest.mark.timeout(900)  # a limit for hangs: on a busy machine a search takes minutes
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +65,10 @@ def searches(folder: Path, tiny_store: Store) -> Searches:
 
 
 @pytest.fixture(scope="module")
-def grid(folder: Path, tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A grid that nothing interrupted."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("FERRAY_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
-        patch.setenv("WANDB_MODE", "offline")
-        return Searches(folder, tiny_store).run(GRID, "grid")
+def grid(undisturbed: Undisturbed, folder: Path) -> Run:
+    """A copy of the grid that nothing disturbed; tests resume it."""
+    shutil.copytree(undisturbed.run.folder, folder / "runs" / "grid")
+    return Run(folder / "runs" / "grid")
 
 
 def test_a_search_leaves_a_record_of_every_point_and_a_table_that_says_the_same(grid: Run) -> None:
@@ -91,11 +91,30 @@ def test_a_search_leaves_a_record_of_every_point_and_a_table_that_says_the_same(
     assert len(pandas.read_parquet(grid.folder / "epochs.parquet")) == sum(len(record.epochs) for record in records)
 
 
+@dataclass(frozen=True)
+class Completed:
+    """The grid that was resumed with `--json` after its reading of the test split had been cut off."""
+
+    out: str
+    err: str
+    score_before: float
+
+
+@pytest.fixture(scope="module")
+def completed(grid: Run, folder: Path, tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Completed:
+    score = json.loads((grid.best_dir / "metrics.json").read_text())["accuracy"]
+    (grid.best_dir / "metrics.json").unlink()
+    grid.write_search(grid.read_search().changed(best=None))
+    with pytest.MonkeyPatch.context() as patch:
+        set_environment(patch, tmp_path_factory)
+        out, err = Searches(folder, tiny_store).resume("grid", "--json")
+    return Completed(out, err, score)
+
+
 def test_with_json_stdout_is_one_object_and_a_plan_knows_the_rate_that_was_measured(
-    grid: Run, searches: Searches
+    grid: Run, completed: Completed, searches: Searches
 ) -> None:
-    out, err = searches.resume("grid", "--json")
-    said = json.loads(out)
+    said, err = json.loads(completed.out), completed.err
     assert "nothing to train" in err
     assert said["state"] == "done"
     assert said["trials"] == {"done": 6}
@@ -111,13 +130,6 @@ def test_with_json_stdout_is_one_object_and_a_plan_knows_the_rate_that_was_measu
     assert (planned["state"], planned["new_points"], planned["new_trials"]) == ("planned", 2, 2)
     assert planned["seconds"] > 0
     assert "as fast as search grid here" in planned["time"]
-
-
-def test_the_text_at_the_end_of_a_search_fits_80_columns(grid: Run, searches: Searches) -> None:
-    out, _ = searches.resume("grid")
-    too_wide = [line for line in out.splitlines() if len(line) > 80 and not line.startswith("    ")]  # commands
-    assert not too_wide
-    assert f"{grid.read_search().best.score:.4f}" in out
 
 
 def test_the_best_trial_is_the_best_by_validation_and_its_test_score_was_read_once(
@@ -144,13 +156,18 @@ def test_the_best_trial_is_the_best_by_validation_and_its_test_score_was_read_on
         assert (grid.folder / name).stat().st_size > 0
 
 
-def test_evaluate_repeats_the_test_score_from_the_folder_alone(grid: Run, tiny_store: Store, tmp_path: Path) -> None:
-    asked = [sys.executable, "-m", "ferray.report", "evaluate", str(grid.best_dir), "--data", str(tiny_store.folder)]
-    done = subprocess.run(
-        [*asked, "--split", "test", "--json"], capture_output=True, text=True, check=True, timeout=100
-    )
-    metrics = json.loads((grid.best_dir / "metrics.json").read_text())
-    again = json.loads(done.stdout)
+def test_evaluate_repeats_the_test_score_from_the_folder_alone(
+    grid: Run, tiny_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without the search around the folder, which has the score on record."""
+    best_dir = shutil.copytree(grid.best_dir, tmp_path / "best")
+    metrics = json.loads((best_dir / "metrics.json").read_text())
+    for file in set(best_dir.iterdir()) - {best_dir / name for name in EXPORTED}:
+        file.unlink()
+    with threads_of(grid.read_trials()[0]):
+        asked = ["evaluate", str(best_dir), "--data", str(tiny_store.folder), "--split", "test", "--json"]
+        assert evaluate([*asked, "--device", "cpu"]) == 0
+    again = json.loads(capsys.readouterr().out)
     assert {name: again[name] for name in ("accuracy", "macro_f1", "confusion", "interval")} == {
         name: metrics[name] for name in ("accuracy", "macro_f1", "confusion", "interval")
     }
@@ -170,52 +187,57 @@ def test_every_trial_is_a_wandb_run_that_says_what_the_record_says(grid: Run) ->
         assert [row["epoch"] for row in run.history] == [1, 2, 3]
 
 
-def test_a_finished_search_that_is_resumed_changes_nothing_and_reads_no_test_split(
+def test_a_finished_search_that_is_resumed_changes_nothing_reads_no_test_split_and_says_its_end_in_80_columns(
     grid: Run, searches: Searches
 ) -> None:
     before = (table(grid), (grid.folder / "journal.jsonl").read_bytes(), grid.read_search().test_readings)
     openings = grid.read_search().openings
-    _, err = searches.resume("grid")
+    out, err = searches.resume("grid")
     assert grid.read_search().openings == (openings or 0) + 1, "no two sessions have one number"
     assert "nothing to train" in err
     assert (table(grid), (grid.folder / "journal.jsonl").read_bytes(), grid.read_search().test_readings) == before
+    too_wide = [line for line in out.splitlines() if len(line) > 80 and not line.startswith("    ")]  # commands
+    assert not too_wide
+    assert f"{grid.read_search().best.score:.4f}" in out
 
 
-def test_a_reading_of_the_test_split_that_was_cut_off_is_completed(grid: Run, searches: Searches) -> None:
-    score = json.loads((grid.best_dir / "metrics.json").read_text())["accuracy"]
-    (grid.best_dir / "metrics.json").unlink()
-    grid.write_search(grid.read_search().changed(best=None))
-    searches.resume("grid")
-    assert json.loads((grid.best_dir / "metrics.json").read_text())["accuracy"] == score
+def test_a_reading_of_the_test_split_that_was_cut_off_is_completed(grid: Run, completed: Completed) -> None:
+    assert json.loads((grid.best_dir / "metrics.json").read_text())["accuracy"] == completed.score_before
     assert len(grid.read_search().test_readings) == 1
 
 
-def test_a_grid_killed_in_its_middle_and_resumed_ends_with_the_same_table(grid: Run, searches: Searches) -> None:
-    process = searches.start(GRID, "killed", "--wandb", "disabled")
-    wait_for_line(process, r"^2/6")
-    kill(process)
-    searches.resume("killed")
-    assert table(Run(searches.folder / "runs" / "killed")) == table(grid)
-
-
-def test_two_workers_train_one_trial_with_the_numbers_of_one(grid: Run, searches: Searches) -> None:
-    two = searches.run(GRID, "two", "--workers-per-trial", "2", "--wandb", "disabled")
-    for record, alone in zip(two.read_trials(), grid.read_trials(), strict=True):
-        assert record.trial_id == alone.trial_id
-        for row, other in zip(record.epochs, alone.epochs, strict=True):
-            assert row.train_loss == pytest.approx(other.train_loss, rel=1e-3)
-            assert row.val_loss == pytest.approx(other.val_loss, rel=1e-3)
+def test_a_grid_killed_in_its_middle_and_resumed_ends_with_the_same_table(
+    disturbed: Disturbed, tiny_store: Store
+) -> None:
+    """A worker and Ctrl-C came before, a failed trial in between: each trial has the numbers that it has alone."""
+    records = disturbed.run.read_trials()
+    assert disturbed.codes == [130, -signal.SIGKILL, 0]
+    assert [(record.number, record.state) for record in records] == [(number, "done") for number in range(NUM_TRIALS)]
+    killed = {trial_id for trial_id, state in disturbed.states[1].items() if state == "running"}
+    assert killed
+    for before, after in itertools.pairwise([*disturbed.epochs, {one.trial_id: len(one.epochs) for one in records}]):
+        assert all(after[trial_id] >= num for trial_id, num in before.items())
+    points = [(one.recipe.augmentation, one.recipe.learning_rate) for one in records]
+    assert points == list(itertools.product(("none", "light"), (0.01, 0.001, 0.0001)))
+    weights = load_weights("none", "vgg16")
+    for record in records:
+        fingerprints = {"data_fingerprint": tiny_store.fingerprint, "weights_fingerprint": weights.fingerprint}
+        assert record.trial_id == recipes.trial_id(record.recipe, **fingerprints)
+        if record.trial_id in killed:
+            with threads_of(record):
+                alone = tuple(fit(record.recipe, tiny_store, weights))
+            assert numbers(record) == numbers(dataclasses.replace(record, epochs=alone))
 
 
 def test_successive_halving_killed_and_resumed_keeps_every_epoch_and_decision(searches: Searches) -> None:
-    process = searches.start(ASHA, "asha", "--wandb", "disabled", "--concurrent-trials", "1")
+    process = searches.on_one_core().start(ASHA, "asha", "--wandb", "disabled")
     wait_for_line(process, r"^4/10")
     kill(process)
     run = Run(searches.folder / "runs" / "asha")
     journal = (run.folder / "journal.jsonl").read_bytes()
     whole = journal[: journal.rfind(b"\n") + 1]
     before = {record.trial_id: numbers(record) for record in run.read_trials()}
-    searches.resume("asha")
+    searches.on_one_core().resume("asha")
     assert (run.folder / "journal.jsonl").read_bytes().startswith(whole)
     after = table(run)
     for trial_id, rows in before.items():
@@ -257,18 +279,39 @@ def test_finalists_that_were_stopped_early_are_trained_to_their_end_with_the_num
     assert table(run) == table_before
 
 
+@dataclass(frozen=True)
+class Bayes:
+    """Optuna's search over folds, whose best fold was kept at first, and then a refit after finals."""
+
+    run: Run
+    proper: dict[str, Any]
+    """Its table before the finals."""
+    first_kept: str
+
+
+@pytest.fixture(scope="module")
+def bayes(folder: Path, tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Bayes:
+    """Two workers train each trial of the finals and the refit, one each of the others."""
+    with pytest.MonkeyPatch.context() as patch:
+        set_environment(patch, tmp_path_factory)
+        searches = Searches(folder, tiny_store)
+        options = ("--wandb", "disabled", "--folds", "2", "--keep", "best-fold")
+        run = searches.on_one_core().run(BAYES, "bayes", *options)
+        proper, kept = table(run), run.read_search().best.trial_id
+        more = ("--replicates", "2", "--finalists", "1", "--keep", "refit", "--workers-per-trial", "2")
+        searches.resume("bayes", *more)
+    return Bayes(run, proper, kept)
+
+
 def test_optuna_suggests_by_means_over_folds_and_a_resumed_search_goes_on_to_finals_and_refit(
-    searches: Searches,
+    bayes: Bayes, searches: Searches
 ) -> None:
-    options = ("--wandb", "disabled", "--concurrent-trials", "1", "--folds", "2", "--keep", "best-fold")
-    run = searches.run(BAYES, "bayes", *options)
+    run, proper = bayes.run, bayes.proper
     events = [event for event in run.journal().read() if event["event"] == "suggest"]
     assert [event["point"]["fold"] for event in events] == [0, 1] * 4
     assert len({event["point"]["learning_rate"] for event in events}) == 4
-    proper = table(run)
-    assert run.read_search().best.trial_id in proper
+    assert bayes.first_kept in proper
 
-    searches.resume("bayes", "--replicates", "2", "--finalists", "1", "--keep", "refit")
     after = table(run)
     added = [record for record in run.read_trials() if record.trial_id not in proper]
     assert [(record.recipe.seed, record.recipe.fold) for record in added] == [(1, 0), (1, 1), (0, None)]
@@ -289,49 +332,27 @@ def test_optuna_suggests_by_means_over_folds_and_a_resumed_search_goes_on_to_fin
     assert table(run) == after
 
 
-@dataclass(frozen=True)
-class Interrupted:
-    """A grid that Ctrl-C interrupted."""
-
-    environments: list[dict[str, str]]
-    """Of the workers that trained it."""
-    said: str
-    """By the search, on stderr."""
-
-
-OWN_LIMIT = {"MALLOC_TRIM_THRESHOLD_": "123456789"}
-"""A variable that the user has set already."""
+def test_two_workers_train_one_trial_with_the_numbers_of_one(bayes: Bayes, tiny_store: Store) -> None:
+    groups = [session.groups for session in bayes.run.read_search().sessions]
+    assert [one["workers"] for one in groups] == [1, 2]
+    of_two = [record for record in bayes.run.read_trials() if record.trial_id not in bayes.proper]
+    assert len(of_two) == 3
+    for record in of_two:
+        alone = list(fit(record.recipe, tiny_store, load_weights("none", "vgg16")))
+        for row, other in zip(record.epochs, alone, strict=True):
+            assert row.train_loss == pytest.approx(other.train_loss, rel=1e-3)
+            assert row.val_loss == pytest.approx(other.val_loss, rel=1e-3)
 
 
-@pytest.fixture(scope="module")
-def interrupted(folder: Path, tiny_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Interrupted:
-    with pytest.MonkeyPatch.context() as patch:
-        mark = new_mark()
-        # The cache holds the measured precision, which is part of every trial id: it must be that of `grid`.
-        cache = str(tmp_path_factory.getbasetemp() / "cache")
-        for name, value in {MARK: mark, "FERRAY_CACHE": cache, "WANDB_MODE": "offline", **OWN_LIMIT}.items():
-            patch.setenv(name, value)
-        process = Searches(folder, tiny_store).start(GRID, "interrupted")
-    wait_for_line(process, r"^1/6")
-    environments = list(map(environment, workers(mark)))
-    process.send_signal(signal.SIGINT)
-    return Interrupted(environments, finish(process, code=130)[1])
-
-
-def test_workers_keep_their_memory_where_the_user_says_nothing_else(interrupted: Interrupted) -> None:
-    assert interrupted.environments
-    for variables in interrupted.environments:
+def test_workers_keep_their_memory_where_the_user_says_nothing_else(disturbed: Disturbed) -> None:
+    assert disturbed.environments
+    for variables in disturbed.environments:
         assert {name: variables.get(name) for name in KEEP_MEMORY} == KEEP_MEMORY | OWN_LIMIT
 
 
-def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(
-    grid: Run, interrupted: Interrupted, searches: Searches
-) -> None:
-    assert "--resume interrupted" in interrupted.said
-    run = Run(searches.folder / "runs" / "interrupted")
-    states = [record.state for record in run.read_trials()]
-    assert "done" in states
-    assert set(states) <= {"done", "interrupted", "queued"}
-    assert (run.folder / "trials.csv").exists()
-    searches.resume("interrupted")
-    assert table(run) == table(grid)
+def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(disturbed: Disturbed) -> None:
+    assert disturbed.codes[0] == 130
+    assert "--resume grid" in disturbed.said[0]
+    assert "done" in disturbed.states[0].values()
+    assert set(disturbed.states[0].values()) <= {"done", "interrupted", "queued"}
+    assert disturbed.had_tables

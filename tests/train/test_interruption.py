@@ -29,6 +29,7 @@ from ferray.train.checkpoints.checked_safetensors import read_checked
 from ferray.train.checkpoints.checkpoint import CheckpointFolder
 from ferray.train.checkpoints.writer import Checkpointing, Epochs
 from ferray.train.features import cache as viewcache
+from ferray.train.features import inputs
 from ferray.train.features import view as features
 from ferray.train.fit import fit
 from ferray.train.interruption import Interrupted, InterruptionPoller
@@ -276,3 +277,29 @@ def test_two_ranks_that_torchrun_ends_keep_their_steps(
     assert "interrupted in epoch " in stderr
     facts, _ = read_checked(tmp_path / "out" / "last.safetensors")
     assert 1 <= len(facts["epochs"]) < 1000
+
+
+def test_a_long_validation_shows_its_progress_and_is_not_left_in_its_middle(
+    weights: Weights, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a search would take a trial of many validation faces from a group that works."""
+    monkeypatch.setattr(interruption, "FEATURE_POLL_INTERVAL_S", 0.0)
+    asked_in: list[int] = []
+    batches: list[int] = []
+    read = inputs.CachedInputs.validation
+
+    def noted(own: inputs.CachedInputs, rows: Any) -> Any:
+        for features_BDHW in read(own, rows):
+            batches.append(len(batches))
+            yield features_BDHW
+
+    def is_interrupted() -> bool:
+        asked_in.append(len(batches))
+        return bool(batches)
+
+    monkeypatch.setattr(inputs, "VALIDATION_BATCH", 2)
+    monkeypatch.setattr(inputs.CachedInputs, "validation", noted)
+    rows = fit(small_recipe(epochs=1), SmallStore(), weights, is_interrupted=is_interrupted)
+    assert len(list(rows)) == 1
+    assert len(batches) > 2
+    assert set(asked_in) >= set(range(1, len(batches) + 1)), "in every batch"

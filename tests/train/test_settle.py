@@ -2,13 +2,16 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from fixtures.train import SmallStore
+from fixtures.train import SmallStore, small_backbone, small_recipe, small_weights
 
 from ferray.errors import RecipeError
+from ferray.model.backbones import BACKBONES
+from ferray.model.classifier import build_free, build_frozen, trunk_tensors
 from ferray.recipe import Recipe
 from ferray.train import settle as module
 from ferray.train.settle import device_name, measure_precision, settle
@@ -66,3 +69,24 @@ def test_a_real_measurement_is_short_and_leaves_torchs_own_generator_alone() -> 
     assert measure_precision("cpu") in ("float32", "bfloat16")
     assert time.process_time() - begun < 5  # a second or two on one thread
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_float32_is_computed_in_full_also_where_a_gpu_would_use_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a recipe says of its number format holds: on a CPU the setting has no effect, but can be read."""
+    recipe = small_recipe(precision="float32")
+    acts: list[Callable[[], object]] = [
+        lambda: measure_precision("cpu"),
+        lambda: build_free(recipe, trunk_tensors(recipe, small_weights()), num_classes=7),
+        lambda: build_frozen(recipe, trunk_tensors(recipe, small_weights())),
+    ]
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    monkeypatch.setattr(module, "_time_convolution", lambda device, dtype: 1.0)
+    monkeypatch.setitem(BACKBONES, "vgg16", small_backbone())
+    try:
+        for act in acts:
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+            act()
+            assert not torch.backends.cudnn.allow_tf32
+            assert not torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before

@@ -73,6 +73,20 @@ def set_environment(address: str | None) -> None:
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # in the environment only: no file is left behind
 
 
+def _allowed_cores() -> dict[str, int]:
+    """Ray's option for the cores that this process may use, where they are not all: `taskset`, a batch system.
+
+    Ray itself looks at all cores, and at the quota of a container, which may be the lower of the two.
+    """
+    allowed, existing = num_allowed_cores(), os.cpu_count() or 1
+    return {"num_cpus": allowed} if allowed < existing else {}
+
+
+def num_allowed_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 @contextmanager
 def connect(address: str | None) -> Iterator[Cluster]:
     """A Ray cluster while the block runs; call `set_environment` before.
@@ -93,7 +107,7 @@ def connect(address: str | None) -> Iterator[Cluster]:
     with ExitStack() as stack:
         if address is None:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ferray-", ignore_cleanup_errors=True))
-            start_ray(include_dashboard=False, **ray_patches.temp_dir_option(folder), **quiet)
+            start_ray(include_dashboard=False, **_allowed_cores(), **ray_patches.temp_dir_option(folder), **quiet)
         else:
             try:
                 with waiting(f"connecting to Ray at {address}"), ray_patches.own_signal_handlers():

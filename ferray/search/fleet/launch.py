@@ -4,9 +4,7 @@ Begin at `start_worker_groups`.
 """
 
 import secrets
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -22,7 +20,7 @@ from ferray.search.fleet.cluster import Cluster, start_dispatcher, watch_drainin
 from ferray.search.fleet.groups import GroupSupervisor
 from ferray.search.fleet.messages import GroupConfig, GroupInfo
 from ferray.search.plan import Plan
-from ferray.waiting import QUIET_S, REPEAT_S, waiting
+from ferray.waiting import waiting
 
 GRACE_S = 30.0
 """How long groups have to release their trials when a search ends early."""
@@ -127,20 +125,25 @@ def start_worker_groups(
 
 
 def _wait_for_groups(groups: WorkerGroups, num_groups: int, stop: threading.Event) -> list[GroupInfo]:
-    """Wait until so many groups are ready, and print from time to time what is missing."""
+    """Wait until so many groups are ready, and print from time to time what is missing; none if the search stops."""
     answer = groups.dispatcher.wait_for_groups.remote(num_groups)
-    printed_at = time.monotonic() - REPEAT_S + QUIET_S
-    while not stop.is_set():
-        try:
-            infos: list[GroupInfo] = ray.get(answer, timeout=0.5)
-            return infos
-        except ray.exceptions.GetTimeoutError:
-            if time.monotonic() - printed_at > REPEAT_S:
-                printed_at = time.monotonic()
-                missing = _describe_missing(groups.allocation)
-                what = f"one needs {missing}" if missing else "they are starting"
-                print(f"no worker group is ready yet: {what} ...", file=sys.stderr, flush=True)
+    with waiting(lambda: _describe_wait(groups.allocation)):
+        while not stop.is_set():
+            try:
+                infos: list[GroupInfo] = ray.get(answer, timeout=0.5)
+                return infos
+            except ray.exceptions.GetTimeoutError:
+                continue
     return []
+
+
+def _describe_wait(allocation: Allocation) -> str:
+    """What the first worker groups wait for: resources that others hold, or only their own start."""
+    try:
+        missing = _describe_missing(allocation)
+    except ray.exceptions.RayError:  # the cluster is gone: who waits for its answer sees that, too
+        missing = ""
+    return f"no worker group is ready yet: {f'one needs {missing}' if missing else 'they are starting'}"
 
 
 def _describe_missing(allocation: Allocation) -> str:

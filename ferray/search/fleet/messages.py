@@ -29,8 +29,9 @@ class GroupConfig:
     """Whether a scheduler may stop a trial after any epoch, so that each is reported before the next one begins."""
 
 
-STALL_S = 7200.0
-"""Default of `stall_limit_s`; a pass over the validation faces, in which a worker reports nothing, may take an hour."""
+STALL_S = 1200.0
+"""Default of `stall_limit_s`. A worker reports every ten seconds while it computes features, trains and validates.
+Between two reports may be one batch, or reading weights and features from a slow disk."""
 
 
 def stall_limit_s() -> float:

@@ -5,7 +5,7 @@
     finals.jsonl     `History.finals`     appended to by `ferray.search.outcome.finals`
     record.json      `History.records`    written by the worker that trains the trial
 
-The first three are read when a `History` is made, the records when the first of them is asked for: a plan needs none.
+The first three are read when a `History` is made, the records when the first of them is asked for.
 While a search runs, its workers rewrite the records of the trials that they train. `History` observes which trials
 those are, and reads their records again when they are asked for. Nothing else is read twice.
 

@@ -30,8 +30,8 @@ OF_A_SPACE = ("replicates", "finalists")
 """Options that a space can set itself; a new space's own values win over the recorded ones."""
 
 MORE = (
-    "For more, give --space FILE or --set KEY=[VALUES] with more values or epochs, or a higher run_cap, --max-trials; "
-    "--retry runs failed trials again"
+    "For more, give --space FILE or --set KEY=[VALUES] with more values or epochs, a higher run_cap (--set run_cap=N) "
+    "or --max-trials; --retry runs failed trials again"
 )
 """What a search that has nothing left to do could be given."""
 

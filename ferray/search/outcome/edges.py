@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 from ferray.errors import RecipeError
 from ferray.recipe import Freeze, Policy, Recipe, check_value, is_integer_field
 from ferray.records.points import REPEATED
-from ferray.search.plan import Plan, short_path
+from ferray.search.plan import Plan
 from ferray.space import Parameter
 
 ORDERED: dict[str, tuple[str, ...]] = {"freeze": get_args(Freeze), "augmentation": get_args(Policy)}
@@ -44,7 +44,7 @@ class Edge:
     beyond: Any
     """A value to try next, or the end of a wider range."""
     setting: str
-    """As a space has it: the values so far and that one, or the wider range."""
+    """As `--set` takes it: the values so far and that one, or the wider range."""
 
     def sentence(self) -> str:
         """What was seen."""
@@ -55,13 +55,11 @@ class Edge:
         return f"{self.name} {_text(self.value)} is {where}; a better one may lie beyond"
 
     def way_out(self, plan: Plan) -> str:
-        """The command that goes on beyond it; it names a file where `--set` cannot say what is to be tried."""
-        if self.num_values and plan.space.run_cap is None:
-            more = "" if plan.max_trials is None else f" --max-trials {2 * plan.max_trials}"
-            return f"{plan.resume_command} --set {shlex.quote(self.setting)}{more}"
-        cap = "" if plan.space.run_cap is None else " and a higher run_cap"
-        file = short_path(plan.run.folder) / "space.yaml"
-        return f"{plan.resume_command} --space FILE, a copy of {file} with {self.setting}{cap}"
+        """The command that goes on beyond it, with room for as many points again where their number is limited."""
+        words = [plan.resume_command, "--set", shlex.quote(self.setting)]
+        words += [] if plan.space.run_cap is None else ["--set", f"run_cap={2 * plan.space.run_cap}"]
+        words += [] if plan.max_trials is None else ["--max-trials", str(2 * plan.max_trials)]
+        return " ".join(words)
 
 
 def find_edges(plan: Plan, winner: Recipe, tried: Iterable[Recipe]) -> list[Edge]:
@@ -145,7 +143,7 @@ def _edge_of_range(parameter: Parameter, value: float) -> Edge | None:
     for side, is_near, far, end in sides:
         if is_near and (beyond := _wider_end(parameter, far, end)) is not None:
             ends = sorted([beyond, far])
-            setting = f"{parameter.name}: {{{_distribution(parameter)}, min: {_text(ends[0])}, max: {_text(ends[1])}}}"
+            setting = f"{parameter.name}={{{_distribution(parameter)}, min: {_text(ends[0])}, max: {_text(ends[1])}}}"
             return Edge(name=parameter.name, value=value, side=side, num_values=0, beyond=beyond, setting=setting)
     return None
 

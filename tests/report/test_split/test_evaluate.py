@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixtures.pretended import PretendedGpu
 from fixtures.report import copy_store
 from fixtures.train import small_recipe
 
@@ -161,3 +162,29 @@ def test_the_command_exits_with_2_for_a_wrong_folder(
     assert "error: " in capsys.readouterr().err
     assert main(["evaluate", str(tmp_path), "--data", str(tmp_path / "none")]) == 2
     assert "error: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options, has_gpu, device",
+    [((), True, "cuda:0"), ((), False, "cpu"), (("--device", "cpu"), True, "cpu")],
+)
+def test_without_a_device_a_model_is_scored_on_a_gpu_if_there_is_one(
+    options: tuple[str, ...],
+    has_gpu: bool,
+    device: str,
+    tiny_store: Store,
+    best_dir: Path,
+    tested: Evaluation,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As training does."""
+    asked: list[str] = []
+
+    def note(*_: object, device: str, **__: object) -> Evaluation:
+        asked.append(device)
+        return tested
+
+    monkeypatch.setattr("ferray.report.test_split.evaluate.evaluate", note)
+    with PretendedGpu(count=int(has_gpu)):
+        assert main(["evaluate", str(best_dir), "--data", str(tiny_store.folder), *options]) == 0
+    assert asked == [device]

@@ -129,3 +129,25 @@ def test_a_store_without_the_split_ends_it_before_any_is_scored(
     assert main(["evaluate", str(best_dir), "--data", *stores]) == 2
     assert main(["evaluate", str(best_dir), "--data", *stores[:1] * 2, "--predictions", str(tmp_path / "p.csv")]) == 2
     assert "Give one store" in capsys.readouterr().err
+
+
+def test_the_model_may_stand_before_the_stores_or_after_them(
+    tiny_store: Store, best_dir: Path, other: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [str(tiny_store.folder), str(other.folder)]
+    said = []
+    for asked in ([str(best_dir), "--data", *folders], ["--data", *folders, str(best_dir)]):
+        assert main(["evaluate", *asked, "--split", "validation", "--json"]) == 0
+        said.append(json.loads(capsys.readouterr().out))
+    assert said[0] == said[1]
+    assert len(said[0]["stores"]) == 2
+
+
+def test_without_the_model_the_command_says_what_is_missing(
+    tiny_store: Store, other: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", "--data", str(tiny_store.folder)]) == 2
+    assert "the following arguments are required: BEST" in capsys.readouterr().err
+    assert main(["evaluate", "--data", str(tiny_store.folder), str(other.folder)]) == 2
+    assert f"{other.folder}" in (err := capsys.readouterr().err)
+    assert "Give the folder `best`" in err

@@ -53,3 +53,12 @@ def test_a_release_of_ray_that_names_no_draining_nodes_ends_neither_the_search_n
     assert [message.partition(";")[0] for message in caplog.messages] == [
         "nodes that are about to leave the cluster are not noticed"
     ]
+
+
+@pytest.mark.parametrize("allowed, options", [({0, 1}, {}), ({1}, {"num_cpus": 1})])
+def test_ray_gets_the_cores_that_the_process_may_use(
+    allowed: set[int], options: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: allowed)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert cluster._allowed_cores() == options

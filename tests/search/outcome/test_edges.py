@@ -2,18 +2,18 @@
 
 import dataclasses
 import itertools
-import re
 import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ferray.commands.search import parse
 from ferray.recipe import Recipe
 from ferray.search.options import SearchOptions
 from ferray.search.outcome.edges import Edge, find_edges
 from ferray.search.plan import Plan, make_plan
-from ferray.space import parse_settings
+from ferray.space import parse_settings, read_space
 
 HEAD = "metric: {name: val_accuracy, goal: maximize}\n"
 
@@ -109,12 +109,16 @@ def test_a_winner_near_the_end_of_a_range_is_named_with_the_wider_range(
     assert edge.side == side
     assert edge.beyond == pytest.approx(beyond, rel=0.01)
     assert f"close to the {side}" in edge.sentence()
-    way_out = edge.way_out(plan)
-    assert "a higher run_cap" in way_out
-    wider = re.search(r"learning_rate: (\{.*\})", way_out)
-    assert wider is not None
-    again = plan_of(tmp_path, f"learning_rate: {wider[1]}", head="method: random")
-    assert not edges_of(again, learning_rate=value)
+    options = parse(shlex.split(edge.way_out(plan))[3:])
+    assert (options.resume, options.out) == ("first", str(tmp_path / "my runs"))
+    wider = read_space(tmp_path / "space.yaml", parse_settings(options.settings))
+    (parameter,) = (one for one in wider.parameters if one.searched)
+    assert parameter.low is not None
+    assert parameter.high is not None
+    assert parameter.low <= edge.beyond * 1.0001
+    assert parameter.high >= edge.beyond * 0.9999
+    assert wider.run_cap == 60
+    assert not edges_of(dataclasses.replace(plan, space=wider), learning_rate=value)
 
 
 def test_a_search_that_is_limited_gets_room_for_the_new_points(tmp_path: Path) -> None:
