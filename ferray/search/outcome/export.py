@@ -22,16 +22,15 @@ from ferray.records.tables import epochs_frame, trials_frame
 from ferray.records.trial import TrialRecord
 from ferray.report import plots
 from ferray.report.card import ModelOrigin, ModelSelection, model_card
+from ferray.report.results.verdict import Significance
 from ferray.report.test_split.read_once import read_test_split
 from ferray.report.test_split.recorded import METRICS_FILE, RecordedScore, read_recorded
 from ferray.search.open import Search
 from ferray.search.outcome.finals import Ranking
-from ferray.search.outcome.significance import Significance
-from ferray.search.plan import short_path
 from ferray.space import Space
 from ferray.train.checkpoints.export import export_best
 from ferray.train.predict import predict_validation
-from ferray.wording import utc_now
+from ferray.wording import short_path, utc_now
 
 if TYPE_CHECKING:
     import pandas

@@ -16,12 +16,13 @@ from ferray.data.store.reader import Store
 from ferray.metrics.intervals import bracket_text
 from ferray.records.points import Point
 from ferray.records.trial import TrialRecord
+from ferray.report.results.verdict import Significance
 from ferray.search.columns import GAP, WIDTH, fit_settings
 from ferray.search.open import Search
 from ferray.search.outcome.export import BestModel
 from ferray.search.outcome.finals import Ranking
-from ferray.search.outcome.significance import Significance
-from ferray.search.plan import DEMO_COMMAND, Plan, short_path
+from ferray.search.plan import DEMO_COMMAND, Plan
+from ferray.wording import short_path
 
 
 @dataclass(frozen=True, kw_only=True)

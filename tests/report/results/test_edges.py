@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from ferray.recipe import Recipe
+from ferray.report.results.edges import Edge, find_edges
 from ferray.search.options import SearchOptions
-from ferray.search.outcome.edges import Edge, find_edges
 from ferray.search.plan import Plan, make_plan
 from ferray.space import parse_settings
 
