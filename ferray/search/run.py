@@ -35,7 +35,7 @@ from ferray.search.jobs import Jobs
 from ferray.search.live import LiveView
 from ferray.search.open import Search, open_search
 from ferray.search.outcome.as_json import interruption_to_json, outcome_to_json
-from ferray.search.outcome.export import export_winner, write_tables
+from ferray.search.outcome.export import export_winner, write_report, write_tables
 from ferray.search.outcome.finals import Finals, Ranking, missing_finals, rank_search
 from ferray.search.outcome.significance import assess_winner
 from ferray.search.outcome.summary import Outcome, summarize
@@ -118,8 +118,9 @@ def _run(plan: Plan, history: History | None, cluster: Cluster | None, stop: Sto
                 write_tables(plan.run, records, plan.space)  # what was trained can be read although nothing has won
             raise
         interval = None if outcome.significance is None else outcome.significance.interval
-        with waiting("writing the tables and pictures"):
+        with waiting("writing the tables, the pictures and the page"):
             files = write_tables(plan.run, records, plan.space, best=outcome.best, interval=interval)
+            files += write_report(plan.run, records)
         tracker.search_ended(
             records=records,
             best=outcome.best.record,

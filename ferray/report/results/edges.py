@@ -67,12 +67,16 @@ class Edge:
     """As a space has it: the values so far and that one, or the wider range."""
 
     def sentence(self) -> str:
-        """What was seen."""
+        """What was seen, and what it may mean."""
+        return f"{self.place()}; a better one may lie beyond"
+
+    def place(self) -> str:
+        """Where the value lies."""
         if self.num_values == 0:
             where = f"close to the {self.side} that the space allows"
         else:
             where = f"the {self.side} of {self.num_values} values"
-        return f"{self.name} {_text(self.value)} is {where}; a better one may lie beyond"
+        return f"{self.name} {_text(self.value)} is {where}"
 
     def way_out(self, search: Extendable) -> str:
         """The command that goes on beyond it; it names a file where `--set` cannot say what is to be tried."""

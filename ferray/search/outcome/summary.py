@@ -57,7 +57,8 @@ def summarize(search: Search, outcome: Outcome, *, tracking: str) -> str:
         lines += _wrapped([text], indent="")
     lines += ["", *_test_lines(plan, store, outcome.best), ""]
     folder = short_path(plan.run.folder)
-    lines += _wrapped([f"{folder}/: trials.csv, heatmap.png, curves.png, best/ (model, card, metrics)"], indent="")
+    files = "report.html, trials.csv, heatmap.png, curves.png, best/ (model, card, metrics)"
+    lines += _wrapped([f"{folder}/: {files}"], indent="")
     lines += _wrapped(tracking.splitlines()[:1], indent="")
     lines += [f"    {line}" for line in tracking.splitlines()[1:]]
     folders = f"{short_path(plan.run.best_dir)} --data {short_path(store.folder)}"
