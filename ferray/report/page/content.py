@@ -32,6 +32,7 @@ from ferray.report.page.notes import (
     slices_note,
     slices_table,
 )
+from ferray.report.page.pictures import PictureGroup, picture_groups
 from ferray.report.page.trials import folder_link, trials_table
 from ferray.report.page.winner import Figure, comparisons_of, figures_of, why_untested, winner_settings
 from ferray.report.results.cost import measure_cost
@@ -75,7 +76,7 @@ class Content:
     calibration_note: str
     slices: TextTable | None
     slices_note: str
-    pictures: Sequence[Any]
+    pictures: Sequence[PictureGroup]
     data: DataNotes
     cost: Sequence[tuple[str, str]]
     cost_table: TextTable
@@ -95,6 +96,7 @@ def make_content(results: SearchResults, *, out: Path, pictures: bool) -> Conten
     """
     warnings = list(results.unread)
     store = _open_store(results, warnings)
+    shown_pictures = _pictures(results, store, warnings) if pictures else []
     noise = find_noise(results)
     scales = make_scales(results.points, results.searched)
     indifferent = [] if noise is None else indifferent_settings(results.points, scales, noise)
@@ -137,7 +139,7 @@ def make_content(results: SearchResults, *, out: Path, pictures: bool) -> Conten
         calibration_note=calibration_note(results),
         slices=slices_table(results),
         slices_note=slices_note(results),
-        pictures=[],
+        pictures=shown_pictures,
         data=describe_data(results.search.data.folder, results.manifest, store),
         cost=cost_figures(cost),
         cost_table=cost_table(cost),
@@ -154,6 +156,17 @@ def _open_store(results: SearchResults, warnings: list[str]) -> Store | None:
     except FerrayError as error:
         warnings.append(f"The store cannot be opened: {error.args[1]}.")
         return None
+
+
+def _pictures(results: SearchResults, store: Store | None, warnings: list[str]) -> list[PictureGroup]:
+    if store is None:
+        warnings.append("There are no pictures, since the store cannot be read.")
+        return []
+    try:
+        return picture_groups(results.run.best_dir, store, has_test_score=results.test_score is not None)
+    except FerrayError as error:
+        warnings.append(f"There are no pictures: {error.args[1]}.")
+        return []
 
 
 def _subtitle(results: SearchResults) -> str:
