@@ -6,7 +6,7 @@ out of the specification, and all names of fields in it are ferray's own: no str
 Begin at `Chart`; the modules of `ferray.report.page.charts` make them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,9 +111,16 @@ def field(name: str, kind: str, title: str | None = None, **more: Any) -> dict[s
     return {"field": name, "type": kind, "title": title, **more}
 
 
-def categories(colors: Mapping[str, Any]) -> dict[str, Any]:
-    """A scale from words to colors, shapes or dashes."""
-    return {"domain": list(colors), "range": list(colors.values())}
+def categories(colors: Mapping[str, Any], present: Iterable[str]) -> dict[str, Any]:
+    """A scale from words to colors, shapes or dashes.
+
+    Args:
+        colors: Of all words that there may be, in the order of the legend.
+        present: The words that the data have.
+    """
+    found = set(present)
+    shown = {word: color for word, color in colors.items() if word in found}
+    return {"domain": list(shown), "range": list(shown.values())}
 
 
 def by_column(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, list[Any]]:

@@ -35,6 +35,7 @@ async function drawPlots() {
         config: given.config, actions: false, renderer: "svg", ast: true, tooltip: { disableDefaultStyle: true },
       });
       place.style.minHeight = "";
+      place.querySelector("svg").setAttribute("aria-hidden", "true"); // its place has the label, a table the values
     } catch (error) {
       place.textContent = `This plot could not be drawn: ${error.message}`;
     }

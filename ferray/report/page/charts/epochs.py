@@ -130,7 +130,12 @@ def curve_charts(results: SearchResults) -> list[Chart]:
                 "x": x,
                 "y": y,
                 "detail": field("trial", "nominal"),
-                "color": field("place", "nominal", scale=categories(_BEST_COLORS), legend={"symbolStrokeWidth": 3}),
+                "color": field(
+                    "place",
+                    "nominal",
+                    scale=categories(_BEST_COLORS, [row[3] for row in rows]),
+                    legend={"symbolStrokeWidth": 3},
+                ),
                 "strokeWidth": {"condition": {"test": is_best, "value": 2.5}, "value": 1},
                 "opacity": {"condition": {"test": is_best, "value": 1}, "value": 0.6},
                 "tooltip": tooltip,
@@ -138,7 +143,6 @@ def curve_charts(results: SearchResults) -> list[Chart]:
         },
     ]
     if ends:
-        present = {state: shape for state, shape in _SHAPES.items() if any(end[3] == state for end in ends)}
         layers.append(
             {
                 "data": named("ends"),
@@ -146,7 +150,7 @@ def curve_charts(results: SearchResults) -> list[Chart]:
                 "encoding": {
                     "x": x,
                     "y": y,
-                    "shape": field("state", "nominal", scale=categories(present)),
+                    "shape": field("state", "nominal", scale=categories(_SHAPES, [end[3] for end in ends])),
                     "tooltip": [*tooltip, field("state", "nominal", "state")],
                 },
             }
@@ -185,7 +189,6 @@ def _losses(best: Sequence[TrialRecord]) -> Chart:
         for key, phase in (("val_loss", "validation"), ("train_loss", "training"))
         for row in record.epochs
     ]
-    colors = {name: color for name, color in _BEST_COLORS.items() if any(row[0] == name for row in rows)}
     num_epochs = max(row[2] for row in rows)
     encoding = {
         "x": field(
@@ -196,11 +199,16 @@ def _losses(best: Sequence[TrialRecord]) -> Chart:
             scale={"domain": [1, max(2, num_epochs)], "nice": False},
         ),
         "y": field("loss", "quantitative", "cross-entropy loss (nats)", scale={"zero": False}, axis={"tickCount": 6}),
-        "color": field("place", "nominal", scale=categories(colors), legend={"symbolStrokeWidth": 3}),
+        "color": field(
+            "place",
+            "nominal",
+            scale=categories(_BEST_COLORS, [row[0] for row in rows]),
+            legend={"symbolStrokeWidth": 3},
+        ),
         "strokeDash": field(
             "phase",
             "nominal",
-            scale=categories(_PHASES),
+            scale=categories(_PHASES, _PHASES),
             legend={"symbolStrokeColor": "var(--ink)", "symbolType": "stroke", "symbolSize": 600},
         ),
         "tooltip": [

@@ -25,9 +25,9 @@ MAX_DOTS = (2000, 2000)
 
 
 def gap_chart(results: SearchResults) -> Chart | None:
-    """How far training was ahead of validation in each trial; None without a score."""
+    """How far training was ahead of validation in each trial; None with fewer than two scores."""
     ranked = rank_trials(results.records)
-    if not ranked:
+    if len(ranked) < 2:
         return None
     shown = pick_evenly(ranked, max_best=MAX_DOTS[0], max_others=MAX_DOTS[1])
     score = in_words(results.metric)
@@ -50,7 +50,7 @@ def gap_chart(results: SearchResults) -> Chart | None:
                     "training minus validation" if results.maximize else "validation minus training",
                     axis={"tickCount": 6},
                 ),
-                "color": field("kind", "nominal", scale=categories(colors)),
+                "color": field("kind", "nominal", scale=categories(colors, colors)),
                 "size": {"condition": {"test": f"datum.kind == '{WINNER}'", "value": 160}, "value": 50},
                 "tooltip": [
                     field("trial", "nominal", "trial"),
@@ -94,7 +94,7 @@ def reliability_chart(calibration: Calibration) -> Chart:
     y = field(
         "accuracy", "quantitative", "share of correct predictions", scale={"domain": [0, 1]}, axis={"tickCount": 5}
     )
-    color = field("version", "nominal", scale=categories(colors), legend={"symbolStrokeWidth": 3})
+    color = field("version", "nominal", scale=categories(colors, colors), legend={"symbolStrokeWidth": 3})
     layers = [
         {
             "data": named("diagonal"),

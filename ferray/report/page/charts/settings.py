@@ -77,7 +77,7 @@ def parallel_chart(results: SearchResults, scales: Sequence[Scale], noise: Noise
             "x": x,
             "y": y,
             "detail": field("place", "nominal"),
-            "color": field("kind", "nominal", scale=categories(_COLORS), legend={"symbolStrokeWidth": 3}),
+            "color": field("kind", "nominal", scale=categories(_COLORS, kinds), legend={"symbolStrokeWidth": 3}),
             "order": field("axis", "quantitative"),
             "strokeWidth": {
                 "condition": [
