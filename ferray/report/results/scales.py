@@ -53,6 +53,8 @@ def make_scales(points: Sequence[Point], names: Sequence[str]) -> list[Scale]:
         points: The points of a search.
         names: Settings, in the order of the result.
     """
+    if not points:
+        return []
     scales = (_make_scale(name, [getattr(point.recipe, name) for point in points]) for name in names)
     return [scale for scale in scales if len(scale.texts) > 1]
 
@@ -129,14 +131,16 @@ def _log_edges(low: float, high: float) -> list[float]:
 
 
 def number_texts(values: Sequence[Any]) -> list[str]:
-    """Values as people write them, all numbers in one form: with exponents where one of them needs it."""
+    """Different values as people write them, all numbers in one form: with exponents where one of them needs it."""
     texts = [value_text(value) for value in values]
-    if not any(isinstance(value, float) and "e" in text for value, text in zip(values, texts, strict=True)):
+    if any(isinstance(value, float) and "e" in text for value, text in zip(values, texts, strict=True)):
+        texts = [
+            exponent_text(value) if isinstance(value, int | float) and value else text
+            for value, text in zip(values, texts, strict=True)
+        ]
+    if len(set(texts)) == len(texts):
         return texts
-    return [
-        exponent_text(value) if isinstance(value, int | float) and value else text
-        for value, text in zip(values, texts, strict=True)
-    ]
+    return [f"{value:.12g}" if isinstance(value, float) else text for value, text in zip(values, texts, strict=True)]
 
 
 def _key(value: Any) -> tuple[str, Any]:

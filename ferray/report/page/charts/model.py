@@ -30,6 +30,7 @@ def gap_chart(results: SearchResults) -> Chart | None:
     if len(ranked) < 2:
         return None
     shown = pick_evenly(ranked, max_best=MAX_DOTS[0], max_others=MAX_DOTS[1])
+    left_out = len(ranked) - len(shown)
     score = in_words(results.metric)
     data: Columns = {
         "trial": [record.number for record in shown],
@@ -41,7 +42,7 @@ def gap_chart(results: SearchResults) -> Chart | None:
     layers = [
         {"mark": {"type": "rule", "color": "var(--border)"}, "encoding": {"y": {"datum": 0}}},
         {
-            "mark": {"type": "point", "filled": True, "opacity": 0.8},
+            "mark": {"type": "point", "filled": True, "opacity": 0.8 if len(shown) <= 300 else 0.35},
             "encoding": {
                 "x": field("score", "quantitative", score, scale={"zero": False}, axis={"grid": False, "tickCount": 8}),
                 "y": field(
@@ -69,7 +70,12 @@ def gap_chart(results: SearchResults) -> Chart | None:
         datasets={"dots": data},
         table=None,
         note="In the best epoch of each trial. Training scores are those seen while training: with dropout and altered"
-        " pictures they can be below validation. A large gap says that the model knows its training pictures by heart.",
+        " pictures they can be below validation. A large gap says that the model knows its training pictures by heart."
+        + (
+            f" Of {len(ranked):,} trials, the best {MAX_DOTS[0]:,} and others at even ranks are drawn."
+            if left_out
+            else ""
+        ),
         height_px=350,
     )
 
