@@ -128,6 +128,6 @@ def by_column(names: Sequence[str], rows: Sequence[Sequence[Any]]) -> dict[str, 
     return {name: [row[place] for row in rows] for place, name in enumerate(names)}
 
 
-def rounded(value: float) -> float:
+def six_digits(value: float) -> float:
     """Six digits, to keep the page small."""
     return float(f"{value:.6g}")

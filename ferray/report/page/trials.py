@@ -63,14 +63,13 @@ def folder_link(folder: Path, *, out: Path) -> str:
 
 def _column(key: str, title: str, values: Sequence[Any], *, digits: int | None = None) -> dict[str, Any]:
     """A column; its numbers have six digits, or what they are shown with."""
-    is_number = all(
-        isinstance(value, int | float) and not isinstance(value, bool) for value in values if value is not None
-    )
-    rounded = [float(f"{value:.6g}") if isinstance(value, float) else value for value in values]
-    texts = (
-        rounded if is_number else [value if value is None or isinstance(value, str) else str(value) for value in values]
-    )
-    return {"key": key, "title": title, "values": texts, "number": is_number, "digits": digits}
+    known = [value for value in values if value is not None]
+    is_number = all(isinstance(value, int | float) and not isinstance(value, bool) for value in known)
+    if is_number:
+        values = [float(f"{value:.6g}") if isinstance(value, float) else value for value in values]
+    else:
+        values = [None if value is None else str(value) for value in values]
+    return {"key": key, "title": title, "values": values, "number": is_number, "digits": digits}
 
 
 def _reasons(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from ferray.records.points import rank_trials
 from ferray.records.trial import TrialRecord
-from ferray.report.page.chart import OTHER, Chart, TextTable, by_column, categories, field, make_spec, named, rounded
+from ferray.report.page.chart import OTHER, Chart, TextTable, by_column, categories, field, make_spec, named, six_digits
 from ferray.report.results.read import SearchResults
 from ferray.report.results.series import best_so_far, pick_evenly
 from ferray.report.wording import in_words
@@ -44,7 +44,7 @@ def progress_charts(results: SearchResults) -> list[Chart]:
         ("seconds", "seconds of training, all trials", [round(step.seconds, 1) for step in steps]),
     )
     data: dict[str, list[Any]] = {
-        "score": [rounded(step.score) for step in steps],
+        "score": [six_digits(step.score) for step in steps],
         "trial": [step.number for step in steps],
     }
     head = ("trials begun", "epochs", "seconds", f"best {score}", "trial")
@@ -97,12 +97,12 @@ def curve_charts(results: SearchResults) -> list[Chart]:
     names = {record.trial_id: _PLACES[place] for place, record in enumerate(ranked[:3])}
     score = in_words(results.metric)
     rows = [
-        (record.number, row.epoch, rounded(getattr(row, results.metric)), names.get(record.trial_id, OTHER))
+        (record.number, row.epoch, six_digits(getattr(row, results.metric)), names.get(record.trial_id, OTHER))
         for record in reversed(shown)
         for row in record.epochs
     ]
     ends = [
-        (record.number, record.epochs[-1].epoch, rounded(getattr(record.epochs[-1], results.metric)), record.state)
+        (record.number, record.epochs[-1].epoch, six_digits(getattr(record.epochs[-1], results.metric)), record.state)
         for record in shown
         if record.state != "done"
     ]
@@ -184,7 +184,7 @@ def curve_charts(results: SearchResults) -> list[Chart]:
 
 def _losses(best: Sequence[TrialRecord]) -> Chart:
     rows = [
-        (_PLACES[place], record.number, row.epoch, rounded(getattr(row, key)), phase)
+        (_PLACES[place], record.number, row.epoch, six_digits(getattr(row, key)), phase)
         for place, record in enumerate(best)
         for key, phase in (("val_loss", "validation"), ("train_loss", "training"))
         for row in record.epochs

@@ -13,7 +13,7 @@ from ferray.report.page.chart import (
     field,
     make_spec,
     named,
-    rounded,
+    six_digits,
 )
 from ferray.report.results.read import SearchResults
 from ferray.report.results.series import overfitting, pick_evenly
@@ -34,8 +34,8 @@ def gap_chart(results: SearchResults) -> Chart | None:
     score = in_words(results.metric)
     data: Columns = {
         "trial": [record.number for record in shown],
-        "score": [rounded(record.score() or 0.0) for record in shown],
-        "gap": [rounded(overfitting(record) or 0.0) for record in shown],
+        "score": [six_digits(record.score() or 0.0) for record in shown],
+        "gap": [six_digits(overfitting(record) or 0.0) for record in shown],
         "kind": [WINNER if place == 0 else OTHER for place in range(len(shown))],
     }
     colors = {WINNER: "var(--c2)", OTHER: "var(--c1)"}
@@ -84,7 +84,7 @@ def reliability_chart(calibration: Calibration) -> Chart:
     """How often predictions were correct, by their confidence, before and after temperature scaling."""
     versions = {"as trained": calibration.before, "with temperature": calibration.after}
     rows = [
-        (name, rounded(one.confidence), rounded(one.accuracy), one.faces)
+        (name, six_digits(one.confidence), six_digits(one.accuracy), one.faces)
         for name, errors in versions.items()
         for one in errors.bins
         if one.faces

@@ -13,7 +13,7 @@ from ferray.report.page.chart import (
     field,
     make_spec,
     named,
-    rounded,
+    six_digits,
 )
 from ferray.report.results.importance import Importance
 from ferray.report.results.noise import Noise
@@ -47,7 +47,7 @@ def parallel_chart(results: SearchResults, scales: Sequence[Scale], noise: Noise
     span = high - low or 1.0
     kinds = [_kind(place, points[place].mean, noise) for place in places]
     rows = [
-        (place, axis, rounded(position))
+        (place, axis, six_digits(position))
         for place, score in zip(places, scores, strict=True)
         for score_at in [(score - low) / span]
         for axis, position in enumerate([*(_spread(scale, place, score_at) for scale in scales), score_at])
@@ -132,7 +132,7 @@ def parallel_chart(results: SearchResults, scales: Sequence[Scale], noise: Noise
             "points": {
                 "place": places,
                 "trial": [points[place].number for place in places],
-                "score": [rounded(score) for score in scores],
+                "score": [six_digits(score) for score in scores],
                 "kind": kinds,
                 "text": texts,
             },
@@ -184,7 +184,7 @@ def importance_chart(importance: Importance) -> Chart:
         title="What moved the score",
         summary="A bar for each searched setting: the share of the variance of scores that it explains by itself.",
         spec=make_spec(height, data=named("bars"), layer=layers),
-        datasets={"bars": {"name": names, "share": [rounded(share) for share in shares]}},
+        datasets={"bars": {"name": names, "share": [six_digits(share) for share in shares]}},
         table=TextTable(
             head=("setting", "share"), rows=[(name, f"{share:.1%}") for name, share in zip(names, shares, strict=True)]
         ),
