@@ -1,8 +1,12 @@
-"""Wording that many messages and records share: counts, first lines, suggestions for a misspelled name, the time."""
+"""Wording that messages and records share: counts, first lines, paths, suggestions for misspelled names, times."""
 
 import datetime
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
+
+DEFAULT_OUT = "runs"
+"""Parent folder of all searches, unless `--out` names another."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -39,3 +43,8 @@ def duration_text(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes:02d} min"
     return f"{minutes} min" if minutes >= 10 else f"{minutes}:{rest:02d} min" if minutes else f"{rest} s"
+
+
+def short_path(path: Path) -> Path:
+    """Relative to where the user is, where the path lies below."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

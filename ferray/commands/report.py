@@ -1,6 +1,6 @@
 """`python -m ferray.report`: the score of a model, the audit of a reported score, the slices where a model is weak.
 
-The commands `export` and `latency` are in `ferray.commands.portable`.
+The commands `export` and `latency` are in `ferray.commands.portable`, `page` is in `ferray.commands.page`.
 """
 
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ferray.commands.common import make_parser, run_command
+from ferray.commands.page import PageOptions, add_page_parser, run_page
 from ferray.commands.portable import (
     ExportOptions,
     LatencyOptions,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from ferray.report.test_split.recorded import RecordedScore
 
 EXAMPLES = """\
+  python -m ferray.report page runs/grid                                              # a page to open or to send
   python -m ferray.report evaluate runs/grid/best --data data/expw                    # the test score on record
   python -m ferray.report evaluate runs/grid/best --data data/fer2013 --split test --json
   python -m ferray.report evaluate runs/grid/best --data data/fer2013 data/other      # one table
@@ -93,11 +95,13 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m ferray.rep
     return run_command(lambda: _run(_parse(argv, prog)))
 
 
-Options = EvaluateOptions | AuditOptions | SlicesOptions | ExportOptions | LatencyOptions
+Options = PageOptions | EvaluateOptions | AuditOptions | SlicesOptions | ExportOptions | LatencyOptions
 
 
 def _run(options: Options) -> int:
     match options:
+        case PageOptions():
+            return run_page(options)
         case EvaluateOptions():
             return _evaluate(options)
         case AuditOptions():
@@ -113,6 +117,8 @@ def _run(options: Options) -> int:
 def _parse(argv: Sequence[str] | None, prog: str) -> Options:
     parser = make_parser(prog, "Show what the score of a trained model is worth, or take it elsewhere.", EXAMPLES)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    add_page_parser(commands)
 
     text = "score a model on a split of a store, or of several; on its own test split, show the score on record"
     evaluate = commands.add_parser("evaluate", help=text, description=text.capitalize() + ".", allow_abbrev=False)

@@ -12,9 +12,10 @@ from contextlib import ExitStack
 
 from ferray.commands.common import make_parser, number_option, run_command
 from ferray.files.storage import cache_dir
-from ferray.search.options import DEFAULT_OUT, SearchOptions
+from ferray.search.options import SearchOptions
 from ferray.signals import StopRequest, catch_signals, say_from_handler
 from ferray.waiting import waiting
+from ferray.wording import DEFAULT_OUT
 
 log = logging.getLogger(__name__)
 

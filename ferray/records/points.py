@@ -64,6 +64,16 @@ def rank_trials(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     return sorted((record for record in records if record.epochs and record.state != "failed"), key=sort_key)
 
 
+def without_refit(records: Iterable[TrialRecord], *, folds: int) -> list[TrialRecord]:
+    """All trials but the refit, which no point is ranked by.
+
+    Args:
+        records: All trials of a search.
+        folds: Of the search; 1 without cross-validation.
+    """
+    return [record for record in records if folds == 1 or record.recipe.folds is not None]
+
+
 def rank_points(records: Iterable[TrialRecord], *, wanted: int = 1) -> list[Point]:
     """The points of trials that have an epoch and did not fail, best first: by mean, ties by fewer epochs, by number.
 

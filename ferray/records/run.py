@@ -13,6 +13,7 @@ dropped when the journal is read.
 """
 
 import logging
+import shlex
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ferray.files.journal import Journal
 from ferray.files.storage import Lease
 from ferray.records.search_file import SearchFile, to_search_file
 from ferray.records.trial import TrialRecord, record_from_json, record_to_json
+from ferray.wording import DEFAULT_OUT, short_path
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,13 @@ class Run:
     def name(self) -> str:
         """The name of the search and of its folder."""
         return self.folder.name
+
+    @property
+    def resume_command(self) -> str:
+        """The command that goes on with the search, from the folder where the user is; options can be added."""
+        where = short_path(self.folder.parent)
+        out = "" if where == Path(DEFAULT_OUT) else f" --out {shlex.quote(str(where))}"
+        return f"python -m ferray.search --resume {shlex.quote(self.name)}{out}"
 
     @property
     def best_dir(self) -> Path:

@@ -6,11 +6,11 @@ from itertools import islice
 from typing import Any
 
 from ferray.records.points import rank_trials
+from ferray.report.results.edges import Edge, edge_to_json
 from ferray.search.forecast import make_forecast
 from ferray.search.history.points import MAX_LISTED, describe_additions, format_value
 from ferray.search.history.recorded import History
 from ferray.search.history.resume import MORE
-from ferray.search.outcome.edges import Edge, edge_to_json
 from ferray.search.outcome.finals import rank_search
 from ferray.search.plan import Plan
 from ferray.search.work import Work, count_work, max_epochs, new_points

@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from ferray.wording import DEFAULT_OUT
+
 Keep = Literal["refit", "best-fold"]
-DEFAULT_OUT = "runs"
 
 WandbMode = Literal["online", "offline", "disabled"]
 

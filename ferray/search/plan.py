@@ -2,7 +2,6 @@
 
 import datetime
 import os
-import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -21,7 +20,7 @@ from ferray.search.history.resume import (
     recall,
     settings_with_weights,
 )
-from ferray.search.options import DEFAULT_OUT, Keep, SearchOptions, WandbMode
+from ferray.search.options import Keep, SearchOptions, WandbMode
 from ferray.space import Space
 
 DEMO_COMMAND = "python -m ferray.search --space grid --data DIR"
@@ -74,9 +73,7 @@ class Plan:
     @property
     def resume_command(self) -> str:
         """The command that goes on with it, from the folder where the user is; further options can be added."""
-        where = short_path(self.run.folder.parent)
-        out = "" if where == Path(DEFAULT_OUT) else f" --out {shlex.quote(str(where))}"
-        return f"python -m ferray.search --resume {shlex.quote(self.run.name)}{out}"
+        return self.run.resume_command
 
     @property
     def num_points(self) -> int | None:
@@ -139,11 +136,6 @@ def make_plan(options: SearchOptions, history: History | None = None) -> Plan:
     settings = settings_with_weights(plan.settings, plan.weights)
     extension, additions = make_extension(history, recorded, plan.space, settings, num_points=plan.num_points)
     return replace(plan, extension=extension, additions=additions)
-
-
-def short_path(path: Path) -> Path:
-    """Relative to where the user is, where the path lies below."""
-    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def name_is_taken(run: Run) -> RecordError:

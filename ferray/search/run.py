@@ -23,6 +23,7 @@ from ferray.model.weights import load_weights
 from ferray.recipe import Recipe
 from ferray.records.search_file import Session
 from ferray.records.trial import FINISHED, State, TrialRecord
+from ferray.report.results.verdict import Significance
 from ferray.search.fleet import cluster as clusters
 from ferray.search.fleet.cluster import Cluster
 from ferray.search.fleet.launch import GRACE_S, LaunchSettings, WorkerGroups, start_worker_groups
@@ -35,12 +36,12 @@ from ferray.search.jobs import Jobs
 from ferray.search.live import LiveView
 from ferray.search.open import Search, open_search
 from ferray.search.outcome.as_json import interruption_to_json, outcome_to_json
-from ferray.search.outcome.export import export_winner, write_tables
+from ferray.search.outcome.export import export_winner, write_report, write_tables
 from ferray.search.outcome.finals import Finals, Ranking, missing_finals, rank_search
-from ferray.search.outcome.significance import Significance, assess_winner
+from ferray.search.outcome.significance import assess_winner
 from ferray.search.outcome.summary import Outcome, summarize
 from ferray.search.pace import Pace
-from ferray.search.plan import DEMO_COMMAND, Plan, short_path
+from ferray.search.plan import DEMO_COMMAND, Plan
 from ferray.search.rates import Rate, faces_of_epoch, faces_of_view, kinds_of, note_rate
 from ferray.search.tune.decisions import Decisions
 from ferray.search.tune.loop import Decider, TuneSettings, tune_until_done
@@ -50,7 +51,7 @@ from ferray.tracking.wandb import Destination, Tracker, choose_mode
 from ferray.train.checkpoints.checked_safetensors import DamagedError
 from ferray.train.features.key import ViewKey
 from ferray.waiting import waiting
-from ferray.wording import utc_now
+from ferray.wording import short_path, utc_now
 
 
 def run(
@@ -118,8 +119,9 @@ def _run(plan: Plan, history: History | None, cluster: Cluster | None, stop: Sto
                 write_tables(plan.run, records, plan.space)  # what was trained can be read although nothing has won
             raise
         interval = None if outcome.significance is None else outcome.significance.interval
-        with waiting("writing the tables and pictures"):
+        with waiting("writing the tables, the pictures and the page"):
             files = write_tables(plan.run, records, plan.space, best=outcome.best, interval=interval)
+            files += write_report(plan.run, records)
         tracker.search_ended(
             records=records,
             best=outcome.best.record,

@@ -4,8 +4,8 @@ from collections import Counter
 from typing import Any
 
 from ferray.records.points import Point
+from ferray.report.results.edges import edge_to_json
 from ferray.search.open import Search
-from ferray.search.outcome.edges import edge_to_json
 from ferray.search.outcome.summary import Outcome
 from ferray.search.plan import Plan
 

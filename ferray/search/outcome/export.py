@@ -22,16 +22,16 @@ from ferray.records.tables import epochs_frame, trials_frame
 from ferray.records.trial import TrialRecord
 from ferray.report import plots
 from ferray.report.card import ModelOrigin, ModelSelection, model_card
+from ferray.report.page.write import page_warning, write_page
+from ferray.report.results.verdict import Significance
 from ferray.report.test_split.read_once import read_test_split
 from ferray.report.test_split.recorded import METRICS_FILE, RecordedScore, read_recorded
 from ferray.search.open import Search
 from ferray.search.outcome.finals import Ranking
-from ferray.search.outcome.significance import Significance
-from ferray.search.plan import short_path
 from ferray.space import Space
 from ferray.train.checkpoints.export import export_best
 from ferray.train.predict import predict_validation
-from ferray.wording import utc_now
+from ferray.wording import short_path, utc_now
 
 if TYPE_CHECKING:
     import pandas
@@ -85,6 +85,19 @@ def write_tables(
         plots.draw_curves(epochs, trials, pictures[1], metric=space.metric, searched=space.searched)
         files += pictures
     return files
+
+
+def write_report(run: Run, records: Sequence[TrialRecord]) -> list[Path]:
+    """The page of the search; a fault of it is a warning, since everything that it shows is on record.
+
+    Returns:
+        The file; nothing where it was not written.
+    """
+    try:
+        return [write_page(run, records=records).file]
+    except Exception as error:  # noqa: BLE001  no fault of a report may fail a search
+        log.warning("%s", page_warning(error))
+        return []
 
 
 def export_winner(

@@ -19,11 +19,11 @@ from ferray import recipe as recipes
 from ferray.errors import SearchError
 from ferray.recipe import Recipe
 from ferray.records.events import EndEvent, EndState, SuggestEvent
-from ferray.records.points import Point, rank_points
+from ferray.records.points import Point, rank_points, without_refit
 from ferray.records.trial import FINISHED, TrialRecord
+from ferray.report.results.edges import Edge, find_edges
 from ferray.search.history.points import Identify, Suggestion
 from ferray.search.history.recorded import History
-from ferray.search.outcome.edges import Edge, find_edges
 from ferray.search.plan import Plan
 from ferray.wording import first_line
 
@@ -56,7 +56,7 @@ def rank_search(plan: Plan, records: Sequence[TrialRecord]) -> Ranking:
         SearchError: No trial has an epoch.
     """
     space = plan.space
-    ranked = rank_points(_without_refit(plan, records), wanted=space.folds * plan.replicates)
+    ranked = rank_points(without_refit(records, folds=plan.space.folds), wanted=space.folds * plan.replicates)
     if not ranked:
         reasons = sorted({first_line(record.reason) for record in records if record.reason})
         what = "no trial came to an epoch"
@@ -95,7 +95,7 @@ def missing_finals(plan: Plan, history: History, identify: Identify) -> list[Rec
         record.recipe for point in finalists for record in _stopped_early(point) if record.trial_id not in failed
     ]
     missing += not_ended([recipe for point in finalists for recipe in _other_seeds(point, plan.replicates)])
-    if missing or not plan.refits or not rank_points(_without_refit(plan, records)):
+    if missing or not plan.refits or not rank_points(without_refit(records, folds=plan.space.folds)):
         return missing
     return not_ended([_on_whole_split(rank_search(plan, records).winner.recipe)])
 
@@ -105,7 +105,7 @@ def find_finalists(plan: Plan, history: History) -> list[Point]:
     if plan.replicates == 1:
         return []
     asked = {event.trial_id for event in history.decisions.of_kind(SuggestEvent)}
-    proper = [record for record in _without_refit(plan, history.records) if record.trial_id in asked]
+    proper = [record for record in without_refit(history.records, folds=plan.space.folds) if record.trial_id in asked]
     return rank_points(proper, wanted=plan.space.folds)[: plan.finalists]
 
 
@@ -151,13 +151,6 @@ class Finals:
     def end(self, number: int, state: EndState, epoch: int, score: float | None) -> None:
         """A trial has ended."""
         self._log.append(EndEvent(number=number, trial_id=self._ids[number], state=state, epoch=epoch))
-
-
-def _without_refit(plan: Plan, records: Sequence[TrialRecord]) -> list[TrialRecord]:
-    """All trials but the refit, which no point is ranked by."""
-    if plan.space.folds == 1:
-        return list(records)
-    return [record for record in records if record.recipe.folds is not None]
 
 
 def _stopped_early(point: Point) -> list[TrialRecord]:

@@ -7,86 +7,23 @@ Begin at `assess_winner`.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ferray.files import storage
-from ferray.metrics.compare import Comparison, SelectionBias, compare_paired, correct_selection_bias
-from ferray.metrics.intervals import Interval
+from ferray.metrics.compare import compare_paired, correct_selection_bias
 from ferray.metrics.labeled import LabeledPredictions
 from ferray.metrics.scores import score
 from ferray.records.points import Point
 from ferray.records.trial import TrialRecord
+from ferray.report.results.verdict import Significance
 from ferray.search.open import Search
 from ferray.search.outcome.finals import Ranking
 from ferray.train.predict import predict_validation
-from ferray.wording import count_of
 
 SCORED = {"val_accuracy": "accuracy", "val_balanced_accuracy": "balanced_accuracy", "val_macro_f1": "macro_f1"}
 """Metrics that have an interval, and its name in `ferray.metrics.scores`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Significance:
-    """What the winner's score is worth before anything is tested."""
-
-    winner: int
-    """Number of its first trial."""
-    trials: int
-    """Of the winner: its folds and seeds."""
-    mean: float
-    """Of their scores."""
-    spread: float | None
-    """Standard deviation of their scores; None for one."""
-    runner_up: int | None
-    """That of the next point; None where there is none."""
-    comparison: Comparison | None
-    """Of their validation accuracies, paired by seed and by face; None without a runner-up of equal trials."""
-    luck: SelectionBias | None
-    """None for a metric without an interval, or where a trial of the winner failed."""
-
-    @property
-    def interval(self) -> Interval | None:
-        """95 %, of the winner's mean over the choice of validation faces; None where it was not computed."""
-        if self.luck is None:
-            return None
-        low, high = self.luck.interval  # around the corrected score
-        return self.mean - (high - low) / 2, self.mean + (high - low) / 2
-
-    def to_json(self) -> dict[str, Any]:
-        """As JSON values."""
-        values = asdict(self)
-        if self.comparison is not None:
-            values["comparison"]["verdict"] = self.comparison.conclusion
-        if self.luck is not None:
-            values["luck"]["luck"] = self.luck.bias
-        return values
-
-    def lines(self, metric: str) -> list[str]:
-        """In words."""
-        lines = []
-        if self.spread is not None:
-            lines.append(
-                f"trial {self.winner}'s point has the best mean, {metric} {self.mean:.4f} +- {self.spread:.4f}"
-                f" over {self.trials} trials"
-            )
-        if self.comparison is not None:
-            low, high = self.comparison.interval
-            ahead = f"{self.comparison.difference:+.4f} [{low:+.4f}, {high:+.4f}]"
-            lines.append(
-                f"trial {self.winner} is ahead of trial {self.runner_up} in validation accuracy by {ahead}, face by"
-                f" face over {count_of(self.comparison.seeds, 'seed')}: {self.comparison.conclusion}"
-            )
-        if self.luck is not None:
-            low, high = self.luck.interval
-            lines.append(
-                f"{metric} {self.luck.best:.4f} is the best of many; without the luck of the search"
-                f" {self.luck.corrected:.4f} [{low:.4f}, {high:.4f}]"
-            )
-        return lines
 
 
 def assess_winner(search: Search, ranking: Ranking) -> Significance:

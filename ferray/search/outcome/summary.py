@@ -16,12 +16,13 @@ from ferray.data.store.reader import Store
 from ferray.metrics.intervals import bracket_text
 from ferray.records.points import Point
 from ferray.records.trial import TrialRecord
+from ferray.report.results.verdict import Significance
 from ferray.search.columns import GAP, WIDTH, fit_settings
 from ferray.search.open import Search
 from ferray.search.outcome.export import BestModel
 from ferray.search.outcome.finals import Ranking
-from ferray.search.outcome.significance import Significance
-from ferray.search.plan import DEMO_COMMAND, Plan, short_path
+from ferray.search.plan import DEMO_COMMAND, Plan
+from ferray.wording import short_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,8 @@ def summarize(search: Search, outcome: Outcome, *, tracking: str) -> str:
         lines += _wrapped([text], indent="")
     lines += ["", *_test_lines(plan, store, outcome.best), ""]
     folder = short_path(plan.run.folder)
-    lines += _wrapped([f"{folder}/: trials.csv, heatmap.png, curves.png, best/ (model, card, metrics)"], indent="")
+    files = "report.html, trials.csv, heatmap.png, curves.png, best/ (model, card, metrics)"
+    lines += _wrapped([f"{folder}/: {files}"], indent="")
     lines += _wrapped(tracking.splitlines()[:1], indent="")
     lines += [f"    {line}" for line in tracking.splitlines()[1:]]
     folders = f"{short_path(plan.run.best_dir)} --data {short_path(store.folder)}"

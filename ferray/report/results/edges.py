@@ -10,13 +10,13 @@ import math
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from ferray.errors import RecipeError
 from ferray.recipe import Freeze, Policy, Recipe, check_value, is_integer_field
 from ferray.records.points import REPEATED
-from ferray.search.plan import Plan
-from ferray.space import Parameter
+from ferray.records.run import Run
+from ferray.space import Parameter, Space
 
 ORDERED: dict[str, tuple[str, ...]] = {"freeze": get_args(Freeze), "augmentation": get_args(Policy)}
 """Settings of words with an order: by how much of the trunk is frozen, and how strongly pictures are altered."""
@@ -28,6 +28,25 @@ _GEOMETRIC = 2.0
 """Ratio of neighboring values from which on the next one is found by multiplying, not by adding."""
 
 Side = Literal["lowest", "highest"]
+
+
+class Extendable(Protocol):
+    """A search that could try more, planned or on record."""
+
+    @property
+    def run(self) -> Run:
+        """Its folder."""
+        ...
+
+    @property
+    def space(self) -> Space:
+        """What it searches."""
+        ...
+
+    @property
+    def max_trials(self) -> int | None:
+        """Limit of the points that the command has set."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,32 +66,36 @@ class Edge:
     """As `--set` takes it: the values so far and that one, or the wider range."""
 
     def sentence(self) -> str:
-        """What was seen."""
+        """What was seen, and what it may mean."""
+        return f"{self.place()}; a better one may lie beyond"
+
+    def place(self) -> str:
+        """Where the value lies."""
         if self.num_values == 0:
             where = f"close to the {self.side} that the space allows"
         else:
             where = f"the {self.side} of {self.num_values} values"
-        return f"{self.name} {_text(self.value)} is {where}; a better one may lie beyond"
+        return f"{self.name} {_text(self.value)} is {where}"
 
-    def way_out(self, plan: Plan) -> str:
+    def way_out(self, search: Extendable) -> str:
         """The command that goes on beyond it, with room for as many points again where their number is limited."""
-        words = [plan.resume_command, "--set", shlex.quote(self.setting)]
-        words += [] if plan.space.run_cap is None else ["--set", f"run_cap={2 * plan.space.run_cap}"]
-        words += [] if plan.max_trials is None else ["--max-trials", str(2 * plan.max_trials)]
+        words = [search.run.resume_command, "--set", shlex.quote(self.setting)]
+        words += [] if search.space.run_cap is None else ["--set", f"run_cap={2 * search.space.run_cap}"]
+        words += [] if search.max_trials is None else ["--max-trials", str(2 * search.max_trials)]
         return " ".join(words)
 
 
-def find_edges(plan: Plan, winner: Recipe, tried: Iterable[Recipe]) -> list[Edge]:
+def find_edges(search: Extendable, winner: Recipe, tried: Iterable[Recipe]) -> list[Edge]:
     """The settings of the winner that lie on an edge of what was tried, in the order of the space.
 
     Args:
-        plan: The search; values that its space has still to try count as tried.
+        search: The search; values that its space has still to try count as tried.
         winner: The best point's recipe.
         tried: The recipes of all trials that have a score.
     """
     recipes = list(tried)
     edges = []
-    for parameter in plan.space.parameters:
+    for parameter in search.space.parameters:
         if parameter.searched and parameter.name not in REPEATED:
             values = [getattr(recipe, parameter.name) for recipe in recipes]
             edge = _edge_of(parameter, getattr(winner, parameter.name), values)
@@ -80,14 +103,14 @@ def find_edges(plan: Plan, winner: Recipe, tried: Iterable[Recipe]) -> list[Edge
     return edges
 
 
-def edge_to_json(plan: Plan, edge: Edge) -> dict[str, Any]:
+def edge_to_json(search: Extendable, edge: Edge) -> dict[str, Any]:
     """A setting whose best value lies on an edge of what was tried, and the command that goes beyond it."""
     return {
         "setting": edge.name,
         "value": edge.value,
         "side": edge.side,
         "beyond": edge.beyond,
-        "command": edge.way_out(plan),
+        "command": edge.way_out(search),
     }
 
 

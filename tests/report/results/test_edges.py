@@ -10,8 +10,8 @@ import pytest
 
 from ferray.commands.search import parse
 from ferray.recipe import Recipe
+from ferray.report.results.edges import Edge, find_edges
 from ferray.search.options import SearchOptions
-from ferray.search.outcome.edges import Edge, find_edges
 from ferray.search.plan import Plan, make_plan
 from ferray.space import parse_settings, read_space
 

@@ -1,0 +1,114 @@
+"""`report.html`: the page of one search, in one file that opens from the disk, without network and server.
+
+The page's own policy forbids every connection, and every script but the two that it comes with; what data says is
+escaped in HTML, and is data, never code, in scripts.
+
+Begin at `write_page`.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ferray.errors import FerrayError
+from ferray.files import storage
+from ferray.records.run import Run
+from ferray.records.trial import TrialRecord
+from ferray.report.page.library import plot_library
+from ferray.report.results.read import SearchResults, read_results
+
+PAGE_FILE = "report.html"
+
+_FOLDER = Path(__file__).resolve().parent / "assets"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenPage:
+    """A page on the disk."""
+
+    file: Path
+    num_bytes: int
+
+
+def write_page(
+    run: Run,
+    *,
+    out: Path | None = None,
+    pictures: bool = False,
+    records: Sequence[TrialRecord] | None = None,
+) -> WrittenPage:
+    """Write the page of a search, finished or not.
+
+    Args:
+        run: The search's folder.
+        out: The file; None for `report.html` in the search's folder.
+        pictures: Whether the page has pictures of the data: mistakes, and copies with different labels.
+        records: All trials, where the caller has them already.
+
+    Raises:
+        RecordError: There is no search here, or `search.json` is none.
+        StorageError: A file cannot be read or written.
+        SpaceError: `space.yaml` is no space.
+    """
+    run.check_exists()
+    file = run.folder / PAGE_FILE if out is None else out
+    data = _render(read_results(run, records=records), file, pictures=pictures).encode()
+    storage.write_bytes(file, data)
+    return WrittenPage(file=file, num_bytes=len(data))
+
+
+def _render(results: SearchResults, file: Path, *, pictures: bool) -> str:
+    import jinja2
+
+    from ferray.report.page.content import make_content
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["as_data"] = _as_data
+    library, script = plot_library(), (_FOLDER / "page.js").read_text()
+    return environment.get_template("page.html").render(
+        content=make_content(results, out=file, pictures=pictures),
+        policy=_policy(library, script),
+        style=_Plain((_FOLDER / "page.css").read_text()),
+        library=_Plain(library),
+        script=_Plain(script),
+    )
+
+
+def _policy(*scripts: str) -> str:
+    """A content security policy that lets these scripts run and nothing else, and forbids every connection."""
+    hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'" for one in scripts)
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; base-uri 'none';"
+        " form-action 'none'"
+    )
+
+
+class _Plain(str):
+    """Text of ferray's own that a template writes as it is."""
+
+    def __html__(self) -> str:
+        return self
+
+
+def _as_data(value: Any) -> _Plain:
+    """JSON within `<script type="application/json">`, in which no text of the data can end the element."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    for sign in "<>&\u2028\u2029":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return _Plain(text)
+
+
+def page_warning(error: Exception) -> str:
+    """Why a page was not written, in one line."""
+    what = f"{error.args[0]}: {error.args[1]}" if isinstance(error, FerrayError) else repr(error)
+    return f"{PAGE_FILE} was not written: {what}"
