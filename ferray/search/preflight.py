@@ -14,7 +14,7 @@ from typing import Any
 from ferray.data.store.reader import Store, open_store
 from ferray.errors import RecipeError, SearchError, StorageError
 from ferray.files import storage
-from ferray.model.backbones import BACKBONES
+from ferray.model.backbones import find_backbone
 from ferray.model.weights_file import check_header
 from ferray.recipe import Recipe, check_value
 from ferray.search.plan import Plan
@@ -93,7 +93,7 @@ def _recipes(space: Space) -> Iterator[Recipe]:
 def _find_equal_poolings(space: Space, store: Store) -> Iterator[str]:
     """That both poolings are one where the trunk's output is one pixel, as on FER2013's pictures of 48."""
     outputs = {
-        size: BACKBONES[recipe.backbone].output_shape(size)
+        size: find_backbone(recipe.backbone).output_shape(size)
         for recipe in _recipes(space)
         if (size := recipe.image_size or store.size_px)
     }
@@ -142,7 +142,7 @@ def _check_weights(plan: Plan) -> None:
         what = f"one file, but the space asks for {len(backbones)} backbones, {', '.join(backbones)}"
         way_out = f"Search one of them: --set backbone={backbones[0]}; or leave --weights out for ImageNet's weights"
         raise SearchError(f"--weights {plan.weights}", what, way_out)
-    check_header(Path(plan.weights), BACKBONES[backbones[0]])
+    check_header(Path(plan.weights), find_backbone(backbones[0]))
 
 
 def _check_folder(folder: Path, way_out: str) -> None:
@@ -189,7 +189,7 @@ def _sizes_of_views(plan: Plan, store: Store) -> tuple[int, int]:
     one_view = all_views = 0
     for recipe in _recipes(plan.space):
         if keys := keys_of_run(recipe, weights=plan.weights):
-            shape = BACKBONES[recipe.backbone].output_shape(recipe.image_size or store.size_px, recipe.freeze)
+            shape = find_backbone(recipe.backbone).output_shape(recipe.image_size or store.size_px, recipe.freeze)
             view = viewcache.num_bytes(num_faces, shape)
             one_view, all_views = max(one_view, view), max(all_views, len(keys) * view)
     return one_view, all_views
