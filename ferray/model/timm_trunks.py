@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from ferray.errors import RecipeError
-from ferray.model.backbone import PREFIX, Backbone, Counts, Shape
+from ferray.model.backbone import Backbone, Counts, Shape
+from ferray.model.torchvision_trunks import shapes_of
 from ferray.recipe import TIMM, building_library
 from ferray.wording import did_you_mean, first_line
 
@@ -73,8 +74,7 @@ def download(backbone: Backbone) -> Mapping[str, Tensor]:
 @cache
 def _tensor_shapes(short: str) -> dict[str, Shape]:
     with torch.device("meta"):
-        state = _build_here(short).state_dict()
-    return {f"{PREFIX}{key}": tuple(tensor.shape) for key, tensor in state.items() if tensor.is_floating_point()}
+        return shapes_of(_build_here(short))
 
 
 @cache

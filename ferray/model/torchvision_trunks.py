@@ -22,18 +22,23 @@ from ferray.model.backbone import PREFIX, Shape
 
 
 def build_trunk(name: str) -> nn.Sequential:
-    """The layers of torchvision's model of this name, with torchvision's own first weights.
+    """The layers of torchvision's model of this name, with torchvision's own first weights."""
+    return cut(getattr(torchvision.models, name)(weights=None))
+
+
+def cut(model: nn.Module) -> nn.Sequential:
+    """A model without its pooling and classifier as a list of layers; they are those of the model.
 
     Dropout and stochastic depth are left in place; a trunk is in evaluation mode, in which they do nothing.
     """
-    model = getattr(torchvision.models, name)(weights=None)
     if isinstance(model, torchvision.models.ResNet):
         return nn.Sequential(OrderedDict(list(model.named_children())[:-2]))  # without avgpool and fc
     if isinstance(model, torchvision.models.VisionTransformer):
         return _cut_vision_transformer(model)
     if isinstance(model, torchvision.models.SwinTransformer):
         return _cut_swin_transformer(model)
-    features: nn.Sequential = model.features
+    features = model.features
+    assert isinstance(features, nn.Sequential)
     return features
 
 
@@ -41,7 +46,12 @@ def build_trunk(name: str) -> nn.Sequential:
 def tensor_shapes(name: str) -> dict[str, Shape]:
     """Name and shape of every tensor of real numbers of a trunk."""
     with torch.device("meta"):
-        state = build_trunk(name).state_dict()
+        return shapes_of(build_trunk(name))
+
+
+def shapes_of(layers: nn.Module) -> dict[str, Shape]:
+    """Name in ferray and shape of every tensor of real numbers of a trunk's layers."""
+    state = layers.state_dict()
     return {f"{PREFIX}{key}": tuple(tensor.shape) for key, tensor in state.items() if tensor.is_floating_point()}
 
 

@@ -23,7 +23,7 @@ from ferray.errors import WeightsError
 from ferray.model.backbone import Backbone
 from ferray.model.backbones import find_backbone
 from ferray.model.initialization import draw_tensors
-from ferray.model.weights_file import find_misfits, is_of_trunk, misfit_error
+from ferray.model.weights_file import find_file, find_misfits, is_of_trunk, misfit_error
 from ferray.recipe import NO_WEIGHTS
 from ferray.wording import first_line
 
@@ -52,13 +52,14 @@ def load_weights(source: str | Path, backbone: str) -> Weights:
     """The weights of a trunk, checked.
 
     Args:
-        source: `imagenet` (torchvision's, downloaded once), `none`, or a file.
+        source: `imagenet` (torchvision's or timm's, downloaded once), `none`, a file, or a folder of files that are
+            named after backbones.
         backbone: Name of a row of `BACKBONES`.
 
     Raises:
         WeightsError: The download failed, the file cannot be read, or its tensors are not those of the backbone.
     """
-    row = find_backbone(backbone)
+    row, source = find_backbone(backbone), find_file(str(source), backbone)
     if source == "none":
         return Weights(name="none", backbone=backbone, fingerprint=NO_WEIGHTS, tensors={})
     if source == "imagenet":

@@ -6,6 +6,7 @@ is started. Other files must be unpickled, and are checked when they are loaded.
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -22,6 +23,33 @@ NOT_OF_THE_TRUNK = ("classifier.", "fc.", "head.", "heads.")
 
 NO_NUMBERS = ("num_batches_tracked", "relative_position_index")
 """Ends of names of tensors that have no real numbers: a count without effect, and a table that the model makes."""
+
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
+"""Ends of files in a folder of weights; the first that is there counts."""
+
+
+def find_file(source: str, backbone: str) -> str:
+    """Where a backbone's weights are.
+
+    Args:
+        source: `imagenet`, `none`, a file, or a folder with a file for each backbone: `resnet18.safetensors`,
+            `timm/NAME.pth` and so on.
+        backbone: Name of a row of the table.
+
+    Returns:
+        `imagenet`, `none`, or the file's name.
+
+    Raises:
+        WeightsError: The folder has no file for it.
+    """
+    if source in ("imagenet", "none") or not os.path.isdir(source):
+        return source
+    for suffix in SUFFIXES:
+        if os.path.isfile(file := os.path.join(source, f"{backbone}{suffix}")):
+            return file
+    way_out = f"Put {backbone}.safetensors there, or a torch state dict as {backbone}.pth; or leave the backbone out"
+    raise WeightsError(source, f"has no file of weights for {backbone}", way_out)
 
 
 def check_header(file: Path, backbone: Backbone) -> None:
