@@ -363,10 +363,12 @@ def altering_libraries() -> str:
     return f"albumentations {'.'.join(albumentations[:2])}, OpenCV {opencv[0]}"
 
 
+@functools.cache
 def building_library(backbone: str) -> str:
     """The version of the library that builds a trunk, as far as versions build it differently; empty for most.
 
-    See `docs/decisions/0049-trunks-of-five-blocks.md`, which also says why torchvision's is not here.
+    timm changes most of its models from each version to the next. See
+    `docs/decisions/0049-trunks-of-five-blocks.md` for why torchvision's version is not here.
 
     Raises:
         RecipeError: It is not installed.
@@ -374,15 +376,9 @@ def building_library(backbone: str) -> str:
     if not backbone.startswith(TIMM):
         return ""
     try:
-        return f"timm {_first_two('timm')}"
+        return f"timm {importlib.metadata.version('timm')}"
     except importlib.metadata.PackageNotFoundError as error:
         raise RecipeError(f"backbone {backbone}", "timm is not installed", "pip install 'ferray[timm]'") from error
-
-
-@functools.cache
-def _first_two(package: str) -> str:
-    """The first two numbers of a package's version."""
-    return ".".join(importlib.metadata.version(package).split(".")[:2])
 
 
 @functools.cache

@@ -16,8 +16,10 @@ from ferray.errors import RecipeError
 from ferray.model.backbone import Backbone
 from ferray.model.backbones import BACKBONES, FROZEN_BLOCKS, build_trunk_layers
 from ferray.model.classifier import build_free, build_frozen
+from ferray.model.size import count_parameters
 from ferray.model.weights import Weights, first_tensors, load_weights
 from ferray.recipe import NO_WEIGHTS, BackboneName, Freeze, Recipe
+from ferray.space import find_space, read_space
 
 NAMES = get_args(BackboneName)
 OWN = [name for name in NAMES if name.startswith("vgg")]
@@ -26,7 +28,8 @@ LIGHT = ("vgg16", "resnet18", "mobilenet_v3_small", "efficientnet_b0")
 BY_WEIGHT = [
     name if name in LIGHT else pytest.param(name, marks=pytest.mark.slow) for name in NAMES if name != "vgg16_bn"
 ]
-SIZES = (32, 48, 64, 80, 224)
+HEADS = {"vit_b_16": "heads"}
+"""The module of torchvision's model that gets the features; `avgpool` where it is not named."""
 
 
 def torchvisions(name: str, **settings: Any) -> Any:
@@ -37,8 +40,7 @@ def torchvisions_features(name: str, size_px: int) -> tuple[Any, Callable[[Tenso
     """torchvision's own model, and what its head gets in its own forward pass."""
     settings = {"image_size": size_px} if name.startswith("vit") else {}
     model = torchvisions(name, **settings)
-    heads = {"resnet": "avgpool", "vit": "heads", "swin": "avgpool"}
-    head = model.get_submodule(next((head for kind, head in heads.items() if name.startswith(kind)), "avgpool"))
+    head = model.get_submodule(HEADS.get(name, "avgpool"))
     seen: list[Tensor] = []
     head.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
 
@@ -59,6 +61,13 @@ def random_layers(name: str, seed: int = 3) -> tuple[Backbone, nn.Sequential]:
 def test_backbones_and_freezes_are_those_that_recipes_name() -> None:
     assert set(BACKBONES) == set(NAMES)
     assert set(FROZEN_BLOCKS) == set(get_args(Freeze))
+
+
+def test_the_shipped_space_compares_all_backbones() -> None:
+    space = read_space(find_space("backbones"), {})
+    compared = next(one.values for one in space.parameters if one.name == "backbone")
+
+    assert set(compared) == set(NAMES)
 
 
 def test_every_trunk_has_five_blocks() -> None:
@@ -254,3 +263,16 @@ def test_layers_get_copies_since_weights_are_shared_by_all_runs(weights: Weights
             parameter.fill_(7)
 
     assert not any((tensor == 7).any() for tensor in weights.tensors.values())
+
+
+@pytest.mark.parametrize(
+    "settings", [{"head_pooling": "average"}, {"head_pooling": "flatten"}, {"hidden_units": None, "image_size": 48}]
+)
+@pytest.mark.parametrize("name", ["vgg16_bn", "mobilenet_v3_small"])
+def test_parameters_are_counted_without_the_model(name: str, settings: dict[str, Any]) -> None:
+    recipe = Recipe(backbone=name, precision="float32", freeze="none", **({"image_size": 64} | settings))
+    tensors = first_tensors(load_weights("none", name), seed=0)
+    free = build_free(recipe, tensors, num_classes=5)
+    built = [sum(tensor.numel() for tensor in part.parameters()) for part in (free.features, free.head)]
+
+    assert list(count_parameters(recipe, num_classes=5)) == built
