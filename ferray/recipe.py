@@ -26,7 +26,24 @@ NUMBERS_VERSION = 2
 NO_WEIGHTS = "none, zero-mean filters"
 """The fingerprint where there are no pretrained weights; it changes if random weights are drawn in another way."""
 
-BackboneName = Literal["vgg16", "vgg16_bn"]
+BackboneName = Literal[
+    "vgg16",
+    "vgg16_bn",
+    "vgg19",
+    "vgg19_bn",
+    "resnet18",
+    "resnet50",
+    "mobilenet_v3_small",
+    "mobilenet_v3_large",
+    "efficientnet_b0",
+    "efficientnet_v2_s",
+    "convnext_tiny",
+    "vit_b_16",
+    "swin_t",
+]
+TIMM = "timm/"
+"""Begins the name of a backbone that timm builds."""
+TimmName = Annotated[str, Field(pattern=r"^timm/[a-z0-9_]+$")]
 Freeze = Literal["none", "blocks1-3", "blocks1-4", "trunk"]
 Policy = Literal["none", "light", "standard", "strong"]
 ClassBalance = Literal[
@@ -48,8 +65,8 @@ MetricName = Literal["val_accuracy", "val_balanced_accuracy", "val_macro_f1", "v
 class Recipe:
     """All settings that decide the numbers of one training run, and no others."""
 
-    backbone: BackboneName = "vgg16"
-    """Architecture of the convolutional trunk."""
+    backbone: BackboneName | TimmName = "vgg16"
+    """Architecture of the trunk; `timm/` and a name for one of timm's models, which the extra `timm` installs."""
 
     weights: Literal["pretrained", "none"] = "pretrained"
     """Initial weights of the trunk; `--weights` says which pretrained ones, whose hash is a part of the identity."""
@@ -58,7 +75,7 @@ class Recipe:
     """Side of the square picture in pixels; None for the size of the store."""
 
     freeze: Freeze = "trunk"
-    """The part of the trunk that keeps its weights; `trunk` is all of its convolutions."""
+    """The part of the trunk that keeps its weights, of the five blocks into which each is cut; `trunk` is all of it."""
 
     head_pooling: Literal["average", "flatten"] = "flatten"
     """How the trunk's output, shape (512, height, width), becomes a vector."""
@@ -318,7 +335,7 @@ def trial_id(recipe: Recipe, *, data_fingerprint: str, weights_fingerprint: str)
     """Identity of a training run: 12 hexadecimal digits; runs with the same identity have the same numbers.
 
     It stays the same in later versions: a setting of `NEUTRAL_BY_DEFAULT` counts only if it is not at its default, and
-    `altering_libraries` only if the recipe alters pictures.
+    `altering_libraries` only if the recipe alters pictures, and `building_library` only for timm's backbones.
 
     Args:
         recipe: With `precision` and `image_size` settled, or equal ids would not mean equal numbers.
@@ -334,6 +351,8 @@ def trial_id(recipe: Recipe, *, data_fingerprint: str, weights_fingerprint: str)
     parts = [str(NUMBERS_VERSION), to_json(recipe), data_fingerprint, weights]
     if recipe.alters_pictures:
         parts.append(altering_libraries())
+    if builder := building_library(recipe.backbone):
+        parts.append(builder)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
@@ -347,6 +366,24 @@ def altering_libraries() -> str:
     albumentations = importlib.metadata.version("albumentations").split(".")
     opencv = importlib.metadata.version("opencv-python-headless").split(".")
     return f"albumentations {'.'.join(albumentations[:2])}, OpenCV {opencv[0]}"
+
+
+@functools.cache
+def building_library(backbone: str) -> str:
+    """The version of the library that builds a trunk, as far as versions build it differently; empty for most.
+
+    timm changes most of its models from each version to the next. See
+    `docs/decisions/0049-trunks-of-five-blocks.md` for why torchvision's version is not here.
+
+    Raises:
+        RecipeError: It is not installed.
+    """
+    if not backbone.startswith(TIMM):
+        return ""
+    try:
+        return f"timm {importlib.metadata.version('timm')}"
+    except importlib.metadata.PackageNotFoundError as error:
+        raise RecipeError(f"backbone {backbone}", "timm is not installed", "pip install 'ferray[timm]'") from error
 
 
 @functools.cache
@@ -375,6 +412,8 @@ def _bounds(field: str) -> str:
             words.append("one of " + ", ".join(choice["enum"]))
         elif choice.get("type") == "null":
             words.append("null")
+        elif "pattern" in choice:
+            words.append(f"{TIMM}NAME")
         else:
             limits = [
                 f"{sign} {choice[key]:.12g}"

@@ -115,7 +115,8 @@ def test_a_space_of_this_folder_comes_before_a_shipped_one(tmp_path: Path, monke
 
 def test_an_unknown_space_offers_the_nearest_and_lists_all(tmp_path: Path) -> None:
     with pytest.raises(
-        SpaceError, match=r"(?s)--space gird: .*'grid'.*asha, bayes, finetune, grid, imbalance, report, smoke"
+        SpaceError,
+        match=r"(?s)--space gird: .*'grid'.*asha, backbones, bayes, finetune, grid, imbalance, report, smoke",
     ):
         find_space("gird")
     for name in (str(tmp_path), "", "~nobody/x", "x" * 5000, "a\0b"):

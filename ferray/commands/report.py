@@ -1,6 +1,6 @@
 """`python -m ferray.report`: the score of a model, the audit of a reported score, the slices where a model is weak.
 
-The commands `export` and `latency` are in `ferray.commands.portable`, `page` is in `ferray.commands.page`.
+The commands `export` and `latency` are in `ferray.commands.portable`, `page` and `leaderboard` in their own modules.
 """
 
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ferray.commands.common import make_parser, run_command
+from ferray.commands.leaderboard import LeaderboardOptions, add_leaderboard_parser, run_leaderboard
 from ferray.commands.page import PageOptions, add_page_parser, run_page
 from ferray.commands.portable import (
     ExportOptions,
@@ -42,6 +43,7 @@ EXAMPLES = """\
   python -m ferray.report slices runs/grid/best --data data/expw --by subject_word
   python -m ferray.report export runs/grid/best --format onnx --out face.onnx         # runs without ferray
   python -m ferray.report latency runs/grid/best --threads 1
+  python -m ferray.report leaderboard runs/backbones --latency                        # sizes and speeds side by side
 """
 
 
@@ -95,7 +97,9 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m ferray.rep
     return run_command(lambda: _run(_parse(argv, prog)))
 
 
-Options = PageOptions | EvaluateOptions | AuditOptions | SlicesOptions | ExportOptions | LatencyOptions
+Options = (
+    PageOptions | EvaluateOptions | AuditOptions | SlicesOptions | ExportOptions | LatencyOptions | LeaderboardOptions
+)
 
 
 def _run(options: Options) -> int:
@@ -112,6 +116,8 @@ def _run(options: Options) -> int:
             return run_export(options)
         case LatencyOptions():
             return run_latency(options)
+        case LeaderboardOptions():
+            return run_leaderboard(options)
 
 
 def _parse(argv: Sequence[str] | None, prog: str) -> Options:
@@ -171,6 +177,7 @@ def _parse(argv: Sequence[str] | None, prog: str) -> Options:
 
     add_export_parser(commands)
     add_latency_parser(commands)
+    add_leaderboard_parser(commands)
 
     given = dict(vars(parser.parse_args(argv)))
     make_options: type[Options] = given.pop("options")

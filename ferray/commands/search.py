@@ -24,6 +24,7 @@ EXAMPLES = """\
   python -m ferray.search --space grid --data data/expw         # real data: python -m ferray.data prepare --help
   python -m ferray.search --space asha --data data/expw --set epochs=20 --concurrent-trials 2
   python -m ferray.search --space my.yaml --data data/expw --weights vgg16.safetensors --name first
+  python -m ferray.search --space backbones --data data/expw --weights weights/    # weights/resnet18.pth and so on
   python -m ferray.search --resume first                        # after Ctrl-C or a crash
   python -m ferray.search --resume first --space bigger.yaml    # also search what is new there; --dry-run lists it
   python -m ferray.search --resume first --set dropout=[0,0.5]  # the same with values instead of a file
@@ -69,7 +70,7 @@ def _search_until(options: SearchOptions, stop: StopRequest, stack: ExitStack) -
         with waiting("reading the plan and the records"):
             history = None if options.resume is None else stack.enter_context(open_history(options))
             plan = make_plan(options, history)
-            warnings = list(check_plan(plan)) if history is None or plan.extension is not None else []
+            warnings = check_plan(plan, is_dry=options.dry_run) if history is None or plan.extension is not None else []
         for line in warnings:
             log.warning("%s", line)
         if options.dry_run:
@@ -119,8 +120,9 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     )
     add(
         "--weights",
-        metavar="FILE",
-        help="pretrained trunk: file, 'imagenet' (default) or 'none' (default with demo faces)",
+        metavar="FILE|DIR",
+        help="pretrained trunk: a file, a folder with BACKBONE.safetensors for each, 'imagenet' (default) or 'none'"
+        " (default with demo faces)",
     )
     add(
         "--workers-per-trial",

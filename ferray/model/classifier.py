@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from ferray.errors import WeightsError
-from ferray.model.backbones import BACKBONES, Backbone, build_trunk_layers
+from ferray.model.backbone import Backbone
+from ferray.model.backbones import build_trunk_layers, find_backbone
 from ferray.model.float32 import switch_tf32_off
 from ferray.model.head import Head
 from ferray.model.randomness import Purpose, make_generator
@@ -57,7 +58,7 @@ class FreePart(nn.Module):
     def __init__(self, layers: nn.Sequential, head: Head, *, precision: torch.dtype) -> None:
         super().__init__()
         self.features = layers
-        """Layers named by their index in the whole trunk, as torchvision names them."""
+        """Layers named as in the whole trunk."""
         self.head = head
         self.precision = precision
 
@@ -119,8 +120,11 @@ def build_classifier(
 def build_frozen(recipe: Recipe, tensors: Mapping[str, Tensor], *, device: torch.device = CPU) -> FrozenPart:
     """The part that keeps its weights; arguments as `build_classifier`."""
     switch_tf32_off()
-    backbone = BACKBONES[recipe.backbone]
-    layers = build_trunk_layers(backbone, tensors)[: backbone.frozen_layers(recipe.freeze)]
+    backbone = find_backbone(recipe.backbone)
+    num_frozen = backbone.frozen_layers(recipe.freeze)
+    layers = build_trunk_layers(backbone, tensors)[:num_frozen]
+    if backbone.joint is not None and 0 < num_frozen < backbone.block_ends[-1]:
+        layers.add_module("joint", backbone.joint()[0])
     part = FrozenPart(backbone, layers, precision=_precision(recipe))
     return part.to(device).to(memory_format=torch.channels_last)
 
@@ -131,12 +135,14 @@ def build_free(
     """The part that is trained, its head drawn from the recipe's seed; arguments as `build_classifier`."""
     assert recipe.image_size is not None, "settled"
     switch_tf32_off()
-    backbone = BACKBONES[recipe.backbone]
+    backbone = find_backbone(recipe.backbone)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     if recipe.freeze != "trunk":  # building a trunk takes a tenth of a second, as long as a head may train
         first = backbone.frozen_layers(recipe.freeze)
+        if backbone.joint is not None and first:
+            layers["joint"] = backbone.joint()[1]
         trunk = build_trunk_layers(backbone, tensors)
-        layers.update((str(index), layer) for index, layer in enumerate(trunk) if index >= first)
+        layers.update(list(trunk.named_children())[first:])
     head = Head(
         backbone.output_shape(recipe.image_size),
         num_classes,

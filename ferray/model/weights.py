@@ -8,7 +8,6 @@ Begin at `load_weights`.
 
 import hashlib
 import logging
-import math
 import os
 import pickle
 from collections.abc import Mapping
@@ -19,12 +18,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
 
 from ferray.errors import WeightsError
-from ferray.model.backbones import BACKBONES, Backbone
-from ferray.model.randomness import Purpose, make_generator
-from ferray.model.weights_file import find_misfits, is_of_trunk, misfit_error
+from ferray.model.backbone import Backbone
+from ferray.model.backbones import find_backbone
+from ferray.model.initialization import draw_tensors
+from ferray.model.weights_file import find_file, find_misfits, is_of_trunk, misfit_error
 from ferray.recipe import NO_WEIGHTS
 from ferray.wording import first_line
 
@@ -53,13 +52,14 @@ def load_weights(source: str | Path, backbone: str) -> Weights:
     """The weights of a trunk, checked.
 
     Args:
-        source: `imagenet` (torchvision's, downloaded once), `none`, or a file.
+        source: `imagenet` (torchvision's or timm's, downloaded once), `none`, a file, or a folder of files that are
+            named after backbones.
         backbone: Name of a row of `BACKBONES`.
 
     Raises:
         WeightsError: The download failed, the file cannot be read, or its tensors are not those of the backbone.
     """
-    row = BACKBONES[backbone]
+    row, source = find_backbone(backbone), find_file(str(source), backbone)
     if source == "none":
         return Weights(name="none", backbone=backbone, fingerprint=NO_WEIGHTS, tensors={})
     if source == "imagenet":
@@ -79,7 +79,7 @@ def first_tensors(weights: Weights, *, seed: int) -> dict[str, torch.Tensor]:
     """
     if weights.tensors:
         return dict(weights.tensors)
-    return _draw(BACKBONES[weights.backbone], seed=seed)
+    return draw_tensors(find_backbone(weights.backbone), seed=seed)
 
 
 def without_pretraining(weights: Weights) -> Weights:
@@ -87,44 +87,10 @@ def without_pretraining(weights: Weights) -> Weights:
     return load_weights("none", weights.backbone)
 
 
-def _draw(backbone: Backbone, *, seed: int) -> dict[str, torch.Tensor]:
-    """Kaiming's normal initialization for convolutions, with all filters but the first layer's centered at 0.
-
-    Batch norm starts as the identity.
-
-    Source: He, Zhang, Ren and Sun, "Delving Deep into Rectifiers", 2015, with fan-out.
-    """
-    generator = make_generator(seed, Purpose.TRUNK)
-    tensors = {}
-    for name, shape in backbone.tensor_shapes().items():
-        if len(shape) == 4:
-            drawn = nn.init.kaiming_normal_(
-                torch.empty(shape), mode="fan_out", nonlinearity="relu", generator=generator
-            )
-            after_relu = shape[1] != 3  # all but the first, whose input is normalized pictures
-            tensors[name] = _center(drawn) if after_relu else drawn
-        else:
-            is_scale = name.endswith(("weight", "running_var"))  # of batch norm; every bias and mean is 0
-            tensors[name] = torch.ones(shape) if is_scale else torch.zeros(shape)
-    return tensors
-
-
-def _center(drawn: torch.Tensor) -> torch.Tensor:
-    """Filters with a mean of 0, shape (out, in, height, width), so that features differ between faces.
-
-    The output of a ReLU is positive, so the features of all faces have a large part in common. Filters as they are
-    drawn pass it on, and after 13 layers the features of any two faces have nearly the same direction (mean cosine
-    0.97): no head learns from them. Filters that sum to 0 remove most of the common part. What remains of a ReLU's
-    output is its variance, 1 - 1/pi of its mean square; the scale compensates for that.
-
-    Source: Qiao, Wang, Liu, Shen and Yuille, "Weight Standardization", 2019, for the mean of 0.
-    """
-    centered: torch.Tensor = (drawn - drawn.mean(dim=(1, 2, 3), keepdim=True)) / (1 - 1 / math.pi) ** 0.5
-    return centered
-
-
 def _download(backbone: Backbone) -> Mapping[str, Any]:
     """The ImageNet weights of torchvision, from torch hub's cache or the network."""
+    if backbone.library == "timm":
+        return _download_from_hub(backbone)
     from torchvision.models import get_weight
 
     url = get_weight(backbone.imagenet).url
@@ -139,6 +105,18 @@ def _download(backbone: Backbone) -> Mapping[str, Any]:
         what = f"the ImageNet weights of {backbone.name} could not be downloaded to {folder}: {reason}"
         raise WeightsError(url, what, GIVE_A_FILE) from error
     return state
+
+
+def _download_from_hub(backbone: Backbone) -> Mapping[str, Any]:
+    """The pretrained weights that timm names first for a model."""
+    from ferray.model import timm_trunks
+
+    try:
+        return timm_trunks.download(backbone)
+    except Exception as error:  # the hub's client raises those of whatever library it reaches the network with
+        reason = first_line(str(error), default=type(error).__name__)
+        what = f"the pretrained weights of {backbone.name} could not be downloaded by timm: {reason}"
+        raise WeightsError(backbone.name, what, GIVE_A_FILE) from error
 
 
 def _read_file(file: Path) -> Mapping[str, Any]:
@@ -167,8 +145,8 @@ def _check(state: Mapping[str, Any], backbone: Backbone, *, where: str) -> dict[
     Raises:
         WeightsError: They are not exactly those of the backbone.
     """
-    expected = backbone.tensor_shapes()
-    given = {name: tensor for name, tensor in state.items() if is_of_trunk(name)}
+    expected = backbone.shapes_in_files()
+    given = {name: tensor for name, tensor in state.items() if name in expected or is_of_trunk(name)}
     shapes = {name: tuple(getattr(tensor, "shape", expected.get(name, ()))) for name, tensor in given.items()}
     faults = find_misfits(shapes, backbone)
     for name in expected:
@@ -181,7 +159,10 @@ def _check(state: Mapping[str, Any], backbone: Backbone, *, where: str) -> dict[
     if faults:
         raise misfit_error(where, backbone, faults)
     # A copy: a safetensors file is memory-mapped, and may be overwritten while a search runs.
-    return {name: given[name].to(torch.float32, copy=True).contiguous() for name in expected}
+    return {
+        name: given[backbone.name_in_files(name)].to(torch.float32, copy=True).contiguous()
+        for name in backbone.tensor_shapes()
+    }
 
 
 def _fingerprint(tensors: Mapping[str, torch.Tensor]) -> str:

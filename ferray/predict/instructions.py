@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ferray.model.backbones import find_backbone
 from ferray.wording import count_of
 
 _PREPARE = """\
@@ -50,7 +51,7 @@ _USE = {
 The file has the tensors alone, so the rest must be built, in this order:
 
 - colors in [0, 1] minus {mean}, divided by {std}
-- `features` of torchvision's `{backbone}`
+- {trunk}
 {half}{scaling}- {pooling}
 {hidden}- the linear layer `head.output`
 - division by the temperature {temperature}
@@ -72,7 +73,7 @@ def make_readme(values: Mapping[str, Any]) -> str:
     given = parity["num_pictures"] - parity["num_drawn"]
     fields = {
         **values,
-        "backbone": recipe["backbone"],
+        "trunk": find_backbone(recipe["backbone"]).described or f"`features` of torchvision's `{recipe['backbone']}`",
         "enlarging": _ENLARGING[values["resize"]],
         "half": "" if recipe["freeze"] == "none" else _ROUNDED,
         "scaling": (

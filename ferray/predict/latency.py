@@ -1,4 +1,7 @@
-"""How long a model takes for one batch: percentiles of many calls. Begin at `measure_latency`."""
+"""How long a model takes for one batch: percentiles of many calls.
+
+Begin at `measure_latency`; `measure_recipe` times a model that is not there yet.
+"""
 
 import os
 import time
@@ -9,10 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from ferray.model.classifier import build_classifier
+from ferray.model.inference import Inference
+from ferray.model.weights import first_tensors, load_weights
 from ferray.predict.export import draw_pictures
 from ferray.predict.model import find_folder, read_temperature
+from ferray.recipe import Recipe
 from ferray.train.checkpoints.export import load_model
-from ferray.train.checkpoints.portable import encode, make_inference, make_runner, open_encoded
+from ferray.train.checkpoints.portable import Runner, encode, make_inference, make_runner, open_encoded
 from ferray.train.device import check_device, set_threads
 from ferray.train.settle import device_name
 
@@ -111,18 +118,9 @@ def measure_latency(
         data = encode(module, "onnx", size_px=size_px, facts={})
         num_bytes = len(data)
         run, _ = open_encoded(data, "onnx")
-    rows = []
-    for size in batch_sizes:
-        pictures, taken = draw_pictures(size, size_px=size_px), []
-        for call in range(WARM_UP + calls):
-            began = clock()
-            run(pictures)
-            if call >= WARM_UP:
-                taken.append(1000 * (clock() - began))
-        p50, p95 = np.percentile(taken, (50, 95))
-        rows.append(BatchLatency(batch=size, p50_ms=float(p50), p95_ms=float(p95)))
+    rows = tuple(_time(run, size, size_px=size_px, calls=calls, clock=clock) for size in batch_sizes)
     return Latency(
-        batches=tuple(rows),
+        batches=rows,
         calls=calls,
         runtime=runtime,
         precision=str(loaded.recipe.precision) if is_torch else "float32",
@@ -133,3 +131,34 @@ def measure_latency(
         num_parameters=module.num_parameters,
         num_bytes=num_bytes,
     )
+
+
+def measure_recipe(recipe: Recipe, *, num_classes: int, calls: int = 30) -> BatchLatency:
+    """Time a recipe's model, in its number format, for one picture on the CPU.
+
+    Its weights are random: how long it takes does not depend on them.
+
+    Args:
+        recipe: The recipe, settled.
+        num_classes: Outputs of the head.
+        calls: Timed calls, after `WARM_UP` others.
+
+    Raises:
+        RecipeError: timm is not installed.
+    """
+    assert recipe.image_size is not None, "settled"
+    tensors = first_tensors(load_weights("none", recipe.backbone), seed=recipe.seed)
+    classifier = build_classifier(recipe, tensors, num_classes=num_classes).eval()
+    run = make_runner(Inference(classifier, temperature=1.0), device=classifier.frozen.mean.device)
+    return _time(run, 1, size_px=recipe.image_size, calls=calls, clock=time.perf_counter)
+
+
+def _time(run: Runner, size: int, *, size_px: int, calls: int, clock: Callable[[], float]) -> BatchLatency:
+    pictures, taken = draw_pictures(size, size_px=size_px), []
+    for call in range(WARM_UP + calls):
+        began = clock()
+        run(pictures)
+        if call >= WARM_UP:
+            taken.append(1000 * (clock() - began))
+    p50, p95 = np.percentile(taken, (50, 95))
+    return BatchLatency(batch=size, p50_ms=float(p50), p95_ms=float(p95))

@@ -4,7 +4,7 @@ Begin at `trials_frame`.
 """
 
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
 from ferray import recipe as recipes
@@ -18,6 +18,7 @@ _TYPES: dict[type, str] = {int: "Int64", float: "Float64", str: "string", bool: 
 """pandas' types that know missing values, by Python's."""
 
 _TIME = "datetime64[s, UTC]"
+_PARAMETERS = ("trunk_parameters", "head_parameters")
 
 
 def trials_frame(
@@ -25,6 +26,7 @@ def trials_frame(
     *,
     searched: Sequence[str] = (),
     tested: Mapping[str, Mapping[str, float]] | None = None,
+    count_parameters: Callable[[Recipe], tuple[int, int]] | None = None,
 ) -> "pandas.DataFrame":
     """One row per trial: number, id, state, the searched settings, scores, times, and then all other settings.
 
@@ -33,6 +35,7 @@ def trials_frame(
         searched: Names of the settings in which the trials can differ: they come first, and the column `searched` has
             their names.
         tested: Scores on the test split by trial id, as the columns `test_*`; the winner's alone.
+        count_parameters: Those of a recipe's trunk and head, for two columns; None leaves them empty.
     """
     import pandas
 
@@ -45,6 +48,7 @@ def trials_frame(
         "epochs_run": "Int64",
         **{name: "Int64" if name == "best_epoch" else "Float64" for name in best_names()},
         **{f"test_{name}": "Float64" for scores in (tested or {}).values() for name in scores},
+        **dict.fromkeys(_PARAMETERS, "Int64"),
         "began": _TIME,
         "seconds": "Float64",
         "device": "string",
@@ -54,6 +58,7 @@ def trials_frame(
     rows = []
     for record in records:
         scores = (tested or {}).get(record.trial_id, {})
+        counts = None if count_parameters is None else count_parameters(record.recipe)
         rows.append(
             {
                 "number": record.number,
@@ -64,6 +69,7 @@ def trials_frame(
                 "epochs_run": len(record.epochs),
                 **best_columns(record),
                 **{f"test_{name}": value for name, value in scores.items()},
+                **dict(zip(_PARAMETERS, counts or (None, None), strict=True)),
                 "began": record.began or None,
                 "seconds": record.seconds(),
                 "device": record.device,

@@ -21,7 +21,7 @@ class SearchOptions:
     data: str | None = None
     """Folder of a store; None for the demo faces."""
     weights: str | None = None
-    """`imagenet`, `none` or a file."""
+    """`imagenet`, `none`, a file or a folder."""
     out: str = DEFAULT_OUT
     """Parent folder of all searches."""
     name: str | None = None

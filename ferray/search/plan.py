@@ -44,7 +44,7 @@ class Plan:
     data_dir: Path | None
     """None for the demo faces."""
     weights: str
-    """`imagenet`, `none` or the absolute path of a file."""
+    """`imagenet`, `none`, or the absolute path of a file or of a folder with a file for each backbone."""
     seed: int
     max_trials: int | None
     workers_per_trial: int
@@ -205,8 +205,9 @@ def _check_files(data: str | None, weights: str) -> None:
     """That data and weights are there."""
     if data is not None and not os.path.isfile(os.path.join(data, "manifest.json")):
         raise StorageError(f"--data {data}", "not a store", "Make one: python -m ferray.data prepare --help")
-    if weights not in ("imagenet", "none") and not os.path.isfile(weights):
-        raise StorageError(f"--weights {weights}", "no such file", "Give a file, or 'imagenet', or 'none'")
+    if weights not in ("imagenet", "none") and not os.path.isfile(weights) and not os.path.isdir(weights):
+        way_out = "Give a file, a folder with a file for each backbone, or 'imagenet', or 'none'"
+        raise StorageError(f"--weights {weights}", "no such file", way_out)
 
 
 def _read_space(options: SearchOptions, recorded: RecordedSpaces | None, settings: tuple[str, ...]) -> Space:

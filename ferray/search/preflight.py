@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ferray.data.store.reader import Store, open_store
-from ferray.errors import DataError, RecipeError, SearchError, StorageError
+from ferray.errors import DataError, RecipeError, SearchError, StorageError, WeightsError
 from ferray.files import storage
-from ferray.model.backbones import BACKBONES
-from ferray.model.weights_file import check_header
+from ferray.model.backbones import find_backbone
+from ferray.model.weights_file import check_header, find_file
 from ferray.recipe import Recipe, check_value
 from ferray.search.plan import Plan
 from ferray.space import Space, to_recipe
@@ -33,11 +33,12 @@ MEETS_THE_DATA = (
 """Settings that decide whether a recipe can be trained on a store, or what that takes."""
 
 
-def check_plan(plan: Plan) -> list[str]:
+def check_plan(plan: Plan, *, is_dry: bool = False) -> list[str]:
     """Refuse a plan that cannot be carried out.
 
     Args:
         plan: A new search, or one that is extended.
+        is_dry: Whether nothing is going to be trained: what can still be brought is then no fault.
 
     Returns:
         What can be done, but hardly as it is meant: one line each.
@@ -48,8 +49,8 @@ def check_plan(plan: Plan) -> list[str]:
     _check_folder(plan.run.folder, "--out names the parent of all searches: name another")
     _check_machine(plan)
     _check_seeds(plan)
-    _check_weights(plan)
-    found = [*_find_idle_options(plan), *find_idle_settings(plan.space)]
+    missing = _check_weights(plan, is_dry=is_dry)
+    found = [*missing, *_find_idle_options(plan), *find_idle_settings(plan.space)]
     if (capped := describe_capped_grid(plan.space, plan.num_points)) is not None:
         found.append(capped)
     if plan.data_dir is not None:  # demo faces have every class in every split
@@ -96,7 +97,7 @@ def _recipes(space: Space) -> Iterator[Recipe]:
 def _find_equal_poolings(space: Space, store: Store) -> Iterator[str]:
     """That both poolings are one where the trunk's output is one pixel, as on FER2013's pictures of 48."""
     outputs = {
-        size: BACKBONES[recipe.backbone].output_shape(size)
+        size: find_backbone(recipe.backbone).output_shape(size)
         for recipe in _recipes(space)
         if (size := recipe.image_size or store.size_px)
     }
@@ -136,16 +137,35 @@ def _check_seeds(plan: Plan) -> None:
         raise SearchError(f"--replicates {plan.replicates}", what, "Use smaller seeds, such as --seed 0") from error
 
 
-def _check_weights(plan: Plan) -> None:
-    """That one file of weights is for one backbone, and has its tensors."""
+def _check_weights(plan: Plan, *, is_dry: bool) -> list[str]:
+    """That every backbone has its weights, as far as files are named; what a dry run may lack comes back in words."""
     if plan.weights in ("imagenet", "none"):
-        return
+        return []
     backbones = next((one.values for one in plan.space.parameters if one.name == "backbone"), (Recipe.backbone,))
-    if len(backbones) > 1:
+    if len(backbones) > 1 and not os.path.isdir(plan.weights):
         what = f"one file, but the space asks for {len(backbones)} backbones, {', '.join(backbones)}"
-        way_out = f"Search one of them: --set backbone={backbones[0]}; or leave --weights out for ImageNet's weights"
+        way_out = (
+            f"Give a folder with {backbones[0]}.safetensors and so on; search one backbone: --set"
+            f" backbone={backbones[0]}; or leave --weights out for ImageNet's weights"
+        )
         raise SearchError(f"--weights {plan.weights}", what, way_out)
-    check_header(Path(plan.weights), BACKBONES[backbones[0]])
+    missing = []
+    for name in backbones:
+        try:
+            file = find_file(plan.weights, name)
+        except WeightsError:
+            missing.append(name)
+        else:
+            check_header(Path(file), find_backbone(name))
+    if not missing:
+        return []
+    what = f"has no file of weights for {', '.join(missing)}"
+    present = ",".join(name for name in backbones if name not in missing)
+    others = f", or search the others: --set backbone=[{present}]" if present else ""
+    way_out = f"Put {missing[0]}.safetensors and so on there{others}"
+    if not is_dry:
+        raise SearchError(f"--weights {plan.weights}", what, way_out)
+    return [f"--weights {plan.weights}: {what}. {way_out}"]
 
 
 def _check_folder(folder: Path, way_out: str) -> None:
@@ -192,7 +212,7 @@ def _sizes_of_views(plan: Plan, store: Store) -> tuple[int, int]:
     one_view = all_views = 0
     for recipe in _recipes(plan.space):
         if keys := keys_of_run(recipe, weights=plan.weights):
-            shape = BACKBONES[recipe.backbone].output_shape(recipe.image_size or store.size_px, recipe.freeze)
+            shape = find_backbone(recipe.backbone).output_shape(recipe.image_size or store.size_px, recipe.freeze)
             view = viewcache.num_bytes(num_faces, shape)
             one_view, all_views = max(one_view, view), max(all_views, len(keys) * view)
     return one_view, all_views

@@ -107,20 +107,23 @@ def _run(plan: Plan, history: History | None, cluster: Cluster | None, stop: Sto
         )
         stack.enter_context(tracker)
         done = _train_what_is_missing(search, tracker, stop, cluster)
-        records = _write_final_states(search.history)
+        records, num_classes = _write_final_states(search.history), len(store.class_names)
         if not done:
             with waiting("writing the tables and pictures"):
-                write_tables(plan.run, records, plan.space)
+                write_tables(plan.run, records, plan.space, num_classes=num_classes)
             return False
         try:
             outcome = _conclude(search, records, stop)
         except (FerrayError, KeyboardInterrupt):
             with suppress(StorageError):  # as on a full disk, of which the first error says more
-                write_tables(plan.run, records, plan.space)  # what was trained can be read although nothing has won
+                # What was trained can be read although nothing has won.
+                write_tables(plan.run, records, plan.space, num_classes=num_classes)
             raise
         interval = None if outcome.significance is None else outcome.significance.interval
         with waiting("writing the tables, the pictures and the page"):
-            files = write_tables(plan.run, records, plan.space, best=outcome.best, interval=interval)
+            files = write_tables(
+                plan.run, records, plan.space, num_classes=num_classes, best=outcome.best, interval=interval
+            )
             files += write_report(plan.run, records)
         tracker.search_ended(
             records=records,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ferray.data.store.manifest import SPLITS, Manifest
 from ferray.data.store.reader import Store
 from ferray.errors import DataError, RecipeError
+from ferray.model.backbones import find_backbone
 from ferray.recipe import Recipe, check_value
 from ferray.train.folds import split_rows
 
@@ -39,7 +40,8 @@ def check_recipe(recipe: Recipe, store: Store, *, use_folds: str) -> None:
     Raises:
         DataError: No faces to train on or to validate with, fewer photographs than folds, a class without training
             faces where the class balance needs its share, or no votes where they are the targets.
-        RecipeError: The store's pictures have a size that recipes do not allow.
+        RecipeError: The store's pictures have a size that recipes do not allow, or the backbone does not take, or the
+            backbone cannot be cut where it is to be frozen.
     """
     _check_splits(recipe, store, use_folds)
     _check_picture_size(recipe, store)
@@ -139,6 +141,7 @@ def _how_to_cut_validation(manifest: Manifest) -> str:
 def _check_picture_size(recipe: Recipe, store: Store) -> None:
     """That the store's own size is one that recipes allow, where a recipe does not name another."""
     if recipe.image_size is not None:
+        _check_backbone(recipe, recipe.image_size)
         return
     try:
         check_value("image_size", store.size_px, where=str(store.folder))
@@ -147,6 +150,11 @@ def _check_picture_size(recipe: Recipe, store: Store) -> None:
         takes = f"{recipe.backbone} takes {SMALLEST_PX} to {LARGEST_PX}"
         what = f"its {store.manifest.shown.nouns} have {store.size_px} pixels, but {takes}"
         raise RecipeError(str(store.folder), what, f"Resize them: --set image_size={nearest}") from error
+    _check_backbone(recipe, store.size_px)
+
+
+def _check_backbone(recipe: Recipe, size_px: int) -> None:
+    find_backbone(recipe.backbone).check(size_px=size_px, freeze=recipe.freeze, where=f"backbone {recipe.backbone}")
 
 
 def _count(store: Store, rows: "np.typing.NDArray[np.int64]") -> dict[str, int]:

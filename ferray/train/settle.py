@@ -19,6 +19,7 @@ from torch import nn
 from ferray.data.store.reader import Store
 from ferray.errors import FerrayError, StorageError
 from ferray.files import storage
+from ferray.model.backbones import find_backbone
 from ferray.model.float32 import switch_tf32_off
 from ferray.recipe import Recipe, make_recipe, to_values
 
@@ -39,14 +40,19 @@ def settle(recipe: Recipe, store: Store, *, precision: str) -> Recipe:
         precision: `float32` or `bfloat16`, used where `precision` is `auto`.
 
     Raises:
-        RecipeError: The store's pictures have a size that recipes do not allow.
+        RecipeError: The store's pictures have a size that recipes do not allow, or that the backbone does not take.
     """
     values = to_values(recipe)
     if recipe.precision == "auto":
         values["precision"] = precision
     if recipe.image_size is None:
         values["image_size"] = store.size_px
-    return make_recipe(values, where=str(store.folder))
+    settled = make_recipe(values, where=str(store.folder))
+    assert settled.image_size is not None
+    find_backbone(settled.backbone).check(
+        size_px=settled.image_size, freeze=settled.freeze, where=f"backbone {settled.backbone}"
+    )
+    return settled
 
 
 def measure_precision(device: str = "cpu", *, cache: Path | None = None) -> Precision:

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from ferray.errors import WeightsError
+from ferray.model.backbones import BACKBONES
 from ferray.model.weights import Weights, load_weights
 from ferray.recipe import NO_WEIGHTS
 
@@ -173,3 +174,31 @@ def test_the_half_precision_file_of_the_oxford_release_is_read(shared_dir: Path)
 
     assert weights.fingerprint.startswith("3bbfa1a413b6")
     assert len(weights.tensors) == 26
+
+
+def test_a_folder_has_a_file_for_each_backbone(small_rows: None, tmp_path: Path) -> None:
+    from fixtures.train import small_weights
+
+    torch.save(dict(small_weights("vgg16").tensors), tmp_path / "vgg16.pth")
+    row = BACKBONES["resnet18"]
+    tensors = {row.name_in_files(name): tensor for name, tensor in small_weights("resnet18").tensors.items()}
+    assert "layer1.0.conv1.weight" in tensors
+    save_file(tensors | {"fc.weight": torch.ones(9, 512)}, tmp_path / "resnet18.safetensors")
+
+    assert load_weights(tmp_path, "vgg16").tensors.keys() == small_weights("vgg16").tensors.keys()
+    read, drawn = load_weights(tmp_path, "resnet18").tensors, small_weights("resnet18").tensors
+    assert all(torch.equal(read[name], drawn[name]) for name in drawn)
+    with pytest.raises(WeightsError, match="no file of weights for vgg16_bn") as caught:
+        load_weights(tmp_path, "vgg16_bn")
+    assert "vgg16_bn.safetensors" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [name for name in BACKBONES if not name.startswith("vgg")])
+def test_the_download_of_every_backbone_is_torchvisions_file(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(url: str, **named: Any) -> None:
+        raise URLError(f"no route to {url}")
+
+    monkeypatch.setattr(torch.hub, "load_state_dict_from_url", fail)
+    with pytest.raises(WeightsError, match=rf"the ImageNet weights of {name} could not be downloaded") as caught:
+        load_weights("imagenet", name)
+    assert caught.value.args[0].split("/")[-1].startswith(name)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,50 @@ def test_one_file_of_weights_is_not_for_two_backbones(
     err = dry_run(capsys, space, *weights, "--set", "backbone=[vgg16,vgg16_bn]", code=2)
     assert "one file, but the space asks for 2 backbones, vgg16, vgg16_bn" in err
     assert "--set backbone=vgg16" in err
+
+
+def write_header(file: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    header = json.dumps({name: {"dtype": "F16", "shape": shape} for name, shape in shapes.items()}).encode()
+    file.write_bytes(len(header).to_bytes(8, "little") + header)
+
+
+def test_a_dry_run_names_the_weights_that_a_folder_lacks_and_a_search_is_refused(
+    space: Path, tmp_path: Path, tiny_store: Store, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    write_header(folder / "vgg16.safetensors", BACKBONES["vgg16"].tensor_shapes())
+    weights = ("--weights", str(folder), "--set", "backbone=[vgg16,resnet18,swin_t]")
+    dry_run(capsys, space, *weights)
+    assert "has no file of weights for resnet18, swin_t" in caplog.text
+    assert "--set backbone=[vgg16]" in caplog.text
+
+    options = ["--space", str(space), *weights, "--data", str(tiny_store.folder), "--out", str(tmp_path)]
+    assert main(options) == 2
+    assert "has no file of weights for resnet18, swin_t" in capsys.readouterr().err
+
+
+def test_a_file_of_another_backbone_in_a_folder_is_refused_by_its_numbers(
+    space: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_header(tmp_path / "resnet18.safetensors", {"conv1.weight": (64, 3, 7, 7), "fc.weight": (1000, 512)})
+    err = dry_run(capsys, space, "--weights", str(tmp_path), "--set", "backbone=resnet18", code=2)
+    assert "not the weights of resnet18: 1 tensors of 9,408 numbers, not 100 of 11,186,112" in err
+
+
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        (["backbone=vit_b_16", "image_size=72"], "pictures of 72 pixels, but vit_b_16 takes multiples of 16 alone"),
+        (["backbone=timm/tf_efficientnet_lite0", "freeze=blocks1-4", "weights=pretrained"], "is not cut into blocks"),
+        (["backbone=timm/no_such_model"], "timm has no such model"),
+    ],
+)
+def test_what_a_backbone_cannot_do_is_refused(
+    settings: list[str], words: str, space: Path, tiny_store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = [word for setting in settings for word in ("--set", setting)]
+    assert words in dry_run(capsys, space, "--data", str(tiny_store.folder), *options, code=2)
 
 
 @pytest.mark.parametrize(

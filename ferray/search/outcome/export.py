@@ -4,17 +4,20 @@ Begin at `write_tables` and `export_winner`. The test split is read here and now
 trial; every reading is on record in `search.json`.
 """
 
+import functools
 import logging
 import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ferray.errors import StorageError
 from ferray.files import storage
 from ferray.metrics.intervals import Interval
+from ferray.model.size import count_parameters
 from ferray.records.points import REPEATED, Point, rank_points
 from ferray.records.run import Run
 from ferray.records.search_file import KeptTrial, TestReading
@@ -53,6 +56,7 @@ def write_tables(
     records: Sequence[TrialRecord],
     space: Space,
     *,
+    num_classes: int,
     best: BestModel | None = None,
     interval: Interval | None = None,
 ) -> list[Path]:
@@ -62,6 +66,7 @@ def write_tables(
         run: The search's folder.
         records: All trials.
         space: What was searched.
+        num_classes: Of the store.
         best: The best model, whose test score goes into the table of trials; None where there is none.
         interval: Of the best point's score, for the heatmap; None where it is not known.
 
@@ -69,7 +74,9 @@ def write_tables(
         The files; no pictures where no trial has an epoch.
     """
     tested = None if best is None or best.metrics is None else {best.record.trial_id: _scores(best.metrics)}
-    trials, epochs = trials_frame(records, searched=space.searched, tested=tested), epochs_frame(records)
+    count = functools.cache(partial(count_parameters, num_classes=num_classes))
+    trials = trials_frame(records, searched=space.searched, tested=tested, count_parameters=count)
+    epochs = epochs_frame(records)
     files = [run.folder / name for name in ("trials.parquet", "trials.csv", "epochs.parquet")]
     storage.write_bytes(files[0], trials.to_parquet(index=False))
     storage.write_bytes(files[1], trials.to_csv(index=False).encode())

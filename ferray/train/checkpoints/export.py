@@ -20,7 +20,7 @@ from ferray.data.scaling import RULES, SCALING
 from ferray.data.store.reader import Store
 from ferray.errors import CheckpointError, FerrayError
 from ferray.files import storage
-from ferray.model.backbones import BACKBONES
+from ferray.model.backbones import find_backbone
 from ferray.model.classifier import Classifier, build_classifier
 from ferray.model.weights import Weights
 from ferray.recipe import Recipe, make_recipe, to_values
@@ -122,7 +122,7 @@ def load_model(
         class_names = _read_classes(folder / "classes.json")
         preprocessing = _read_preprocessing(folder / "preprocessing.json", recipe)
         facts, tensors = read_checked(folder / "model.safetensors")
-        trunk = {name: tensors[name] for name in BACKBONES[recipe.backbone].tensor_shapes()}
+        trunk = {name: tensors[name] for name in find_backbone(recipe.backbone).tensor_shapes()}
         computed = recipe if precision is None else dataclasses.replace(recipe, precision=precision)
         classifier = build_classifier(computed, trunk, num_classes=len(class_names))
         copy_tensors(classifier.free, tensors)
@@ -174,7 +174,7 @@ def predict_probabilities(model: LoadedModel, faces: NDArray[np.uint8]) -> NDArr
 
 def _make_preprocessing(recipe: Recipe, *, margin: float, crop_px: int, rule: str = SCALING) -> Preprocessing:
     assert recipe.image_size is not None, "settled"
-    backbone = BACKBONES[recipe.backbone]
+    backbone = find_backbone(recipe.backbone)
     return Preprocessing(
         crop_px=crop_px,
         size_px=recipe.image_size,

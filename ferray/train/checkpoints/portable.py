@@ -22,7 +22,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from ferray.errors import DataError
-from ferray.model.backbones import BACKBONES
+from ferray.model.backbone import PREFIX, Backbone
+from ferray.model.backbones import find_backbone
 from ferray.model.classifier import build_classifier
 from ferray.model.inference import BATCH, INPUT, OUTPUT, Inference, trace
 from ferray.recipe import make_recipe
@@ -70,7 +71,7 @@ def encode(module: Inference, form: str, *, size_px: int, facts: Mapping[str, An
     """
     text = json.dumps(facts, allow_nan=False)
     if form == "safetensors":
-        return save(_tensors(module), metadata={FACTS: text})
+        return save(_tensors(module, find_backbone(facts["recipe"]["backbone"])), metadata={FACTS: text})
     if form == "onnx":
         return _encode_onnx(module, size_px=size_px, text=text)
     file = io.BytesIO()
@@ -99,20 +100,25 @@ def open_encoded(data: bytes, form: str) -> tuple[Runner, dict[str, Any]]:
     return lambda pictures: graph(torch.from_numpy(pictures)).numpy(), json.loads(extra[FACTS])
 
 
-def _tensors(module: Inference) -> dict[str, Tensor]:
-    """All tensors, under the names that `model.safetensors` has, without batch norm's counters."""
+def _tensors(module: Inference, backbone: Backbone) -> dict[str, Tensor]:
+    """All tensors of real numbers: the trunk's by the names of its library, the head's as in `model.safetensors`."""
     frozen, free = module.classifier.frozen, module.classifier.free
     parts = {"features": frozen.layers, "head": free.head}
     named = {f"{part}.{name}": tensor for part, layers in parts.items() for name, tensor in layers.state_dict().items()}
     named |= {f"features.{name}": tensor for name, tensor in free.features.state_dict().items()}
-    return {name: tensor.contiguous() for name, tensor in named.items() if not name.endswith("num_batches_tracked")}
+    return {
+        backbone.name_in_files(name) if name.startswith(PREFIX) else name: tensor.contiguous()
+        for name, tensor in named.items()
+        if tensor.is_floating_point()
+    }
 
 
 def _rebuild(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Inference:
     recipe = make_recipe(facts["recipe"] | {"precision": "float32"}, where="the file")
-    trunk = {name: tensors[name] for name in BACKBONES[recipe.backbone].tensor_shapes()}
+    backbone = find_backbone(recipe.backbone)
+    trunk = {name: tensors[backbone.name_in_files(name)] for name in backbone.tensor_shapes()}
     classifier = build_classifier(recipe, trunk, num_classes=len(facts["class_names"]))
-    copy_tensors(classifier.free, tensors)
+    copy_tensors(classifier.free, {**tensors, **trunk})
     return Inference(classifier.eval(), temperature=facts["temperature"])
 
 

@@ -22,9 +22,9 @@ import torch
 from numpy.typing import NDArray
 
 from ferray.errors import WeightsError
-from ferray.model.backbones import BACKBONES
+from ferray.model.backbones import find_backbone
 from ferray.model.classifier import FrozenPart
-from ferray.recipe import NUMBERS_VERSION, Freeze, Policy, altering_libraries
+from ferray.recipe import NUMBERS_VERSION, Freeze, Policy, altering_libraries, building_library
 from ferray.train.features import cache as viewcache
 from ferray.train.features.cache import Features, shards
 from ferray.train.features.key import view_key
@@ -65,7 +65,7 @@ class View:
     epoch: int | None
     random_erasing: float = 0.0
     libraries: str = ""
-    """Versions of those that alter pictures; empty where the pictures are not altered."""
+    """Versions of those that alter pictures or build the trunk, where that is a part of the identity."""
     numbers_version: int = NUMBERS_VERSION
 
     @property
@@ -88,11 +88,12 @@ def make_view(spec: RunSpec, *, split: str, epoch: int | None, device: str) -> V
     """
     assert spec.recipe.image_size is not None, "settled"
     key = view_key(spec.recipe, epoch, weights=spec.weights.fingerprint)
+    libraries = ["" if key.epoch is None else altering_libraries(), building_library(key.backbone)]
     return View(
         data=spec.store.fingerprint,
         split=split,
         device=torch.device(device).type,
-        libraries="" if key.epoch is None else altering_libraries(),
+        libraries=", ".join(filter(None, libraries)),
         **key._asdict(),
     )
 
@@ -128,7 +129,7 @@ def open_or_compute(
     """
     faces = span_rows(spec.store, view.split)
     num_faces = faces.stop - faces.start
-    shape = (num_faces, *BACKBONES[view.backbone].output_shape(view.image_size, view.freeze))
+    shape = (num_faces, *find_backbone(view.backbone).output_shape(view.image_size, view.freeze))
     compute = _ViewComputation(view, spec, build_frozen, raise_if_interrupted)
     if cache is not None:
         folder = view_folder(view, cache)
