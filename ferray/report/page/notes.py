@@ -154,6 +154,10 @@ def cost_note(cost: Cost) -> str:
     return (
         "Seconds are those of epochs, validation included; trials that ran side by side count each, and the first"
         " epochs on a frozen trunk include computing its features. Waiting is the share of time in which a worker group"
-        f" had no trial. Worker groups were started {count_of(cost.num_sessions, 'time')}; how long that took is not on"
+        f" had no trial. Worker groups were started {_times(cost.num_sessions)}; how long that took is not on"
         " record."
     )
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number} times"

@@ -100,7 +100,10 @@ def winner_settings(results: SearchResults) -> list[tuple[str, str, bool]]:
     values = to_values(results.kept.recipe)
     best = results.kept.best()
     epoch = "none" if best is None else f"{best.epoch} of {len(results.kept.epochs)}"
-    searched = [("trial", str(results.kept.number), True), ("best epoch", epoch, True)]
+    number = str(results.kept.number)
+    if results.points and results.kept not in results.points[0].records:
+        number += " (on the whole split)"  # the refit after folds
+    searched = [("trial", number, True), ("best epoch", epoch, True)]
     searched += [(in_words(name), value_text(values[name]), True) for name in results.searched]
     rest = [
         (in_words(name), value_text(value), False) for name, value in values.items() if name not in results.searched
