@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ferray.data.store.manifest import Manifest, read_manifest
 from ferray.errors import FerrayError, SearchError
@@ -19,11 +19,14 @@ from ferray.search.fleet.allocation import GroupRequest, allocate
 from ferray.search.fleet.cluster import Cluster
 from ferray.search.plan import Plan
 from ferray.search.rates import Kind, Rate, faces_of_epoch, faces_of_view, read_rates
-from ferray.search.work import Work, max_epochs
+from ferray.search.work import Work, count_work, max_epochs
 from ferray.train.features.cache import view_sizes
 from ferray.train.features.key import ViewKey
 from ferray.train.folds import TRAIN_AND_VALIDATION
 from ferray.wording import count_of, duration_text
+
+if TYPE_CHECKING:
+    from ferray.search.open import Search
 
 MAX_GPUS = 16
 """GPUs of one machine that are looked for."""
@@ -121,6 +124,16 @@ def ready_views(
     return max(ready, key=len, default=frozenset())
 
 
+def new_views(search: "Search") -> frozenset[ViewKey]:
+    """The views that the points known in advance need, without those in this machine's cache."""
+    plan = search.plan
+    num_points = plan.num_points if plan.additions is None else plan.additions.num_new
+    work = count_work(plan, num_points, recipe_of=search.recipe)
+    if work is None:
+        return frozenset()
+    return work.views - ready_views(storage.cache_dir(), search.store.manifest, work.views)
+
+
 _PICTURES = ("backbone", "freeze", "image_size", "policy", "strength", "seed", "epoch", "random_erasing")
 """The facts of a view that say what went through which layers."""
 
@@ -153,7 +166,7 @@ def _workers(plan: Plan) -> str:
         num_trials=plan.num_trials,
     )
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    gpus = _num_gpus()
+    gpus = num_gpus()
     here = f"this machine: {count_of(cpus, 'CPU')}, {count_of(gpus, 'GPU')}"
     try:
         return f"{allocate(Cluster(cpus, float(gpus), 1, joined=False), request)} ({here})"
@@ -165,10 +178,10 @@ def _device(plan: Plan) -> str | None:
     """The kind of device that computes the views; None for that of a cluster."""
     if plan.address is not None:
         return None
-    return "cuda" if (_num_gpus() if plan.gpus_per_worker is None else plan.gpus_per_worker) else "cpu"
+    return "cuda" if (num_gpus() if plan.gpus_per_worker is None else plan.gpus_per_worker) else "cpu"
 
 
-def _num_gpus() -> int:
+def num_gpus() -> int:
     """NVIDIA's GPUs that a process here may use; without torch, which takes seconds to load."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:

@@ -212,8 +212,8 @@ def snapshot():
 
 loaded = set(sys.modules)
 before = snapshot()
-import ferray.search
-for module in pkgutil.walk_packages(ferray.search.__path__, "ferray.search."):
+package = importlib.import_module("ferray.search")  # `ferray.search` is a function
+for module in pkgutil.walk_packages(package.__path__, "ferray.search."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
 after = {key: value for key, value in snapshot().items() if key == "registry" or key[0] in loaded}
