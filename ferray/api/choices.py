@@ -64,16 +64,13 @@ class Choice:
 
 
 def check_enough(source: "Source") -> None:
-    """Refuse pictures that no classifier can be trained and judged on.
+    """Refuse classes of too few pictures to train and judge a classifier on; a source has at least two classes.
 
     Raises:
-        DataError: One class, or a class of fewer than `MIN_PICTURES`.
+        DataError: A class has fewer than `MIN_PICTURES`.
     """
     counts = Counter(face.label for face in source.faces)
     names = source.classes.names
-    if len(names) < 2:
-        what = f"one class, {names[0]}: a classifier needs two" if names else "no classes"
-        raise DataError(str(source.root), what, "Add a folder of pictures of something else")
     few = {name: counts[label] for label, name in enumerate(names) if counts[label] < MIN_PICTURES}
     if few:
         shown = ", ".join(f"{name} has {num}" for name, num in list(few.items())[:5])

@@ -14,8 +14,7 @@ from ferray.recipe import NUMBERS_VERSION, Recipe, altering_libraries
 from ferray.search.forecast import Forecast, make_forecast, ready_views
 from ferray.search.options import SearchOptions
 from ferray.search.plan import Plan, make_plan
-from ferray.search.rates import Rate, note_rate, read_rates
-from ferray.search.run import _note_rate
+from ferray.search.rates import Rate, note_rate, note_rate_of, read_rates
 from ferray.search.work import count_work
 from ferray.train.features.view import View, view_folder
 from ferray.wording import duration_text
@@ -198,7 +197,7 @@ def test_an_epoch_of_a_fold_has_the_faces_of_the_other_folds(
     num_faces = (sizes["train"] + sizes["validation"]) * 3 / 4
     assert num_faces != sizes["train"]
     pace: Any = SimpleNamespace(rates=lambda: (0.5, None), recipes={Recipe(image_size=tiny_store.size_px)})
-    _note_rate(SimpleNamespace(plan=plan, store=tiny_store), pace, "1 worker group")  # type: ignore[arg-type]
+    note_rate_of(SimpleNamespace(plan=plan, store=tiny_store), pace, "1 worker group")  # type: ignore[arg-type]
     (rate,) = read_rates(cache).values()
     assert rate.epoch_faces_per_s == pytest.approx(num_faces / 0.5)
 

@@ -1,21 +1,32 @@
 """Whole searches, as a user runs them: real Ray, real torch, real wandb offline; 32-pixel faces, random weights."""
 
+import dataclasses
 import json
+import re
+import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import cv2
+import numpy as np
 import pandas
 import pytest
 from fixtures.process import MARK, environment, new_mark, workers
 from fixtures.search import Searches, finish, kill, numbers, table, threads_of, wait_for_line
 
+from ferray.api import folder as fit_folder_module
+from ferray.api import searching
 from ferray.data.store.reader import Store
 from ferray.model.weights import load_weights
 from ferray.records.run import Run
 from ferray.search.fleet.groups import KEEP_MEMORY
+from ferray.search.options import SearchOptions
+from ferray.search.session import open_plan
+from ferray.signals import StopRequest
 from ferray.tracking.offline import read_offline_runs
 from ferray.train.fit import fit
 
@@ -333,5 +344,69 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(
     assert "done" in states
     assert set(states) <= {"done", "interrupted", "queued"}
     assert (run.folder / "trials.csv").exists()
-    searches.resume("interrupted")
+
+
+RESUME = """
+import json, sys
+import ferray
+seen = []
+search = ferray.search(resume=sys.argv[1], on_epoch=lambda trial, epoch: seen.append((trial.trial_id, epoch.epoch)))
+best = {"trial_id": search.best.trial_id, "accuracy": search.test_scores["accuracy"], "finished": search.is_finished}
+print(json.dumps([seen, best, search.trials["best_val_accuracy"].tolist()]))
+"""
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_a_search_that_python_goes_on_with_ends_with_the_trials_and_scores_of_the_command(
+    grid: Run, searches: Searches
+) -> None:
+    run = Run(searches.folder / "runs" / "interrupted")
+    before = {record.trial_id: len(record.epochs) for record in run.read_trials()}
+    out, _ = finish(searches.begin([sys.executable, "-c", RESUME, str(run.folder)]))
+    seen, best, scores = json.loads(out)
     assert table(run) == table(grid)
+    metrics = json.loads((grid.best_dir / "metrics.json").read_text())
+    trial_id = grid.read_search().best.trial_id
+    assert best == {"trial_id": trial_id, "accuracy": metrics["accuracy"], "finished": True}
+    assert scores == [record.score() for record in grid.read_trials()]
+    for record in run.read_trials():
+        epochs = [epoch for trial_id, epoch in seen if trial_id == record.trial_id]
+        assert epochs == list(range(4 - len(epochs), 4)), "in order, to the last"
+        assert len(epochs) <= 3 - before.get(record.trial_id, 0) or record.trial_id in before
+
+
+def test_the_examples_of_the_documentation_run(
+    grid: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pictures are prepared and plans made; in place of a search that trains, the one of this module is there."""
+
+    def go_on(options: SearchOptions, stop: StopRequest, *, observers: Any, **_: object) -> tuple[Any, bool]:
+        with open_plan(options) as (plan, _):
+            pass
+        if not plan.run.exists():
+            shutil.copytree(grid.folder, plan.run.folder)
+        for observer in observers:
+            (record, *_) = grid.read_trials()
+            observer.trial_started(dataclasses.replace(record, epochs=()))
+            observer.epoch_ended(record.trial_id, record.epochs[0])
+        return plan, not stop.is_set()
+
+    random = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(20):
+            cv2.imwrite(f"{tmp_path}/pets/{name}/{number}.png", random.integers(0, 255, (40, 32, 3), dtype=np.uint8))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(searching, "run_session", go_on)
+    monkeypatch.setattr(fit_folder_module, "run_session", go_on)
+    text = (Path(__file__).resolve().parents[2] / "docs" / "python.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 4
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(compile(block, "python.md", "exec"), names)
+    out, err = capsys.readouterr()
+    assert out.startswith("search first: finished, 6 trials")
+    assert "pets/dog/1.png" in out
+    assert names["search"].name == "pets"
+    assert "check: " in err
