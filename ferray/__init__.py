@@ -1,8 +1,9 @@
 """ferray: a search over training settings for image classifiers, on one laptop or a cluster.
 
 What the commands do, as functions: `prepare` makes a `Store` of pictures, `search` searches the settings of a space and
-returns a `SearchResult`, `plan` says what a search would do, `open` reads the folder of one, `load` returns the `Model`
-that it has exported, which predicts pictures, and `fit_folder` does all of it with a folder of pictures.
+returns a `SearchResult` of `TrialRecord`s, each with an `EpochResult` per epoch, `plan` says what a search would do,
+`open` reads the folder of one, `load` returns the `Model` that it has exported, which predicts pictures, and
+`fit_folder` does all of it with a folder of pictures.
 
 Their parts: `Recipe` holds the settings of one training run, `open_store` returns a `Store`, `fit` trains a recipe on a
 store, `Checkpointing` says where it keeps its checkpoints, `Environment` on which device it runs, and `Run` reads and
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from ferray.predict.model import Model, load
     from ferray.recipe import Recipe
     from ferray.records.run import Run
+    from ferray.records.trial import EpochResult, TrialRecord
     from ferray.train.checkpoints.writer import Checkpointing
     from ferray.train.environment import Environment
     from ferray.train.fit import fit
@@ -48,12 +50,14 @@ if TYPE_CHECKING:
 _NAMES = {
     "Checkpointing": "ferray.train.checkpoints.writer",
     "Environment": "ferray.train.environment",
+    "EpochResult": "ferray.records.trial",
     "FerrayError": "ferray.errors",
     "Model": "ferray.predict.model",
     "Recipe": "ferray.recipe",
     "Run": "ferray.records.run",
     "SearchResult": "ferray.api.results",
     "Store": "ferray.data.store.reader",
+    "TrialRecord": "ferray.records.trial",
     "fit": "ferray.train.fit",
     "fit_folder": "ferray.api.folder",
     "load": "ferray.predict.model",
@@ -67,12 +71,14 @@ _NAMES = {
 __all__ = [
     "Checkpointing",
     "Environment",
+    "EpochResult",
     "FerrayError",
     "Model",
     "Recipe",
     "Run",
     "SearchResult",
     "Store",
+    "TrialRecord",
     "fit",
     "fit_folder",
     "load",

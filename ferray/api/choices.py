@@ -20,6 +20,7 @@ from ferray.search.forecast import num_gpus
 
 if TYPE_CHECKING:
     from ferray.data.sources.rows import Source
+    from ferray.data.store.reader import Store
     from ferray.model.weights import Weights
 
 SIZES_PX = (32, 48, 64, 96, 128, 224)
@@ -77,6 +78,25 @@ def check_enough(source: "Source") -> None:
         more = f" and {len(few) - 5} more" if len(few) > 5 else ""
         what = f"too few pictures: {shown}{more}; training, validation and test need {MIN_PICTURES} of each class"
         raise DataError(str(source.root), what, "Add pictures, or move the folders of small classes away")
+
+
+def check_split(store: "Store", source: "Source") -> None:
+    """Refuse a division that left a class without validation pictures: points would be ranked without it.
+
+    A division that the pictures came with is theirs.
+
+    Raises:
+        DataError: It names the classes.
+    """
+    missing = [name for name, num in store.manifest.counts["validation"].items() if not num]
+    if find_split(source) is None or not missing:
+        return
+    what = f"no validation {store.manifest.shown.nouns} of {', '.join(missing[:5])}"
+    what += f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    if store.manifest.copies == "find":
+        what += ": so many look like copies, which are kept together"
+    way_out = "Remove the store; run again with --copies skip, or with more pictures"
+    raise DataError(str(store.folder), what, way_out)
 
 
 def find_split(source: "Source") -> Shares | None:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from ferray.api.arguments import AnyPath, make_options, to_path
-from ferray.api.choices import Choice, check_enough, choose_options, find_split
+from ferray.api.choices import Choice, check_enough, check_split, choose_options, find_split
 from ferray.api.epochs import EpochCallback, OnEpoch
 from ferray.api.preparing import read_source_of
 from ferray.api.results import SearchResult
-from ferray.data.prepare.options import PrepareOptions
+from ferray.data.prepare.options import OnCopies, PrepareOptions
 from ferray.data.threads import Threads
 from ferray.errors import DataError
 from ferray.files import storage
@@ -63,6 +63,8 @@ class FolderOptions:
     """Side of a picture in the store; None to choose."""
     classes: str | None = None
     """As for `ferray data prepare folders`."""
+    copies: OnCopies = "find"
+    """Whether to look for copies of pictures, which are kept in one split."""
     wandb: WandbMode | None = None
 
     @property
@@ -91,6 +93,7 @@ def fit_folder(
     space: AnyPath | None = None,
     size_px: int | None = None,
     classes: AnyPath | None = None,
+    copies: OnCopies = "find",
     wandb: WandbMode | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> SearchResult:
@@ -108,6 +111,7 @@ def fit_folder(
         space: Name of a shipped space, or a sweep file; None to choose `grid`, or `finetune` with a GPU.
         size_px: Side of a picture in the store; None to choose what the time allows.
         classes: `expressions`, or a file of classes and the names that mean them; None for the names of the folders.
+        copies: Find copies of pictures and keep them in one split, or do not look, as where all pictures are alike.
         wandb: As for `ferray.search`.
         on_epoch: As for `ferray.search`.
 
@@ -161,6 +165,7 @@ def run_folder(
         num_classes = len(source.classes.names)
         _say(f"pictures: {count_of(len(source.faces), 'picture')} in {num_classes} classes; {choice.reason}")
         store = _prepare(source, options, choice)
+        check_split(store, source)
         _check(store)
     minutes = max(MIN_MINUTES, (deadline - time.monotonic()) / 60)
     return run_session(_search_options(options, choice, minutes), stop, show=show, observers=observers)
@@ -184,7 +189,11 @@ def _prepare(source: "Source", options: FolderOptions, choice: Choice) -> "Store
     from ferray.data.prepare.run import prepare, skipped_file
 
     wanted = PrepareOptions(
-        size_px=choice.size_px, margin=0.0, split=find_split(source), threads=Threads(show_progress=True)
+        size_px=choice.size_px,
+        margin=0.0,
+        split=find_split(source),
+        copies=options.copies,
+        threads=Threads(show_progress=True),
     )
     store = prepare(source, options.store_dir, wanted)
     if store.manifest.skipped:
@@ -200,7 +209,7 @@ def _check(store: "Store") -> None:
     from ferray.audit.finding import count_severities
 
     with waiting("checking the pictures"):
-        findings = check_dataset(scan_store(store.folder, Threads())).findings
+        findings = check_dataset(scan_store(store.folder, Threads(), copies=store.manifest.copies)).findings
     _say(f"check: {count_severities(findings) or 'no fault, no warning, no note'}")
     for finding in findings[:MAX_FINDINGS]:
         _say(f"  {finding.severity:8} {finding.seen}")

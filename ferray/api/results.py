@@ -7,7 +7,7 @@
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ferray.api.arguments import AnyPath, to_path
 from ferray.errors import CheckpointError, RecordError
@@ -15,6 +15,7 @@ from ferray.records.run import Run
 from ferray.records.search_file import SearchFile
 from ferray.records.trial import ENDED, TrialRecord
 from ferray.space import Space
+from ferray.wording import count_of
 
 if TYPE_CHECKING:
     import pandas
@@ -84,6 +85,11 @@ class SearchResult:
         """The name of the score that trials are ranked by, such as `val_accuracy`."""
         return self._space.metric.name
 
+    @property
+    def goal(self) -> Literal["minimize", "maximize"]:
+        """Which end of it is the best."""
+        return self._space.metric.goal
+
     @cached_property
     def best(self) -> TrialRecord | None:
         """The trial whose best epoch is the best model; None as long as no search has come to its end here."""
@@ -128,7 +134,7 @@ class SearchResult:
 
     def __repr__(self) -> str:
         state = "finished" if self.is_finished else "not finished"
-        lines = [f"search {self.name}: {state}, {len(self.records)} trials, in {self.path}"]
+        lines = [f"search {self.name}: {state}, {count_of(len(self.records), 'trial')}, in {self.path}"]
         if self.best is not None and (row := self.best.best()) is not None:
             settings = ", ".join(f"{name}={getattr(self.best.recipe, name)}" for name in self._space.searched)
             score = f"{self.metric} {self.best.score():.4f} in epoch {row.epoch} of trial {self.best.number}"

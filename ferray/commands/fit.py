@@ -44,6 +44,10 @@ def _parse(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
     add("--space", metavar="NAME|FILE", help="search space (default: grid; with a GPU and weights: finetune)")
     add("--size", metavar="PX", dest="size_px", type=int, help="side of a picture (default: what the time allows)")
     add("--classes", metavar="FILE", help="`expressions`, or a file of classes and the names that mean them")
+    add(
+        "--copies", choices=("find", "skip"), default="find",
+        help="find copies of pictures and keep them in one split, or skip the search, as where all pictures are alike",
+    )  # fmt: skip
     add("--wandb", choices=("online", "offline", "disabled"), help="as for ferray.search")
     return parser.parse_args(argv)
 

@@ -126,6 +126,25 @@ def test_too_few_pictures_are_refused_before_anything_is_written(
     assert asked == []
 
 
+def test_pictures_so_alike_that_a_class_has_no_validation_are_refused_and_copies_can_be_skipped(
+    asked: list[SearchOptions], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pets = write_pictures(tmp_path / "pets", {"cat": 20, "dog": 20})
+    for number in range(1, 20):
+        shutil.copy(pets / "cat" / "0.png", pets / "cat" / f"{number}.png")
+    words = [str(pets), "--out", str(tmp_path / "runs"), "--weights", "none"]
+
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert "no validation pictures of cat: so many look like copies" in err
+    assert "--copies skip" in err
+    assert asked == []
+
+    shutil.rmtree(tmp_path / "runs")
+    assert main([*words, "--copies", "skip"]) == 0
+    assert ferray.open_store(tmp_path / "runs" / "pets-store").manifest.counts["validation"] == {"cat": 4, "dog": 4}
+
+
 def test_weights_that_cannot_be_downloaded_are_named_with_both_ways_out_and_not_replaced(
     asked: list[SearchOptions], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
