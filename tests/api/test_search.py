@@ -198,6 +198,12 @@ def test_overrides_are_read_back_as_they_were_given(overrides: dict[str, Any]) -
     assert parse_settings(to_settings(overrides, SearchError)) == overrides
 
 
+def test_a_list_that_stands_in_two_places_is_written_twice_for_people_to_read() -> None:
+    shared = [0.1, 0.2]
+
+    assert to_settings({"dropout": [shared, shared]}, SearchError) == ("dropout=[[0.1, 0.2], [0.1, 0.2]]",)
+
+
 def test_a_space_as_a_dict_is_the_file_with_the_same_content(tmp_path: Path) -> None:
     (tmp_path / "file.yaml").write_text(FILE)
     by_file = read_space(tmp_path / "file.yaml")
