@@ -36,7 +36,7 @@ def prepare(
     size_px: int = DEFAULT_SIZE_PX,
     margin: float | None = None,
     num_faces: int | None = None,
-    split: Shares | str | None = None,
+    split: Shares | list[float] | str | None = None,
     seed: int = 0,
     on_bad: OnBad = "skip",
     copies: OnCopies = "find",
@@ -74,7 +74,8 @@ def prepare(
     places = {name: given.pop(name) for name in ("images", "out", "table", "labels", "classes")}
     source = read_source_of(**{name: place for name, place in places.items() if name != "out"})
     given["margin"] = _default_margin(labels) if margin is None else margin
-    given["split"] = parse_shares(split) if isinstance(split, str) else tuple(split) if split is not None else None
+    if isinstance(split, str | list):
+        given["split"] = parse_shares(split) if isinstance(split, str) else tuple(split)
     options = make_options(PrepareOptions, {**given, "threads": Threads(show_progress=True)}, DataError)
 
     from ferray.data.prepare.run import prepare as prepare_source
