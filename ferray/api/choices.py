@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING
 from ferray.data.prepare.options import DEFAULT_SPLIT, Shares
 from ferray.errors import DataError
 from ferray.files import storage
+from ferray.recipe import Recipe
 from ferray.search.forecast import num_gpus
+from ferray.space import find_space, read_space
 
 if TYPE_CHECKING:
     from ferray.data.sources.rows import Source
@@ -106,6 +108,16 @@ def find_split(source: "Source") -> Shares | None:
         smallest = min(Counter(face.label for face in source.faces).values())
         return SMALL_SPLIT if smallest < SMALL_CLASS else DEFAULT_SPLIT
     return None if "validation" in given else VALIDATION_FROM_TRAIN
+
+
+def find_backbone(space: str | None) -> str:
+    """The first backbone that a space asks for; that of the shipped spaces where none is given.
+
+    Raises:
+        SpaceError: There is no such space.
+    """
+    parameters = () if space is None else read_space(find_space(space)).parameters
+    return next((str(one.values[0]) for one in parameters if one.name == "backbone"), Recipe().backbone)
 
 
 def choose_options(

@@ -7,17 +7,18 @@ What it chooses follows from the number of pictures, their size, and how fast th
 Begin at `run_folder`.
 """
 
+import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
 from ferray.api.arguments import AnyPath, make_options, to_path
-from ferray.api.choices import Choice, check_enough, check_split, choose_options, find_split
+from ferray.api.choices import Choice, check_enough, check_split, choose_options, find_backbone, find_split
 from ferray.api.epochs import EpochCallback, OnEpoch
 from ferray.api.preparing import read_source_of
 from ferray.api.results import SearchResult
@@ -177,7 +178,7 @@ def _choose(options: FolderOptions, source: "Source") -> Choice:
     from ferray.model.weights import load_weights
 
     with waiting("reading the pretrained weights, or fetching them once"):
-        weights = load_weights(options.weights or "imagenet", "vgg16")
+        weights = load_weights(options.weights or "imagenet", find_backbone(options.space))
     size_px = options.size_px
     if (options.store_dir / "manifest.json").is_file():
         size_px = read_manifest(options.store_dir).size_px
@@ -219,19 +220,19 @@ def _check(store: "Store") -> None:
 
 def _search_options(options: FolderOptions, choice: Choice, minutes: float) -> SearchOptions:
     """A search of the chosen space, or the one that is there."""
-    shared = {"out": options.out, "minutes": minutes, "wandb": options.wandb}
+    base = SearchOptions(out=options.out, minutes=minutes, wandb=options.wandb)
     if (options.run_dir / "search.json").exists():
         _say(f"search: goes on with {options.run_dir}, for {duration_text(60 * minutes)} more")
-        return SearchOptions(resume=options.run_name, **shared)  # type: ignore[arg-type]
+        return replace(base, resume=options.run_name)
     _say(f"search: space {choice.space}, no new points after {duration_text(60 * minutes)}")
-    return SearchOptions(
+    return replace(
+        base,
         space=choice.space,
         settings=choice.settings,
         data=str(options.store_dir),
         weights=options.weights or "imagenet",
         name=options.run_name,
-        command=f"python -m ferray.fit {options.images} --minutes {options.minutes:g}",
-        **shared,  # type: ignore[arg-type]
+        command=shlex.join(["python", "-m", "ferray.fit", options.images, "--minutes", f"{options.minutes:g}"]),
     )
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import ferray
 from ferray.api import choices, folder
-from ferray.api.choices import SIZES_PX, check_enough, choose_size, find_split
+from ferray.api.choices import SIZES_PX, check_enough, choose_size, find_backbone, find_split
 from ferray.commands.fit import main
 from ferray.data.sources.folders import read_folders
 from ferray.errors import DataError, FerrayError
@@ -201,6 +201,22 @@ def test_few_pictures_get_more_epochs_and_smaller_batches(asked: list[SearchOpti
     few, many = (dict(one.split("=") for one in options.settings) for options in asked)
     assert (few["batch_size"], few["epochs"]) == ("[16, 32]", "40")
     assert (many["batch_size"], many["epochs"]) == ("[32, 128]", "12")
+
+
+def test_a_space_that_is_given_is_searched_as_it_is_with_weights_of_its_backbone(
+    asked: list[SearchOptions], tmp_path: Path
+) -> None:
+    pets = write_pictures(tmp_path / "pets", {"cat": 20, "dog": 20})
+    space = tmp_path / "mine.yaml"
+    space.write_text("method: grid\nparameters: {backbone: {value: vgg16_bn}, epochs: {value: 2}}\n")
+    assert find_backbone(str(space)) == "vgg16_bn"
+    assert find_backbone(None) == find_backbone("grid") == "vgg16"
+
+    ferray.fit_folder(pets, out=tmp_path / "runs", weights="none", space=space, size_px=32)
+
+    assert (asked[0].space, asked[0].settings) == (str(space), ())
+    with pytest.raises(FerrayError, match="no such file or space"):
+        ferray.fit_folder(pets, out=tmp_path / "runs", weights="none", space="gird")
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def run_python(code: str) -> str:
     [
         "import ferray",
         "import ferray.search",
-        "import ferray.search.options, ferray.fit, ferray.data.store, ferray.train.environment",
+        "import ferray.search.options, ferray.fit, ferray.data.store",
         "from ferray.search.options import SearchOptions; import ferray",
         "from ferray.search import options, plan; import ferray",
         "import importlib; importlib.import_module('ferray.search.plan'); import ferray",
