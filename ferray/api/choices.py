@@ -47,8 +47,8 @@ MIN_STEPS = 400
 """Steps of a trial with the smaller batches: few pictures need more epochs than the ten of the space."""
 
 MAX_EPOCHS = 40
-SMALL_BATCHES, LARGE_BATCHES = (16, 32), (32, 128)
-FEW_PICTURES = 1000
+BATCHES = ((100, (8, 16)), (1000, (16, 32)), (math.inf, (32, 128)))
+"""Batch sizes below so many pictures for training and validation; the last ones are the space's."""
 
 NUM_SAMPLED = 40
 """Pictures whose size is looked at."""
@@ -148,7 +148,7 @@ def choose_options(
         size_px, alters, reason = choose_size(num_trained, largest, limit_s=60 * minutes * SHARE, speed=speed)
         settings += [] if alters or space != "grid" else ["augmentation=none"]
     if space == "grid":
-        batches = SMALL_BATCHES if num_trained < FEW_PICTURES else LARGE_BATCHES
+        batches = next(sizes for limit, sizes in BATCHES if num_trained < limit)
         epochs = min(MAX_EPOCHS, max(10, math.ceil(MIN_STEPS * batches[0] / num_trained)))
         settings += [f"batch_size=[{batches[0]}, {batches[1]}]", f"epochs={epochs}"]
     return Choice(size_px=size_px, space=space, settings=tuple(settings), reason=f"{size_px} px, {reason}")

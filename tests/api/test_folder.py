@@ -195,10 +195,11 @@ def test_the_size_is_the_largest_that_is_useful_and_ready_in_time(
 
 
 def test_few_pictures_get_more_epochs_and_smaller_batches(asked: list[SearchOptions], tmp_path: Path) -> None:
-    for name, count in (("few", 20), ("many", 700)):
+    for name, count in (("fewest", 20), ("few", 80), ("many", 700)):
         pictures = write_pictures(tmp_path / name, {"cat": count, "dog": count}, side=30)
         ferray.fit_folder(pictures, out=tmp_path / "runs", weights="none")
-    few, many = (dict(one.split("=") for one in options.settings) for options in asked)
+    fewest, few, many = (dict(one.split("=") for one in options.settings) for options in asked)
+    assert (fewest["batch_size"], fewest["epochs"]) == ("[8, 16]", "40")
     assert (few["batch_size"], few["epochs"]) == ("[16, 32]", "40")
     assert (many["batch_size"], many["epochs"]) == ("[32, 128]", "12")
 
