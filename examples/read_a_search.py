@@ -1,20 +1,19 @@
-"""List the trials of a search, best score first.
+"""List the trials of a search, best score first; of one that is running, too.
 
 python examples/read_a_search.py runs/first
 """
 
 import sys
-from pathlib import Path
 
-from ferray import Run
+import ferray
 
 
 def main(folder: str) -> int:
     """Print a line for each trial that has an epoch."""
-    records = [record for record in Run(Path(folder)).read_trials() if record.epochs]
-    for record in sorted(records, key=lambda record: record.score() or 0.0, reverse=True):
-        settings = f"learning rate {record.recipe.learning_rate:g}, batch size {record.recipe.batch_size}"
-        print(f"{record.trial_id} {record.state:8} {record.score():.4f} {settings}")
+    search = ferray.open(folder)
+    score = f"best_{search.metric}"
+    trials = search.trials.dropna(subset=score).sort_values(score, ascending=search.goal == "minimize")
+    print(trials[["trial_id", "state", score, "learning_rate", "batch_size"]].to_string(index=False))
     return 0
 
 

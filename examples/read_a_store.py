@@ -4,7 +4,6 @@ python examples/read_a_store.py data/expw
 """
 
 import sys
-from pathlib import Path
 
 from ferray import FerrayError, Store, open_store
 
@@ -18,7 +17,7 @@ def count_faces(store: Store) -> dict[str, int]:
 def main(folder: str) -> int:
     """Print the counts; an error names the place, the fault and the way out."""
     try:
-        store = open_store(Path(folder))
+        store = open_store(folder)
     except FerrayError as error:
         print(error, file=sys.stderr)
         return 2

@@ -13,7 +13,7 @@ from ferray.train.settle import settle
 
 def main(folder: str, out: str) -> int:
     """Print each epoch; stop after two epochs without a better validation accuracy."""
-    store = open_store(Path(folder))
+    store = open_store(folder)
     recipe = Recipe(weights="none", learning_rate=3e-4, batch_size=16, epochs=3, patience=2)
     recipe = settle(recipe, store, precision="float32")  # the picture's size is the store's
     weights = load_weights("none", recipe.backbone)

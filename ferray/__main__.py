@@ -9,6 +9,7 @@ from pathlib import Path
 from ferray.commands.common import run_command
 
 COMMANDS = {
+    "fit": ("a folder of pictures in, a model out: prepare, check and search in so many minutes", ""),
     "search": ("find the best settings of a space; the best checkpoint and its one test score remain", ""),
     "data": ("make, check and show stores of pictures", "prepare, merge, check, demo, show"),
     "train": ("train one recipe, without a search", ""),

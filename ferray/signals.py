@@ -36,13 +36,17 @@ class StopRequest(threading.Event):
 def catch_signals(*, on_first: Callable[[], None] | None = None, echo_s: float = 0.0) -> Iterator[StopRequest]:
     """A request that the first Ctrl-C, SIGTERM or SIGHUP makes while the block runs; the next raises KeyboardInterrupt.
 
-    A terminal that is closed sends SIGHUP. Where it is ignored already, as under `nohup`, it stays ignored.
+    A terminal that is closed sends SIGHUP. Where it is ignored already, as under `nohup`, it stays ignored. In another
+    thread than the main one, which alone can have handlers, no signal makes the request.
 
     Args:
         on_first: Called at the first one; it may print with `say_from_handler`.
         echo_s: Signals that follow the first one within so many seconds are copies of it: torchrun repeats Ctrl-C.
     """
     requested = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield requested
+        return
     first_at = 0.0
 
     def handle(number: int, frame: object) -> None:

@@ -2,15 +2,25 @@
 
 import doctest
 import importlib.util
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
+import cv2
+import numpy as np
 import pytest
+from fixtures.history import make_search_file
 from fixtures.report import make_trial
 
 import ferray
+from ferray.api import arguments, searching
+from ferray.api.epochs import EpochCallback
 from ferray.data.store.reader import Store
 from ferray.records.run import Run
+from ferray.search.options import SearchOptions
+from ferray.search.session import open_plan
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -46,6 +56,8 @@ def test_train_one_recipe_example(tiny_store: Store, tmp_path: Path, capsys: pyt
 
 def test_read_a_search_example(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = Run(tmp_path / "first")
+    run.write_search(make_search_file())
+    run.space_file.write_text("method: grid\nparameters: {learning_rate: {values: [0.1, 0.01, 0.001]}}\n")
     trials = [make_trial(number, learning_rate=10.0**-number) for number in (1, 2, 3)]
     for trial in (*trials, make_trial(4, epochs=0, state="failed")):
         run.write_trial(trial)
@@ -53,7 +65,48 @@ def test_read_a_search_example(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert load("read_a_search").main(str(run.folder)) == 0
 
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == [f"{number:012x}" for number in (2, 1, 3)]
+    assert [line.split()[0] for line in lines] == ["trial_id", *(f"{number:012x}" for number in (2, 1, 3))]
+
+
+def test_search_pictures_example(
+    best_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its pictures are prepared and its search is planned; instead of training, a model is there."""
+    asked: list[SearchOptions] = []
+
+    def run(options: SearchOptions, *_: object, observers: Sequence[EpochCallback], **__: object) -> tuple[Any, bool]:
+        asked.append(options)
+        if options.resume is not None:
+            return SimpleNamespace(run=Run(Path(options.out) / options.resume)), True
+        with open_plan(options) as (plan, _):
+            trial = make_trial(0, epochs=1)
+            plan.run.write_trial(trial)
+            best = {"trial_id": trial.trial_id, "number": 0, "epoch": 1, "score": trial.score()}
+            plan.run.write_search(make_search_file(best=best))
+            plan.run.space_file.write_text(plan.space.text)
+            shutil.copytree(best_dir, plan.run.best_dir)
+        observers[0].trial_started(make_trial(0, epochs=0))
+        observers[0].epoch_ended(trial.trial_id, trial.epochs[0])
+        return plan, True
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(searching, "run_session", run)
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(20):
+            random = np.random.default_rng([number, len(name), name == "cat"])
+            cv2.imwrite(f"pets/{name}/{number}.png", random.integers(0, 255, (32, 32, 3), dtype=np.uint8))
+
+    for _ in range(2):
+        assert load("search_pictures").main("pets", size_px=32, weights="none") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("trial 0, epoch 1: balanced accuracy 0.")
+    assert lines[1].startswith("search pets: finished, 1 trial,")
+    assert any(line.startswith("pets/cat/0.png: ") for line in lines)
+    assert [options.resume for options in asked] == [None, "pets"]
+
+    assert load("search_pictures").main("nowhere") == 2
+    assert capsys.readouterr().err.startswith("nowhere: no such folder")
 
 
 def test_the_examples_in_the_docstring_of_the_package_are_true() -> None:
@@ -61,6 +114,7 @@ def test_the_examples_in_the_docstring_of_the_package_are_true() -> None:
 
     assert results.attempted > 3
     assert results.failed == 0
+    assert doctest.testmod(arguments).failed == 0
 
 
 def test_every_public_name_is_in_an_example_or_in_the_docstring() -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -72,3 +73,17 @@ def test_a_handler_can_speak_while_the_stream_is_in_use_and_where_nobody_reads(
         os.dup2(before, 2)
         os.close(writing)
         os.close(before)
+
+
+def test_in_another_thread_than_the_main_one_no_handler_is_set_and_nothing_fails() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    found: list[bool] = []
+
+    def work() -> None:
+        with catch_signals() as stop, stop.raised():
+            found.append(signal.getsignal(signal.SIGINT) == before and not stop.is_set())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [True]

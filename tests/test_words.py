@@ -48,8 +48,9 @@ RETIRED_IN_NAMES = re.compile(
 )
 """Words of identifiers that ferray defines, as parts of `snake_case` or `CamelCase`."""
 
-SHARED_FUNCTIONS = frozenset({"main"})
-"""Public functions of one name that do the same for different modules: each command has its own `main`."""
+SHARED_FUNCTIONS = frozenset({"main", "prepare"})
+"""Public functions of one name that do the same for different modules: each command has its own `main`, and
+`ferray.prepare` is `prepare` of a source with the arguments of the command."""
 
 
 def shown(file: Path) -> str:

@@ -1,23 +1,21 @@
 """`python -m ferray.search`: find the best settings of a space."""
 
 import argparse
-import importlib
 import json
-import logging
 import shlex
 import sys
-import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
 
 from ferray.commands.common import make_parser, number_option, run_command
-from ferray.files.storage import cache_dir
-from ferray.search.options import SearchOptions
-from ferray.signals import StopRequest, catch_signals, say_from_handler
-from ferray.waiting import waiting
+from ferray.search.options import (
+    MAX_COUNT,
+    MAX_GPUS_PER_WORKER,
+    MAX_MINUTES,
+    MIN_MINUTES,
+    SearchOptions,
+)
+from ferray.signals import catch_signals
 from ferray.wording import DEFAULT_OUT
-
-log = logging.getLogger(__name__)
 
 EXAMPLES = """\
   python -m ferray.search --space grid                          # demo faces drawn by code, no download
@@ -51,44 +49,26 @@ def parse(argv: Sequence[str] | None = None, *, prog: str = "python -m ferray.se
 
 
 def _search(options: SearchOptions) -> int:
-    with catch_signals(on_first=_announce) as stop, ExitStack() as stack:
-        return _search_until(options, stop, stack)
+    from ferray.search.session import announce_stop, run_session
 
-
-def _announce() -> None:
-    say_from_handler("stopping: every finished epoch is kept; once more to end at once")
-
-
-def _search_until(options: SearchOptions, stop: StopRequest, stack: ExitStack) -> int:
-    """Plan and search; the stack closes what was opened."""
-    from ferray.search.dry_run import describe_plan, plan_to_json
-    from ferray.search.history.resume import open_history
-    from ferray.search.plan import make_plan
-    from ferray.search.preflight import check_plan
-
-    with stop.raised():
-        with waiting("reading the plan and the records"):
-            history = None if options.resume is None else stack.enter_context(open_history(options))
-            plan = make_plan(options, history)
-            warnings = check_plan(plan, is_dry=options.dry_run) if history is None or plan.extension is not None else []
-        for line in warnings:
-            log.warning("%s", line)
+    with catch_signals(on_first=announce_stop) as stop:
         if options.dry_run:
-            if options.json:
-                print(json.dumps(plan_to_json(plan, history), indent=2))
-            else:
-                print("\n".join(describe_plan(plan, history)))
-            return 0
-        from ferray.search.fleet.cluster import connect, set_environment
+            with stop.raised():
+                return _show_plan(options)
+        _, is_complete = run_session(options, stop, show="json" if options.json else "text")
+    return 0 if is_complete else 130
 
-        cache_dir()  # without one, an error now
-        set_environment(plan.address)
-        threading.Thread(target=importlib.import_module, args=("torch",), name="import", daemon=True).start()
-        # A new search has something to train: Ray starts while the thread imports torch.
-        cluster = stack.enter_context(connect(plan.address)) if history is None else None
-        with waiting("importing torch and Ray Tune"):
-            from ferray.search.run import run
-    return run(plan, history, cluster, stop, as_json=options.json)
+
+def _show_plan(options: SearchOptions) -> int:
+    from ferray.search.dry_run import describe_plan, plan_to_json
+    from ferray.search.session import open_plan
+
+    with open_plan(options) as (plan, history):
+        if options.json:
+            print(json.dumps(plan_to_json(plan, history), indent=2))
+        else:
+            print("\n".join(describe_plan(plan, history)))
+    return 0
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
@@ -97,7 +77,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "Search training settings: Ray Tune decides, Ray Train trains; the best checkpoint and one test score remain.",
         EXAMPLES,
     )
-    add, positive = parser.add_argument, number_option(int, 1, 10**9)
+    add, positive = parser.add_argument, number_option(int, 1, MAX_COUNT)
     add(
         "--space",
         metavar="NAME|FILE",
@@ -133,7 +113,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     add(
         "--gpus-per-worker",
         metavar="X",
-        type=number_option(float, 0, 64),
+        type=number_option(float, 0, MAX_GPUS_PER_WORKER),
         help="GPUs of a worker, also 0.5 (default: 1 if there are any)",
     )
     add(
@@ -145,7 +125,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     add(
         "--max-failures",
         metavar="N",
-        type=number_option(int, 0, 10**9),
+        type=number_option(int, 0, MAX_COUNT),
         help="worker deaths that a trial may have a part in (default: 2)",
     )
     add(
@@ -166,9 +146,15 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     add("--shuffle-labels", action="store_true", help="train on labels dealt at random: scores must fall to chance")
     add("--max-trials", metavar="N", type=positive, help="points at most")
     add(
+        "--minutes",
+        metavar="X",
+        type=number_option(float, MIN_MINUTES, MAX_MINUTES),
+        help="begin no point after so many minutes, train to its end what has begun, and name the best so far",
+    )
+    add(
         "--seed",
         metavar="N",
-        type=number_option(int, 0, 10**9),
+        type=number_option(int, 0, MAX_COUNT),
         help="of the trials, and of the points drawn (default: 0)",
     )
     add(

@@ -82,6 +82,6 @@ def progress_bar(title: str, total: int, unit: str, *, is_shown: bool) -> Iterat
         progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn(),
         progress.TextColumn(unit), progress.TimeElapsedColumn(), progress.TimeRemainingColumn(),
     )  # fmt: skip
-    with progress.Progress(*columns, console=Console(stderr=True), disable=not is_shown) as bar:
+    with progress.Progress(*columns, console=Console(stderr=True, force_jupyter=False), disable=not is_shown) as bar:
         task = bar.add_task(title, total=total)
         yield lambda count: bar.advance(task, count)

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from ferray.errors import RecipeError
-from ferray.recipe import TIMM, Freeze
+from ferray.recipe import Freeze
+from ferray.versions import TIMM
 
 if TYPE_CHECKING:
     from torch import nn

@@ -13,6 +13,7 @@ dropped when the journal is read.
 """
 
 import logging
+import os
 import shlex
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -40,8 +41,8 @@ class Run:
         folder: Need not exist yet.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.resolve()
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder).resolve()
 
     @property
     def name(self) -> str:

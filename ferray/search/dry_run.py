@@ -1,5 +1,6 @@
 """What `--dry-run` prints of a plan: where, what, how much work. Begin at `describe_plan`."""
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
@@ -15,7 +16,7 @@ from ferray.search.outcome.finals import rank_search
 from ferray.search.plan import Plan
 from ferray.search.work import Work, count_work, max_epochs, new_points
 from ferray.space import num_existing_points
-from ferray.wording import count_of
+from ferray.wording import count_of, duration_text
 
 MAX_RANKED = 2000
 """Trials on record whose best point is looked for; to read the records of so many takes a second."""
@@ -117,6 +118,8 @@ def _describe_method(plan: Plan) -> Iterator[str]:
     if plan.replicates > 1:
         ends = " to the last epoch" if plan.num_completions else ""
         yield f"finals    the best {plan.finalists} points with {plan.replicates} seeds each{ends}; the best mean wins"
+    if plan.deadline is not None:
+        yield f"limit     no point is begun after {duration_text(plan.deadline - time.monotonic())}; the others end"
     if space.early_terminate is not None:
         halving = space.early_terminate
         rungs = ", ".join(map(str, halving.rungs_below(max_epochs(plan))))

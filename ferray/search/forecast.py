@@ -9,21 +9,25 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ferray.data.store.manifest import Manifest, read_manifest
 from ferray.errors import FerrayError, SearchError
 from ferray.files import storage
-from ferray.recipe import NUMBERS_VERSION, Recipe, altering_libraries
+from ferray.recipe import NUMBERS_VERSION, Recipe
 from ferray.search.fleet.allocation import GroupRequest, allocate
 from ferray.search.fleet.cluster import Cluster, num_allowed_cores
 from ferray.search.plan import Plan
 from ferray.search.rates import Kind, Rate, faces_of_epoch, faces_of_view, read_rates, view_rate
-from ferray.search.work import Work, max_epochs
+from ferray.search.work import Work, count_work, max_epochs
 from ferray.train.features.cache import view_sizes
 from ferray.train.features.key import ViewKey
 from ferray.train.folds import TRAIN_AND_VALIDATION
+from ferray.versions import altering_libraries
 from ferray.wording import count_of, duration_text
+
+if TYPE_CHECKING:
+    from ferray.search.open import Search
 
 MAX_GPUS = 16
 """GPUs of one machine that are looked for."""
@@ -121,6 +125,19 @@ def ready_views(
     return max(ready, key=len, default=frozenset())
 
 
+def needed_views(search: "Search") -> frozenset[ViewKey] | None:
+    """The views that the points need; None where they are not known in advance."""
+    plan = search.plan
+    num_points = plan.num_points if plan.additions is None else plan.additions.num_new
+    work = count_work(plan, num_points, recipe_of=search.recipe)
+    return None if work is None else work.views
+
+
+def cached_views(search: "Search", views: frozenset[ViewKey]) -> frozenset[ViewKey]:
+    """Those of some views that are in this machine's cache."""
+    return ready_views(storage.cache_dir(), search.store.manifest, views)
+
+
 _PICTURES = ("backbone", "freeze", "image_size", "policy", "strength", "seed", "epoch", "random_erasing")
 """The facts of a view that say what went through which layers."""
 
@@ -153,7 +170,7 @@ def _workers(plan: Plan) -> str:
         num_trials=plan.num_trials,
     )
     cpus = num_allowed_cores()
-    gpus = _num_gpus()
+    gpus = num_gpus()
     here = f"this machine: {count_of(cpus, 'CPU')}, {count_of(gpus, 'GPU')}"
     try:
         return f"{allocate(Cluster(cpus, float(gpus), 1, joined=False), request)} ({here})"
@@ -165,10 +182,10 @@ def _device(plan: Plan) -> str | None:
     """The kind of device that computes the views; None for that of a cluster."""
     if plan.address is not None:
         return None
-    return "cuda" if (_num_gpus() if plan.gpus_per_worker is None else plan.gpus_per_worker) else "cpu"
+    return "cuda" if (num_gpus() if plan.gpus_per_worker is None else plan.gpus_per_worker) else "cpu"
 
 
-def _num_gpus() -> int:
+def num_gpus() -> int:
     """NVIDIA's GPUs that a process here may use; without torch, which takes seconds to load."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:

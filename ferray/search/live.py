@@ -1,4 +1,4 @@
-"""What a running search shows: one table in a terminal, plain lines in a log."""
+"""What a running search shows: one table in a terminal or a notebook, plain lines in a log."""
 
 import sys
 import threading
@@ -14,6 +14,7 @@ from rich.text import Text
 
 from ferray.records.trial import EpochResult, TrialRecord
 from ferray.search.columns import GAP, fit_settings, setting_in_a_table
+from ferray.search.notebook import NotebookTable, in_notebook
 from ferray.search.pace import Pace
 from ferray.space import Space
 from ferray.waiting import QUIET_S
@@ -33,7 +34,7 @@ LINE_S = 30.0
 
 
 class LiveView:
-    """An observer of the search that shows it on stderr.
+    """An observer of the search that shows it on stderr, or in the output of a notebook's cell.
 
     Args:
         space: Its metric is shown.
@@ -41,6 +42,7 @@ class LiveView:
         total: Trials in all; None if unknown.
         ended: Trials that had ended before.
         pace: Says how long the search and its trials still take; it is given what is measured.
+        deadline: When, by `time.monotonic`, it begins no further point; None for no limit.
         console: Where it is shown; None for stderr.
         activities: Called about once a second for what the worker groups are doing, by trial.
     """
@@ -53,6 +55,7 @@ class LiveView:
         total: int | None,
         ended: int,
         pace: Pace,
+        deadline: float | None = None,
         activities: Callable[[], dict[str, str]],
         console: Console | None = None,
     ) -> None:
@@ -65,6 +68,7 @@ class LiveView:
         self._best: list[TrialRecord] = []  # of those that ended, no more than the table has rows
         self._ended = self._ended_before = ended
         self._pace = pace
+        self._deadline = deadline
         self._new_epochs = 0
         self._began = time.monotonic()
         self._next_line = self._began + QUIET_S
@@ -72,8 +76,12 @@ class LiveView:
         self._lock = threading.RLock()
         self._closing = threading.Event()
         in_terminal = sys.stderr.isatty() if console is None else console.is_terminal
-        self._console = console or Console(stderr=True)
-        self._live = Live(console=self._console, auto_refresh=False) if in_terminal else None
+        self._console = console or Console(stderr=True, force_jupyter=False)
+        self._live: Live | NotebookTable | None = None
+        if in_terminal:
+            self._live = Live(console=self._console, auto_refresh=False)
+        elif console is None and in_notebook():
+            self._live = NotebookTable()
         self._size = self._console.size
         self._thread = threading.Thread(target=self._refresh_often, name="live", daemon=True)
 
@@ -139,6 +147,9 @@ class LiveView:
             left = self._pace.left(self._ended, list(self._running.values()))
         if left is not None and self._total is not None and self._ended < self._total:
             parts.append(f"about {duration_text(left)} left")
+        if self._deadline is not None:
+            until = self._deadline - time.monotonic()
+            parts.append(f"new points for {duration_text(until)}" if until > 0 else "no new points: the time is up")
         return ", ".join(parts)
 
     def _refresh_often(self) -> None:
@@ -174,7 +185,7 @@ class LiveView:
                 self._pace.note_time(now - self._last_turn, on_features=on_features)
             self._last_turn = now
 
-    def _draw(self, live: Live) -> None:
+    def _draw(self, live: Live | NotebookTable) -> None:
         """Draw the table over the last one; on a clear screen after the window was resized, which wraps old lines."""
         if self._console.size != self._size:
             self._size = self._console.size

@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -65,6 +66,8 @@ class Plan:
     wandb: WandbMode | None
     address: str | None
     command: str
+    deadline: float | None = None
+    """When, by `time.monotonic`, the search begins no further point; None for no limit."""
     extension: ExtendEvent | None = None
     """The event that extends a resumed search by another space."""
     additions: Additions | None = None
@@ -129,6 +132,7 @@ def make_plan(options: SearchOptions, history: History | None = None) -> Plan:
     recorded = find_spaces(history)
     check_identities(history, recorded)
     may_extend = options.dry_run or recorded.lost is not None
+    may_extend |= options.space_text is not None
     may_extend |= bool(options.space is not None or options.settings or options.max_trials is not None)
     plan = _settle(recall(options, history, recorded), recorded, history.run)
     if not may_extend:
@@ -171,6 +175,7 @@ def _settle(options: SearchOptions, recorded: RecordedSpaces | None, run: Run | 
         wandb=options.wandb,
         address=options.address,
         command=options.command,
+        deadline=None if options.minutes is None else time.monotonic() + 60 * options.minutes,
     )
 
 
@@ -212,6 +217,9 @@ def _check_files(data: str | None, weights: str) -> None:
 
 def _read_space(options: SearchOptions, recorded: RecordedSpaces | None, settings: tuple[str, ...]) -> Space:
     """The space that is named, else the one that the search has, else the first that is shipped."""
+    values = spaces.parse_settings(settings)
+    if options.space_text is not None:
+        return spaces.read_space(Path("space.yaml"), values, text=options.space_text)
     if recorded is not None and options.space is None:
         return read_source(recorded.wanted.changed(settings=settings), recorded.file)
-    return spaces.read_space(spaces.find_space(_default(options.space, "grid")), spaces.parse_settings(settings))
+    return spaces.read_space(spaces.find_space(_default(options.space, "grid")), values)

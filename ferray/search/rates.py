@@ -8,9 +8,10 @@ The cache folder belongs to one machine, and losing it costs nothing but an esti
 import dataclasses
 import logging
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
@@ -18,6 +19,10 @@ from pydantic.dataclasses import dataclass as checked_dataclass
 from ferray.data.store.manifest import Manifest
 from ferray.errors import StorageError
 from ferray.files import storage
+
+if TYPE_CHECKING:
+    from ferray.search.open import Search
+    from ferray.search.pace import Pace
 
 log = logging.getLogger(__name__)
 
@@ -122,3 +127,28 @@ def note_rate(cache: Path, rate: Rate) -> None:
     rates.pop(rate.kind, None)  # the last one is the newest
     rates[rate.kind] = rate
     storage.write_json(cache / "rates.json", _RATES.dump_python(list(rates.values())))
+
+
+def note_rate_of(search: "Search", pace: "Pace", groups: str) -> None:
+    """Put on record how fast this machine was in a search whose trials were all of one kind.
+
+    Args:
+        search: The search.
+        pace: What it has measured.
+        groups: Its worker groups, in words.
+    """
+    epoch_s, view_s = pace.rates()
+    kinds = kinds_of((one.backbone, one.freeze, one.image_size or 0, one.batch_size) for one in pace.recipes)
+    if epoch_s is None or len(kinds) != 1:
+        return
+    (kind,) = kinds
+    manifest = search.store.manifest
+    rate = Rate(
+        **dataclasses.asdict(kind),
+        search=search.plan.run.name,
+        groups=groups,
+        epoch_faces_per_s=faces_of_epoch(manifest, search.plan.space.folds) / epoch_s,
+        view_faces_per_s=None if view_s is None else faces_of_view(manifest) / view_s,
+    )
+    with suppress(StorageError):  # it is only for estimates
+        note_rate(storage.cache_dir(), rate)

@@ -27,7 +27,7 @@ from ferray.report.results.verdict import Significance
 from ferray.search.fleet import cluster as clusters
 from ferray.search.fleet.cluster import Cluster
 from ferray.search.fleet.launch import GRACE_S, LaunchSettings, WorkerGroups, start_worker_groups
-from ferray.search.forecast import ready_views
+from ferray.search.forecast import cached_views, needed_views
 from ferray.search.history import repair
 from ferray.search.history.points import describe_additions
 from ferray.search.history.recorded import History
@@ -35,6 +35,7 @@ from ferray.search.history.resume import MORE
 from ferray.search.jobs import Jobs
 from ferray.search.live import LiveView
 from ferray.search.open import Search, open_search
+from ferray.search.options import Show
 from ferray.search.outcome.as_json import interruption_to_json, outcome_to_json
 from ferray.search.outcome.export import export_winner, write_report, write_tables
 from ferray.search.outcome.finals import Finals, Ranking, missing_finals, rank_search
@@ -42,20 +43,25 @@ from ferray.search.outcome.significance import assess_winner
 from ferray.search.outcome.summary import Outcome, summarize
 from ferray.search.pace import Pace
 from ferray.search.plan import DEMO_COMMAND, Plan
-from ferray.search.rates import Rate, faces_of_epoch, faces_of_view, kinds_of, note_rate
+from ferray.search.rates import note_rate_of
 from ferray.search.tune.decisions import Decisions
-from ferray.search.tune.loop import Decider, TuneSettings, tune_until_done
-from ferray.search.work import count_work
+from ferray.search.tune.limit import UntilDeadline
+from ferray.search.tune.loop import Decider, Observer, TuneSettings, tune_until_done
 from ferray.signals import StopRequest
 from ferray.tracking.wandb import Destination, Tracker, choose_mode
 from ferray.train.checkpoints.checked_safetensors import DamagedError
-from ferray.train.features.key import ViewKey
 from ferray.waiting import waiting
 from ferray.wording import short_path, utc_now
 
 
 def run(
-    plan: Plan, history: History | None, cluster: Cluster | None, stop: StopRequest, *, as_json: bool = False
+    plan: Plan,
+    history: History | None,
+    cluster: Cluster | None,
+    stop: StopRequest,
+    *,
+    show: Show = "text",
+    observers: Sequence[Observer] = (),
 ) -> int:
     """Carry out a search and leave its folder complete.
 
@@ -65,24 +71,33 @@ def run(
         cluster: Where; None to connect only if there is anything to train.
         stop: Ends it early. While trials are trained, they are ended first; all else is left at once, and a resumed
             search does it again.
-        as_json: Whether to print what the search came to as one JSON object instead of text.
+        show: How what the search came to is printed on stdout.
+        observers: Informed of its trials and epochs after the records.
 
     Returns:
         0, or 130 if it was interrupted.
     """
     try:
-        if _run(plan, history, cluster, stop, as_json=as_json):
+        if _run(plan, history, cluster, stop, show=show, observers=observers):
             return 0
     except KeyboardInterrupt:
         if not plan.run.exists():
             raise
     _say(f"interrupted; every finished epoch is kept. Go on: {plan.resume_command}")
-    if as_json:
+    if show == "json":
         print(json.dumps(interruption_to_json(plan), indent=2))
     return 130
 
 
-def _run(plan: Plan, history: History | None, cluster: Cluster | None, stop: StopRequest, *, as_json: bool) -> bool:
+def _run(
+    plan: Plan,
+    history: History | None,
+    cluster: Cluster | None,
+    stop: StopRequest,
+    *,
+    show: Show,
+    observers: Sequence[Observer],
+) -> bool:
     """The search; False if it was interrupted while trials were trained."""
     with ExitStack() as stack:
         with stop.raised():
@@ -106,7 +121,7 @@ def _run(plan: Plan, history: History | None, cluster: Cluster | None, stop: Sto
             destination=Destination(project=plan.space.project, entity=plan.space.entity),
         )
         stack.enter_context(tracker)
-        done = _train_what_is_missing(search, tracker, stop, cluster)
+        done = _train_what_is_missing(search, [tracker, *observers], stop, cluster)
         records, num_classes = _write_final_states(search.history), len(store.class_names)
         if not done:
             with waiting("writing the tables and pictures"):
@@ -131,9 +146,9 @@ def _run(plan: Plan, history: History | None, cluster: Cluster | None, stop: Sto
             files=[*files, plan.run.best_dir],
             summary=_test_scores(outcome),
         )
-        if as_json:
+        if show == "json":
             print(json.dumps(outcome_to_json(search, outcome, tracking=sentence), indent=2))
-        else:
+        elif show == "text":
             print(summarize(search, outcome, tracking=sentence))
         return True
 
@@ -146,7 +161,9 @@ def _open_store(plan: Plan) -> Store:
         return open_store(demo_store(storage.cache_dir()))
 
 
-def _train_what_is_missing(search: Search, tracker: Tracker, stop: StopRequest, cluster: Cluster | None) -> bool:
+def _train_what_is_missing(
+    search: Search, observers: Sequence[Observer], stop: StopRequest, cluster: Cluster | None
+) -> bool:
     """Everything that needs a cluster; False if it was interrupted."""
     plan, history = search.plan, search.history
     missing = repair.find_missing_records(history, plan.space)
@@ -164,15 +181,15 @@ def _train_what_is_missing(search: Search, tracker: Tracker, stop: StopRequest, 
         groups = stack.enter_context(_worker_groups(search, connected, scratch, stop, has_scheduler=has_scheduler))
         if not groups.infos:
             return False
-        pace = _tune(search, tracker, stop, groups, scratch=scratch, missing=missing, has_scheduler=has_scheduler)
+        pace = _tune(search, observers, stop, groups, scratch=scratch, missing=missing, has_scheduler=has_scheduler)
     if not connected.joined:
-        _note_rate(search, pace, str(groups.allocation))
+        note_rate_of(search, pace, str(groups.allocation))
     return not stop.is_set()
 
 
 def _tune(
     search: Search,
-    tracker: Tracker,
+    observers: Sequence[Observer],
     stop: StopRequest,
     groups: WorkerGroups,
     *,
@@ -190,13 +207,14 @@ def _tune(
     jobs = Jobs(search, has_scheduler=has_scheduler)
     num_after = plan.num_final_trials + plan.num_completions + decisions.num_outside
     total = None if plan.num_trials is None else plan.num_trials + num_after
-    pace = Pace(total, _needed_views(search), history.records, find_ready=partial(_cached_views, search))
+    pace = Pace(total, needed_views(search), history.records, find_ready=partial(cached_views, search))
     view = LiveView(
         plan.space,
         columns=plan.columns,
         total=total,
         pace=pace,
         ended=decisions.num_ended - len(missing),
+        deadline=plan.deadline,
         activities=groups.activities,
     )
     with view as live:
@@ -207,7 +225,7 @@ def _tune(
             num_proxies=groups.allocation.num_groups + (not plan.space.is_adaptive),
             stop=stop,
             recorders=[history, jobs.shared_epochs],
-            observers=[live, tracker],
+            observers=[live, *observers],
         )
 
         def tune(decider: Decider, name: str) -> None:
@@ -215,7 +233,10 @@ def _tune(
 
         if missing:
             tune(repair.RecordRecovery(missing), "recovery")
-        tune(decisions, "search")
+        limited = UntilDeadline(decisions, plan.deadline, folds=plan.space.folds)
+        tune(limited, "search")
+        if limited.has_refused and not stop.is_set() and decisions.has_more():
+            _say(f"the time is up: no further point is begun. Go on: {plan.resume_command}")
         for turn in count(1):
             if stop.is_set() or not (wanted := missing_finals(plan, history, search.trial_id)):
                 break
@@ -321,39 +342,6 @@ def _backbones(plan: Plan, history: History | None) -> list[str]:
     """Those that the space may ask for, and those that the search has asked for before it was extended."""
     before = {} if history is None else history.search.weights
     return list(dict.fromkeys([*_values(plan, "backbone"), *before]))
-
-
-def _note_rate(search: Search, pace: Pace, groups: str) -> None:
-    """Put on record how fast this machine was, where all trials were of one kind."""
-    epoch_s, view_s = pace.rates()
-    kinds = kinds_of((one.backbone, one.freeze, one.image_size or 0, one.batch_size) for one in pace.recipes)
-    if epoch_s is None or len(kinds) != 1:
-        return
-    (kind,) = kinds
-    manifest = search.store.manifest
-    rate = Rate(
-        **dataclasses.asdict(kind),
-        search=search.plan.run.name,
-        groups=groups,
-        epoch_faces_per_s=faces_of_epoch(manifest, search.plan.space.folds) / epoch_s,
-        view_faces_per_s=None if view_s is None else faces_of_view(manifest) / view_s,
-    )
-    with suppress(StorageError):  # it is only for estimates
-        note_rate(storage.cache_dir(), rate)
-
-
-def _needed_views(search: Search) -> frozenset[ViewKey] | None:
-    """The views that the points need; None where they are not known in advance."""
-    plan = search.plan
-    work = count_work(
-        plan, plan.num_points if plan.additions is None else plan.additions.num_new, recipe_of=search.recipe
-    )
-    return None if work is None else work.views
-
-
-def _cached_views(search: Search, views: frozenset[ViewKey]) -> frozenset[ViewKey]:
-    """Those of some views that are in this machine's cache."""
-    return ready_views(storage.cache_dir(), search.store.manifest, views)
 
 
 def _values(plan: Plan, name: str) -> list[str]:

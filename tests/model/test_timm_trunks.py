@@ -13,7 +13,8 @@ from ferray.errors import FerrayError, RecipeError, WeightsError
 from ferray.model import timm_trunks
 from ferray.model.backbones import build_trunk_layers, find_backbone
 from ferray.model.weights import first_tensors, load_weights
-from ferray.recipe import Recipe, building_library, make_recipe, trial_id
+from ferray.recipe import Recipe, make_recipe, trial_id
+from ferray.versions import building_library
 
 LITE = "timm/tf_efficientnet_lite0"
 UNPOOLED = "timm/mobilenetv3_small_050"  # timm has its last convolution after pooling

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from ferray.data.store.reader import Store
-from ferray.recipe import NUMBERS_VERSION, Recipe, altering_libraries
+from ferray.recipe import NUMBERS_VERSION, Recipe
 from ferray.search.forecast import Forecast, make_forecast, ready_views
 from ferray.search.options import SearchOptions
 from ferray.search.plan import Plan, make_plan
-from ferray.search.rates import Rate, note_rate, read_rates
-from ferray.search.run import _note_rate
+from ferray.search.rates import Rate, note_rate, note_rate_of, read_rates
 from ferray.search.work import count_work
 from ferray.train.features.view import View, view_folder
+from ferray.versions import altering_libraries
 from ferray.wording import duration_text
 
 SPACE = """\
@@ -199,7 +199,7 @@ def test_an_epoch_of_a_fold_has_the_faces_of_the_other_folds(
     num_faces = (sizes["train"] + sizes["validation"]) * 3 / 4
     assert num_faces != sizes["train"]
     pace: Any = SimpleNamespace(rates=lambda: (0.5, None), recipes={Recipe(image_size=tiny_store.size_px)})
-    _note_rate(SimpleNamespace(plan=plan, store=tiny_store), pace, "1 worker group")  # type: ignore[arg-type]
+    note_rate_of(SimpleNamespace(plan=plan, store=tiny_store), pace, "1 worker group")  # type: ignore[arg-type]
     (rate,) = read_rates(cache).values()
     assert rate.epoch_faces_per_s == pytest.approx(num_faces / 0.5)
 
@@ -247,7 +247,7 @@ def test_a_rate_is_that_of_its_batch_sizes_alone_and_features_have_no_batch_size
 
     recipes = {Recipe(image_size=32, batch_size=size) for size in (64, 8)}
     pace: Any = SimpleNamespace(rates=lambda: (0.5, None), recipes=recipes)
-    _note_rate(SimpleNamespace(plan=plans[8, 64], store=tiny_store), pace, "1 worker group")  # type: ignore[arg-type]
+    note_rate_of(SimpleNamespace(plan=plans[8, 64], store=tiny_store), pace, "1 worker group")  # type: ignore[arg-type]
     assert forecast(plans[8, 64]).seconds == pytest.approx(6 * 4 * 0.5 + view_s)
 
 

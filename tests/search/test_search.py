@@ -3,25 +3,33 @@
 import dataclasses
 import itertools
 import json
+import re
 import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pandas
 import pytest
-from fixtures.disturbed import NUM_TRIALS, OWN_LIMIT, Disturbed
+from fixtures.disturbed import NUM_EPOCHS, NUM_TRIALS, OWN_LIMIT, Disturbed
 from fixtures.search import Searches, kill, numbers, table, threads_of, wait_for_line
 from fixtures.shared import set_environment
 from fixtures.undisturbed import Undisturbed
 
 from ferray import recipe as recipes
+from ferray.api import folder as fit_folder_module
+from ferray.api import searching
 from ferray.commands.report import main as evaluate
 from ferray.data.store.reader import Store
 from ferray.model.weights import load_weights
 from ferray.records.run import Run
 from ferray.search.fleet.groups import KEEP_MEMORY
+from ferray.search.options import SearchOptions
+from ferray.search.session import open_plan
+from ferray.signals import StopRequest
 from ferray.tracking.offline import read_offline_runs
 from ferray.train.fit import fit
 
@@ -356,3 +364,56 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(disturbed: Disturbe
     assert "done" in disturbed.states[0].values()
     assert set(disturbed.states[0].values()) <= {"done", "interrupted", "queued"}
     assert disturbed.had_tables
+
+
+def test_a_search_that_python_goes_on_with_ends_as_with_the_command(disturbed: Disturbed) -> None:
+    """The last session was `ferray.search(resume=...)`, which trained what two commands had left."""
+    records = {record.trial_id: record for record in disturbed.run.read_trials()}
+    assert list(records) == list(disturbed.states[0])
+    assert disturbed.python["is_finished"]
+    assert disturbed.python["best"] == disturbed.run.read_search().best.trial_id
+    assert disturbed.python["scores"] == [record.score() for record in records.values()]
+    metrics = json.loads((disturbed.run.best_dir / "metrics.json").read_text())
+    assert disturbed.python["accuracy"] == metrics["accuracy"]
+    assert disturbed.python["epochs"]
+    for trial_id in records:
+        epochs = [epoch for one, epoch in disturbed.python["epochs"] if one == trial_id]
+        assert epochs == list(range(NUM_EPOCHS - len(epochs) + 1, NUM_EPOCHS + 1)), "in order, to the last"
+        assert len(epochs) <= NUM_EPOCHS - disturbed.epochs[0].get(trial_id, 0)
+
+
+def test_the_examples_of_the_documentation_run(
+    grid: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pictures are prepared and plans made; in place of a search that trains, the one of this module is there."""
+
+    def go_on(options: SearchOptions, stop: StopRequest, *, observers: Any, **_: object) -> tuple[Any, bool]:
+        with open_plan(options) as (plan, _):
+            pass
+        if not plan.run.exists():
+            shutil.copytree(grid.folder, plan.run.folder)
+        for observer in observers:
+            (record, *_) = grid.read_trials()
+            observer.trial_started(dataclasses.replace(record, epochs=()))
+            observer.epoch_ended(record.trial_id, record.epochs[0])
+        return plan, not stop.is_set()
+
+    random = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(20):
+            cv2.imwrite(f"{tmp_path}/pets/{name}/{number}.png", random.integers(0, 255, (40, 32, 3), dtype=np.uint8))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(searching, "run_session", go_on)
+    monkeypatch.setattr(fit_folder_module, "run_session", go_on)
+    text = (Path(__file__).resolve().parents[2] / "docs" / "python.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 4
+    names: dict[str, Any] = {}
+    for block in blocks:
+        exec(compile(block, "python.md", "exec"), names)
+    out, err = capsys.readouterr()
+    assert out.startswith("search first: finished, 6 trials")
+    assert "pets/dog/1.png" in out
+    assert names["search"].name == "pets"
+    assert "check: " in err

@@ -12,6 +12,7 @@ all 91,793 faces of ExpW take 13 GiB. Begin at `open_store`; `ferray.data.store.
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -113,13 +114,13 @@ class Store:
         return np.asarray(self.table["group"].to_numpy()[rows], dtype=np.int64)
 
 
-def open_store(folder: Path) -> Store:
+def open_store(folder: str | os.PathLike[str]) -> Store:
     """Map a store into memory.
 
     Raises:
         DataError: It is missing, half written, of another version, or its files disagree.
     """
-    folder = folder.resolve()
+    folder = Path(folder).resolve()
     manifest = read_manifest(folder)
     num, size = manifest.num_faces, manifest.size_px
     votes = None

@@ -6,6 +6,7 @@ Begin at `connect`; `ferray.search.fleet.allocation` divides the cluster into wo
 import logging
 import os
 import secrets
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -58,19 +59,52 @@ class Cluster:
         return sum(min(int(cpu // cpus), int(gpu / gpus + 1e-9) if gpus else int(cpu)) for cpu, gpu in nodes)
 
 
+@contextmanager
+def ray_environment(address: str | None) -> Iterator[None]:
+    """The environment of `set_environment` while the block runs; afterwards the process has its own variables again.
+
+    Args:
+        address: The same as for `connect`.
+
+    Raises:
+        SearchError: Ray runs in this process already, and belongs to whoever started it.
+    """
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        what = "runs in this process already: ray.init() was called before the search"
+        way_out = "Call ray.shutdown() first; a search starts and ends its own, or joins a cluster by address"
+        raise SearchError("Ray", what, way_out)
+    before = {name: os.environ.get(name) for name in _variables(address)}
+    set_environment(address)
+    ray_patches.read_environment_again()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        ray_patches.read_environment_again()
+
+
 def set_environment(address: str | None) -> None:
     """Set the environment variables that Ray reads while it is imported; call it before that.
 
     Args:
         address: The same as for `connect`.
     """
-    os.environ.update(ray_patches.NO_AUTO_CONNECT)
-    for name, value in {**DOCUMENTED_VARIABLES, **ray_patches.TRAIN_VARIABLES}.items():
-        os.environ.setdefault(name, value)
+    os.environ.update(_variables(address))
+
+
+def _variables(address: str | None) -> dict[str, str]:
+    """What `set_environment` sets; a user's own value of a variable without effect on safety is kept."""
+    optional = {**DOCUMENTED_VARIABLES, **ray_patches.TRAIN_VARIABLES}
+    variables = ray_patches.NO_AUTO_CONNECT | {name: os.environ.get(name, value) for name, value in optional.items()}
     if address is None:
-        os.environ.update(ray_patches.LOOPBACK_ONLY)
-        os.environ["RAY_AUTH_MODE"] = "token"  # the default for a local cluster since 2.59 only
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # in the environment only: no file is left behind
+        variables |= ray_patches.LOOPBACK_ONLY
+        variables["RAY_AUTH_MODE"] = "token"  # the default for a local cluster since 2.59 only
+        variables["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # in the environment only: no file is left behind
+    return variables
 
 
 def _allowed_cores() -> dict[str, int]:

@@ -10,6 +10,8 @@ A new release of Ray may drop any of it without notice, so `pyproject.toml` has 
 
 import logging
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -34,6 +36,29 @@ The watcher: an actor for each group, since ray#63807, that ends a run at the no
 
 HEAD_NODE = {"node:__internal_head__": 1e-4}
 """Resources of an actor that must run on the head node: `_common/constants.py`, `HEAD_NODE_RESOURCE_NAME`."""
+
+
+def read_environment_again() -> None:
+    """Give a Ray that this process has imported already what it read of the environment then, and what it has cached.
+
+    So for a notebook that imports Ray, and for the second search of a process: the switches above are constants,
+    `_private/ray_constants.py` and `_private/auto_init_hook.py`, and C++ keeps the mode of authentication and the token
+    of the last cluster, `Config` and `AuthenticationTokenLoader` of `_raylet.pyx`, which
+    `_private/authentication_test_utils.py` resets in this order. A Ray that is not imported is left so.
+
+    That no call starts or joins a cluster by itself stays so to the end of the process, whatever the environment says.
+    """
+    if "ray" not in sys.modules:
+        return
+    from ray._private import auto_init_hook, ray_constants
+    from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]  # compiled
+
+    auto_init_hook.enable_auto_connect = False
+    name = ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR
+    ray_constants.ENABLE_RAY_CLUSTER = ray_constants.env_bool(name, not ray_constants.IS_WINDOWS_OR_OSX)
+    Config.initialize("")  # first: a thread that asks for a token while none is set would end the process
+    AuthenticationTokenLoader.instance().reset_cache()
+
 
 MAX_TEMP_DIR_CHARS = 32
 """Longest name of a temporary folder for Ray: the paths of its sockets are up to 66 characters longer, and the path of
@@ -79,14 +104,16 @@ def ended_if_not_started() -> Iterator[None]:
 
 @contextmanager
 def own_signal_handlers() -> Iterator[None]:
-    """Around `ray.init`: the process keeps its handlers, during the block and after it.
+    """Around `ray.init`: the process keeps its handlers, during the block and after it; only the main thread has any.
 
     Ray replaces that of SIGTERM twice: by one in Python that exits without a message (`_private/utils.py`,
     `set_sigterm_handler`, which `_private/worker.py` calls), and by one in C++ that prints a stack.
     """
     import ray._private.utils
 
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    in_main = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in numbers if in_main}
     try:
         with _replaced(ray._private.utils, set_sigterm_handler=lambda handler: None):
             yield

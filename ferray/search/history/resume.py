@@ -96,8 +96,9 @@ def recall(options: SearchOptions, history: History, recorded_spaces: RecordedSp
             what = f"the search {history.run.name} has its own, {'demo faces' if before is None else before}"
             raise SearchError(f"--{name} {given}", what, f"Leave --{name} out, or start a search of another name")
     kept: dict[str, Any] = {"seed": recorded.seed}
+    has_space = options.space is not None or options.space_text is not None
     for name in ("data", "weights", *CHANGEABLE):
-        if getattr(options, name) is None and (options.space is None or name not in OF_A_SPACE):
+        if getattr(options, name) is None and (not has_space or name not in OF_A_SPACE):
             kept[name] = getattr(recorded, name)
     settings = merge_settings(recorded_spaces.wanted.settings, options.settings)
     return replace(options, **kept, settings=settings)

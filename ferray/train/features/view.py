@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from ferray.errors import WeightsError
 from ferray.model.backbones import find_backbone
 from ferray.model.classifier import FrozenPart
-from ferray.recipe import NUMBERS_VERSION, Freeze, Policy, altering_libraries, building_library
+from ferray.recipe import NUMBERS_VERSION, Freeze, Policy
 from ferray.train.features import cache as viewcache
 from ferray.train.features.cache import Features, shards
 from ferray.train.features.key import view_key
@@ -32,6 +32,7 @@ from ferray.train.features.pictures import prefetch, read_pictures
 from ferray.train.folds import span_rows
 from ferray.train.spec import RunSpec
 from ferray.train.transfer import to_device
+from ferray.versions import altering_libraries, building_library
 
 log = logging.getLogger(__name__)
 

@@ -70,6 +70,10 @@ def is_subclass_of(path: str) -> Callable[[Any], bool]:
     return lambda found: issubclass(found, find(path))
 
 
+def is_a(kind: type) -> Callable[[Any], bool]:
+    return lambda found: isinstance(found, kind)
+
+
 def equals(value: object) -> Callable[[Any], bool]:
     return lambda found: bool(found == value)
 
@@ -95,6 +99,12 @@ REGISTRY = "ray.tune.registry._global_registry"
         ("ray._private.services.get_node_ip_address", mentions("ENABLE_RAY_CLUSTER"), "LOOPBACK_ONLY"),
         ("ray.train.v2._internal.constants", mentions("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"), "TRAIN_VARIABLES"),
         ("ray._common.constants.HEAD_NODE_RESOURCE_NAME", equals("node:__internal_head__"), "HEAD_NODE"),
+        ("ray._private.auto_init_hook.enable_auto_connect", is_a(bool), "read_environment_again"),
+        ("ray._private.ray_constants.ENABLE_RAY_CLUSTER", is_a(bool), "read_environment_again"),
+        ("ray._private.ray_constants.IS_WINDOWS_OR_OSX", is_a(bool), "read_environment_again"),
+        ("ray._private.ray_constants.env_bool", takes("key", "default"), "read_environment_again"),
+        ("ray._raylet.Config.initialize", callable, "read_environment_again"),
+        ("ray._raylet.AuthenticationTokenLoader.reset_cache", callable, "read_environment_again"),
         ("ray._private.worker.init", mentions('"_temp_dir"'), "temp_dir_option"),
         ("ray._private.node.Node.start_head_processes", takes("self"), "ended_if_not_started"),
         ("ray._private.node.Node.kill_all_processes", mentions("allow_graceful", "wait"), "ended_if_not_started"),
@@ -212,8 +222,8 @@ def snapshot():
 
 loaded = set(sys.modules)
 before = snapshot()
-import ferray.search
-for module in pkgutil.walk_packages(ferray.search.__path__, "ferray.search."):
+package = importlib.import_module("ferray.search")  # `ferray.search` is a function
+for module in pkgutil.walk_packages(package.__path__, "ferray.search."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
 after = {key: value for key, value in snapshot().items() if key == "registry" or key[0] in loaded}

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ferray.audit.dataset.scan.dataset import ScannedDataset
 from ferray.audit.dataset.scan.pictures import PictureScan, PictureScans, scan_picture
 from ferray.data.copies.find import Copies, find_copies, join_places
+from ferray.data.prepare.options import OnCopies
 from ferray.data.sources.fer2013_csv import read_fer2013_csv
 from ferray.data.store.manifest import split_place
 from ferray.data.store.reader import open_store
@@ -20,8 +21,13 @@ from ferray.data.subject import CLASS_NAMES
 from ferray.data.threads import Threads
 
 
-def scan_store(folder: Path, threads: Threads) -> ScannedDataset:
+def scan_store(folder: Path, threads: Threads, *, copies: OnCopies = "find") -> ScannedDataset:
     """Read a store.
+
+    Args:
+        folder: Of the store.
+        threads: How the work is spread.
+        copies: Whether to look for copies, which takes most of the time where pictures are alike.
 
     Raises:
         DataError: It is not a store, or it is broken.
@@ -34,9 +40,11 @@ def scan_store(folder: Path, threads: Threads) -> ScannedDataset:
         return np.asarray(store.faces[row])
 
     pictures = _scan_all(manifest.num_faces, lambda row: scan_picture(load(row), digests[row]), threads)
-    copies = None if store.is_demo else find_copies(pictures.sketches, load, kind="faces", threads=threads)
-    if copies is not None and manifest.copies == "find":
-        copies = _agree_with_groups(copies, np.asarray(table["group"], dtype=np.int64))
+    found = None
+    if copies == "find" and not store.is_demo:
+        found = find_copies(pictures.sketches, load, kind="faces", threads=threads)
+    if found is not None and manifest.copies == "find":
+        found = _agree_with_groups(found, np.asarray(table["group"], dtype=np.int64))
     face_ids = table["face_id"] if "face_id" in table else np.zeros(manifest.num_faces)
     return ScannedDataset(
         form="store",
@@ -50,7 +58,7 @@ def scan_store(folder: Path, threads: Threads) -> ScannedDataset:
         thumbnails=pictures.thumbnails,
         contrast=pictures.contrast,
         digests=tuple(pictures.sketches.digests),
-        copies=copies,
+        copies=found,
         subject=manifest.shown,
         sample=manifest.sample,
     )

@@ -1,0 +1,87 @@
+"""One search from its options to its end, as the command runs it and as `ferray.search` does.
+
+Light until there is something to train: torch and Ray are imported when the plan has been made and checked. Begin at
+`run_session`; `open_plan` makes the plan alone.
+"""
+
+import importlib
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+from ferray.files.storage import cache_dir
+from ferray.search.options import SearchOptions, Show
+from ferray.signals import StopRequest, say_from_handler
+from ferray.waiting import waiting
+
+if TYPE_CHECKING:
+    from ferray.search.history.recorded import History
+    from ferray.search.plan import Plan
+    from ferray.search.tune.loop import Observer
+
+log = logging.getLogger(__name__)
+
+
+def run_session(
+    options: SearchOptions, stop: StopRequest, *, show: Show = "text", observers: "Sequence[Observer]" = ()
+) -> tuple["Plan", bool]:
+    """Plan and search.
+
+    Args:
+        options: What was asked for.
+        stop: Ends it early; raises KeyboardInterrupt where nothing is lost by it.
+        show: What is printed on stdout at the end.
+        observers: Informed of trials and epochs, as `ferray.search.tune.loop.TuneSettings` says.
+
+    Returns:
+        The plan, and whether the search came to its end; False if it was interrupted.
+
+    Raises:
+        FerrayError: Place, fault and way out.
+        KeyboardInterrupt: It was interrupted before its folder was there.
+    """
+    with ExitStack() as stack:
+        with stop.raised():
+            plan, history = stack.enter_context(open_plan(options))
+            from ferray.search.fleet.cluster import connect, ray_environment
+
+            cache_dir()  # without one, an error now
+            stack.enter_context(ray_environment(plan.address))
+            threading.Thread(target=importlib.import_module, args=("torch",), name="import", daemon=True).start()
+            # A new search has something to train: Ray starts while the thread imports torch.
+            cluster = stack.enter_context(connect(plan.address)) if history is None else None
+            with waiting("importing torch and Ray Tune"):
+                from ferray.search.run import run
+        return plan, run(plan, history, cluster, stop, show=show, observers=observers) == 0
+
+
+def announce_stop() -> None:
+    """Say what the first Ctrl-C does; for signal handlers."""
+    say_from_handler("stopping: every finished epoch is kept; once more to end at once")
+
+
+@contextmanager
+def open_plan(options: SearchOptions) -> Iterator[tuple["Plan", "History | None"]]:
+    """The plan of a search, checked, its warnings logged; the folder of one that is resumed is locked meanwhile.
+
+    Yields:
+        The plan, and the records of the search that is resumed; None for a new one.
+
+    Raises:
+        FerrayError: Place, fault and way out.
+    """
+    from ferray.search.history.resume import open_history
+    from ferray.search.plan import make_plan
+    from ferray.search.preflight import check_plan
+
+    with ExitStack() as stack:
+        with waiting("reading the plan and the records"):
+            history = None if options.resume is None else stack.enter_context(open_history(options))
+            plan = make_plan(options, history)
+            is_checked = history is None or plan.extension is not None
+            warnings = list(check_plan(plan, is_dry=options.dry_run)) if is_checked else []
+        for line in warnings:
+            log.warning("%s", line)
+        yield plan, history
