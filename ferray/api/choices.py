@@ -110,7 +110,7 @@ def find_split(source: "Source") -> Shares | None:
     return None if "validation" in given else VALIDATION_FROM_TRAIN
 
 
-def find_backbone(space: str | None) -> str:
+def backbone_of_space(space: str | None) -> str:
     """The first backbone that a space asks for; that of the shipped spaces where none is given.
 
     Raises:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from ferray.api.arguments import AnyPath, make_options, to_path
-from ferray.api.choices import Choice, check_enough, check_split, choose_options, find_backbone, find_split
+from ferray.api.choices import Choice, check_enough, check_split, choose_options, backbone_of_space, find_split
 from ferray.api.epochs import EpochCallback, OnEpoch
 from ferray.api.preparing import read_source_of
 from ferray.api.results import SearchResult
@@ -178,7 +178,7 @@ def _choose(options: FolderOptions, source: "Source") -> Choice:
     from ferray.model.weights import load_weights
 
     with waiting("reading the pretrained weights, or fetching them once"):
-        weights = load_weights(options.weights or "imagenet", find_backbone(options.space))
+        weights = load_weights(options.weights or "imagenet", backbone_of_space(options.space))
     size_px = options.size_px
     if (options.store_dir / "manifest.json").is_file():
         size_px = read_manifest(options.store_dir).size_px
