@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from ferray.api.arguments import AnyPath, make_options, to_path
-from ferray.api.choices import Choice, check_enough, check_split, choose_options, backbone_of_space, find_split
+from ferray.api.choices import Choice, backbone_of_space, check_enough, check_split, choose_options, find_split
 from ferray.api.epochs import EpochCallback, OnEpoch
 from ferray.api.preparing import read_source_of
 from ferray.api.results import SearchResult
