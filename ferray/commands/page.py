@@ -4,6 +4,7 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
+from ferray.commands.common import as_typed
 from ferray.errors import RecordError
 from ferray.waiting import waiting
 from ferray.wording import short_path
@@ -24,12 +25,12 @@ class PageOptions:
     pictures: bool
 
 
-def add_page_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """The parser of `page`."""
+def add_page_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", prog: str) -> None:
+    """The parser of `page`; `prog` is the command as it was typed."""
     text = "write the page of a search: one HTML file that opens without network or server"
     page = commands.add_parser(
         "page", help=text, description=f"{text.capitalize().replace('html', 'HTML')}.", allow_abbrev=False,
-        epilog=f"examples:\n{EXAMPLES}", formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=f"examples:\n{as_typed(EXAMPLES, prog)}", formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     page.add_argument("run", type=Path, metavar="RUN", help="the folder of a search, which may still run: runs/NAME")
     page.add_argument("--out", type=Path, metavar="FILE", help="where to write it (default: RUN/report.html)")

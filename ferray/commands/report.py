@@ -124,7 +124,7 @@ def _parse(argv: Sequence[str] | None, prog: str) -> Options:
     parser = make_parser(prog, "Show what the score of a trained model is worth, or take it elsewhere.", EXAMPLES)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
-    add_page_parser(commands)
+    add_page_parser(commands, prog)
 
     text = "score a model on a split of a store, or of several; on its own test split, show the score on record"
     evaluate = commands.add_parser("evaluate", help=text, description=text.capitalize() + ".", allow_abbrev=False)

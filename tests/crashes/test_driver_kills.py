@@ -31,7 +31,10 @@ EARLY = [
     "search.json", "space.yaml", "journal.jsonl", "lease.json", "shard", "view.json", "record.json",
     "last.safetensors", "best.safetensors",
 ]  # fmt: skip
-LATE = ["trials.parquet", "trials.csv", "heatmap.png", "curves.png", "model.safetensors", "metrics.json", "README.md"]
+LATE = [
+    "trials.parquet", "trials.csv", "heatmap.png", "curves.png", "report.html", "model.safetensors", "metrics.json",
+    "README.md",
+]  # fmt: skip
 
 
 def plans(number: int, seed: int) -> list[dict[str, Any]]:

@@ -160,7 +160,7 @@ def test_the_best_trial_is_the_best_by_validation_and_its_test_score_was_read_on
         "confusion.png",
     ):
         assert (grid.best_dir / name).stat().st_size > 0
-    for name in ("heatmap.png", "curves.png", "space.yaml", "journal.jsonl"):
+    for name in ("report.html", "heatmap.png", "curves.png", "space.yaml", "journal.jsonl"):
         assert (grid.folder / name).stat().st_size > 0
 
 

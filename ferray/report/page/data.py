@@ -60,9 +60,17 @@ def _counts(manifest: Manifest) -> TextTable:
 def _copies(manifest: Manifest) -> str:
     if manifest.copies == "skip":
         return "Not checked: copies were not looked for when the store was made."
-    if manifest.dropped:
-        return f"Copies were looked for and kept in one split each; left out: {' and '.join(manifest.dropped)}."
-    return "Copies were looked for when the store was made, and are kept in one split each."
+    if manifest.split is not None:
+        text = "Copies were looked for when the store was made, and are kept in one split each."
+    elif "leaks" in manifest.dropped:
+        text = "Copies were looked for when the store was made; those across the source's own splits were left out."
+    else:
+        text = (
+            "Copies were looked for when the store was made. The split is the source's own, so copies may lie in"
+            " several splits, which makes scores too good; how the store was made has their number."
+        )
+    more = " Where copies have different labels, all were left out." if "conflicts" in manifest.dropped else ""
+    return text + more
 
 
 def _ceiling(manifest: Manifest, store: Store | None) -> str:

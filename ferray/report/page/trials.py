@@ -37,13 +37,13 @@ def trials_table(results: SearchResults, *, out: Path) -> dict[str, Any]:
         _column("score", score, [record.score() for record in records], digits=4),
         _column("best_epoch", "best epoch", [None if row is None else row.epoch for row in best]),
         _column("epochs", "epochs", [len(record.epochs) for record in records]),
+        _column("gap", "train minus validation", [overfitting(record) for record in records], digits=4),
+        _column("seconds", "seconds", [record.seconds() for record in records], digits=1),
         *(
             _column(name, in_words(name), [None if row is None else getattr(row, name) for row in best], digits=4)
             for name in ("val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_loss")
             if name != results.metric
         ),
-        _column("gap", "train minus validation", [overfitting(record) for record in records], digits=4),
-        _column("seconds", "seconds", [record.seconds() for record in records], digits=1),
         *_reasons(records),
     ]
     return {

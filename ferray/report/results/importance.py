@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ferray.records.points import Point
+from ferray.report.results.series import pick_evenly
 
 NUM_TREES = 64
 MAX_DEPTH = 5
-"""Of a tree. Optuna's own 64 take 3 s of 200 points with four settings, 5 take 0.3 s and give the same shares within
-.03; benchmarks of 30 to 10,000 points are in decision 0053."""
+"""Of a tree. Optuna's own 64 take 3 s of 200 points, 5 take 0.3 s, and shares differ by .02 at most (decision 0053)."""
+
+MAX_POINTS = 2000
+"""Of more, some at even ranks are taken, since every point takes a millisecond."""
 
 MIN_POINTS = 4
 """With fewer there is nothing to fit."""
@@ -29,6 +32,7 @@ class Importance:
     shares: dict[str, float]
     """By setting, largest first; interactions of settings have the rest."""
     num_points: int
+    """That the forest was fitted to."""
     is_uncertain: bool
     """Whether there are too few points to trust the shares."""
 
@@ -42,7 +46,7 @@ def measure_importance(points: Sequence[Point], names: Sequence[str]) -> Importa
     """The importance of the settings, as fANOVA measures it.
 
     Args:
-        points: Of a search, each with the mean of its scores.
+        points: Of a search, best first, each with the mean of its scores.
         names: The settings; those with one value are left out.
 
     Returns:
@@ -50,6 +54,7 @@ def measure_importance(points: Sequence[Point], names: Sequence[str]) -> Importa
 
     Source: Hutter, Hoos and Leyton-Brown, "An Efficient Approach for Assessing Hyperparameter Importance", 2014.
     """
+    points = pick_evenly(points, max_best=0, max_others=MAX_POINTS)
     values = {name: [getattr(point.recipe, name) for point in points] for name in names}
     values = {name: column for name, column in values.items() if len(set(column)) > 1}
     scores = [point.mean for point in points]

@@ -8,6 +8,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from ferray.records.points import Point
@@ -39,6 +40,11 @@ class Scale:
     """Positions on the scale with the values there."""
     labels: tuple[str, ...]
     """The value of each point, as people write it."""
+
+    @cached_property
+    def is_shared(self) -> bool:
+        """Whether points share the positions of few values."""
+        return len(set(self.positions)) == len(self.texts) < len(self.positions)
 
     @property
     def title(self) -> str:

@@ -6,8 +6,11 @@ Begin at `best_so_far`.
 import datetime
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ferray.records.trial import EpochResult, TrialRecord
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,15 +87,15 @@ def overfitting(record: TrialRecord) -> float | None:
     return float(gap if record.recipe.maximize else -gap)
 
 
-def pick_evenly(records: Sequence[TrialRecord], *, max_best: int, max_others: int) -> list[TrialRecord]:
-    """The best of many trials and others at even distances in the ranking, where all could not be told apart.
+def pick_evenly(ranked: Sequence[Item], *, max_best: int, max_others: int) -> list[Item]:
+    """The best of many trials or points, and others at even distances in the ranking.
 
     Args:
-        records: Ranked, best first.
+        ranked: Best first.
         max_best: How many of the best are taken.
         max_others: How many of all others.
     """
-    others = records[max_best:]
+    others = ranked[max_best:]
     step = max(1.0, len(others) / max_others) if others else 1.0
     places = dict.fromkeys(int(place * step) for place in range(min(len(others), max_others)))
-    return [*records[:max_best], *(others[place] for place in places)]
+    return [*ranked[:max_best], *(others[place] for place in places)]

@@ -53,7 +53,10 @@ function showTrials() {
   const shown = (column, row) => {
     const value = column.values[row];
     if (value === null) return "";
-    return column.digits !== null ? value.toFixed(column.digits) : String(value);
+    if (column.digits !== null) return value.toFixed(column.digits);
+    if (!column.number || Number.isInteger(value)) return String(value);
+    const isTiny = Math.abs(value) < 1e-3;
+    return isTiny ? value.toExponential(2).replace(/\.?0+e/, "e") : String(Number(value.toPrecision(4)));
   };
   const texts = Array.from({ length: numRows }, (_, row) => data.columns.map((one) => shown(one, row)).join(" ").toLowerCase());
   let rows = [], first = 0, sorted = { key: "score", down: data.maximize };

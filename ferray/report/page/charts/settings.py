@@ -39,9 +39,7 @@ def parallel_chart(results: SearchResults, scales: Sequence[Scale], noise: Noise
     points = results.points
     if len(points) < 2 or not scales:
         return None
-    shown = pick_evenly([point.records[0] for point in points], max_best=MAX_LINES[0], max_others=MAX_LINES[1])
-    place_of = {point.records[0].trial_id: place for place, point in enumerate(points)}
-    places = [place_of[record.trial_id] for record in shown]
+    places = pick_evenly(range(len(points)), max_best=MAX_LINES[0], max_others=MAX_LINES[1])
     scores = [points[place].mean for place in places]
     low, high = min(scores), max(scores)
     span = high - low or 1.0
@@ -209,8 +207,7 @@ def _spread(scale: Scale, place: int, score_at: float) -> float:
         place: Of the point.
         score_at: Where its score lies between the lowest, 0, and the highest, 1.
     """
-    is_shared = len(set(scale.positions)) == len(scale.texts) < len(scale.positions)
-    return scale.positions[place] + (SPREAD * (score_at - 0.5) if is_shared else 0.0)
+    return scale.positions[place] + (SPREAD * (score_at - 0.5) if scale.is_shared else 0.0)
 
 
 def _kind(place: int, score: float, noise: Noise | None) -> str:
