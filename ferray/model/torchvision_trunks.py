@@ -92,7 +92,12 @@ def _relative_position_bias(attention: ShiftedWindowAttention) -> Tensor:
 
 
 def _cut_vision_transformer(model: torchvision.models.VisionTransformer) -> nn.Sequential:
-    """Patches, tokens, the encoder's layers, its last norm, and the class token as a picture of one place."""
+    """Patches, tokens, the encoder's layers, its last norm, and the class token as a picture of one place.
+
+    torch has a second way to compute attention where no gradient is asked for, which rounds otherwise. It is turned off
+    in this process, or the features of an epoch would not be those that are validated and exported.
+    """
+    torch.backends.mha.set_fastpath_enabled(False)
     tokens = _Tokens(model.class_token, model.encoder.pos_embedding)
     layers = OrderedDict(model.encoder.layers.named_children())
     first: OrderedDict[str, nn.Module] = OrderedDict(conv_proj=model.conv_proj, tokens=tokens)

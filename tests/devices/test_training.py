@@ -8,6 +8,7 @@ import json
 import shutil
 from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,9 @@ a_few = pytest.mark.parametrize(
 )
 
 
+@cache
 def weights_for(recipe: Recipe) -> Weights:
+    """Kept, so that a test can have them drawn before it pretends."""
     return load_weights("none", recipe.backbone) if recipe.weights == "none" else small_weights(recipe.backbone)
 
 
@@ -77,6 +80,7 @@ def pretended(device: str) -> AbstractContextManager[Any]:
 def test_a_run_on_a_gpu_mixes_no_devices_waits_only_where_stated_and_has_the_cpus_numbers(
     recipe: Recipe, store: SmallStore, small_rows: None, tmp_path: Path
 ) -> None:
+    weights_for(recipe)
     with PretendedGpu(may_wait=MAY_WAIT) as gpu:
         rows = train(recipe, store, device=GPU, checkpoints=tmp_path / "gpu")
 
