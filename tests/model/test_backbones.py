@@ -99,9 +99,10 @@ def test_a_plan_knows_how_many_tensors_and_parameters_a_trunk_has(name: str) -> 
         layers = row.build_layers()
     shapes = row.tensor_shapes()
 
-    assert row.num_parameters == sum(parameter.numel() for parameter in layers.parameters())
-    if row.counts is not None:
-        assert row.counts[:2] == (len(shapes), sum(math.prod(shape) for shape in shapes.values()))
+    num_parameters = sum(parameter.numel() for parameter in layers.parameters())
+    counted = (len(shapes), sum(math.prod(shape) for shape in shapes.values()), num_parameters)
+    assert row.counts == counted or row.name in OWN
+    assert row.num_parameters == num_parameters
 
 
 @pytest.mark.parametrize("name", OWN)

@@ -11,7 +11,6 @@ from fixtures.train import SmallStore, fit_in, same_tensors, small_recipe, small
 from safetensors.torch import load_file
 
 from ferray.errors import RecipeError
-from ferray.model.weights import Weights
 from ferray.predict.export import export_model
 from ferray.recipe import BackboneName, Freeze, Recipe
 from ferray.records.trial import EpochResult
