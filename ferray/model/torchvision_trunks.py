@@ -23,7 +23,12 @@ from ferray.model.backbone import PREFIX, Shape
 
 def build_trunk(name: str) -> nn.Sequential:
     """The layers of torchvision's model of this name, with torchvision's own first weights."""
-    return cut(getattr(torchvision.models, name)(weights=None))
+    build = getattr(torchvision.models, name)
+    try:
+        return cut(build(weights=None))
+    except NotImplementedError:  # one that computes with tensors while it is built, such as RegNet, on no device
+        with torch.device("cpu"):
+            return cut(build(weights=None))
 
 
 def cut(model: nn.Module) -> nn.Sequential:
@@ -87,7 +92,12 @@ def _relative_position_bias(attention: ShiftedWindowAttention) -> Tensor:
 
 
 def _cut_vision_transformer(model: torchvision.models.VisionTransformer) -> nn.Sequential:
-    """Patches, tokens, the encoder's layers, its last norm, and the class token as a picture of one place."""
+    """Patches, tokens, the encoder's layers, its last norm, and the class token as a picture of one place.
+
+    torch has a second way to compute attention where no gradient is asked for, which rounds otherwise. It is turned off
+    in this process, or the features of an epoch would not be those that are validated and exported.
+    """
+    torch.backends.mha.set_fastpath_enabled(False)
     tokens = _Tokens(model.class_token, model.encoder.pos_embedding)
     layers = OrderedDict(model.encoder.layers.named_children())
     first: OrderedDict[str, nn.Module] = OrderedDict(conv_proj=model.conv_proj, tokens=tokens)
@@ -108,7 +118,7 @@ class _Tokens(nn.Module):
 
     def forward(self, patches_BDHW: Tensor) -> Tensor:
         tokens_BTD = patches_BDHW.flatten(2).transpose(1, 2)
-        first_B1D = self.class_token.expand(len(tokens_BTD), -1, -1)
+        first_B1D = self.class_token.expand(tokens_BTD.shape[0], -1, -1)  # len() would fix the batch of a graph
         height, width = patches_BDHW.shape[2:]
         return torch.cat([first_B1D, tokens_BTD], dim=1) + self._positions(height, width)
 

@@ -17,7 +17,8 @@ GAP = 2
 _MAX_WORD = 9
 """Letters of one part of a name; a longer one is shortened."""
 
-_MAX_VALUE = 14
+_MAX_VALUE = 18
+"""Letters of a value: so many has `mobilenet_v3_large`; a longer one is shortened."""
 
 
 @dataclass(frozen=True, kw_only=True)

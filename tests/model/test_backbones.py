@@ -33,7 +33,12 @@ HEADS = {"vit_b_16": "heads"}
 
 
 def torchvisions(name: str, **settings: Any) -> Any:
-    return getattr(torchvision.models, name)(weights=None, **settings).eval()
+    build = getattr(torchvision.models, name)
+    try:
+        return build(weights=None, **settings).eval()
+    except NotImplementedError:  # on the device `meta`, where a model computes while it is built
+        with torch.device("cpu"):
+            return build(weights=None, **settings).eval()
 
 
 def torchvisions_features(name: str, size_px: int) -> tuple[Any, Callable[[Tensor], Tensor]]:
@@ -94,9 +99,10 @@ def test_a_plan_knows_how_many_tensors_and_parameters_a_trunk_has(name: str) -> 
         layers = row.build_layers()
     shapes = row.tensor_shapes()
 
-    assert row.num_parameters == sum(parameter.numel() for parameter in layers.parameters())
-    if row.counts is not None:
-        assert row.counts[:2] == (len(shapes), sum(math.prod(shape) for shape in shapes.values()))
+    num_parameters = sum(parameter.numel() for parameter in layers.parameters())
+    counted = (len(shapes), sum(math.prod(shape) for shape in shapes.values()), num_parameters)
+    assert row.counts == counted or row.name in OWN
+    assert row.num_parameters == num_parameters
 
 
 @pytest.mark.parametrize("name", OWN)
@@ -134,7 +140,7 @@ def test_the_output_of_every_block_has_the_shape_of_the_table(name: str, size_px
     if size_px % row.multiple_px:
         pytest.skip("the size is refused")
     with torch.device("meta"):
-        layers, output = row.build_layers().eval(), torch.empty(2, 3, size_px, size_px)
+        layers, output = row.build_layers().eval().to("meta"), torch.empty(2, 3, size_px, size_px)
         for freeze, end in (("blocks1-3", row.block_ends[2]), ("blocks1-4", row.block_ends[3]), ("trunk", None)):
             at_the_cut = layers[:end](output)
             if row.joint is not None and end is not None:
