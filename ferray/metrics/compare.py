@@ -128,7 +128,11 @@ class SelectionBias:
 
 
 def correct_selection_bias(
-    scores: Sequence[float], standard_error: float, *, correlation: float = 0.0
+    scores: Sequence[float],
+    standard_error: float,
+    *,
+    correlation: float = 0.0,
+    bounds: Interval = (0.0, 1.0),
 ) -> SelectionBias:
     """Correct the best of many scores for having been chosen.
 
@@ -145,6 +149,7 @@ def correct_selection_bias(
             belong here as well.
         standard_error: Of one score, over the choice of validation faces.
         correlation: Of the errors of two trials, in [0, 1).
+        bounds: The smallest and the largest score that there can be; the interval does not overrun them.
 
     Raises:
         ValueError: No scores, or a standard error or a correlation out of bounds.
@@ -167,6 +172,7 @@ def correct_selection_bias(
         posterior /= posterior.sum(axis=1, keepdims=True)
         weights = times @ posterior / len(measured)
     corrected = float(posterior[-1] @ true)
+    low, high = normal_interval(corrected, standard_error)
     return SelectionBias(
-        best=float(distinct[-1]), corrected=corrected, interval=normal_interval(corrected, standard_error)
+        best=float(distinct[-1]), corrected=corrected, interval=(max(low, bounds[0]), min(high, bounds[1]))
     )

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -132,3 +134,9 @@ def test_the_corrected_score_lies_among_the_scores(scores: list[float], error: f
 
 def test_one_trial_has_no_selection_bias() -> None:
     assert correct_selection_bias([0.61], 0.01).bias == pytest.approx(0)
+
+
+def test_the_interval_of_a_corrected_score_holds_no_score_that_there_cannot_be() -> None:
+    assert correct_selection_bias([0.92, 0.67], 0.06).interval[1] == 1
+    low, high = correct_selection_bias([0.92, 0.67], 0.06, bounds=(-math.inf, math.inf)).interval
+    assert low < 0.92 < 1 < high
