@@ -194,11 +194,10 @@ def test_the_keyboard_reaches_theme_filter_headings_and_tables(page: "Page") -> 
     assert column(page, "epochs") == sorted(column(page, "epochs"))
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-def test_no_part_is_wider_than_the_screen(browser: "Browser", hostile_run: Run, width: int) -> None:
-    opened = OpenPage(browser, write_page(hostile_run).file, width=width)
+def test_no_part_is_wider_than_a_phone(browser: "Browser", hostile_run: Run) -> None:
+    opened = OpenPage(browser, write_page(hostile_run).file, width=390)
 
-    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= 390
     opened.page.close()
 
 
@@ -228,8 +227,8 @@ def test_no_name_is_taken_for_code(browser: "Browser", hostile_run: Run) -> None
     opened = OpenPage(browser, write_page(hostile_run, pictures=True).file)
     page = opened.page
     page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
-    for place in page.locator("#table tbody td, .confusion th, code, .canvas svg .mark-symbol path").all()[:80]:
-        place.hover(force=True, timeout=2000)
+    for place in page.locator("#table tbody td, .confusion th, code, .canvas svg .mark-symbol path").all()[:12]:
+        place.hover(force=True)
     elements = page.evaluate("""() => Array.from(document.querySelectorAll('*'))
         .filter(one => Array.from(one.attributes).some(it => it.name.startsWith('on')) || one.tagName === 'B'
             || (one.tagName === 'IMG' && !one.src.startsWith('data:')))
@@ -239,14 +238,21 @@ def test_no_name_is_taken_for_code(browser: "Browser", hostile_run: Run) -> None
     names = page.locator("h1").inner_text()
     reasons = page.locator("#table td.long").all_inner_texts()
     link = page.locator("#table tbody a").first.evaluate("link => link.href")
-    faults_for_people = run_axe(page)
     page.close()
 
     assert opened.faults == []
-    assert faults_for_people == {"light": [], "dark": []}
     assert elements == []
     assert scripts == 2
     assert "<script>alert(1)</script>" in texts
     assert names == hostile_run.name
     assert any("</script><script>alert(7)</script> <b>bold</b>" in reason for reason in reasons)
     assert link.startswith((hostile_run.folder / "trials").as_uri())
+
+
+@pytest.mark.slow
+def test_axe_finds_nothing_in_a_hostile_search(browser: "Browser", hostile_run: Run) -> None:
+    opened = OpenPage(browser, write_page(hostile_run, pictures=True).file)
+    found = run_axe(opened.page)
+    opened.page.close()
+
+    assert found == {"light": [], "dark": []}
