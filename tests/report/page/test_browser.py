@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
 
+IS_FRESH = """!document.documentElement.dataset.theme && !document.getElementById('filter').value
+    && document.querySelector('[value="best"]').checked && document.getElementById('earlier').disabled
+    && document.querySelector('[aria-sort]').textContent === 'validation accuracy'"""
+
+
 @pytest.fixture(scope="module")
 def opened(browser: "Browser", ended_run: Run) -> Iterator[OpenPage]:
     """The page of a search that has ended, in the light theme."""
@@ -28,9 +33,10 @@ def opened(browser: "Browser", ended_run: Run) -> Iterator[OpenPage]:
 def page(opened: OpenPage) -> "Page":
     """The same page, as it is after it was loaded."""
     opened.page.emulate_media(media="screen", color_scheme="light")
-    opened.page.evaluate("localStorage.clear()")
-    opened.page.reload()
-    opened.page.wait_for_selector("html[data-drawn]")
+    if not opened.page.evaluate(IS_FRESH):
+        opened.page.evaluate("localStorage.clear()")
+        opened.page.reload()
+        opened.page.wait_for_selector("html[data-drawn]")
     return opened.page
 
 
@@ -209,15 +215,15 @@ def test_axe_finds_nothing_that_keeps_people_out(page: "Page") -> None:
 
 
 def run_axe(page: "Page") -> dict[str, list[tuple[str, Any, str]]]:
-    """What axe-core finds against WCAG 2.2 AA with every part open, by theme."""
+    """What axe-core finds against WCAG 2.2 AA with every part open; in the dark theme of colors, all that differs."""
     page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
     page.evaluate(axe_source())
     tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
     faults = {}
-    for theme in ("light", "dark"):
+    for theme, asked in (("light", tags), ("dark", {"type": "rule", "values": ["color-contrast"]})):
         page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
-        found = page.evaluate("tags => axe.run({runOnly: tags, resultTypes: ['violations']})", tags)
-        assert len(found["passes"]) > 15
+        found = page.evaluate("asked => axe.run({runOnly: asked, resultTypes: ['violations']})", asked)
+        assert len(found["passes"]) > (15 if theme == "light" else 0)
         nodes = [(one["id"], node) for one in found["violations"] for node in one["nodes"]]
         faults[theme] = [(name, node["target"], node["failureSummary"]) for name, node in nodes]
     return faults
