@@ -10,6 +10,7 @@ from ferray.data.store.manifest import Manifest
 from ferray.data.store.reader import Store
 from ferray.report.many_classes import MAX_NAMES
 from ferray.report.page.chart import TextTable
+from ferray.report.page.notes import Command
 from ferray.wording import short_path
 
 
@@ -22,7 +23,7 @@ class DataNotes:
     notes: Sequence[str]
     ceiling: str
     copies: str
-    check_command: str
+    check: Command
     """What finds faults: nothing of its answer is on record."""
 
 
@@ -34,17 +35,18 @@ def describe_data(folder: str, manifest: Manifest | None, store: Store | None) -
         manifest: None where it could not be read.
         store: None where it could not be read.
     """
-    command = f"python -m ferray.data check {shlex.quote(str(short_path(Path(folder))))}"
+    check = f"python -m ferray.data check {shlex.quote(str(short_path(Path(folder))))}"
+    command = Command(text="Look for faults", command=check)
     if manifest is None:
         unknown = "Not known: the store of the search could not be read."
-        return DataNotes(counts=None, notes=(), ceiling=unknown, copies=unknown, check_command=command)
+        return DataNotes(counts=None, notes=(), ceiling=unknown, copies=unknown, check=command)
     skipped = [f"left out: {count:,} {reason}" for reason, count in manifest.skipped.items()]
     return DataNotes(
         counts=_counts(manifest),
         notes=[*manifest.notes, *skipped],
         ceiling=_ceiling(manifest, store),
         copies=_copies(manifest),
-        check_command=command,
+        check=command,
     )
 
 

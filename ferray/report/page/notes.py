@@ -21,8 +21,13 @@ class Command:
 
     text: str
     command: str
-    can_copy: bool = True
+    is_whole: bool = True
     """Whether it can be typed as it is."""
+
+    @property
+    def can_copy(self) -> bool:
+        """Whether it is one line: a shell carries out what stands before the end of a line as soon as it is pasted."""
+        return self.is_whole and self.command.isprintable()
 
 
 def edge_commands(results: SearchResults) -> list[Command]:
@@ -31,7 +36,7 @@ def edge_commands(results: SearchResults) -> list[Command]:
         Command(
             text=f"Try {in_words(edge.name)} {value_text(edge.beyond)}, too",
             command=edge.way_out(results),
-            can_copy="--set" in edge.way_out(results),
+            is_whole="--set" in edge.way_out(results),
         )
         for edge in results.edges
     ]

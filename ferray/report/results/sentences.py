@@ -62,7 +62,7 @@ def _indifference(results: SearchResults, noise: Noise | None, indifferent: Sequ
         return "How far chance moves a score is not known here, so no setting can be said to make no difference."
     words = f"the 95 % interval of the winner, {range_text(noise.interval, 3)}"
     if not indifferent:
-        return f"Every setting makes a difference beyond noise: some of its values have no point within {words}."
+        return f"No setting can be called indifferent: each has a value of which no point lies within {words}."
     names = listed([scale.title for scale in indifferent])
     verb = "makes" if len(indifferent) == 1 else "make"
     return (

@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
 
 
+IS_FRESH = """!document.documentElement.dataset.theme && !document.getElementById('filter').value
+    && document.querySelector('[value="best"]').checked && document.getElementById('earlier').disabled
+    && document.querySelector('[aria-sort]').textContent === 'validation accuracy'"""
+
+
 @pytest.fixture(scope="module")
 def opened(browser: "Browser", ended_run: Run) -> Iterator[OpenPage]:
     """The page of a search that has ended, in the light theme."""
@@ -28,9 +33,10 @@ def opened(browser: "Browser", ended_run: Run) -> Iterator[OpenPage]:
 def page(opened: OpenPage) -> "Page":
     """The same page, as it is after it was loaded."""
     opened.page.emulate_media(media="screen", color_scheme="light")
-    opened.page.evaluate("localStorage.clear()")
-    opened.page.reload()
-    opened.page.wait_for_selector("html[data-drawn]")
+    if not opened.page.evaluate(IS_FRESH):
+        opened.page.evaluate("localStorage.clear()")
+        opened.page.reload()
+        opened.page.wait_for_selector("html[data-drawn]")
     return opened.page
 
 
@@ -194,11 +200,10 @@ def test_the_keyboard_reaches_theme_filter_headings_and_tables(page: "Page") -> 
     assert column(page, "epochs") == sorted(column(page, "epochs"))
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-def test_no_part_is_wider_than_the_screen(browser: "Browser", hostile_run: Run, width: int) -> None:
-    opened = OpenPage(browser, write_page(hostile_run).file, width=width)
+def test_no_part_is_wider_than_a_phone(browser: "Browser", hostile_run: Run) -> None:
+    opened = OpenPage(browser, write_page(hostile_run).file, width=390)
 
-    assert opened.page.evaluate("document.documentElement.scrollWidth") <= width
+    assert opened.page.evaluate("document.documentElement.scrollWidth") <= 390
     opened.page.close()
 
 
@@ -210,15 +215,15 @@ def test_axe_finds_nothing_that_keeps_people_out(page: "Page") -> None:
 
 
 def run_axe(page: "Page") -> dict[str, list[tuple[str, Any, str]]]:
-    """What axe-core finds against WCAG 2.2 AA with every part open, by theme."""
+    """What axe-core finds against WCAG 2.2 AA with every part open; in the dark theme of colors, all that differs."""
     page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
     page.evaluate(axe_source())
     tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
     faults = {}
-    for theme in ("light", "dark"):
+    for theme, asked in (("light", tags), ("dark", {"type": "rule", "values": ["color-contrast"]})):
         page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
-        found = page.evaluate("tags => axe.run({runOnly: tags, resultTypes: ['violations']})", tags)
-        assert len(found["passes"]) > 15
+        found = page.evaluate("asked => axe.run({runOnly: asked, resultTypes: ['violations']})", asked)
+        assert len(found["passes"]) > (15 if theme == "light" else 0)
         nodes = [(one["id"], node) for one in found["violations"] for node in one["nodes"]]
         faults[theme] = [(name, node["target"], node["failureSummary"]) for name, node in nodes]
     return faults
@@ -228,8 +233,8 @@ def test_no_name_is_taken_for_code(browser: "Browser", hostile_run: Run) -> None
     opened = OpenPage(browser, write_page(hostile_run, pictures=True).file)
     page = opened.page
     page.evaluate("document.querySelectorAll('details').forEach(one => { one.open = true; })")
-    for place in page.locator("#table tbody td, .confusion th, code, .canvas svg .mark-symbol path").all()[:80]:
-        place.hover(force=True, timeout=2000)
+    for place in page.locator("#table tbody td, .confusion th, code, .canvas svg .mark-symbol path").all()[:12]:
+        place.hover(force=True)
     elements = page.evaluate("""() => Array.from(document.querySelectorAll('*'))
         .filter(one => Array.from(one.attributes).some(it => it.name.startsWith('on')) || one.tagName === 'B'
             || (one.tagName === 'IMG' && !one.src.startsWith('data:')))
@@ -239,14 +244,21 @@ def test_no_name_is_taken_for_code(browser: "Browser", hostile_run: Run) -> None
     names = page.locator("h1").inner_text()
     reasons = page.locator("#table td.long").all_inner_texts()
     link = page.locator("#table tbody a").first.evaluate("link => link.href")
-    faults_for_people = run_axe(page)
     page.close()
 
     assert opened.faults == []
-    assert faults_for_people == {"light": [], "dark": []}
     assert elements == []
     assert scripts == 2
     assert "<script>alert(1)</script>" in texts
     assert names == hostile_run.name
     assert any("</script><script>alert(7)</script> <b>bold</b>" in reason for reason in reasons)
     assert link.startswith((hostile_run.folder / "trials").as_uri())
+
+
+@pytest.mark.slow
+def test_axe_finds_nothing_in_a_hostile_search(browser: "Browser", hostile_run: Run) -> None:
+    opened = OpenPage(browser, write_page(hostile_run, pictures=True).file)
+    found = run_axe(opened.page)
+    opened.page.close()
+
+    assert found == {"light": [], "dark": []}

@@ -12,6 +12,7 @@ from fixtures.page_stores import store_of_many_classes
 from ferray.data.store.reader import Store, open_store
 from ferray.data.store.writer import Provenance, StoreWriter
 from ferray.report.page.data import DataNotes, describe_data
+from ferray.report.page.notes import Command
 from ferray.report.page.pictures import picture_groups
 
 
@@ -71,7 +72,7 @@ def test_a_store_that_is_gone_is_named_with_the_command_that_checks_it() -> None
     notes = describe_data("data/my faces", None, None)
 
     assert notes.counts is None
-    assert notes.check_command == "python -m ferray.data check 'data/my faces'"
+    assert notes.check.command == "python -m ferray.data check 'data/my faces'"
     assert "could not be read" in notes.ceiling
 
 
@@ -92,3 +93,8 @@ def test_counts_of_many_classes_are_given_by_split_alone(tmp_path: Path) -> None
     assert counts is not None
     assert [row[0] for row in counts.rows] == ["all 30 classes"]
     assert dataclasses.asdict(counts)["head"][1:] == ("train", "validation", "test")
+
+
+def test_a_command_of_two_lines_is_not_offered_to_be_copied() -> None:
+    assert Command(text="one", command="python -m ferray.search").can_copy
+    assert not Command(text="two", command="echo\nrm -r data").can_copy

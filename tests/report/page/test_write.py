@@ -127,7 +127,10 @@ def test_a_search_in_any_state_has_a_page(
     has_ended = set(states) <= {"done", "stopped", "failed"}
     run = write_run(tmp_path / "search", shown_store, 9, states=states, reason="no memory", is_finished=has_ended)
 
-    assert said in text_of(run)
+    text = text_of(run)
+    assert said in text
+    if "done" in states:
+        assert ("leads so far" in text, "won" in text) == (not has_ended, has_ended)
 
 
 @pytest.mark.parametrize("num_trials", [0, 1, 2])

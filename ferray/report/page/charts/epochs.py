@@ -111,7 +111,7 @@ def curve_charts(results: SearchResults) -> list[Chart]:
         "epoch",
         "quantitative",
         "epoch",
-        axis={"tickMinStep": 1, "grid": False, "tickCount": 10},
+        axis={"tickMinStep": 1, "grid": False, "tickCount": 10, "format": "d"},
         scale={"domain": [1, max(2, num_epochs)], "nice": False},
     )
     y = field("score", "quantitative", score, scale={"zero": False}, axis={"tickCount": 6})
@@ -195,7 +195,7 @@ def _losses(best: Sequence[TrialRecord]) -> Chart:
             "epoch",
             "quantitative",
             "epoch",
-            axis={"tickMinStep": 1, "grid": False, "tickCount": 10},
+            axis={"tickMinStep": 1, "grid": False, "tickCount": 10, "format": "d"},
             scale={"domain": [1, max(2, num_epochs)], "nice": False},
         ),
         "y": field("loss", "quantitative", "cross-entropy loss (nats)", scale={"zero": False}, axis={"tickCount": 6}),
