@@ -188,7 +188,11 @@ def test_both_parts_one_after_the_other_are_the_whole_trunk(name: str, freeze: F
     pictures = torch.randn(2, 3, 64, 64)
 
     with torch.no_grad():
-        assert torch.equal(free(frozen(pictures)), layers.to(memory_format=torch.channels_last)(pictures))
+        parts, whole = free(frozen(pictures)), layers.to(memory_format=torch.channels_last)(pictures)
+    if name == "vit_b_16":  # whose attention torch rounds otherwise where the weights ask for no gradient
+        torch.testing.assert_close(parts, whole, rtol=1e-4, atol=1e-4)
+    else:
+        assert torch.equal(parts, whole)
 
 
 @pytest.mark.parametrize("name", BY_WEIGHT)
