@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import ferray
 from ferray.api import choices, folder
-from ferray.api.choices import SIZES_PX, check_enough, choose_size, find_backbone, find_split
+from ferray.api.choices import SIZES_PX, backbone_of_space, check_enough, choose_size, find_split
 from ferray.commands.fit import main
 from ferray.data.sources.folders import read_folders
 from ferray.errors import DataError, FerrayError
@@ -210,8 +210,8 @@ def test_a_space_that_is_given_is_searched_as_it_is_with_weights_of_its_backbone
     pets = write_pictures(tmp_path / "pets", {"cat": 20, "dog": 20})
     space = tmp_path / "mine.yaml"
     space.write_text("method: grid\nparameters: {backbone: {value: vgg16_bn}, epochs: {value: 2}}\n")
-    assert find_backbone(str(space)) == "vgg16_bn"
-    assert find_backbone(None) == find_backbone("grid") == "vgg16"
+    assert backbone_of_space(str(space)) == "vgg16_bn"
+    assert backbone_of_space(None) == backbone_of_space("grid") == "vgg16"
 
     ferray.fit_folder(pets, out=tmp_path / "runs", weights="none", space=space, size_px=32)
 
