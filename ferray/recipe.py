@@ -9,7 +9,6 @@ Begin at `Recipe`; `trial_id` is the identity.
 import dataclasses
 import functools
 import hashlib
-import importlib.metadata
 import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, get_args, get_type_hints
@@ -18,6 +17,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from ferray.errors import RecipeError
+from ferray.libraries import TIMM, altering_libraries, building_library
 from ferray.wording import did_you_mean
 
 NUMBERS_VERSION = 2
@@ -41,8 +41,6 @@ BackboneName = Literal[
     "vit_b_16",
     "swin_t",
 ]
-TIMM = "timm/"
-"""Begins the name of a backbone that timm builds."""
 TimmName = Annotated[str, Field(pattern=r"^timm/[a-z0-9_]+$")]
 Freeze = Literal["none", "blocks1-3", "blocks1-4", "trunk"]
 Policy = Literal["none", "light", "standard", "strong"]
@@ -349,36 +347,6 @@ def trial_id(recipe: Recipe, *, data_fingerprint: str, weights_fingerprint: str)
     if builder := building_library(recipe.backbone):
         parts.append(builder)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
-
-
-@functools.cache
-def altering_libraries() -> str:
-    """The versions of the libraries that alter pictures, as far as others were seen to alter them differently.
-
-    OpenCV 5 moves pixels otherwise than OpenCV 4; later parts of both versions made the same pictures. See
-    `docs/decisions/0044-versions-in-identities.md`, which also says why torch and the device are not here.
-    """
-    albumentations = importlib.metadata.version("albumentations").split(".")
-    opencv = importlib.metadata.version("opencv-python-headless").split(".")
-    return f"albumentations {'.'.join(albumentations[:2])}, OpenCV {opencv[0]}"
-
-
-@functools.cache
-def building_library(backbone: str) -> str:
-    """The version of the library that builds a trunk, as far as versions build it differently; empty for most.
-
-    timm changes most of its models from each version to the next. See
-    `docs/decisions/0049-trunks-of-five-blocks.md` for why torchvision's version is not here.
-
-    Raises:
-        RecipeError: It is not installed.
-    """
-    if not backbone.startswith(TIMM):
-        return ""
-    try:
-        return f"timm {importlib.metadata.version('timm')}"
-    except importlib.metadata.PackageNotFoundError as error:
-        raise RecipeError(f"backbone {backbone}", "timm is not installed", "pip install 'ferray[timm]'") from error
 
 
 @functools.cache

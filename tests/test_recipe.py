@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from ferray import recipe as recipes
 from ferray.errors import RecipeError
+from ferray.libraries import altering_libraries
 from ferray.recipe import (
     FIELD_NAMES,
     METRICS,
@@ -216,11 +217,11 @@ def ids_with(monkeypatch: pytest.MonkeyPatch, recipe: Recipe, **versions: str) -
     installed = {"albumentations": "2.0.8", "opencv-python-headless": "5.0.0.93", "torch": "2.14.1"}
     installed |= {name.replace("_", "-"): version for name, version in versions.items()}
     monkeypatch.setattr(importlib.metadata, "version", installed.__getitem__)
-    recipes.altering_libraries.cache_clear()
+    altering_libraries.cache_clear()
     try:
         return trial_id(recipe, data_fingerprint="d", weights_fingerprint="w")
     finally:
-        recipes.altering_libraries.cache_clear()
+        altering_libraries.cache_clear()
 
 
 @pytest.mark.parametrize("alters", [{"augmentation": "light"}, {"random_erasing": 0.1}])

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from ferray.errors import RecipeError
-from ferray.recipe import TIMM, Freeze
+from ferray.libraries import TIMM
+from ferray.recipe import Freeze
 
 if TYPE_CHECKING:
     from torch import nn

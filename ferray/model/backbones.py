@@ -24,9 +24,9 @@ from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from ferray.libraries import TIMM
 from ferray.model.backbone import FROZEN_BLOCKS, Backbone, Counts, Shape, halve
 from ferray.model.vgg import VGG16_BLOCKS, VGG19_BLOCKS, build_vgg_layers, vgg_block_ends, vgg_tensor_shapes
-from ferray.recipe import TIMM
 
 if TYPE_CHECKING:
     import torch

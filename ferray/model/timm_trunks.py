@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from ferray.errors import RecipeError
+from ferray.libraries import TIMM, building_library
 from ferray.model.backbone import Backbone, Counts, Shape
 from ferray.model.torchvision_trunks import shapes_of
-from ferray.recipe import TIMM, building_library
 from ferray.wording import did_you_mean, first_line
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from ferray.errors import WeightsError
 from ferray.files import untrusted
+from ferray.libraries import TIMM
 from ferray.model.backbone import Backbone, Counts, Shape
-from ferray.recipe import TIMM
 
 MAX_HEADER_BYTES = 10_000_000
 """A longer header is refused; that of a VGG16 has 3 kB."""

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ferray.data.store.manifest import Manifest, read_manifest
-from ferray.errors import FerrayError, SearchError
+from ferray.errors import FerrayError, RecipeError, SearchError
 from ferray.files import storage
-from ferray.recipe import NUMBERS_VERSION, Recipe, altering_libraries
+from ferray.libraries import altering_libraries, building_library
+from ferray.recipe import NUMBERS_VERSION, Recipe
 from ferray.search.fleet.allocation import GroupRequest, allocate
 from ferray.search.fleet.cluster import Cluster
 from ferray.search.plan import Plan
@@ -127,8 +128,11 @@ _PICTURES = ("backbone", "freeze", "image_size", "policy", "strength", "seed", "
 
 def _is_usable(facts: dict[str, Any], manifest: Manifest) -> bool:
     """Whether a view is of the faces of a store and has the numbers that this version would compute."""
-    libraries = "" if facts["epoch"] is None else altering_libraries()
-    wanted = (manifest.fingerprint, NUMBERS_VERSION, libraries)
+    try:
+        libraries = ["" if facts["epoch"] is None else altering_libraries(), building_library(facts["backbone"])]
+    except RecipeError:  # of a backbone whose library was removed
+        return False
+    wanted = (manifest.fingerprint, NUMBERS_VERSION, ", ".join(filter(None, libraries)))
     return (facts["data"], facts["numbers_version"], facts["libraries"]) == wanted
 
 

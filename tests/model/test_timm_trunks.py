@@ -10,10 +10,11 @@ import torch
 from safetensors.torch import save_file
 
 from ferray.errors import FerrayError, RecipeError, WeightsError
+from ferray.libraries import building_library
 from ferray.model import timm_trunks
 from ferray.model.backbones import build_trunk_layers, find_backbone
 from ferray.model.weights import first_tensors, load_weights
-from ferray.recipe import Recipe, building_library, make_recipe, trial_id
+from ferray.recipe import Recipe, make_recipe, trial_id
 
 LITE = "timm/tf_efficientnet_lite0"
 UNPOOLED = "timm/mobilenetv3_small_050"  # timm has its last convolution after pooling

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from ferray.data.store.reader import Store
-from ferray.recipe import NUMBERS_VERSION, Recipe, altering_libraries
+from ferray.libraries import altering_libraries
+from ferray.recipe import NUMBERS_VERSION, Recipe
 from ferray.search.forecast import Forecast, make_forecast, ready_views
 from ferray.search.options import SearchOptions
 from ferray.search.plan import Plan, make_plan

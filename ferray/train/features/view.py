@@ -22,9 +22,10 @@ import torch
 from numpy.typing import NDArray
 
 from ferray.errors import WeightsError
+from ferray.libraries import altering_libraries, building_library
 from ferray.model.backbones import find_backbone
 from ferray.model.classifier import FrozenPart
-from ferray.recipe import NUMBERS_VERSION, Freeze, Policy, altering_libraries, building_library
+from ferray.recipe import NUMBERS_VERSION, Freeze, Policy
 from ferray.train.features import cache as viewcache
 from ferray.train.features.cache import Features, shards
 from ferray.train.features.key import view_key
