@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ferray.data.store.manifest import Manifest, read_manifest
-from ferray.errors import FerrayError, SearchError
+from ferray.errors import FerrayError, RecipeError, SearchError
 from ferray.files import storage
 from ferray.recipe import NUMBERS_VERSION, Recipe
 from ferray.search.fleet.allocation import GroupRequest, allocate
@@ -23,7 +23,7 @@ from ferray.search.work import Work, count_work, max_epochs
 from ferray.train.features.cache import view_sizes
 from ferray.train.features.key import ViewKey
 from ferray.train.folds import TRAIN_AND_VALIDATION
-from ferray.versions import altering_libraries
+from ferray.versions import altering_libraries, building_library
 from ferray.wording import count_of, duration_text
 
 if TYPE_CHECKING:
@@ -144,8 +144,11 @@ _PICTURES = ("backbone", "freeze", "image_size", "policy", "strength", "seed", "
 
 def _is_usable(facts: dict[str, Any], manifest: Manifest) -> bool:
     """Whether a view is of the faces of a store and has the numbers that this version would compute."""
-    libraries = "" if facts["epoch"] is None else altering_libraries()
-    wanted = (manifest.fingerprint, NUMBERS_VERSION, libraries)
+    try:
+        libraries = ["" if facts["epoch"] is None else altering_libraries(), building_library(facts["backbone"])]
+    except RecipeError:  # of a backbone whose library was removed
+        return False
+    wanted = (manifest.fingerprint, NUMBERS_VERSION, ", ".join(filter(None, libraries)))
     return (facts["data"], facts["numbers_version"], facts["libraries"]) == wanted
 
 
