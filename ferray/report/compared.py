@@ -14,7 +14,7 @@ from ferray.report.results.compared.sentences import (
 )
 from ferray.report.results.compared.winners import Standing
 from ferray.report.wording import in_words
-from ferray.wording import count_of, short_path
+from ferray.wording import count_of
 
 _MAX_COLUMNS = 80
 _MAX_NAME = 24
@@ -44,7 +44,7 @@ def _searches(comparison: SearchComparison) -> list[str]:
     lines = []
     for one in comparison.searches:
         size = f"{count_of(len(one.results.records), 'trial')} of {count_of(len(one.results.points), 'point')}"
-        where = "" if one.is_stage else f" ({short_path(one.results.run.folder)})"
+        where = "" if one.is_stage else f" ({one.folder})"
         lines += _wrap(f"{one.letter}  {one.name}{where}: {size}", indent="   ")
     return lines
 

@@ -15,6 +15,7 @@ _TITLES: dict[Unit, str] = {
 }
 _COLORS = {letter: f"var(--c{place})" for place, letter in enumerate(LETTERS, start=1)}
 _DASHES = dict(zip(LETTERS, ([1, 0], [6, 3], [2, 2], [8, 2, 2, 2], [10, 4], [4, 4]), strict=True))
+_LEGEND = {"symbolType": "stroke", "symbolSize": 600, "symbolStrokeWidth": 2, "direction": "horizontal"}
 
 
 def compared_charts(comparison: SearchComparison) -> list[Chart]:
@@ -36,10 +37,10 @@ def _chart(comparison: SearchComparison, unit: Unit) -> Chart:
         "y": field("score", "quantitative", f"best {score}", scale={"zero": False}, axis={"tickCount": 4}),
         "color": field(
             "search", "nominal", "search", scale=categories(_COLORS, letters),
-            legend={"symbolStrokeWidth": 3, "direction": "horizontal"},
+            legend=_LEGEND,
         ),
     }  # fmt: skip
-    dash = field("search", "nominal", "search", scale=categories(_DASHES, letters), legend=None)
+    dash = field("search", "nominal", "search", scale=categories(_DASHES, letters), legend=_LEGEND)
     tooltip = [
         field("search", "nominal", "search"),
         field("x", "quantitative", title),

@@ -18,6 +18,7 @@ from ferray.records.trial import TrialRecord
 from ferray.report.results.read import SearchResults, read_results
 from ferray.report.results.series import Step, best_so_far
 from ferray.space import Metric, Space
+from ferray.wording import short_path
 
 LETTERS = "ABCDEF"
 """Names of the searches in tables and plots, which also bound their number."""
@@ -42,6 +43,11 @@ class ComparedSearch:
     def title(self) -> str:
         """Letter and name: `B (asha)`."""
         return f"{self.letter} ({self.name})"
+
+    @property
+    def folder(self) -> str:
+        """`runs/NAME`, as people write it."""
+        return _printable(str(short_path(self.results.run.folder)))
 
     @cached_property
     def records(self) -> list[TrialRecord]:

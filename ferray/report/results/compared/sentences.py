@@ -71,10 +71,9 @@ def _contrast(one: Contrast, titles: Mapping[str, str]) -> str:
         reach = f"{scale * one.difference:.{digits}f} +- {scale * (high - low) / 2:.{digits}f} {unit}{measure}"
         text = f"{better} is better than {other} by {reach} ({how})."
     else:
-        text = (
-            f"{better} and {other} are not distinguishable: {better} is ahead by {ahead},"
-            f" {_interval_of(one.interval, one.measure)} ({how})."
-        )
+        first = f"{better} is ahead by {ahead}" if one.difference else f"both have the same {measure}"
+        interval = _interval_of(one.interval, one.measure)
+        text = f"{better} and {other} are not distinguishable: {first}, {interval} ({how})."
     if one.is_approximate:
         text += (
             f" Only approximate, by the separate intervals of both, which is too cautious for two models on the same"
