@@ -32,7 +32,7 @@ def grown_run(shown_store: Store, tmp_path_factory: pytest.TempPathFactory) -> R
     """A search that was extended after five trials, of which the last had not ended."""
     run = write_run(tmp_path_factory.mktemp("grown") / "grown", shown_store, 9)
     ids = {record.number: record.trial_id for record in run.read_trials()}
-    source = SpaceSource(name="made-up", text=SPACE.replace("0.7", "0.5"), settings=())
+    source = SpaceSource(name="made-up", text=SPACE.replace("0.7", "0.5"), settings=("weights=none",))
     log = EventLog(run.journal())
     for number in range(5):
         log.append(SuggestEvent(number=number, trial_id=ids[number], point={}))

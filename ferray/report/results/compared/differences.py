@@ -5,6 +5,7 @@ Begin at `find_differences`.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ferray import recipe as recipes
@@ -49,12 +50,11 @@ def find_differences(searches: Sequence[ComparedSearch]) -> Differences:
     """All that is on record of the searches, and of the parameters of their spaces, by whether it differs."""
     named = [dict(_properties(one)) for one in searches]
     names = dict.fromkeys(name for one in named for name in one)
-    parameters = [{parameter.name: parameter for parameter in one.results.space.parameters} for one in searches]
-    settings = dict.fromkeys(name for one in parameters for name in one)
+    settings = dict.fromkeys(parameter.name for one in searches for parameter in one.results.space.parameters)
     found = [
         *(Property(name=name, values=tuple(one.get(name, NOT_KNOWN) for one in named)) for name in names),
         *(
-            Property(name=in_words(name), values=tuple(_setting(one.get(name), name) for one in parameters))
+            Property(name=in_words(name), values=tuple(map(partial(_setting, name=name), searches)))
             for name in settings
         ),
     ]
@@ -77,8 +77,15 @@ def parameter_in_words(parameter: Parameter) -> str:
     return f"{value_text(parameter.low)} to {value_text(parameter.high)} ({words})"
 
 
-def _setting(parameter: Parameter | None, name: str) -> str:
-    return f"{value_text(getattr(Recipe, name))} (default)" if parameter is None else parameter_in_words(parameter)
+def _setting(search: ComparedSearch, *, name: str) -> str:
+    """The values of a setting in a search."""
+    results = search.results
+    parameter = next((one for one in results.space.parameters if one.name == name), None)
+    if parameter is not None:
+        return parameter_in_words(parameter)
+    if name == "weights" and results.search.options.weights == "none":  # set by the command, not by the space
+        return "none"
+    return f"{value_text(getattr(Recipe, name))} (default)"
 
 
 def _properties(compared: ComparedSearch) -> Iterator[tuple[str, str]]:

@@ -72,7 +72,7 @@ def _contrast(one: Contrast, titles: Mapping[str, str]) -> str:
         text = f"{better} is better than {other} by {reach} ({how})."
     else:
         first = f"{better} is ahead by {ahead}" if one.difference else f"both have the same {measure}"
-        interval = _interval_of(one.interval, one.measure)
+        interval = _interval_of(one.interval, one.measure).replace("interval", "interval of the difference")
         text = f"{better} and {other} are not distinguishable: {first}, {interval} ({how})."
     if one.is_approximate:
         text += (
@@ -85,5 +85,5 @@ def _contrast(one: Contrast, titles: Mapping[str, str]) -> str:
 def _interval_of(interval: tuple[float, float], metric: MetricName) -> str:
     low, high = interval
     if is_maximized(metric):
-        return f"95 % interval {range_text((100 * low, 100 * high), 1, sign='+')}"
+        return f"95 % interval {range_text((100 * low, 100 * high), 1, sign='+')} points"
     return f"95 % interval {range_text(interval, 4, sign='+')}"
