@@ -1,6 +1,7 @@
 """`python -m ferray.report`: the score of a model, the audit of a reported score, the slices where a model is weak.
 
-The commands `export` and `latency` are in `ferray.commands.portable`, `page` and `leaderboard` in their own modules.
+The commands `export` and `latency` are in `ferray.commands.portable`, `page`, `compare` and `leaderboard` in
+their own modules.
 """
 
 import json
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ferray.commands.common import make_parser, run_command
+from ferray.commands.compare import CompareOptions, add_compare_parser, run_compare
 from ferray.commands.leaderboard import LeaderboardOptions, add_leaderboard_parser, run_leaderboard
 from ferray.commands.page import PageOptions, add_page_parser, run_page
 from ferray.commands.portable import (
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
   python -m ferray.report page runs/grid                                              # a page to open or to send
+  python -m ferray.report compare runs/grid runs/asha --out compared.html             # searches side by side
   python -m ferray.report evaluate runs/grid/best --data data/expw                    # the test score on record
   python -m ferray.report evaluate runs/grid/best --data data/fer2013 --split test --json
   python -m ferray.report evaluate runs/grid/best --data data/fer2013 data/other      # one table
@@ -98,7 +101,14 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m ferray.rep
 
 
 Options = (
-    PageOptions | EvaluateOptions | AuditOptions | SlicesOptions | ExportOptions | LatencyOptions | LeaderboardOptions
+    PageOptions
+    | CompareOptions
+    | EvaluateOptions
+    | AuditOptions
+    | SlicesOptions
+    | ExportOptions
+    | LatencyOptions
+    | LeaderboardOptions
 )
 
 
@@ -106,6 +116,8 @@ def _run(options: Options) -> int:
     match options:
         case PageOptions():
             return run_page(options)
+        case CompareOptions():
+            return run_compare(options)
         case EvaluateOptions():
             return _evaluate(options)
         case AuditOptions():
@@ -125,6 +137,7 @@ def _parse(argv: Sequence[str] | None, prog: str) -> Options:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     add_page_parser(commands, prog)
+    add_compare_parser(commands, prog)
 
     text = "score a model on a split of a store, or of several; on its own test split, show the score on record"
     evaluate = commands.add_parser("evaluate", help=text, description=text.capitalize() + ".", allow_abbrev=False)

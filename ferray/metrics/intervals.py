@@ -8,6 +8,8 @@ one function draws the totals, and each module computes its scores from them. Be
 """
 
 import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Any
@@ -124,6 +126,30 @@ def normal_interval(value: float, standard_error: float, *, num_comparisons: int
     """
     reach = _normal_quantile(num_comparisons) * standard_error
     return value - reach, value + reach
+
+
+def student_interval(values: Sequence[float]) -> Interval:
+    """The interval of the mean of a few values with normal errors of unknown size.
+
+    Args:
+        values: Two or more.
+
+    Source: Student, "The Probable Error of a Mean", 1908.
+    """
+    from scipy.stats import t
+
+    mean, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
+    reach = float(t.ppf(1 - (1 - COVERAGE) / 2, df=len(values) - 1)) * error
+    return mean - reach, mean + reach
+
+
+def unpaired_difference(one: float, interval_one: Interval, other: float, interval_other: Interval) -> Interval:
+    """The interval of `one - other` from the intervals of both, as if their errors had nothing in common.
+
+    Errors of two models on the same pictures have much in common; their difference then varies less than this.
+    """
+    reach = math.hypot(*((high - low) / 2 for low, high in (interval_one, interval_other)))
+    return one - other - reach, one - other + reach
 
 
 def wilson_interval(share: float, n: int) -> Interval:

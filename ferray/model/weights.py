@@ -10,7 +10,7 @@ import hashlib
 import logging
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,6 +85,39 @@ def first_tensors(weights: Weights, *, seed: int) -> dict[str, torch.Tensor]:
 def without_pretraining(weights: Weights) -> Weights:
     """No weights for the same backbone, as a recipe with `weights: none` needs."""
     return load_weights("none", weights.backbone)
+
+
+def unloaded_weights(fingerprints: Mapping[str, str]) -> dict[str, Weights]:
+    """Weights by backbone that only have their fingerprints: enough where the features of their trunks are cached.
+
+    Args:
+        fingerprints: Of the weights of each backbone.
+    """
+    return {
+        backbone: Weights(
+            name="not loaded",
+            backbone=backbone,
+            fingerprint=fingerprint,
+            tensors={} if fingerprint == NO_WEIGHTS else _Unloaded(),
+        )
+        for backbone, fingerprint in fingerprints.items()
+    }
+
+
+class _Unloaded(Mapping[str, torch.Tensor]):
+    """Tensors that nobody may read: a trunk that is drawn at random in their place would fill the cache."""
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        raise WeightsError(
+            "cache", "the features of the frozen trunk are damaged", "Resume the search: it repairs them"
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        self[""]
+        return iter(())
+
+    def __len__(self) -> int:
+        return 1
 
 
 def _download(backbone: Backbone) -> Mapping[str, Any]:

@@ -53,6 +53,17 @@ class Point:
         return rank_trials(self.records)[0]
 
 
+def is_whole(point: Point) -> bool:
+    """Whether no trial is missing, as a failed fold would be, so that each seed has answers for the same faces."""
+    seeds = {record.recipe.seed for record in point.records}
+    return len(point.records) == len(seeds) * (point.recipe.folds or 1)
+
+
+def settings_key(recipe: Recipe) -> str:
+    """What the trials of one point have in common: all settings but those of `REPEATED`."""
+    return json.dumps({name: value for name, value in recipes.to_values(recipe).items() if name not in REPEATED})
+
+
 def rank_trials(records: Iterable[TrialRecord]) -> list[TrialRecord]:
     """Trials that have an epoch and did not fail, best first: by score, ties by fewer epochs, then by number."""
 
@@ -84,9 +95,7 @@ def rank_points(records: Iterable[TrialRecord], *, wanted: int = 1) -> list[Poin
     """
     trials_by_settings: dict[str, list[TrialRecord]] = {}
     for record in rank_trials(records):
-        values = recipes.to_values(record.recipe)
-        settings = json.dumps({name: value for name, value in values.items() if name not in REPEATED})
-        trials_by_settings.setdefault(settings, []).append(record)
+        trials_by_settings.setdefault(settings_key(record.recipe), []).append(record)
     points = [
         Point(records=tuple(sorted(trials, key=lambda record: record.number))) for trials in trials_by_settings.values()
     ]

@@ -68,14 +68,32 @@ def predict_validation(
     return ValidationAnswers(spec.split.validation.rows, torch.cat(answers).numpy())
 
 
+def answers_are_cached(recipe: Recipe, store: Store, weights: Weights, *, cache: Path) -> bool:
+    """Whether the answers of a run cost no pass of the trunk: it is frozen, and the cache has its output.
+
+    Args:
+        recipe: As for `predict_validation`, as are the others.
+        store: What the run was trained on.
+        weights: Need not have tensors.
+        cache: Folder of the node.
+    """
+    return recipe.freeze == "trunk" and bool(_cached_kinds(RunSpec(recipe, store, weights), cache))
+
+
 def _kind_of_cached_view(spec: RunSpec, cache: Path | None) -> str:
     """The kind of device whose view of the validation faces is cached: `cuda` if only a GPU has computed it.
 
     The CPU computes with either, and its own would cost a pass of the trunk over all faces.
     """
-    for kind in ("cpu", "cuda"):
-        if cache is not None and reads_views(spec.recipe):
-            view = make_view(spec, split=spec.split.validation.span, epoch=None, device=kind)
-            if view_folder(view, cache).exists():
-                return kind
-    return "cpu"
+    return next(iter(_cached_kinds(spec, cache)), "cpu")
+
+
+def _cached_kinds(spec: RunSpec, cache: Path | None) -> list[str]:
+    """The kinds of devices whose view of the validation faces is in the cache."""
+    if cache is None or not reads_views(spec.recipe):
+        return []
+    split = spec.split.validation.span
+    kinds = ("cpu", "cuda")
+    return [
+        kind for kind in kinds if view_folder(make_view(spec, split=split, epoch=None, device=kind), cache).exists()
+    ]

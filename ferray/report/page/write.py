@@ -1,5 +1,7 @@
 """`report.html`: the page of one search, in one file that opens from the disk, without network and server.
 
+A comparison of searches has a page of the same kind.
+
 The page's own policy forbids every connection, and every script but the two that it comes with; what data says is
 escaped in HTML, and is data, never code, in scripts.
 
@@ -19,7 +21,8 @@ from ferray.files import storage
 from ferray.records.run import Run
 from ferray.records.trial import TrialRecord
 from ferray.report.page.library import plot_library
-from ferray.report.results.read import SearchResults, read_results
+from ferray.report.results.compared.comparison import SearchComparison
+from ferray.report.results.read import read_results
 
 PAGE_FILE = "report.html"
 
@@ -56,15 +59,33 @@ def write_page(
     """
     run.check_exists()
     file = run.folder / PAGE_FILE if out is None else out
-    data = _render(read_results(run, records=records), file, pictures=pictures).encode()
+    from ferray.report.page.content import make_content
+
+    content = make_content(read_results(run, records=records), out=file, pictures=pictures)
+    data = _render("page.html", content).encode()
     storage.write_bytes(file, data)
     return WrittenPage(file=file, num_bytes=len(data))
 
 
-def _render(results: SearchResults, file: Path, *, pictures: bool) -> str:
-    import jinja2
+def write_comparison(comparison: SearchComparison, file: Path) -> WrittenPage:
+    """Write the page of a comparison of searches.
 
-    from ferray.report.page.content import make_content
+    Args:
+        comparison: What it says.
+        file: Where.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
+    from ferray.report.page.compared import make_compared_content
+
+    data = _render("compared.html", make_compared_content(comparison)).encode()
+    storage.write_bytes(file, data)
+    return WrittenPage(file=file, num_bytes=len(data))
+
+
+def _render(template: str, content: object) -> str:
+    import jinja2
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
@@ -75,8 +96,8 @@ def _render(results: SearchResults, file: Path, *, pictures: bool) -> str:
     )
     environment.filters["as_data"] = _as_data
     library, script = plot_library(), (_FOLDER / "page.js").read_text()
-    return environment.get_template("page.html").render(
-        content=make_content(results, out=file, pictures=pictures),
+    return environment.get_template(template).render(
+        content=content,
         policy=_policy(library, script),
         style=_Plain((_FOLDER / "page.css").read_text()),
         library=_Plain(library),

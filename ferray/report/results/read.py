@@ -16,7 +16,7 @@ from ferray.data.store.reader import Store, open_store
 from ferray.errors import FerrayError
 from ferray.files import storage
 from ferray.metrics.calibration import Calibration
-from ferray.recipe import FIELD_NAMES, is_maximized
+from ferray.recipe import FIELD_NAMES, MetricName, is_maximized
 from ferray.records.points import REPEATED, Point, rank_points, without_refit
 from ferray.records.run import Run
 from ferray.records.search_file import SearchFile
@@ -56,7 +56,7 @@ class SearchResults:
         return self.search.options.max_trials
 
     @property
-    def metric(self) -> str:
+    def metric(self) -> MetricName:
         """Name of the metric that ranks trials."""
         return self.space.metric.name
 

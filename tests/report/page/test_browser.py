@@ -10,7 +10,9 @@ import pytest
 from fixtures.browser import OpenPage
 
 from ferray.records.run import Run
-from ferray.report.page.write import write_page
+from ferray.report.page.write import write_comparison, write_page
+from ferray.report.results.compared.comparison import compare_searches
+from ferray.report.results.compared.searches import read_compared
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -262,3 +264,19 @@ def test_axe_finds_nothing_in_a_hostile_search(browser: "Browser", hostile_run: 
     opened.page.close()
 
     assert found == {"light": [], "dark": []}
+
+
+def test_a_comparison_draws_its_plots_keeps_nobody_out_and_takes_no_name_for_code(
+    browser: "Browser", ended_run: Run, hostile_run: Run, tmp_path: Path
+) -> None:
+    searches = read_compared([ended_run.folder, hostile_run.folder], force=True)
+    opened = OpenPage(browser, write_comparison(compare_searches(searches), tmp_path / "page.html").file, width=390)
+    found, width = run_axe(opened.page), opened.page.evaluate("document.documentElement.scrollWidth")
+    lines = opened.page.locator("[data-chart] svg .mark-line path").count()
+    images = opened.page.locator("img").count()
+    opened.page.close()
+
+    assert opened.faults == []
+    assert found == {"light": [], "dark": []}
+    assert (lines, images) == (6, 0)
+    assert width <= 390

@@ -12,7 +12,7 @@ from ferray import recipe as recipes
 from ferray.errors import SearchError
 from ferray.recipe import Recipe, make_recipe
 from ferray.records.events import EndEvent, EndState, SuggestEvent
-from ferray.records.points import Point
+from ferray.records.points import Point, is_whole
 from ferray.records.tables import trials_frame
 from ferray.records.trial import METRIC_FIELDS, EpochResult, State, TrialRecord
 from ferray.search.history.recorded import History, read_history
@@ -20,7 +20,6 @@ from ferray.search.history.repair import retry_failed, set_aside_unusable
 from ferray.search.options import SearchOptions
 from ferray.search.outcome.export import _by_point
 from ferray.search.outcome.finals import Finals, Ranking, missing_finals, rank_search
-from ferray.search.outcome.significance import is_whole
 from ferray.search.plan import Plan, make_plan
 
 SPACE = """\

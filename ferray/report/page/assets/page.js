@@ -159,6 +159,6 @@ function enableCopying() {
 }
 
 watchTheme();
-showTrials();
+if (document.getElementById("trials-data")) showTrials(); // a comparison has no table of trials
 enableCopying();
 drawPlots();
