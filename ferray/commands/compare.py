@@ -35,7 +35,7 @@ def add_compare_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     text = "compare searches: what differs, which winner is better, and what each had found at equal budget"
     compare = commands.add_parser(
         "compare", help=text, allow_abbrev=False, formatter_class=argparse.RawDescriptionHelpFormatter,
-        description=f"{text.capitalize()}.\nThe test split is not read.",
+        description=f"{text.capitalize()}.\nThe test split is not read.".replace("and what", "and\nwhat"),
         epilog=f"examples:\n{as_typed(EXAMPLES, prog)}",
     )  # fmt: skip
     compare.add_argument(
