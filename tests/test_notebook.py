@@ -2,6 +2,7 @@
 
 import os
 import re
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -15,10 +16,10 @@ NOTEBOOK = Path(__file__).resolve().parent.parent / "docs" / "notebook.ipynb"
 def notebook(tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
     """The notebook after it was run, as a person's kernel runs it."""
     folder = tmp_path_factory.mktemp("notebook")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ferray-") as temporary:
         patch.setenv("FERRAY_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
         patch.setenv("NO_ALBUMENTATIONS_UPDATE", "1")
-        patch.setenv("TMPDIR", str(folder))  # where it writes
+        patch.setenv("TMPDIR", temporary)  # short: Ray makes sockets in it
         patch.setenv("IPYTHONDIR", str(folder / "ipython"))
         patch.setenv("JUPYTER_RUNTIME_DIR", str(folder / "runtime"))
         for name in [name for name in os.environ if name.startswith(("RAY_", "WANDB_"))]:

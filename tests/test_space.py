@@ -702,7 +702,7 @@ def test_a_setting_takes_the_place_of_a_parameter_and_keeps_its_place(tmp_path: 
         ({"epochs": [5, 0]}, "epochs[1] is 0: Input should be greater than or equal to 1"),
         ({"epochs": [5, 5]}, "epochs[1] is 5, which the list has already"),
         ({"epochs": []}, "epochs is an empty list"),
-        ({"epochs": {"min": 1}}, "epochs is a mapping"),
+        ({"epochs": {"min": 1}}, "epochs has only min"),
         ({"epochs": [[1]]}, "epochs[0] is a list"),
         ({"warmup_epochs": 50}, "warmup_epochs is 50, but the run has only 40 epochs"),
         ({"warmup_epochs": [0, 50]}, "warmup_epochs is 50, but the run has only 40 epochs"),

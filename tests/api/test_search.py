@@ -312,9 +312,10 @@ def test_an_interrupted_search_raises_and_says_how_to_go_on(session: Session, tm
         return False
 
     session.events = search
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt, match=re.escape(f"ferray.search(resume='{tmp_path / 'first'}')")):
         ferray.search("grid")
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_search_in_another_thread_needs_no_signals(session: Session) -> None:

@@ -268,10 +268,10 @@ class OnePinnedBuffer:
         return self._buffers[key].copy_(tensor).to(device, non_blocking=True)
 
 
-def validate_aloud(run: TrainingRun, epoch: int) -> PassTotals:
+def validate_aloud(run: TrainingRun, epoch: int, show_progress: Any) -> PassTotals:
     """The first thing that one adds when a run is not understood."""
     print(next(run.free.parameters()).sum().item())
-    return VALIDATE(run, epoch)
+    return VALIDATE(run, epoch, show_progress)
 
 
 VALIDATE, STEP, FORWARD, RESTORE = fitting._validate, fitting._step, FreePart.forward, fitting.restore

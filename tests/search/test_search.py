@@ -369,7 +369,8 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(disturbed: Disturbe
 def test_a_search_that_python_goes_on_with_ends_as_with_the_command(disturbed: Disturbed) -> None:
     """The last session was `ferray.search(resume=...)`, which trained what two commands had left."""
     records = {record.trial_id: record for record in disturbed.run.read_trials()}
-    assert list(records) == list(disturbed.states[0])
+    assert set(disturbed.states[0]) <= set(records)
+    assert {record.state for record in records.values()} == {"done"}
     assert disturbed.python["is_finished"]
     assert disturbed.python["best"] == disturbed.run.read_search().best.trial_id
     assert disturbed.python["scores"] == [record.score() for record in records.values()]

@@ -157,10 +157,10 @@ def test_pending_epochs_are_trained_again_after_a_kill(
     class KilledError(BaseException):
         """As if the process were gone."""
 
-    def die(run: Any, epoch: int) -> Any:
+    def die(run: Any, epoch: int, show_progress: Any) -> Any:
         if epoch == 4:
             raise KilledError
-        return validate(run, epoch)
+        return validate(run, epoch, show_progress)
 
     monkeypatch.setattr(fit_module, "_validate", die)
     reported = []
