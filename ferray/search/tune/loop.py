@@ -125,10 +125,21 @@ def _run_tune(bridge: "_TuneBridge", scratch: Path) -> None:
             stop=_Stop(bridge.stop),
             failure_config=tune.FailureConfig(max_failures=MAX_PROXY_DEATHS),
             verbose=0,
+            progress_reporter=_Silent(),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
         ),
     )
     tuner.fit()
+
+
+class _Silent(tune.ProgressReporter):  # type: ignore[misc]  # ray has no complete annotations
+    """Reports nothing. In a notebook Tune's own clears what the cell has shown, however quiet Tune was asked to be."""
+
+    def should_report(self, trials: list[Trial], done: bool = False) -> bool:
+        return False
+
+    def report(self, trials: list[Trial], done: bool, *sys_info: str) -> None:
+        pass
 
 
 class Proxy(tune.Trainable):  # type: ignore[misc]  # ray has no complete annotations
