@@ -380,6 +380,7 @@ def test_a_search_that_python_goes_on_with_ends_as_with_the_command(disturbed: D
     for trial_id in records:
         epochs = [epoch for one, epoch in disturbed.python["epochs"] if one == trial_id]
         assert epochs == list(range(NUM_EPOCHS - len(epochs) + 1, NUM_EPOCHS + 1)), "in order, to the last"
+        assert not epochs or disturbed.states[1].get(trial_id) != "done", "what is finished is not trained again"
 
 
 def test_the_examples_of_the_documentation_run(
