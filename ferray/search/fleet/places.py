@@ -27,8 +27,8 @@ from ferray.search.fleet import ray_patches
 from ferray.search.fleet.allocation import Allocation
 from ferray.search.fleet.messages import GroupConfig
 from ferray.search.fleet.nodes import (
-    FleetState,
     ClusterNode,
+    FleetState,
     describe_missing,
     describe_need,
     find_place,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ferray.search.fleet.allocation import Allocation
-from ferray.search.fleet.nodes import FleetState, ClusterNode, describe_missing, find_place
+from ferray.search.fleet.nodes import ClusterNode, FleetState, describe_missing, find_place
 
 ONE = Allocation(num_groups=4, workers=1, cpus_per_worker=2, gpus_per_worker=0)
 PAIR = Allocation(num_groups=2, workers=2, cpus_per_worker=4, gpus_per_worker=1)
