@@ -70,6 +70,8 @@ class FleetState:
     """Groups that are starting, and on which nodes."""
     launching: tuple[str, ...] = ()
     """What the autoscaler says of the nodes that it starts, or could not start."""
+    num_waiting: int = 1
+    """Groups that wait for a place."""
     can_grow: bool = False
     """Whether an autoscaler is running."""
 
@@ -78,7 +80,9 @@ def describe_missing(state: FleetState, allocation: Allocation) -> str:
     """What one more worker group waits for: in one line, for a person."""
     parts = [f"{group} is starting on {where}" for group, where in state.starting.items()]
     need = describe_need(allocation)
-    if not parts and not find_place(state.nodes, allocation, busy=()):
+    if not parts and not state.num_waiting:
+        parts.append("the worker groups wait for the next trial")
+    elif not parts and not find_place(state.nodes, allocation, busy=()):
         if fits_when_free(state.nodes, allocation):
             parts.append(f"a worker group needs {need}, which others hold")
         elif state.can_grow:

@@ -161,6 +161,11 @@ class Places:
                 self._turn(dispatcher)
             except ray.exceptions.RayError:  # asked again at the next turn; where the cluster is gone, others see it
                 log.info("the cluster does not answer which nodes it has", exc_info=True)
+            except Exception as error:  # such as a private name that a release of Ray has dropped: groups would wait
+                log.exception("worker groups can be given no places")
+                what = f"no worker group can be given a place: {type(error).__name__}: {error}"
+                dispatcher.abort.remote(SearchError("cluster", what, "Use the version of Ray in constraints.txt"))
+                return
 
     def _turn(self, dispatcher: Any) -> None:
         """Look at the nodes, give places, ask for nodes, say what is missing."""
@@ -175,11 +180,11 @@ class Places:
             num_missing = len(self._wishes)
             if num_trials is not None:  # a trial that a group has needs no other
                 num_missing = min(num_missing, max(0, num_trials - len(self._places)))
-            is_starting = bool(self._starting)
+            num_waiting, is_starting = len(self._wishes), bool(self._starting)
             has_groups = bool(self._places)
         if self._can_grow:
             self._ask_nodes(num_missing, is_starting=is_starting)
-        lines = tuple(self._launching()) if self._can_grow else ()
+        lines = tuple(self._launching()) if self._can_grow and num_missing else ()
         with self._lock:
             self._state = FleetState(
                 nodes=tuple(usable),
@@ -188,6 +193,7 @@ class Places:
                 starting={one: ", ".join({names.get(id_, "a node that is gone") for id_ in self._places[one]})
                           for one in sorted(self._starting)},
                 launching=lines,
+                num_waiting=num_waiting,
                 can_grow=self._can_grow,
             )  # fmt: skip
         self._end_without_nodes(dispatcher, usable, has_groups=has_groups)
