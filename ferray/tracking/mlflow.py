@@ -43,8 +43,13 @@ STATUSES: dict[State, str] = {"done": "FINISHED", "stopped": "FINISHED", "failed
 
 TRIAL_TAG, STATE_TAG, EPOCHS_TAG = "ferray.trial_id", "ferray.state", "ferray.epochs"
 
-REQUESTS = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "10", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
-"""The client's own defaults wait for minutes; the user's values win."""
+VARIABLES = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # its own default waits for minutes
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # where `--json` prints
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # or it tells its makers of its use
+}
+"""Of MLflow's client, where the user has not set them."""
 
 SCHEMES = ("http", "https", "databricks")
 """What the client serves by itself. Databases and folders need all of MLflow, which has a server for them."""
@@ -185,7 +190,7 @@ class MlflowLog:
     def _connect(self) -> "MlflowClient":
         """The client; the experiment is made first if it is not there, and its runs are listed."""
         if self._client is None:
-            for name, value in REQUESTS.items():
+            for name, value in VARIABLES.items():
                 os.environ.setdefault(name, value)
             from mlflow import MlflowClient
 

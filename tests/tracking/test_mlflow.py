@@ -10,6 +10,7 @@ import pytest
 from fixtures.tracking import make_record
 from mlflow import MlflowClient
 from mlflow.entities import Run as Entity
+from mlflow.environment_variables import MLFLOW_DISABLE_TELEMETRY, MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT
 
 from ferray.errors import SearchError
 from ferray.records.run import Run
@@ -107,6 +108,17 @@ def test_a_search_that_was_not_sent_is_sent_when_it_is_resumed_and_only_once(
 
     assert_has(uri, records)
     assert not sent
+
+
+def test_the_client_is_told_to_print_nothing_and_to_report_its_use_to_nobody(
+    uri: str, run: Run, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with log_to(uri, run) as tracker:
+        train(tracker, record_of())
+
+    assert MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT.get() is True
+    assert MLFLOW_DISABLE_TELEMETRY.get() is True
+    assert capfd.readouterr().out == ""
 
 
 def fail_once(act: Callable[..., None]) -> Callable[..., None]:
