@@ -96,6 +96,13 @@ def _with_paths(options: SearchOptions) -> SearchOptions:
     Raises:
         StorageError: One names what is no path, such as a bucket.
     """
-    named = {name: getattr(options, name) for name in ("out", "data", "weights")}
-    paths = {name: local_path(text, option=f"--{name}") for name, text in named.items() if text is not None}
-    return replace(options, **paths)
+
+    def path_of(name: str, text: str | None) -> str | None:
+        return None if text is None else local_path(text, option=f"--{name}")
+
+    return replace(
+        options,
+        out=local_path(options.out, option="--out"),
+        data=path_of("data", options.data),
+        weights=path_of("weights", options.weights),
+    )
