@@ -6,6 +6,7 @@
     ├── StorageError      a folder or file that cannot be read, written or locked
     │   ├── FencedError   somebody else has taken a folder over
     │   └── LockedError   somebody else is using a folder
+    ├── BucketError       an object that cannot be fetched or sent
     ├── RecordError       a folder `runs/NAME`
     ├── DataError         photographs, labels, a store of faces
     ├── WeightsError      pretrained weights
@@ -65,6 +66,10 @@ class FencedError(StorageError):
 
 class LockedError(StorageError):
     """A folder that somebody else is using, for longer than it is waited for."""
+
+
+class BucketError(FerrayError):
+    """An object of a bucket that cannot be fetched or sent."""
 
 
 class RecordError(FerrayError):

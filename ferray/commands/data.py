@@ -56,7 +56,6 @@ def _parse(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
     )  # fmt: skip
     check.add_argument(
         "path",
-        type=Path,
         nargs="?",
         metavar="PATH",
         help="a store, folders, ExpW's folder, or a CSV file (columns path and label, or FER2013's)",
@@ -72,7 +71,7 @@ def _parse(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
     demo.set_defaults(run=_demo)
 
     show = commands.add_parser("show", help="count a store's pictures and draw a contact sheet", allow_abbrev=False)
-    show.add_argument("store", type=Path, metavar="DIR", help="a store")
+    show.add_argument("store", metavar="DIR", help="a store")
     show.add_argument("--out", type=Path, metavar="PNG", help="the contact sheet (default: DIR.png, beside the store)")
     show.set_defaults(run=_show)
     return parser.parse_args(argv)
@@ -87,10 +86,11 @@ def _check(arguments: argparse.Namespace) -> int:
     from ferray.audit.dataset.report_text import format_report
     from ferray.audit.dataset.scan.photographs import scan_expw
     from ferray.audit.dataset.scan.read import scan_dataset
+    from ferray.data.store.fetched import find_store
 
     threads = Threads(show_progress=True)
     if has_path:
-        dataset = scan_dataset(arguments.path, threads)
+        dataset = scan_dataset(find_store(arguments.path, option="check"), threads)
     else:
         dataset = scan_expw(arguments.images, arguments.labels, threads)
     report = check_dataset(dataset)
@@ -110,10 +110,11 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     from ferray.data.store.contact_sheet import write_contact_sheet
+    from ferray.data.store.fetched import find_store
     from ferray.data.store.reader import open_store
     from ferray.data.store.summary import format_counts
 
-    store = open_store(arguments.store)
+    store = open_store(find_store(arguments.store, option="show"))
     print(format_counts(store))
     out = arguments.out or store.folder.with_name(f"{store.folder.name}.png")
     write_contact_sheet(store, out)

@@ -79,14 +79,14 @@ def add_leaderboard_parser(commands: "argparse._SubParsersAction[argparse.Argume
 
 def run_leaderboard(options: LeaderboardOptions) -> int:
     """Rank the points, measure what is asked for, and print a table."""
-    from ferray.data.store.manifest import read_manifest
+    from ferray.data.store.fetched import read_manifest_of
 
     run = Run(options.run_dir)
     search = run.read_search()
     points = rank_points(run.read_trials())[: options.top]
     if not points:
         raise RecordError(str(run.folder), "no trial has finished an epoch", "Resume the search first")
-    num_classes = len(read_manifest(Path(search.data.folder)).class_names)
+    num_classes = len(read_manifest_of(search.data.folder).class_names)
     rows = [
         Row(
             point=point,

@@ -24,7 +24,9 @@ def add_merge(commands: Commands, prog: str) -> None:
         examples=MERGE_EXAMPLES,
     )  # fmt: skip
     merge.add_argument("stores", type=Path, nargs="+", metavar="STORE", help="a prepared store, two or more")
-    merge.add_argument("--out", type=Path, required=True, metavar="DIR", help="the merged store; must not exist")
+    merge.add_argument(
+        "--out", required=True, metavar="DIR", help="the merged store; must not exist; or s3://BUCKET/KEY"
+    )
     merge.add_argument(
         "--classes", choices=("same", "all", "common"), default="same",
         help="refuse stores with unlike classes (default); take the classes of all; or leave out the pictures of "

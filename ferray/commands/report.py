@@ -55,7 +55,7 @@ class EvaluateOptions:
     """Options of `evaluate`."""
 
     best_dir: Path
-    data: list[Path]
+    data: list[str]
     split: str
     again: bool
     device: str | None
@@ -90,7 +90,7 @@ class SlicesOptions:
     """Options of `slices`."""
 
     best_dir: Path
-    data: Path
+    data: str
     by: str | None
     json: bool
 
@@ -146,7 +146,7 @@ def _parse(argv: Sequence[str] | None, prog: str) -> Options:
         "best_dir", type=Path, nargs="?", metavar="BEST", help="the folder `best` of a search: runs/NAME/best"
     )
     evaluate.add_argument(
-        "--data", type=Path, nargs="+", required=True, metavar="DIR",
+        "--data", nargs="+", required=True, metavar="DIR",
         help="a store, as ferray.data writes it; of several, a table, where classes may be missing",
     )  # fmt: skip
     evaluate.add_argument(
@@ -183,7 +183,7 @@ def _parse(argv: Sequence[str] | None, prog: str) -> Options:
     text = "accuracy on parts of the test split, from the predictions on record; the model is not run"
     slices = commands.add_parser("slices", help=text, description=text.capitalize() + ".", allow_abbrev=False)
     slices.add_argument("best_dir", type=Path, metavar="BEST", help="the folder `best` of a search: runs/NAME/best")
-    slices.add_argument("--data", type=Path, required=True, metavar="DIR", help="the store of that search")
+    slices.add_argument("--data", required=True, metavar="DIR", help="the store of that search")
     slices.add_argument("--by", metavar="COLUMN", help="a column of the store's table (default: all)")
     slices.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     slices.set_defaults(options=SlicesOptions)
@@ -197,15 +197,17 @@ def _parse(argv: Sequence[str] | None, prog: str) -> Options:
     if make_options is EvaluateOptions and given["best_dir"] is None:
         if len(given["data"]) == 1:
             evaluate.error("the following arguments are required: BEST")
-        *given["data"], given["best_dir"] = given["data"]
+        *given["data"], best_dir = given["data"]
+        given["best_dir"] = Path(best_dir)
     return make_options(**given)
 
 
 def _evaluate(options: EvaluateOptions) -> int:
+    from ferray.data.store.fetched import find_store
     from ferray.data.store.reader import open_store
     from ferray.report.test_split.readings import recorded_score
 
-    stores = [open_store(folder) for folder in options.data]
+    stores = [open_store(find_store(one, option="--data")) for one in options.data]
     for store in stores:
         store.rows(options.split)  # a split that is missing is an error before any is scored
     recorded = [None if options.again else recorded_score(options.best_dir, store, options.split) for store in stores]
@@ -367,11 +369,12 @@ def _read_counts(text: str) -> dict[str, int]:
 def _slices(options: SlicesOptions) -> int:
     from dataclasses import asdict
 
+    from ferray.data.store.fetched import find_store
     from ferray.data.store.reader import open_store
     from ferray.report.slices import score_recorded_slices, worst_to_json
     from ferray.report.terminal import format_slices
 
-    store = open_store(options.data)
+    store = open_store(find_store(options.data, option="--data"))
     slices, shown = score_recorded_slices(options.best_dir, store, by=options.by), store.manifest.shown
     if options.json:
         print(json.dumps({"slices": [asdict(one) for one in slices], "worst": worst_to_json(slices)}, indent=2))

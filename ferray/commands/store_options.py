@@ -1,6 +1,7 @@
 """What all commands that make a store share: their options, and the table that they print. Begin at `add_source`."""
 
 import argparse
+import hashlib
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -8,9 +9,12 @@ from typing import TYPE_CHECKING, TypeAlias
 from ferray.commands.common import as_typed
 from ferray.data.prepare.options import DEFAULT_SIZE_PX, PrepareOptions, parse_shares
 from ferray.data.threads import Threads
+from ferray.files import buckets, storage
+from ferray.files.location import is_address, read_location, to_address
 
 if TYPE_CHECKING:
     from ferray.data.sources.rows import Source
+    from ferray.data.store.reader import Store
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 """What `add_subparsers` returns."""
@@ -40,7 +44,7 @@ def add_source(
 
 def add_common(parser: argparse.ArgumentParser, *, split: str) -> None:
     """The options that every source has; `split` says what its `--split` does."""
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the store; must not exist")
+    parser.add_argument("--out", required=True, metavar="DIR", help="the store; must not exist; or s3://BUCKET/KEY")
     parser.add_argument(
         "--size", type=int, default=DEFAULT_SIZE_PX, metavar="PX", help=f"side of a picture (default {DEFAULT_SIZE_PX})"
     )
@@ -95,21 +99,49 @@ def read_options(arguments: argparse.Namespace) -> PrepareOptions:
     )
 
 
-def prepare_and_print(source: "Source", out: Path, options: PrepareOptions) -> int:
-    """Prepare a store and print what it holds."""
-    from ferray.data.prepare.run import prepare, skipped_file
+def prepare_and_print(source: "Source", out: str, options: PrepareOptions) -> int:
+    """Prepare a store, in a folder or for a bucket, and print what it holds."""
     from ferray.data.store.summary import format_counts
 
-    existed = out.exists()
-    store = prepare(source, out, options)
-    if existed and any(out.iterdir()):
-        print(f"{out} is the same store already: same photographs, same settings; nothing was done")
+    location = read_location(out, option="--out")
+    prepare = _prepare_and_send if is_address(location) else _prepare_here
+    store, skipped = prepare(source, location, options)
     print(format_counts(store))
     if store.manifest.skipped:
-        print(f"What was left out is listed in {skipped_file(out)}")
+        print(f"What was left out is listed in {skipped}")
     sizes = store.manifest.split_sizes
     if sizes["train"] and not sizes["validation"]:
         nouns = store.manifest.shown.nouns
         print(f"It has no validation {nouns}, which a search needs; --split 90/10/0 takes some out of train")
-    print(f"Search on it: python -m ferray.search --space grid --data {out}")
+    print(f"Search on it: python -m ferray.search --space grid --data {location}")
     return 0
+
+
+def _prepare_here(source: "Source", out: str, options: PrepareOptions) -> "tuple[Store, str]":
+    """The store in its folder, and where it is listed what was left out."""
+    from ferray.data.prepare.run import prepare, skipped_file
+
+    folder = Path(out)
+    existed = folder.exists()
+    store = prepare(source, folder, options)
+    if existed and any(folder.iterdir()):
+        print(f"{folder} is the same store already: same photographs, same settings; nothing was done")
+    return store, str(skipped_file(folder))
+
+
+def _prepare_and_send(source: "Source", out: str, options: PrepareOptions) -> "tuple[Store, str]":
+    """The same in a bucket; the store in the cache, where one whose sending broke off is found again."""
+    from ferray.data.prepare.run import prepare, skipped_file
+    from ferray.data.store.fetched import check_no_store, keep_sent, send_store
+    from ferray.data.store.reader import open_store
+
+    address = to_address(out, option="--out")
+    check_no_store(address)
+    folder = storage.cache_dir() / "sending" / hashlib.sha256(str(address).encode()).hexdigest()[:16]
+    prepare(source, folder, options)
+    skipped, listed = address.parent / f"{address.name}.skipped.csv", skipped_file(folder)
+    if listed.exists():
+        buckets.send_file(listed, skipped)
+    send_store(folder, address)
+    listed.unlink(missing_ok=True)
+    return open_store(keep_sent(folder, address)), str(skipped)

@@ -45,7 +45,7 @@ class TrainOptions:
     """Options of the command."""
 
     recipe: Path
-    data: Path
+    data: str
     weights: str
     out: Path | None
     settings: tuple[str, ...]
@@ -65,7 +65,7 @@ def _parse(argv: Sequence[str] | None, prog: str) -> TrainOptions:
     parser.add_argument(
         "--recipe", type=Path, required=True, metavar="FILE", help="settings, YAML or JSON; see ferray.recipe"
     )
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="a store, as ferray.data writes it")
+    parser.add_argument("--data", required=True, metavar="DIR", help="a store, as ferray.data writes it")
     parser.add_argument(
         "--weights", default="imagenet", metavar="W", help="imagenet (default), none, or a file of weights"
     )
@@ -94,10 +94,11 @@ def _parse(argv: Sequence[str] | None, prog: str) -> TrainOptions:
 
 def _train(options: TrainOptions) -> int:
     recipe = read_recipe_file(options.recipe, settings=options.settings)  # before torch: a wrong setting fails at once
+    from ferray.data.store.fetched import find_store
     from ferray.data.store.reader import open_store
     from ferray.train.preflight import check_recipe, find_risks
 
-    store = open_store(options.data)
+    store = open_store(find_store(options.data, option="--data"))
     check_recipe(recipe, store, use_folds="--set folds=5 --set fold=0")
     if os.environ.get("RANK", "0") == "0":  # of `torchrun`
         for risk in find_risks(recipe, store):
@@ -106,6 +107,7 @@ def _train(options: TrainOptions) -> int:
     with waiting("importing torch"):
         from ferray.files.storage import cache_dir
         from ferray.model.weights import load_weights
+        from ferray.model.weights_bucket import find_weights
         from ferray.train.checkpoints.export import export_best
         from ferray.train.checkpoints.writer import Checkpointing
         from ferray.train.device import choose_device, torchrun_ranks
@@ -119,7 +121,8 @@ def _train(options: TrainOptions) -> int:
     device = choose_device(options.device)
     with torchrun_ranks(device) as ranks:
         with waiting("reading the pretrained weights, or fetching them once"):
-            weights = load_weights("none" if recipe.weights == "none" else options.weights, recipe.backbone)
+            source = "none" if recipe.weights == "none" else options.weights
+            weights = load_weights(find_weights(source, [recipe.backbone], option="--weights"), recipe.backbone)
         precision = ranks.from_first(
             measure_precision(device, cache=cache) if recipe.precision == "auto" else recipe.precision
         )
@@ -176,7 +179,7 @@ def _write_card(
         kind="training run",
         command=f"{start} -m ferray.train {options.arguments}",
         best_dir=str(best),
-        data_dir=str(options.data),
+        data_dir=options.data,
         weights=Path(options.weights).name,
     )
     selection = ModelSelection(recipe=recipe, epoch=epoch, num_trials=1, num_epochs=len(epochs))

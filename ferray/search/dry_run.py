@@ -92,7 +92,7 @@ def _describe_inputs(plan: Plan) -> Iterator[str]:
     space = plan.space
     yield f"search    {plan.run.name}: {space.method}, best {space.metric.name} ({space.metric.goal})"
     yield f"folder    {plan.run.folder}"
-    yield f"data      {plan.data_dir or 'demo faces, drawn by code: their accuracy means nothing for real ones'}"
+    yield f"data      {plan.data or 'demo faces, drawn by code: their accuracy means nothing for real ones'}"
     yield f"weights   {plan.weights}"
     if plan.settings:
         note = "" if plan.additions is None else " (those of the search stay, --set replaces)"

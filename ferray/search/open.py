@@ -112,7 +112,7 @@ def _begin(plan: Plan, store: Store, fingerprints: dict[str, str]) -> SearchFile
         metric=dataclasses.asdict(plan.space.metric),
         versions={name: importlib.metadata.version(name) for name in PACKAGES},
         data=RecordedData(
-            folder=str(store.folder),
+            folder=plan.data or str(store.folder),
             dataset=store.manifest.dataset,
             fingerprint=store.fingerprint,
             size_px=store.manifest.size_px,
@@ -147,7 +147,7 @@ def _resume(
         "options": search.options.changed(**{**vars(_options(plan)), "space": search.options.space}),
         "weights": fingerprints,
         # It may have been moved.
-        "data": search.data.changed(folder=str(store.folder), size_px=store.manifest.size_px),
+        "data": search.data.changed(folder=plan.data or str(store.folder), size_px=store.manifest.size_px),
         "openings": (search.openings or len(search.sessions)) + 1,
     }
     if plan.extension is not None:
@@ -163,7 +163,7 @@ def _options(plan: Plan) -> RecordedOptions:
     return RecordedOptions(
         space=plan.space.name,
         set=plan.settings,
-        data=None if plan.data_dir is None else str(plan.data_dir),
+        data=plan.data,
         weights=plan.weights,
         seed=plan.seed,
         **{name: getattr(plan, name) for name in CHANGEABLE},

@@ -9,6 +9,8 @@ from typing import TypeVar
 
 from ferray import space as spaces
 from ferray.errors import RecordError, SearchError, StorageError
+from ferray.files.location import is_address
+from ferray.recipe import Recipe
 from ferray.records.events import ExtendEvent
 from ferray.records.run import Run
 from ferray.search.history.identities import check_identities
@@ -43,10 +45,16 @@ class Plan:
     space: Space
     settings: tuple[str, ...]
     run: Run
+    data: str | None
+    """The store, as it is recorded: an absolute path, or its address in a bucket; None for the demo faces."""
     data_dir: Path | None
-    """None for the demo faces."""
+    """Its folder here; None for the demo faces, and for a store in a bucket until `bring_inputs`."""
+    has_faces: bool = True
+    """Whether `data_dir` has more than the manifest: a dry run fetches no faces."""
     weights: str
-    """`imagenet`, `none`, or the absolute path of a file or of a folder with a file for each backbone."""
+    """`imagenet`, `none`, or a file or a folder with a file for each backbone: an absolute path, or an address."""
+    weights_path: str
+    """The same as a path of this machine; still the address until `bring_inputs`, and in a dry run."""
     seed: int
     max_trials: int | None
     workers_per_trial: int
@@ -99,6 +107,10 @@ class Plan:
         repeated = (("fold", self.space.folds), ("seed", self.replicates))
         extra = [name for name, count in repeated if count > 1 and name not in self.space.searched]
         return (*self.space.searched, *extra)
+
+    def values(self, name: str) -> list[str]:
+        """Every value that the space may ask for of a parameter of words."""
+        return next((list(p.values) for p in self.space.parameters if p.name == name), [getattr(Recipe(), name)])
 
     @property
     def num_final_trials(self) -> int:
@@ -159,14 +171,18 @@ def _settle(options: SearchOptions, recorded: RecordedSpaces | None, run: Run | 
     if run is None:
         run = _new_run(options, space)
     _check_files(options.data, weights)
+    data = None if options.data is None else _resolved(options.data)
+    weights = weights if weights in ("imagenet", "none") else _resolved(weights)
     if options.mlflow is not None:
         check_tracking_uri(options.mlflow)
     return Plan(
         space=space,
         settings=tuple(one for one in options.settings if one != "weights=none" or weights != "none"),
         run=run,
-        data_dir=None if options.data is None else Path(options.data).resolve(),
-        weights=weights if weights in ("imagenet", "none") else str(Path(weights).resolve()),
+        data=data,
+        data_dir=None if data is None or is_address(data) else Path(data),
+        weights=weights,
+        weights_path=weights,
         seed=_default(options.seed, 0),
         max_trials=options.max_trials,
         workers_per_trial=_default(options.workers_per_trial, 1),
@@ -185,6 +201,11 @@ def _settle(options: SearchOptions, recorded: RecordedSpaces | None, run: Run | 
         command=options.command,
         deadline=None if options.minutes is None else time.monotonic() + 60 * options.minutes,
     )
+
+
+def _resolved(location: str) -> str:
+    """What records have: an absolute path, or the address."""
+    return location if is_address(location) else str(Path(location).resolve())
 
 
 def _default(given: Value | None, default: Value) -> Value:
@@ -215,10 +236,12 @@ def _new_run(options: SearchOptions, space: Space) -> Run:
 
 
 def _check_files(data: str | None, weights: str) -> None:
-    """That data and weights are there."""
-    if data is not None and not os.path.isfile(os.path.join(data, "manifest.json")):
+    """That data and weights are there, as far as they are files of this machine."""
+    if data is not None and not is_address(data) and not os.path.isfile(os.path.join(data, "manifest.json")):
         raise StorageError(f"--data {data}", "not a store", "Make one: python -m ferray.data prepare --help")
-    if weights not in ("imagenet", "none") and not os.path.isfile(weights) and not os.path.isdir(weights):
+    if weights in ("imagenet", "none") or is_address(weights):
+        return
+    if not os.path.isfile(weights) and not os.path.isdir(weights):
         way_out = "Give a file, a folder with a file for each backbone, or 'imagenet', or 'none'"
         raise StorageError(f"--weights {weights}", "no such file", way_out)
 

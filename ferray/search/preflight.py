@@ -14,6 +14,7 @@ from typing import Any
 from ferray.data.store.reader import Store, open_store
 from ferray.errors import DataError, RecipeError, SearchError, StorageError, WeightsError
 from ferray.files import storage
+from ferray.files.location import is_address
 from ferray.model.backbones import find_backbone
 from ferray.model.weights_file import check_header, find_file
 from ferray.recipe import Recipe, check_value
@@ -53,7 +54,9 @@ def check_plan(plan: Plan, *, is_dry: bool = False) -> list[str]:
     found = [*missing, *_find_idle_options(plan), *find_idle_settings(plan.space)]
     if (capped := describe_capped_grid(plan.space, plan.num_points)) is not None:
         found.append(capped)
-    if plan.data_dir is not None:  # demo faces have every class in every split
+    if not plan.has_faces:
+        found.append(f"--data {plan.data}: only its manifest was read; what its faces allow is checked by the search")
+    elif plan.data_dir is not None:  # demo faces have every class in every split
         store = open_store(plan.data_dir)
         found += _check_data(plan, store)
         found += _check_cache(plan, store)
@@ -139,10 +142,10 @@ def _check_seeds(plan: Plan) -> None:
 
 def _check_weights(plan: Plan, *, is_dry: bool) -> list[str]:
     """That every backbone has its weights, as far as files are named; what a dry run may lack comes back in words."""
-    if plan.weights in ("imagenet", "none"):
+    if plan.weights in ("imagenet", "none") or is_address(plan.weights_path):
         return []
     backbones = next((one.values for one in plan.space.parameters if one.name == "backbone"), (Recipe.backbone,))
-    if len(backbones) > 1 and not os.path.isdir(plan.weights):
+    if len(backbones) > 1 and not os.path.isdir(plan.weights_path):
         what = f"one file, but the space asks for {len(backbones)} backbones, {', '.join(backbones)}"
         way_out = (
             f"Give a folder with {backbones[0]}.safetensors and so on; search one backbone: --set"
@@ -152,7 +155,7 @@ def _check_weights(plan: Plan, *, is_dry: bool) -> list[str]:
     missing = []
     for name in backbones:
         try:
-            file = find_file(plan.weights, name)
+            file = find_file(plan.weights_path, name)
         except WeightsError:
             missing.append(name)
         else:

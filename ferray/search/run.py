@@ -20,7 +20,6 @@ from ferray.data.store.verify import verify_store
 from ferray.errors import FerrayError, StorageError
 from ferray.files import storage
 from ferray.model.weights import load_weights
-from ferray.recipe import Recipe
 from ferray.records.search_file import Session
 from ferray.records.trial import FINISHED, State, TrialRecord
 from ferray.report.results.verdict import Significance
@@ -32,6 +31,7 @@ from ferray.search.history import repair
 from ferray.search.history.points import describe_additions
 from ferray.search.history.recorded import History
 from ferray.search.history.resume import MORE
+from ferray.search.inputs import backbones_of
 from ferray.search.jobs import Jobs
 from ferray.search.live import LiveView
 from ferray.search.open import Search, open_search
@@ -105,7 +105,7 @@ def _run(
             store = _open_store(plan)
             _say_first(plan, store)
             with waiting("reading the pretrained weights, or fetching them once"):
-                weights = {name: load_weights(plan.weights, name) for name in _backbones(plan, history)}
+                weights = {name: load_weights(plan.weights_path, name) for name in backbones_of(plan, history)}
             if history is None:
                 stack.enter_context(plan.run.lock())
             with waiting("reading and checking the records"):
@@ -270,8 +270,9 @@ def _worker_groups(
         session=history.search.openings or 1,
         data_dir=None if plan.data_dir is None and cluster.joined else search.store.folder,
         fingerprint=search.store.fingerprint,
+        weights={name: one.fingerprint for name, one in search.weights.items()},
         has_scheduler=has_scheduler,
-        heads_only=_values(plan, "freeze") == ["trunk"],
+        heads_only=plan.values("freeze") == ["trunk"],
     )
     with start_worker_groups(plan, settings, cluster, scratch=scratch, stop=stop) as groups:
         if groups.infos:
@@ -346,17 +347,6 @@ def _test_scores(outcome: Outcome) -> dict[str, float]:
     """The test scores of the best model, for W&B."""
     numbers = {} if outcome.best.metrics is None else outcome.best.metrics.numbers
     return {f"test_{name}": value for name, value in numbers.items()}
-
-
-def _backbones(plan: Plan, history: History | None) -> list[str]:
-    """Those that the space may ask for, and those that the search has asked for before it was extended."""
-    before = {} if history is None else history.search.weights
-    return list(dict.fromkeys([*_values(plan, "backbone"), *before]))
-
-
-def _values(plan: Plan, name: str) -> list[str]:
-    """Every value that the space may ask for of a parameter of words."""
-    return next((list(p.values) for p in plan.space.parameters if p.name == name), [getattr(Recipe(), name)])
 
 
 def _say_first(plan: Plan, store: Store) -> None:

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ferray.files.location import local_path
+from ferray.files.location import local_path, read_location
 from ferray.files.storage import cache_dir
 from ferray.search.options import SearchOptions, Show
 from ferray.signals import StopRequest, say_from_handler
@@ -75,6 +75,7 @@ def open_plan(options: SearchOptions) -> Iterator[tuple["Plan", "History | None"
         FerrayError: Place, fault and way out.
     """
     from ferray.search.history.resume import open_history
+    from ferray.search.inputs import bring_inputs
     from ferray.search.plan import make_plan
     from ferray.search.preflight import check_plan
 
@@ -83,6 +84,8 @@ def open_plan(options: SearchOptions) -> Iterator[tuple["Plan", "History | None"
         with waiting("reading the plan and the records"):
             history = None if options.resume is None else stack.enter_context(open_history(options))
             plan = make_plan(options, history)
+        plan = bring_inputs(plan, history, is_dry=options.dry_run)
+        with waiting("checking the plan"):
             is_checked = history is None or plan.extension is not None
             warnings = list(check_plan(plan, is_dry=options.dry_run)) if is_checked else []
         for line in warnings:
@@ -91,18 +94,18 @@ def open_plan(options: SearchOptions) -> Iterator[tuple["Plan", "History | None"
 
 
 def _with_paths(options: SearchOptions) -> SearchOptions:
-    """The options with paths where they may name `file://`.
+    """The options with paths where they may name `file://`, and with addresses in buckets as records have them.
 
     Raises:
-        StorageError: One names what is no path, such as a bucket.
+        StorageError: One names what is neither, or `--out` a bucket.
     """
 
-    def path_of(name: str, text: str | None) -> str | None:
-        return None if text is None else local_path(text, option=f"--{name}")
+    def location_of(name: str, text: str | None) -> str | None:
+        return None if text is None else read_location(text, option=f"--{name}")
 
     return replace(
         options,
         out=local_path(options.out, option="--out"),
-        data=path_of("data", options.data),
-        weights=path_of("weights", options.weights),
+        data=location_of("data", options.data),
+        weights=location_of("weights", options.weights),
     )

@@ -120,17 +120,34 @@ def read_manifest(folder: Path) -> Manifest:
     if not os.path.isfile(file):  # unlike Path.is_file, no error for a name that is too long
         raise DataError(str(folder), "not a store: it has no manifest.json", HOW_TO_MAKE)
     try:
-        values = json.loads(untrusted.read_bytes(file, max_bytes=MAX_MANIFEST_BYTES, inside=folder))
+        content = untrusted.read_bytes(file, max_bytes=MAX_MANIFEST_BYTES, inside=folder)
+    except StorageError as error:
+        raise DataError(str(folder), f"a broken store: manifest.json: {error}", HOW_TO_MAKE) from error
+    return parse_manifest(content, where=str(folder))
+
+
+def parse_manifest(content: bytes, *, where: str) -> Manifest:
+    """The manifest that a file holds.
+
+    Args:
+        content: Of `manifest.json`.
+        where: The store, for errors.
+
+    Raises:
+        DataError: It is of another version, or not a manifest.
+    """
+    try:
+        values = json.loads(content)
         if isinstance(values, dict) and values.get("version") != FORMAT_VERSION:
             what = f"a store of format {values.get('version')!r}, not {FORMAT_VERSION}"
-            raise DataError(str(file), what, "Prepare it again with this version")
+            raise DataError(f"{where}/manifest.json", what, "Prepare it again with this version")
         return _MANIFEST.validate_python(values)
     except ValidationError as error:
         fault = error.errors()[0]
         place = ".".join(str(part) for part in fault["loc"]) or "manifest"
-        raise DataError(str(file), f"{place}: {fault['msg']}", HOW_TO_MAKE) from error
-    except (StorageError, ValueError, RecursionError) as error:
-        raise DataError(str(folder), f"a broken store: manifest.json: {error}", HOW_TO_MAKE) from error
+        raise DataError(f"{where}/manifest.json", f"{place}: {fault['msg']}", HOW_TO_MAKE) from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(where, f"a broken store: manifest.json: {error}", HOW_TO_MAKE) from error
 
 
 def manifest_to_json(manifest: Manifest) -> dict[str, Any]:

@@ -3,15 +3,14 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ferray.audit.dataset.noise_ceiling import MIN_GROUPS, measure_noise_ceiling
 from ferray.data.store.manifest import Manifest
 from ferray.data.store.reader import Store
+from ferray.files.location import short_location
 from ferray.report.many_classes import MAX_NAMES
 from ferray.report.page.chart import TextTable
 from ferray.report.page.notes import Command
-from ferray.wording import short_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +34,7 @@ def describe_data(folder: str, manifest: Manifest | None, store: Store | None) -
         manifest: None where it could not be read.
         store: None where it could not be read.
     """
-    check = f"python -m ferray.data check {shlex.quote(str(short_path(Path(folder))))}"
+    check = f"python -m ferray.data check {shlex.quote(short_location(folder))}"
     command = Command(text="Look for faults", command=check)
     if manifest is None:
         unknown = "Not known: the store of the search could not be read."

@@ -2,9 +2,9 @@
 
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
 
 from ferray.data.subject import EXPRESSIONS
+from ferray.files.location import short_location
 from ferray.metrics.intervals import bracket_text
 from ferray.report.page.chart import TextTable
 from ferray.report.results.cost import Cost
@@ -45,7 +45,7 @@ def edge_commands(results: SearchResults) -> list[Command]:
 def commands_of(results: SearchResults) -> list[Command]:
     """How to reproduce the winner, its score, and the search."""
     search, run = results.search, results.run
-    data = shlex.quote(str(short_path(Path(search.data.folder))))
+    data = shlex.quote(short_location(search.data.folder))
     best = shlex.quote(str(short_path(run.best_dir)))
     weights = "" if search.options.weights == "imagenet" else f" --weights {shlex.quote(search.options.weights)}"
     commands = []

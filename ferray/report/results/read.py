@@ -6,11 +6,11 @@ Begin at `read_results`.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
 from ferray import space as spaces
+from ferray.data.store.fetched import find_fetched
 from ferray.data.store.manifest import Manifest, read_manifest
 from ferray.data.store.reader import Store, open_store
 from ferray.errors import FerrayError
@@ -111,7 +111,11 @@ class SearchResults:
         Raises:
             DataError: The store is broken.
         """
-        return None if self.manifest is None else open_store(Path(self.search.data.folder))
+        return (
+            None
+            if self.manifest is None
+            else open_store(find_fetched(self.search.data.folder, self.search.data.fingerprint))
+        )
 
 
 def read_results(run: Run, *, records: Sequence[TrialRecord] | None = None) -> SearchResults:
@@ -188,7 +192,7 @@ def _read_test_score(
 
 def _read_manifest(search: SearchFile, unread: list[str]) -> Manifest | None:
     try:
-        manifest = read_manifest(Path(search.data.folder))
+        manifest = read_manifest(find_fetched(search.data.folder, search.data.fingerprint))
     except FerrayError as error:
         unread.append(f"The store cannot be read, so little is said of the data: {error.args[1]}.")
         return None

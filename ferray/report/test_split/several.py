@@ -29,8 +29,8 @@ _LEGEND = (
 class StoreScore:
     """A model's score on one store."""
 
-    data: Path
-    """The store's folder, as it was given."""
+    data: str
+    """The store's folder or address, as it was given."""
     fingerprint: str
     """Of the store."""
     scores: Scores
@@ -48,7 +48,7 @@ class StoreScore:
             split: What was scored.
         """
         return {
-            "folder": str(self.data),
+            "folder": self.data,
             **self.scores.to_json(),
             "data": self.fingerprint,
             "split": split,
@@ -74,7 +74,8 @@ def format_stores(rows: Sequence[StoreScore], title: str) -> str:
         scores, constant = row.scores, row.scores.baselines["constant_guess"]
         assert constant is not None, "it needs no training faces"
         lines.append(
-            f"{_shortened(row.data.name):<{_NAME_COLUMNS}} {scores.num_faces:>7,} {sum(row.left_out.values()):>8,}"
+            f"{_shortened(Path(row.data).name):<{_NAME_COLUMNS}} {scores.num_faces:>7,}"
+            f" {sum(row.left_out.values()):>8,}"
             f" {scores.accuracy:>6.4f} {range_text(scores.intervals['accuracy']):>16}"
             f" {scores.balanced_accuracy:>8.4f} {constant['accuracy']:>8.4f}"
         )

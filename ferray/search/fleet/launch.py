@@ -6,7 +6,7 @@ Begin at `start_worker_groups`.
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ import ray
 
 from ferray.errors import FerrayError, SearchError
 from ferray.files import storage
+from ferray.files.location import is_address
 from ferray.search.fleet.allocation import Allocation, GroupRequest, allocate
 from ferray.search.fleet.cluster import Cluster, read_cluster, start_dispatcher, watch_draining_nodes
 from ferray.search.fleet.groups import GroupSupervisor
@@ -40,6 +41,8 @@ class LaunchSettings:
     """The store's folder; None for the demo faces on a cluster that was joined."""
     fingerprint: str
     """Of the store."""
+    weights: Mapping[str, str]
+    """Fingerprint of the pretrained weights of each backbone."""
     has_scheduler: bool
     """Whether trials may be stopped early."""
     heads_only: bool
@@ -108,7 +111,9 @@ def start_worker_groups(
         search_id=settings.search_id,
         data_dir=settings.data_dir,
         fingerprint=settings.fingerprint,
-        weights=plan.weights,
+        data_address=plan.data if cluster.joined and plan.data is not None and is_address(plan.data) else None,
+        weights=plan.weights if cluster.joined else plan.weights_path,
+        weights_fingerprints=dict(settings.weights),
         cache=None if cluster.joined else storage.cache_dir(),
         cpus_per_worker=allocation.cpus_per_worker,
         has_scheduler=settings.has_scheduler,

@@ -2,7 +2,8 @@
 
 import math
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -23,9 +24,15 @@ class GroupConfig:
     """The id in the `search.json` of `run_dir`: a node that finds another one there has a different disk."""
     data_dir: Path | None
     """The store's folder, the same on all nodes; None for the demo faces, which each node draws into its own cache."""
+    data_address: str | None = None
+    """Where each node fetches the store from, into its own cache, under the name that `data_dir` has; None where
+    `data_dir` is on all nodes."""
     fingerprint: str
     """Of the store."""
     weights: str
+    """`imagenet`, `none`, a path that is the same on all nodes, or an address that each fetches from."""
+    weights_fingerprints: Mapping[str, str] = field(default_factory=dict)
+    """Of the weights of each backbone, as the search has recorded them."""
     cache: Path | None
     """The cache folder; None on a cluster that was joined, where each node has its own."""
     cpus_per_worker: int

@@ -23,6 +23,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ferray.errors import SearchError
+from ferray.files.location import is_address
 from ferray.search.fleet import ray_patches
 from ferray.search.fleet.allocation import Allocation
 from ferray.search.fleet.messages import GroupConfig
@@ -45,6 +46,9 @@ TURN_S = 1.0
 PROBE_LIMIT_S = 180.0
 """A node that does not answer for so long is left out. It may be drawing the demo faces."""
 
+FETCH_LIMIT_S = 3600.0
+"""The same where it fetches data or weights from a bucket."""
+
 PROBE_AGAIN_S = 60.0
 """How often a node that is left out is asked again: its folder may be mounted by then."""
 
@@ -64,6 +68,8 @@ class _Probe:
     answer: Any = None
     """The pending call; None once it has been answered."""
     fault: str = ""
+    limit_s: float = PROBE_LIMIT_S
+    """How long its answer is waited for."""
 
 
 @dataclass
@@ -290,7 +296,8 @@ def _ask(node: ClusterNode, config: GroupConfig, *, known: str) -> _Probe:
     call: Callable[..., Any] = (
         ray.remote(find_fault).options(num_cpus=0, scheduling_strategy=strategy, max_retries=0).remote
     )
-    return _Probe(node.name, time.monotonic(), answer=call(config), fault=known)
+    limit_s = PROBE_LIMIT_S if config.data_address is None and not is_address(config.weights) else FETCH_LIMIT_S
+    return _Probe(node.name, time.monotonic(), answer=call(config), fault=known, limit_s=limit_s)
 
 
 def _receive(probe: _Probe, now: float) -> None:
@@ -302,8 +309,8 @@ def _receive(probe: _Probe, now: float) -> None:
         except ray.exceptions.RayError as error:  # the node is gone, or has no ferray
             probe.fault = f"does not answer: {first_line(str(getattr(error, 'cause', None) or error))}"
         probe.answer = None
-    elif now - probe.asked_at > PROBE_LIMIT_S:
-        probe.fault, probe.answer = f"has not answered for {PROBE_LIMIT_S:.0f} s", None
+    elif now - probe.asked_at > probe.limit_s:
+        probe.fault, probe.answer = f"has not answered for {probe.limit_s:.0f} s", None
     if probe.fault and probe.fault != before:
         log.warning("node %s is left out: %s", probe.name, probe.fault)
 

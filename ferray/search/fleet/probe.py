@@ -8,9 +8,12 @@ Begin at `open_places`.
 from pathlib import Path
 
 from ferray.data.demo.photographs import demo_store
+from ferray.data.store.fetched import fetch_store
 from ferray.data.store.reader import Store, open_store
 from ferray.errors import DataError, FerrayError, SearchError, WeightsError
 from ferray.files import storage
+from ferray.files.location import to_address
+from ferray.model.weights_bucket import find_weights
 from ferray.records.run import Run
 from ferray.search.fleet.messages import GroupConfig
 
@@ -31,7 +34,9 @@ def find_fault(config: GroupConfig) -> str:
 
 
 def open_places(config: GroupConfig) -> Store:
-    """The store on this node, after a check of the search's folder; demo faces are drawn first, once on each node.
+    """The store on this node, after a check of the search's folder.
+
+    What is not there is made first, once on each node: demo faces are drawn, and a store in a bucket is fetched.
 
     Raises:
         SearchError: The folder of this name is on another disk, or the data are others.
@@ -39,6 +44,17 @@ def open_places(config: GroupConfig) -> Store:
     """
     _check_folder(config)
     return _open_data(config)
+
+
+def weights_here(config: GroupConfig) -> str:
+    """What `load_weights` is given on this node; weights in a bucket are fetched first, once on each node.
+
+    Raises:
+        WeightsError: They are not there.
+        BucketError: The bucket cannot be read.
+        StorageError: The cache cannot be written.
+    """
+    return find_weights(config.weights, list(config.weights_fingerprints), option="--weights")
 
 
 def _check_folder(config: GroupConfig) -> None:
@@ -53,12 +69,16 @@ def _check_folder(config: GroupConfig) -> None:
 
 
 def _check_weights(config: GroupConfig) -> None:
-    if config.weights not in ("imagenet", "none") and not Path(config.weights).exists():
+    source = weights_here(config)
+    if source not in ("imagenet", "none") and not Path(source).exists():
         way_out = "Give a file in a folder that all nodes share: --weights /shared/weights/vgg16.safetensors"
-        raise WeightsError(config.weights, "is not there on this node", way_out)
+        raise WeightsError(source, "is not there on this node", way_out)
 
 
 def _open_data(config: GroupConfig) -> Store:
+    if config.data_address is not None and config.data_dir is not None:
+        address = to_address(config.data_address, option="--data")
+        return open_store(fetch_store(address, name=config.data_dir.name))
     try:
         store = open_store(demo_store(storage.cache_dir()) if config.data_dir is None else config.data_dir)
     except DataError as error:

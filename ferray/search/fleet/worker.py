@@ -26,13 +26,21 @@ import torch
 import torch._dynamo  # the first optimizer imports it, 1.2 s, and by then other groups start on the same cores
 
 from ferray.data.store.reader import Store
-from ferray.errors import CheckpointError, FencedError, FerrayError, LockedError, SearchError, StorageError
+from ferray.errors import (
+    CheckpointError,
+    FencedError,
+    FerrayError,
+    LockedError,
+    SearchError,
+    StorageError,
+    WeightsError,
+)
 from ferray.files.storage import Lease, cache_dir
 from ferray.model.weights import Weights, load_weights
 from ferray.records.run import Run
 from ferray.records.trial import State, TrialRecord
 from ferray.search.fleet.messages import GroupConfig, GroupId, GroupInfo, NoTrial, ReportReply, TrialJob, TrialUpdate
-from ferray.search.fleet.probe import open_places
+from ferray.search.fleet.probe import open_places, weights_here
 from ferray.train.checkpoints.checkpoint import LAST, CheckpointFolder
 from ferray.train.checkpoints.writer import Checkpointing, Epochs
 from ferray.train.device import device_of_worker
@@ -150,7 +158,11 @@ class TrialTrainer:
 
     def _weights(self, backbone: str) -> Weights:
         if backbone not in self.weights:
-            self.weights[backbone] = load_weights(self.config.weights, backbone)
+            loaded = load_weights(weights_here(self.config), backbone)
+            if loaded.fingerprint != self.config.weights_fingerprints.get(backbone, loaded.fingerprint):
+                way_out = "Put the weights back that the search was started with, or begin another search"
+                raise WeightsError(self.config.weights, "holds other weights than when the search was started", way_out)
+            self.weights[backbone] = loaded
         return self.weights[backbone]
 
     def _train_to_end(self, rows: Epochs) -> tuple[State | Literal["fenced"], str]:

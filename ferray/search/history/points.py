@@ -18,7 +18,7 @@ from typing import Any
 
 from ferray import recipe as recipes
 from ferray import space as spaces
-from ferray.data.store.manifest import read_manifest
+from ferray.data.store.fetched import read_manifest_of
 from ferray.errors import FerrayError
 from ferray.recipe import FIELD_NAMES, Recipe
 from ferray.records.events import Event, ExtendEvent, SpaceSource, SuggestEvent, ended_trials
@@ -226,7 +226,7 @@ def make_identify(search: SearchFile, space: Space) -> Identify:
     Raises:
         FerrayError: The store is not where it was, and the file does not say what size its pictures have.
     """
-    size = search.data.size_px or read_manifest(Path(search.data.folder)).size_px
+    size = search.data.size_px or read_manifest_of(search.data.folder).size_px
 
     def identify(point: dict[str, Any]) -> str:
         recipe = recipe_of_point(space, point, seed=search.options.seed)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ferray import space as spaces
-from ferray.data.store.manifest import read_manifest
+from ferray.data.store.fetched import read_manifest_of
 from ferray.errors import SearchError
 from ferray.records.events import ExtendEvent, SpaceSource, num_earlier_lines
 from ferray.records.run import Run
@@ -183,7 +183,7 @@ def _check_comparable(space: Space, earlier: Space, name: str) -> None:
 def _is_moved(name: str, given: str, search: SearchFile) -> bool:
     """Whether a file or folder that is given under another name may hold what the search was begun with."""
     if name == "data":
-        return read_manifest(Path(given)).fingerprint == search.data.fingerprint
+        return read_manifest_of(given).fingerprint == search.data.fingerprint
     return name == "weights" and "none" not in (given, search.options.weights)  # compared when they are read
 
 

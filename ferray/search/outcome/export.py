@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from ferray.errors import StorageError
 from ferray.files import storage
+from ferray.files.location import short_location
 from ferray.metrics.intervals import Interval
 from ferray.model.size import count_parameters
 from ferray.records.points import REPEATED, Point, rank_points
@@ -147,7 +148,7 @@ def export_winner(
             kind="search",
             command=history.search.command,
             best_dir=str(short_path(run.best_dir)),
-            data_dir=str(short_path(search.store.folder)),
+            data_dir=short_location(history.search.data.folder),
             weights=Path(history.search.options.weights).name,
         )
         selection = ModelSelection(
