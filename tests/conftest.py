@@ -8,7 +8,13 @@ from fixtures.shared import set_environment
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported: see `set_environment`
 
-pytest_plugins = ["fixtures.buckets", "fixtures.data", "fixtures.exported", "fixtures.undisturbed", "fixtures.disturbed"]
+pytest_plugins = [
+    "fixtures.buckets",
+    "fixtures.data",
+    "fixtures.exported",
+    "fixtures.undisturbed",
+    "fixtures.disturbed",
+]
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

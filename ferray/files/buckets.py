@@ -186,7 +186,7 @@ def _client() -> Any:
     except ImportError as error:
         raise BucketError("s3://", "needs boto3, which is not installed here", INSTALL) from error
     settings = Config(
-        connect_timeout=10, read_timeout=ANSWER_LIMIT_S, retries={"mode": "standard", "max_attempts": TRIES}
+        connect_timeout=10, read_timeout=ANSWER_LIMIT_S, retries={"mode": "standard", "total_max_attempts": TRIES}
     )
     return Session().client("s3", config=settings)
 

@@ -72,19 +72,13 @@ def test_an_object_that_never_comes_whole_is_an_error_and_the_next_fetch_goes_on
 def test_a_service_that_is_busy_is_asked_again_and_named_where_it_stays_busy(
     bucket: BucketService, found: buckets.FoundObject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("botocore.retries.standard.RetryHandler.__call__", _at_once)
+    monkeypatch.setattr("botocore.retries.standard.ExponentialBackoff.delay_amount", lambda *_: 0)
     bucket.faults += [("GET", lambda one: one.refuse(503, "SlowDown"))] * 2
     fetch_object(found, tmp_path / "faces.npy")
     assert (tmp_path / "faces.npy").read_bytes() == DATA
     bucket.faults += [("GET", lambda one: one.refuse(503, "SlowDown"))] * buckets.TRIES
     with pytest.raises(BucketError, match=r"the service answers 503 \(SlowDown\), also after 5 requests"):
         fetch_object(found, tmp_path / "again.npy")
-
-
-def _at_once(handler: Any, **context: Any) -> float | None:
-    """boto3's own decision to repeat a request, without its pause."""
-    retry = handler._retry_event_adapter.create_retry_context(**context)
-    return 0.0 if handler._retry_policy.should_retry(retry) else None
 
 
 def test_an_object_that_changes_while_it_is_fetched_is_never_mixed_with_what_was_fetched(
@@ -94,9 +88,8 @@ def test_an_object_that_changes_while_it_is_fetched_is_never_mixed_with_what_was
 
     def change(exchange: Any) -> list[bytes]:
         bucket.client.put_object(Bucket=BUCKET, Key=ADDRESS.key, Body=other)
-        status, headers, body = exchange.answer()
-        exchange.start(status, headers)
-        return [body]
+        passed: list[bytes] = exchange.pass_on()
+        return passed
 
     bucket.faults.append(("GET expw/faces.npy bytes=4096", change))
     with pytest.raises(BucketError, match="has changed while it was fetched"):
