@@ -41,12 +41,12 @@ class LaunchSettings:
     """The store's folder; None for the demo faces on a cluster that was joined."""
     fingerprint: str
     """Of the store."""
-    weights: Mapping[str, str]
-    """Fingerprint of the pretrained weights of each backbone."""
     has_scheduler: bool
     """Whether trials may be stopped early."""
     heads_only: bool
     """Whether all trials keep the whole trunk frozen."""
+    weights: Mapping[str, str] = field(default_factory=dict)
+    """Fingerprint of the pretrained weights of each backbone."""
 
 
 @dataclass

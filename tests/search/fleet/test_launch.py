@@ -42,7 +42,7 @@ def two_groups(
     monkeypatch.setattr(launch, "GroupSupervisor", lambda *_, **__: supervisor)
     plan: Any = SimpleNamespace(
         resume_command="python -m ferray.search --resume first",
-        run=Run(folder / "first"), weights="none", max_failures=2, workers_per_trial=1, gpus_per_worker=None,
+        run=Run(folder / "first"), weights_path="none", max_failures=2, workers_per_trial=1, gpus_per_worker=None,
         concurrent_trials=2, num_trials=4,
     )  # fmt: skip
     stop = threading.Event()

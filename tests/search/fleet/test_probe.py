@@ -4,10 +4,13 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from fixtures.buckets import BUCKET, BucketService
 from fixtures.history import make_search_file
 
+from ferray.data.store.fetched import fetch_store, send_store
 from ferray.data.store.reader import Store
 from ferray.errors import SearchError
+from ferray.files.location import Address
 from ferray.records.run import Run
 from ferray.search.fleet.messages import GroupConfig
 from ferray.search.fleet.probe import find_fault, open_places
@@ -31,6 +34,27 @@ def run(tmp_path: Path) -> Run:
     run = Run(tmp_path / "first")
     run.write_search(make_search_file(id="ffffffff"))
     return run
+
+
+def test_a_node_fetches_a_store_in_a_bucket_into_its_own_cache_once_and_names_one_that_was_exchanged(
+    run: Run, tiny_store: Store, bucket: BucketService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = Address(BUCKET, "stores/tiny")
+    send_store(tiny_store.folder, address)
+    monkeypatch.setenv("FERRAY_CACHE", str(tmp_path / "head"))
+    on_the_head = fetch_store(address)
+    config = dataclasses.replace(make_config(run, tiny_store), data_dir=on_the_head, data_address=str(address))
+    monkeypatch.setenv("FERRAY_CACHE", str(tmp_path / "node"))
+    bucket.asked.clear()
+    assert find_fault(config) == ""
+    assert open_places(config).folder == tmp_path / "node" / "stores" / on_the_head.name
+    assert len(bucket.of("GET stores/tiny/faces.npy")) == 1
+    bucket.put("stores/tiny/manifest.json", bucket.get("stores/tiny/manifest.json") + b"\n")
+    assert find_fault(config) == ""  # what is here is what the search was started with
+    monkeypatch.setenv("FERRAY_CACHE", str(tmp_path / "late"))
+    assert "holds another store than when the search was started" in find_fault(config)
+    bucket.faults.append(("GET", lambda one: one.refuse(403, "AccessDenied")))
+    assert "permission denied" in find_fault(config)
 
 
 @pytest.mark.parametrize("has_another", [False, True])
