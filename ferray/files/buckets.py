@@ -185,6 +185,8 @@ def _client() -> Any:
         from botocore.config import Config
     except ImportError as error:
         raise BucketError("s3://", "needs boto3, which is not installed here", INSTALL) from error
+    for name in ("botocore", "s3transfer"):  # at DEBUG they log tokens and signed headers
+        logging.getLogger(name).setLevel(logging.INFO)
     settings = Config(
         connect_timeout=10, read_timeout=ANSWER_LIMIT_S, retries={"mode": "standard", "total_max_attempts": TRIES}
     )

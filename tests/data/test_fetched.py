@@ -150,7 +150,7 @@ def test_a_store_in_the_cache_that_is_damaged_is_fetched_again(sent: BucketServi
     assert np.array_equal(open_store(fetch_store(ADDRESS)).labels, tiny_store.labels)
 
 
-def test_a_store_that_was_exchanged_is_another_one_and_a_search_that_wants_the_first_is_told_so(
+def test_a_store_that_was_exchanged_is_another_one_which_a_search_that_wants_the_first_refuses(
     sent: BucketService,
 ) -> None:
     first = fetch_store(ADDRESS)

@@ -124,6 +124,16 @@ def test_without_permission_the_error_names_what_is_needed_and_no_key(bucket: Bu
         send_first(b"", ADDRESS)
 
 
+def test_a_log_of_everything_has_no_key_or_token(
+    bucket: BucketService, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "a-token-of-nobody")
+    buckets._client.cache_clear()
+    with caplog.at_level("DEBUG"):
+        assert find_object(ADDRESS) is None
+    assert "of-nobody" not in caplog.text
+
+
 def test_without_keys_of_an_account_the_error_says_where_they_are_looked_for(
     bucket: BucketService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
