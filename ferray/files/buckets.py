@@ -93,7 +93,7 @@ def fetch_object(found: FoundObject, file: Path, *, note: Callable[[int], None] 
     Args:
         found: From `find_object`.
         file: In a folder that exists, which one process at a time may write.
-        note: Told the number of bytes that are there, whenever there are more.
+        note: Called with the number of bytes that are there, whenever there are more.
 
     Raises:
         BucketError: It has changed since it was found, it is not there any more, or as `find_object`.
