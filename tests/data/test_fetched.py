@@ -75,25 +75,36 @@ def test_of_two_that_send_a_store_at_once_one_is_refused(
         send_store(tiny_store.folder, ADDRESS)
 
 
-def test_two_processes_that_want_a_store_at_once_fetch_it_once(sent: BucketService) -> None:
-    both_have_asked, num_asked = threading.Event(), []
+def test_of_two_processes_that_want_a_store_at_once_one_fetches_it_and_the_other_says_that_it_waits(
+    sent: BucketService,
+) -> None:
+    is_fetching, may_go_on = threading.Event(), threading.Event()
 
-    def note(one: Exchange) -> list[bytes]:
-        num_asked.append(one)
-        if len(num_asked) == 2:
-            both_have_asked.set()
+    def hold(one: Exchange) -> list[bytes]:
+        is_fetching.set()
+        assert may_go_on.wait(120)
         return one.pass_on()
 
-    def wait(one: Exchange) -> list[bytes]:
-        assert both_have_asked.wait(120)
-        return one.pass_on()
+    sent.faults.append((FACES, hold))
+    code = """if True:
+        from ferray import waiting
+        from ferray.data.store.fetched import find_store
+        waiting.QUIET_S = 0.01
+        print(find_store("s3://faces/stores/tiny", option="--data"))"""
+    pipe = subprocess.PIPE
 
-    sent.faults += [(MANIFEST, note), (MANIFEST, note), (FACES, wait)]
-    code = "from ferray.data.store.fetched import find_store as f; print(f('s3://faces/stores/tiny', option='--data'))"
-    both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    folders = {one.communicate(timeout=200)[0].strip() for one in both}
-    assert [one.returncode for one in both] == [0, 0]
-    assert len(folders) == 1
+    def start() -> "subprocess.Popen[str]":
+        return subprocess.Popen([sys.executable, "-c", code], stdout=pipe, stderr=pipe, text=True)
+
+    with start() as first:
+        assert is_fetching.wait(120)
+        with start() as second:
+            assert second.stderr is not None
+            waits = any("which a process of this node fetches" in line for line in second.stderr)
+            may_go_on.set()
+            folders = {one.communicate(timeout=120)[0].strip() for one in (first, second)}
+    assert waits
+    assert (first.returncode, second.returncode, len(folders)) == (0, 0, 1)
     assert open_store(folders.pop()).manifest.num_faces == 84
     assert len(sent.of(FACES)) == len(sent.of(f"GET {ADDRESS.key}/labels.npy")) == 1
 
