@@ -79,7 +79,7 @@ class Machines:
         config["provider"] |= {"head_ip": "10.77.0.11", "worker_ips": list(workers)}
         config["auth"]["ssh_user"] = "root"
         config["file_mounts"] = {"~/.ray/auth_token": "~/.ray/auth_token"}
-        config["setup_commands"] = ["chmod 600 ~/.ray/auth_token"]
+        config["setup_commands"] = [command for command in config["setup_commands"] if "venv" not in command]
         for key, options in (("head_start_ray_commands", "--num-cpus=0 "), ("worker_start_ray_commands", "")):
             config[key] = [
                 f"export PYTHONPATH={REPOSITORY} OMP_NUM_THREADS=1; {command} {options}--object-store-memory=100000000"
