@@ -28,7 +28,7 @@ metric: {name: val_accuracy, goal: maximize}
 parameters:
   learning_rate: {values: [0.001, 0.0001, 0.00001]}
   dropout: {values: [0.0, 0.5]}
-  epochs: {value: 60}
+  epochs: {value: 40}
   batch_size: {value: 16}
 """
 
@@ -80,9 +80,9 @@ class Machines:
         config["auth"]["ssh_user"] = "root"
         config["file_mounts"] = {"~/.ray/auth_token": "~/.ray/auth_token"}
         config["setup_commands"] = [command for command in config["setup_commands"] if "venv" not in command]
-        for key, options in (("head_start_ray_commands", "--num-cpus=0 "), ("worker_start_ray_commands", "")):
+        for key, num_cpus in (("head_start_ray_commands", 0), ("worker_start_ray_commands", 1)):
             config[key] = [
-                f"export PYTHONPATH={REPOSITORY} OMP_NUM_THREADS=1; {command} {options}--object-store-memory=100000000"
+                f"export PYTHONPATH={REPOSITORY}; {command} --num-cpus={num_cpus} --object-store-memory=100000000"
                 if "ray start" in command
                 else command
                 for command in config[key]
@@ -140,8 +140,7 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
         made.run("laptop", "ray", "get-auth-token", "--generate")
         (made.shared / "grid.yaml").write_text(SPACE)
         clock = Clock()
-        variables = f"PYTHONPATH={REPOSITORY}", "OMP_NUM_THREADS=1"
-        made.run("h4", "env", *variables, "python", *words_of("alone").split())
+        made.run("h4", "taskset", "-c", "0", "env", f"PYTHONPATH={REPOSITORY}", "python", *words_of("alone").split())
         clock.note("a search on one machine")
         made.cluster_file("10.77.0.12", "10.77.0.13")
         print(made.hosts("start"))
@@ -163,7 +162,7 @@ def test_a_search_on_two_machines_has_the_table_of_one(machines: Machines) -> No
 def test_a_search_goes_on_where_a_machine_is_lost_and_another_is_added_and_all_are_stopped(machines: Machines) -> None:
     clock = Clock()
     process, run = machines.search("disturbed"), machines.found("disturbed")
-    wait_until(lambda: run.exists() and sum(0 < len(one.epochs) < 60 for one in run.read_trials()) >= 2)
+    wait_until(lambda: run.exists() and sum(0 < len(one.epochs) < 40 for one in run.read_trials()) >= 2)
     clock.note("a search trains on two hosts")
     machines.call("crash", "h3")
     machines.cluster_file("10.77.0.12", "10.77.0.14")
