@@ -34,7 +34,7 @@ parameters:
 
 
 def find_tool() -> Path | None:
-    """The script that makes the machines, beside the repository or where FERRAY_HOSTS names it."""
+    """The script that makes the machines, beside the repository, or where HOSTS_TOOL names it."""
     named = os.environ.get("HOSTS_TOOL")
     places = [Path(named)] if named else [REPOSITORY.parent / "shared" / "tools" / "hosts" / "hosts.sh"]
     return next((place for place in places if place.exists()), None)
@@ -187,5 +187,5 @@ class Clock:
 
     def note(self, what: str) -> None:
         now = time.monotonic()
-        print(f"[{now - self._last:5.1f} s] {what}", flush=True)
+        print(f"[{time.strftime('%H:%M:%S')}, {now - self._last:5.1f} s] {what}", flush=True)
         self._last = now
