@@ -62,7 +62,7 @@ def test_a_secret_in_an_address_is_refused_and_not_repeated(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["s3://bucket/runs", "gs://b", "hdfs://x/y", "https://x/y", "file://host/x", "file://"]
+    "text", ["s3://bucket/runs", "s3:///x", "gs://b", "hdfs://x/y", "https://x/y", "file://host/x", "file://"]
 )
 def test_what_is_no_path_is_refused_with_its_name_and_what_is_supported(text: str) -> None:
     with pytest.raises(StorageError, match=rf"(?s)--out {text}.*file:///shared/runs"):

@@ -129,9 +129,7 @@ def _variables(address: str | None) -> dict[str, str]:
     """What `set_environment` sets; a user's own value of a variable without effect on safety is kept."""
     optional = {**DOCUMENTED_VARIABLES, **ray_patches.TRAIN_VARIABLES}
     variables = ray_patches.NO_AUTO_CONNECT | {name: os.environ.get(name, value) for name, value in optional.items()}
-    if address is not None:
-        variables |= {name: os.environ.get(name, value) for name, value in ray_patches.KEEPALIVE.items()}
-    else:
+    if address is None:
         variables |= ray_patches.LOOPBACK_ONLY
         variables["RAY_AUTH_MODE"] = "token"  # the default for a local cluster since 2.59 only
         variables["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # in the environment only: no file is left behind

@@ -35,14 +35,6 @@ The interval: a controller notices the end of a group only when it polls, by def
 The watcher: an actor for each group, since ray#63807, that ends a run at the node's deadline; `watch_draining_nodes` of
 `ferray.search.fleet.cluster` gives the trial back before. Releases without the watcher ignore the variable."""
 
-KEEPALIVE = {
-    "RAY_grpc_client_keepalive_time_ms": "10000",
-    "RAY_grpc_client_keepalive_timeout_ms": "5000",
-}
-"""With it, the driver notices within 15 s that a node has lost its power; by default a call to one may hang for minutes
-after Ray has declared it dead. Ray's internal settings, `src/ray/common/ray_config_def.h`; `cluster.yaml` sets the same
-on the nodes."""
-
 HEAD_NODE = {"node:__internal_head__": 1e-4}
 """Resources of an actor that must run on the head node: `_common/constants.py`, `HEAD_NODE_RESOURCE_NAME`."""
 
