@@ -90,7 +90,7 @@ def test_a_search_leaves_a_record_of_every_point_and_a_table_that_says_the_same(
     ):
         assert frame["trial_id"].tolist() == [record.trial_id for record in records]
         assert frame["best_val_accuracy"].tolist() == pytest.approx([record.score() for record in records])
-        assert frame.columns.tolist()[4:6] == ["augmentation", "learning_rate"]
+        assert frame.columns.tolist()[4:6] == ["dropout", "learning_rate"]
         assert frame["began"].notna().all()
     metrics = json.loads((grid.best_dir / "metrics.json").read_text())
     tested = frame[frame["test_accuracy"].notna()]
@@ -132,7 +132,7 @@ def test_with_json_stdout_is_one_object_and_a_plan_knows_the_rate_that_was_measu
     card = (grid.best_dir / "README.md").read_text()
     for edge in said["edges"]:
         assert edge["command"] in card
-        assert edge["setting"] in ("augmentation", "learning_rate")
+        assert edge["setting"] in ("dropout", "learning_rate")
 
     planned = json.loads(searches.resume("grid", "--json", "--dry-run", "--set", "learning_rate=[0.1,0.01]")[0])
     assert (planned["state"], planned["new_points"], planned["new_trials"]) == ("planned", 2, 2)
@@ -225,8 +225,8 @@ def test_a_grid_killed_in_its_middle_and_resumed_ends_with_the_same_table(
     assert killed
     for before, after in itertools.pairwise([*disturbed.epochs, {one.trial_id: len(one.epochs) for one in records}]):
         assert all(after[trial_id] >= num for trial_id, num in before.items())
-    points = [(one.recipe.augmentation, one.recipe.learning_rate) for one in records]
-    assert points == list(itertools.product(("none", "light"), (0.01, 0.001, 0.0001)))
+    points = [(one.recipe.dropout, one.recipe.learning_rate) for one in records]
+    assert points == list(itertools.product((0.0, 0.5), (0.01, 0.001, 0.0001)))
     weights = load_weights("none", "vgg16")
     for record in records:
         fingerprints = {"data_fingerprint": tiny_store.fingerprint, "weights_fingerprint": weights.fingerprint}
