@@ -105,6 +105,7 @@ with connect(None):
 """
 
 
+@pytest.mark.slow
 def test_ray_prints_nothing_about_a_worker_that_dies() -> None:
     """The search itself prints a line about the trial."""
     done = subprocess.run(
