@@ -338,6 +338,7 @@ def test_a_killed_wandb_core_costs_no_epoch_and_no_exception(run: Run) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_wandb_core_killed_while_it_ends_a_run_costs_no_epoch(run: Run) -> None:
     story = """
         import os, signal, sys, traceback
