@@ -7,8 +7,11 @@ import cv2
 import pytest
 import torch
 from fixtures.shared import set_environment
+from hypothesis import settings
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported: see `set_environment`
+
+settings.register_profile("half", settings.get_profile("ci"), max_examples=50)
 
 pytest_plugins = ["fixtures.data", "fixtures.exported", "fixtures.undisturbed", "fixtures.disturbed"]
 

@@ -59,10 +59,7 @@ DEAR = ("block 5 of a residual trunk", "the whole of a transformer")
 
 each_recipe = pytest.mark.parametrize(
     "recipe",
-    [
-        pytest.param(recipe, id=name, marks=pytest.mark.slow if name in DEAR else ())
-        for name, recipe in RECIPES.items()
-    ],
+    [pytest.param(recipe, id=name, marks=pytest.mark.slow if name in DEAR else ()) for name, recipe in RECIPES.items()],
 )
 a_few = pytest.mark.parametrize(
     "recipe", [RECIPES["a head on mixed features of a fold"], RECIPES["the whole trunk in bfloat16, clipped"]]

@@ -190,10 +190,7 @@ OTHER_LAYERS: dict[str, Any] = {
     [
         pytest.param("onnx", BFLOAT16, marks=pytest.mark.slow),
         ("onnx", FREE),
-        *(
-            pytest.param(form, OTHER_LAYERS, marks=pytest.mark.slow if form == "onnx" else ())
-            for form in FORMATS
-        ),
+        *(pytest.param(form, OTHER_LAYERS, marks=pytest.mark.slow if form == "onnx" else ()) for form in FORMATS),
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())),
 )

@@ -95,7 +95,12 @@ def same_files(one: Path, other: Path) -> bool:
 @pytest.mark.parametrize("interval_s", [0.0, math.inf], ids=["each epoch saved", "epochs wait"])
 @pytest.mark.parametrize("recipe, interrupted_after", CASES)
 def test_a_run_interrupted_at_any_step_ends_with_the_bits_of_one_that_was_not(
-    recipe: Recipe, interrupted_after: Iterable[int], interval_s: float, store: SmallStore, weights: Weights, tmp_path: Path
+    recipe: Recipe,
+    interrupted_after: Iterable[int],
+    interval_s: float,
+    store: SmallStore,
+    weights: Weights,
+    tmp_path: Path,
 ) -> None:
     whole = train(recipe, store, weights, tmp_path / "whole")
     assert len(whole) == 3
