@@ -48,6 +48,7 @@ from ferray.search.tune.decisions import Decisions
 from ferray.search.tune.limit import UntilDeadline
 from ferray.search.tune.loop import Decider, Observer, TuneSettings, tune_until_done
 from ferray.signals import StopRequest
+from ferray.space import to_sweep_config
 from ferray.tracking.wandb import Destination, Tracker, choose_mode
 from ferray.train.checkpoints.checked_safetensors import DamagedError
 from ferray.waiting import waiting
@@ -116,6 +117,7 @@ def _run(
             plan.run,
             mode=mode,
             search_id=recorded.id,
+            sweep=to_sweep_config(plan.space, name=plan.run.name),
             config=recorded.options.to_json() | origin,
             trial_config=origin,
             destination=Destination(project=plan.space.project, entity=plan.space.entity),

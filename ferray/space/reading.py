@@ -31,12 +31,23 @@ log = logging.getLogger(__name__)
 MAX_BYTES = 200_000
 """A larger file is refused; PyYAML may need two seconds for one of this size."""
 
-_IGNORED = ("apiVersion", "kind", "name", "description", "program", "command", "job", "image_uri", "controller")
-_MAY_BE_NULL = ("early_terminate", "project", "entity")
+_IGNORED = ("apiVersion", "kind", "description", "program", "command", "job", "image_uri", "controller")
+_MAY_BE_NULL = ("early_terminate", "name", "project", "entity")
 """Keys that count as left out where they are null."""
 
 _CAP = "run_cap"
-_READ = ("method", "metric", "parameters", "early_terminate", "run_cap", "project", "entity", "replicates", "finalists")
+_READ = (
+    "method",
+    "metric",
+    "parameters",
+    "early_terminate",
+    "run_cap",
+    "name",
+    "project",
+    "entity",
+    "replicates",
+    "finalists",
+)
 
 
 def find_space(name_or_path: str) -> Path:
@@ -96,6 +107,7 @@ def read_space(path: Path, overrides: Mapping[str, Any] | None = None, *, text: 
         early_terminate=halving,
         replicates=keys["replicates"].integer(at_least=1) if "replicates" in keys else 1,
         finalists=keys["finalists"].integer(at_least=1) if "finalists" in keys else Space.finalists,
+        title=str(keys["name"].value) if "name" in keys else None,
         project=keys["project"].text() if "project" in keys else None,
         entity=keys["entity"].text() if "entity" in keys else None,
     )

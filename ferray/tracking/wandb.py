@@ -22,6 +22,9 @@ from ferray.records.run import Run
 from ferray.records.trial import EpochResult, TrialRecord
 from ferray.tracking.mirror import EXIT_S, FLUSH_S, Mirror
 from ferray.tracking.mode import Destination, Mode, choose_mode
+from ferray.tracking.names import AgentTask, RunNames, SearchNames
+from ferray.tracking.sent_log import SentLog
+from ferray.tracking.sweep import AgentSweep, SearchSweep
 from ferray.waiting import waiting
 
 __all__ = ["Destination", "Mode", "Tracker", "choose_mode"]
@@ -47,6 +50,9 @@ class Tracker:
         run: The search's folder; W&B's files are written to its folder `wandb`.
         mode: The mode, from `choose_mode`; with `disabled`, every method does nothing.
         search_id: Unique to the search; run ids are `SEARCH_ID-TRIAL_ID`.
+        agent: The one run that this process was started for by `wandb agent`; None for the runs of a search.
+        sweep: The configuration of the W&B sweep that is made online, from `ferray.space.to_sweep_config`; None for
+            none, and for the run of an agent, which has one.
         config: The configuration of the search's own run.
         trial_config: What the configuration of each trial's run has beside its recipe: of what search and data it is.
         destination: W&B project and entity; the variables `WANDB_PROJECT` and `WANDB_ENTITY` win.
@@ -57,18 +63,24 @@ class Tracker:
         run: Run,
         *,
         mode: Mode,
-        search_id: str,
+        search_id: str = "",
+        agent: AgentTask | None = None,
+        sweep: Mapping[str, Any] | None = None,
         config: Mapping[str, Any],
         trial_config: Mapping[str, Any] | None = None,
         destination: Destination = DEFAULT_DESTINATION,
     ) -> None:
+        sent_log, settled = SentLog(run.folder), destination.settled()
+        names: RunNames = agent or SearchNames(name=run.name, search_id=search_id, sent_log=sent_log)
         self._mirror = Mirror(
             run,
             mode,
-            search_id,
+            names=names,
+            sweep=AgentSweep(agent.sweep) if agent else SearchSweep(sent_log, sweep, settled),
+            sent_log=sent_log,
             config=dict(config),
             trial_config=dict(trial_config or {}),
-            destination=destination,
+            destination=settled,
         )
         self._enabled = mode != "disabled"
         self._acts: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()

@@ -1,9 +1,11 @@
 """A home of wandb's own, with a key in sight that is to show up nowhere."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from fixtures.tracking import KEY
+from fixtures.wandb_server import WandbServer
 
 from ferray.records.run import Run
 
@@ -24,3 +26,14 @@ def wandb_home(
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     return Run(tmp_path / "runs" / "first")
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    """A server in W&B's place, in the environment of the test and of the processes that it starts."""
+    with WandbServer(KEY) as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+        for name in ("http_proxy", "HTTP_PROXY"):
+            monkeypatch.delenv(name, raising=False)
+        yield server

@@ -155,7 +155,12 @@ def test_every_trial_is_a_run_with_its_settings_epochs_and_true_end(
         assert mirrored.name == f"first-{record.number}"
         assert (mirrored.group, mirrored.job_type, mirrored.project) == (f"first-{SEARCH}", "trial", "ferray")
         assert mirrored.tags == ("ferray", "vgg16", *(() if record.state == "done" else (record.state,)))
-        assert mirrored.config == {**recipes.to_values(record.recipe), **ORIGIN, "number": record.number}
+        assert mirrored.config == {
+            **recipes.to_values(record.recipe),
+            **ORIGIN,
+            "number": record.number,
+            "trial_id": record.trial_id,
+        }
         assert list(mirrored.history) == [dataclasses.asdict(row) for row in record.epochs]
         assert mirrored.summary == expected_summary(record)
         assert mirrored.exit_code == exit_code
