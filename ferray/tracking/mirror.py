@@ -13,6 +13,7 @@ Begin at `Mirror`.
 
 import contextlib
 import dataclasses
+import datetime
 import hashlib
 import json
 import logging
@@ -85,6 +86,7 @@ class Mirror:
         config: The configuration of the search's own run.
         trial_config: What the configuration of each trial's run has beside its recipe.
         destination: W&B project and entity, settled.
+        has_original_times: Whether epochs get the times of the records, not those at which they are sent.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Mirror:
         config: dict[str, Any],
         trial_config: dict[str, Any],
         destination: Destination,
+        has_original_times: bool = False,
     ) -> None:
         self._run = run
         self._mode: Mode = mode
@@ -107,6 +110,7 @@ class Mirror:
         self._config = config
         self._trial_config = trial_config
         self._destination = destination
+        self._has_original_times = has_original_times
         self._trials: dict[str, _Trial] = {}
         self._faults = 0
         self._has_stuck_run = False
@@ -253,8 +257,11 @@ class Mirror:
                 self._sent_log.write(run_id, sent.rows, None)
             trial.run.define_metric("epoch")
             trial.run.define_metric("*", step_metric="epoch")
+        times = _epoch_times(trial.record) if self._has_original_times else {}
         for row in trial.record.epochs[trial.sent :]:
-            trial.run.log(dataclasses.asdict(row))  # without step=: W&B drops a row whose step it takes for an old one
+            time_of_row = {"_timestamp": times[row.epoch]} if times else {}
+            # Without step=: W&B drops a row whose step it takes for an old one.
+            trial.run.log({**dataclasses.asdict(row), **time_of_row})
             trial.sent, trial.sent_at = row.epoch, time.monotonic()
 
     def _finish(self, trial: _Trial) -> None:
@@ -305,6 +312,7 @@ class Mirror:
     ) -> "wandb.Run":
         import wandb
 
+        wandb.setup(wandb.Settings(silent=True))  # it prints which key it has found
         settings = wandb.Settings(
             sweep_id=sweep,
             console="off",
@@ -366,6 +374,14 @@ def _abandon(trial: _Trial) -> None:
 def _core_is_gone(error: Exception) -> bool:
     """Whether an error in wandb means that its process wandb-core has died, before the call or during it."""
     return isinstance(error, ConnectionError) or type(error).__name__ in ("MailboxClosedError", "HandleAbandonedError")
+
+
+def _epoch_times(record: TrialRecord) -> dict[int, float]:
+    """When each epoch ended, in seconds since 1970, as if nothing had been between them; empty if that is not known."""
+    if not record.began:
+        return {}
+    began = datetime.datetime.fromisoformat(record.began).timestamp()
+    return {row.epoch: began + sum(one.seconds for one in record.epochs[: row.epoch]) for row in record.epochs}
 
 
 def _tags(record: TrialRecord) -> tuple[str, ...]:

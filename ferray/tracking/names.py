@@ -40,8 +40,8 @@ class SearchNames:
 
     def run_id(self, trial_id: str) -> str:
         """As `RunNames`; runs that were made again have ids of their own, since W&B never reuses that of a lost run."""
-        again = f"-r{self.sent_log.rebuilt}" if self.sent_log.rebuilt else ""
-        return f"{self.search_id}{again}-{trial_id}"
+        parts = (self.search_id, self.sent_log.mark, trial_id)
+        return "-".join(part for part in parts if part)
 
     def title(self, record: TrialRecord) -> str | None:
         """As `RunNames`."""

@@ -3,8 +3,8 @@
 There are two sources, and the one with more epochs counts. The files that W&B itself writes in `runs/NAME/wandb` are
 exact: an epoch that was lost with a killed process is in none of them. But they may be synced and removed; so
 `runs/NAME/wandb.jsonl` records the same, one line for what is certainly on disk:
-{"run": "3f0c11aa-7d...", "rows": 4, "state": "done"}. It also has the sweep of the search, and how often its runs were
-made again from the records.
+{"run": "3f0c11aa-7d...", "rows": 4, "state": "done"}. It also has the sweep of the search, and what the ids of its runs
+have in addition since they were made again from the records.
 
 A trial's run has one row per epoch, from the first epoch on, so the number of rows says which epochs it has.
 
@@ -12,6 +12,7 @@ Begin at `SentLog`.
 """
 
 import dataclasses
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +56,7 @@ class SentLog:
         self._journal = Journal(folder / "wandb.jsonl")
         self._runs: dict[str, SentRun] | None = None
         self._sweep: SentSweep | None = None
-        self._rebuilt = 0
+        self._mark = ""
 
     def sent(self, run_id: str) -> SentRun:
         """What W&B certainly has of a run, by the log and by the run's files."""
@@ -90,15 +91,20 @@ class SentLog:
             self._sweep = sweep
 
     @property
-    def rebuilt(self) -> int:
-        """How often the runs of the search were made again."""
+    def mark(self) -> str:
+        """A part of all run ids since the runs of the search were made again; empty before."""
         self._read()
-        return self._rebuilt
+        return self._mark
 
     def begin_rebuilding(self) -> None:
-        """From now on W&B has nothing of the search: its runs have other ids, and its sweep is another."""
-        self._journal.append({"rebuilt": self.rebuilt + 1})
-        self._rebuilt, self._sweep = self._rebuilt + 1, None
+        """From now on W&B has nothing of the search: its runs have other ids, and its sweep is another.
+
+        The ids are drawn, not counted, since the log may be lost with the runs.
+        """
+        mark = f"r{secrets.token_hex(2)}"
+        self._read()
+        self._journal.append({"rebuilt": mark})
+        self._mark, self._sweep = mark, None
 
     def _read(self) -> dict[str, SentRun]:
         if self._runs is None:
@@ -110,8 +116,8 @@ class SentLog:
                         self._runs[run] = SentRun(rows, state)
                     case {"sweep": {"name": str(), "id": str(), "project": str(), "entity": str(), "state": str()}}:
                         self._sweep = SentSweep(**line["sweep"])
-                    case {"rebuilt": int(times)}:
-                        self._rebuilt, self._sweep = times, None
+                    case {"rebuilt": str(mark)}:
+                        self._mark, self._sweep = mark, None
                     case _:
                         where = f"{self._journal.file}:{number}"
                         way_out = "Remove the file: what was sent is then read from W&B's own files"

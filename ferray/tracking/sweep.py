@@ -161,7 +161,7 @@ def _ask(query: str, variables: dict[str, Any]) -> dict[str, Any]:
     """The answer of W&B's server to a request in GraphQL; raises what wandb raises."""
     import wandb
 
-    wandb.setup(wandb.Settings(silent=True))  # it prints what key it has found
+    wandb.setup(wandb.Settings(silent=True))  # it prints which key it has found
     try:
         api = wandb.Api(timeout=ANSWER_S)
         answer: dict[str, Any] = api._service_api.execute_graphql(query, variables=variables)

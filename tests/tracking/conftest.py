@@ -1,7 +1,9 @@
 """A home of wandb's own, with a key in sight that is to show up nowhere."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fixtures.tracking import KEY
@@ -34,6 +36,23 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
     with WandbServer(KEY) as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
-        for name in ("http_proxy", "HTTP_PROXY"):
+        for name in ("http_proxy", "HTTP_PROXY", "WANDB_MODE"):
             monkeypatch.delenv(name, raising=False)
         yield server
+
+
+@pytest.fixture
+def inspect(capfd: pytest.CaptureFixture[str]) -> Callable[[Path], dict[str, Any]]:
+    """What `wandb leet inspect --summary --json FOLDER` says of a run's folder."""
+    from wandb.cli.cli import cli
+
+    def inspect_folder(folder: Path) -> dict[str, Any]:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main(["leet", "inspect", "--summary", "--json", str(folder)], standalone_mode=False)
+        assert not ended.value.code
+        seen = json.loads(capfd.readouterr().out)
+        assert isinstance(seen, dict)
+        return seen
+
+    return inspect_folder
