@@ -6,7 +6,7 @@ Begin at `SearchFile`; `to_search_file` checks one.
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictInt, StrictStr, ValidationError
+from pydantic import Field, StrictBool, StrictInt, StrictStr, ValidationError
 
 from ferray.errors import RecordError
 from ferray.records.events import ExtendEvent, SpaceString
@@ -37,6 +37,8 @@ class RecordedOptions(Recorded):
     finalists: Positive | None = None
     keep: Literal["refit", "best-fold"] | None = None
     wandb: Literal["online", "offline", "disabled"] | None = None
+    tensorboard: StrictBool | None = None
+    mlflow: Place | None = None
 
 
 class RecordedData(Recorded):

@@ -44,6 +44,7 @@ from ferray.search.outcome.summary import Outcome, summarize
 from ferray.search.pace import Pace
 from ferray.search.plan import DEMO_COMMAND, Plan
 from ferray.search.rates import note_rate_of
+from ferray.search.trackers import other_trackers
 from ferray.search.tune.decisions import Decisions
 from ferray.search.tune.limit import UntilDeadline
 from ferray.search.tune.loop import Decider, Observer, TuneSettings, tune_until_done
@@ -112,8 +113,11 @@ def _run(
             mode, sentence = choose_mode(plan.wandb, folder=short_path(plan.run.folder))
         tracker = track_search(plan.run, search.history.search, plan.space, mode=mode)
         stack.enter_context(tracker)
-        done = _train_what_is_missing(search, [tracker, *observers], stop, cluster)
+        others = stack.enter_context(other_trackers(plan, search_id=recorded.id, origin=origin))
+        done = _train_what_is_missing(search, [tracker, *others, *observers], stop, cluster)
         records, num_classes = _write_final_states(search.history), len(store.class_names)
+        for one in others:
+            one.search_ended(records)
         if not done:
             with waiting("writing the tables and pictures"):
                 write_tables(plan.run, records, plan.space, num_classes=num_classes)
