@@ -13,7 +13,6 @@ Begin at `Mirror`.
 
 import contextlib
 import dataclasses
-import datetime
 import hashlib
 import json
 import logging
@@ -378,9 +377,9 @@ def _core_is_gone(error: Exception) -> bool:
 
 def _epoch_times(record: TrialRecord) -> dict[int, float]:
     """When each epoch ended, in seconds since 1970, as if nothing had been between them; empty if that is not known."""
-    if not record.began:
+    began = record.began_s()
+    if began is None:
         return {}
-    began = datetime.datetime.fromisoformat(record.began).timestamp()
     return {row.epoch: began + sum(one.seconds for one in record.epochs[: row.epoch]) for row in record.epochs}
 
 

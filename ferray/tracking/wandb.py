@@ -29,7 +29,7 @@ from ferray.tracking.sent_log import SentLog
 from ferray.tracking.sweep import AgentSweep, SearchSweep
 from ferray.waiting import waiting
 
-__all__ = ["Destination", "Mode", "Tracker", "choose_mode", "track_search"]
+__all__ = ["Destination", "Mode", "Tracker", "choose_mode", "origin_of", "track_search"]
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,11 @@ DEFAULT_DESTINATION = Destination()
 
 DATA_DIR = "WANDB_DATA_DIR"
 """Where tables are kept for `wandb sync`: beside the runs and not in the user's home, unless the user has set it."""
+
+
+def origin_of(search: SearchFile, space: Space) -> dict[str, str]:
+    """Of what search, space and data a run is: a part of the configuration of all runs of a search."""
+    return {"search_id": search.id, "space": space.name, "data_fingerprint": search.data.fingerprint}
 
 
 def track_search(
@@ -54,7 +59,7 @@ def track_search(
         mode: As for `Tracker`.
         has_original_times: As for `Tracker`.
     """
-    origin = {"search_id": search.id, "space": space.name, "data_fingerprint": search.data.fingerprint}
+    origin = origin_of(search, space)
     return Tracker(
         run,
         mode=mode,
