@@ -48,7 +48,7 @@ EXAMPLES = """\
   python -m ferray.report export runs/grid/best --format onnx --out face.onnx         # runs without ferray
   python -m ferray.report latency runs/grid/best --threads 1
   python -m ferray.report leaderboard runs/backbones --latency                        # sizes and speeds side by side
-  python -m ferray.report wandb --rebuild runs/grid                                   # W&B runs that were lost
+  python -m ferray.report wandb runs/grid runs/asha                                   # side by side in W&B
 """
 
 

@@ -1,4 +1,4 @@
-"""`wandb` of `python -m ferray.report`: W&B runs that were lost, made again from the records."""
+"""`wandb` of `python -m ferray.report`: a W&B workspace of searches, and runs that were lost made again."""
 
 import argparse
 from dataclasses import dataclass
@@ -11,9 +11,12 @@ from ferray.waiting import waiting
 from ferray.wording import short_path
 
 EXAMPLES = """\
+  python -m ferray.report wandb runs/grid runs/asha                   # a workspace that compares them
   python -m ferray.report wandb --rebuild runs/grid                   # online with a key, else files for `wandb sync`
   python -m ferray.report wandb --rebuild runs/grid --wandb offline
 """
+
+WORKSPACE_FILE = "wandb-workspace.json"
 
 PICTURES = ("heatmap.png", "curves.png")
 
@@ -25,13 +28,14 @@ class WandbOptions:
     runs: list[Path]
     rebuild: bool
     wandb: str | None
+    out: Path | None
 
 
 def add_wandb_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", prog: str) -> None:
     """The parser of `wandb`; `prog` is the command as it was typed."""
-    text = "make the W&B runs of a search again from its records"
+    text = "compare searches in a W&B workspace, or make lost W&B runs again from the records"
     parser = commands.add_parser(
-        "wandb", help=text, description=f"{text.capitalize().replace('w&b', 'W&B')}.", allow_abbrev=False,
+        "wandb", help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False,
         epilog=f"examples:\n{as_typed(EXAMPLES, prog)}", formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of searches: runs/NAME")
@@ -39,14 +43,59 @@ def add_wandb_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     parser.add_argument(
         "--wandb", choices=("online", "offline"), help="default: online with a key and a server that answers"
     )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE",
+        help=f"where to keep what the workspace shows, and its address (default: RUN/{WORKSPACE_FILE} of the first)",
+    )  # fmt: skip
     parser.set_defaults(options=WandbOptions)
 
 
 def run_wandb(options: WandbOptions) -> int:
-    """Make the runs, and say where they are."""
+    """Make the workspace or the runs, and say where they are."""
+    if not options.rebuild:
+        _compare(options)
+        return 0
     for folder in options.runs:
         _rebuild(folder, options.wandb)
     return 0
+
+
+def _compare(options: WandbOptions) -> None:
+    from ferray.files import storage
+    from ferray.records.run import Run
+    from ferray.tracking.wandb import choose_mode
+    from ferray.tracking.workspace import has_workspaces, plan_workspace, save_workspace
+
+    runs = [Run(folder) for folder in options.runs]
+    plan = plan_workspace(runs)
+    file = options.out or runs[0].folder / WORKSPACE_FILE
+    mode, sentence = choose_mode(options.wandb)
+    known = _known_address(file, plan.search_ids)
+    missing = "pip install 'ferray[reports]'" if not has_workspaces() else None
+    if mode == "online" and missing is None:
+        with waiting("making the workspace"):
+            address: str | None = save_workspace(plan, url=known)
+        print(f"{'changed' if known else 'made'}: {address}")
+    else:
+        address = known
+        reason = sentence.split(";")[0] if mode != "online" else f"first {missing}"
+        print(f"not made: {reason}. Later, with a key, run the same command")
+    storage.write_json(file, {**plan.to_json(), "url": address})
+    print(f"{short_path(file.resolve())}: what it shows")
+
+
+def _known_address(file: Path, search_ids: tuple[str, ...]) -> str | None:
+    """The address of the workspace that was made for the same searches before."""
+    from ferray.files import storage
+
+    if not file.exists():
+        return None
+    match storage.read_json(file):
+        case {"url": str(url), "search_ids": list(ids)} if set(ids) == set(search_ids):
+            return url
+        case {"search_ids": list()}:
+            return None
+    raise RecordError(str(file), "not the file of a workspace", "Name another with --out")
 
 
 def _rebuild(folder: Path, asked: str | None) -> None:

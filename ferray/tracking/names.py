@@ -1,4 +1,4 @@
-"""How runs are called in W&B: those of a search, and the one that an agent of W&B has asked for."""
+"""How runs and metrics are called in W&B: those of a search, and the one that an agent of W&B has asked for."""
 
 import os
 from dataclasses import dataclass
@@ -7,6 +7,11 @@ from typing import Protocol
 
 from ferray.records.trial import TrialRecord
 from ferray.tracking.sent_log import SentLog
+
+BEST_SO_FAR = "best_so_far"
+"""Metric of a search's own run: the best score of the trials up to a number, over `TRIAL`."""
+
+TRIAL = "trial"
 
 
 class RunNames(Protocol):

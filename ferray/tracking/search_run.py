@@ -11,11 +11,7 @@ import wandb
 
 from ferray.records.tables import plain_frame, trials_frame
 from ferray.records.trial import TrialRecord
-
-BEST_SO_FAR = "best_so_far"
-"""The best score of the trials up to a number, logged over `TRIAL`."""
-
-TRIAL = "trial"
+from ferray.tracking.names import BEST_SO_FAR, TRIAL
 
 
 def log_search(
