@@ -109,7 +109,7 @@ def read_space(path: Path, overrides: Mapping[str, Any] | None = None, *, text: 
         early_terminate=halving,
         replicates=keys["replicates"].integer(at_least=1) if "replicates" in keys else 1,
         finalists=keys["finalists"].integer(at_least=1) if "finalists" in keys else Space.finalists,
-        title=str(keys["name"].value) if "name" in keys else None,
+        title=_read_title(keys["name"]) if "name" in keys else None,
         project=keys["project"].text() if "project" in keys else None,
         entity=keys["entity"].text() if "entity" in keys else None,
     )
@@ -200,6 +200,11 @@ def _read_metric(top: Node, method: Method) -> Metric:
         best = "largest" if goal == "maximize" else "smallest"
         raise given.error(f"is {given.value!r}, but the best {name} is the {best}", f"Write `goal: {goal}`")
     return Metric(name=name, goal=goal)
+
+
+def _read_title(node: Node) -> str:
+    """A name, which W&B also takes as a number."""
+    return str(node.value) if isinstance(node.value, int | float) else node.text()
 
 
 def _read_parameters(top: Node, method: Method, overrides: Mapping[str, Any]) -> tuple[Parameter, ...]:

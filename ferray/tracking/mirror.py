@@ -160,7 +160,7 @@ class Mirror:
                 trial = self._trial_of(record)
                 trial.record = dataclasses.replace(trial.record, state=record.state, reason=record.reason)
                 self._guard(partial(self._finish, trial), trial)
-        if self._mode == "online":
+        if self._is_online():
             self._guard(self._sweep.finish, None)
 
     def note_flushed(self) -> None:

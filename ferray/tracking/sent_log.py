@@ -116,7 +116,7 @@ class SentLog:
                         self._runs[run] = SentRun(rows, state)
                     case {"sweep": {"name": str(), "id": str(), "project": str(), "entity": str(), "state": str()}}:
                         self._sweep = SentSweep(**line["sweep"])
-                    case {"rebuilt": str(mark)}:
+                    case {"rebuilt": str(mark)} if mark.isalnum():
                         self._mark, self._sweep = mark, None
                     case _:
                         where = f"{self._journal.file}:{number}"

@@ -144,8 +144,14 @@ def test_two_calls_of_wandbs_agent_have_the_numbers_of_a_search(
     server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = write_tiny_store(tmp_path / "store")
-    search = OnOneCore(tmp_path, store).run(SPACE, "mine", "--wandb", "disabled")
+    search = OnOneCore(tmp_path, store).run(SPACE, "mine", "--wandb", "online")
     searched = {record.trial_id: record for record in search.read_trials()}
+    ((own, sweep),) = server.sweeps.items()
+    trials = [run for run in server.runs.values() if run.job_type == "trial"]
+    assert (sweep.project, sweep.state, sweep.config["method"]) == ("faces", "FINISHED", "custom")
+    assert {(run.sweep, run.state, run.config["space"]) for run in trials} == {(own, "finished", "mine")}
+    assert {run.config["trial_id"] for run in trials} == set(searched)
+    server.runs.clear()
 
     scripts = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # the agent starts `python`
     environment = {**os.environ, "FERRAY_DATA": str(store.folder), "OMP_NUM_THREADS": "1", "PATH": scripts}
@@ -171,7 +177,7 @@ def test_two_calls_of_wandbs_agent_have_the_numbers_of_a_search(
         assert (run.project, run.state, run.summary["state"]) == ("faces", "finished", "done")
         assert (run.config["momentum"], run.config["step_epochs"], run.config["hidden_units"]) == (0.8, 3, None)
     assert {run.config["trial_id"] for run in server.runs.values()} == set(searched)
-    assert {run.sweep for run in server.runs.values()} == set(server.sweeps)
+    assert {run.sweep for run in server.runs.values()} == set(server.sweeps) - {own}
 
 
 NAMES = ("epoch", "train_loss", "val_loss", "val_accuracy", "val_macro_f1")
