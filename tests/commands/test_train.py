@@ -191,6 +191,8 @@ def test_an_exported_recipe_can_be_trained_again(tmp_path: Path) -> None:
         ("seed: 1\nepochs: 0", r"r\.yaml:2: epochs 0"),
         ("epochs: true", r"r\.yaml:1: epochs True"),
         ("epochs: 1\nepochs: 2", r"r\.yaml:2"),
+        ("epochs: 1\ninner:\n  epochs: 2", r"r\.yaml:3: inner.epochs is epochs for the second time, after .*r\.yaml:1"),
+        ("inner: {}", r"r\.yaml:1: inner is empty"),
         ("epochs: 2\nwarmup_epochs: 3", "warmup_epochs is 3, but the run has only 2 epochs"),
     ],
 )
@@ -215,6 +217,13 @@ def test_a_mistake_in_a_setting_is_named(setting: str, said: str, recipe_file: P
     with pytest.raises(FerrayError, match=said) as caught:
         read_recipe_file(recipe_file, settings=[setting])
     assert f"--set {setting}" in str(caught.value)
+
+
+def test_the_variable_of_a_sweeps_command_is_named_if_it_is_not_set(
+    recipe_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--recipe", str(recipe_file), "--data", "FERRAY_DATA"]) == 2
+    assert "FERRAY_DATA=data/expw wandb agent" in capsys.readouterr().err
 
 
 def test_a_device_that_does_not_exist_is_an_error(

@@ -1,6 +1,8 @@
 """A home of wandb's own, with a key in sight that is to show up nowhere."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -56,3 +58,14 @@ def inspect(capfd: pytest.CaptureFixture[str]) -> Callable[[Path], dict[str, Any
         return seen
 
     return inspect_folder
+
+
+@pytest.fixture
+def sync(server: WandbServer) -> Callable[..., None]:
+    """`wandb sync` of some folders of runs."""
+
+    def sync_folders(*folders: Path) -> None:
+        command = [sys.executable, "-m", "wandb", "sync", "--yes", *map(str, folders)]
+        subprocess.run(command, timeout=120, check=True, stdout=subprocess.DEVNULL)
+
+    return sync_folders

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -148,17 +149,20 @@ def test_a_search_that_has_ended_asks_for_nothing_when_it_is_gone_through_again(
     assert len(server.requests) == before
 
 
-def test_offline_runs_stay_in_the_sweep_that_was_made_online(
-    run: Run, server: WandbServer, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+def test_offline_runs_stay_in_the_sweep_that_was_made_online_also_when_they_are_synced(
+    run: Run, server: WandbServer, config: dict[str, Any], sync: Callable[..., None]
 ) -> None:
+    record = make_record("b", number=1, epochs=2, state="stopped")
     with track(run, config) as tracker:
         tracker.trial_started(make_record("a"))
-    (name,) = server.sweeps
     with Tracker(run, mode="offline", search_id=SEARCH, config={}, sweep=config) as tracker:
-        send(tracker, [make_record("b", number=1, epochs=1, state="done")])
+        send(tracker, [record])
+    assert f"{SEARCH}-b" not in server.runs
 
-    (file,) = run.folder.glob(f"wandb/offline-run-*-{SEARCH}-b/*.wandb")
-    assert name.encode() in file.read_bytes()
+    sync(*run.folder.glob("wandb/offline-run-*"))
+    sent = server.runs[f"{SEARCH}-b"]
+    assert [sent.sweep] == list(server.sweeps)
+    assert (sent.rows(), sent.state, sent.summary["state"]) == (rows_of(record), "finished", "stopped")
 
 
 @pytest.mark.parametrize("kind", ["UpsertSweep", "Viewer"])
@@ -197,12 +201,15 @@ def test_a_sweep_that_somebody_has_deleted_costs_no_run(
     assert sum("is gone" in warning for warning in warnings_of_ours(caplog)) == 1
 
 
-def test_a_sweep_of_another_project_is_not_gone_on_with(run: Run, server: WandbServer, config: dict[str, Any]) -> None:
-    for project in ("faces", "others"):
-        with track(run, config, project=project) as tracker:
+@pytest.mark.parametrize("what", ["project", "entity"])
+def test_a_sweep_of_another_place_is_not_gone_on_with(
+    what: str, run: Run, server: WandbServer, config: dict[str, Any]
+) -> None:
+    for place in ("faces", "others"):
+        with track(run, config, **{what: place}) as tracker:
             tracker.trial_started(make_record("a"))
 
-    assert [sweep.project for sweep in server.sweeps.values()] == ["faces", "others"]
+    assert [getattr(sweep, what) for sweep in server.sweeps.values()] == ["faces", "others"]
 
 
 @pytest.mark.parametrize("how", [{"status": 429}, {"status": 500}, {"is_reset": True}], ids=["429", "500", "reset"])

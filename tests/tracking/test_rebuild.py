@@ -88,6 +88,22 @@ def test_rebuilt_runs_have_the_times_of_the_records_and_a_sweep_of_their_own(sea
         assert sent.rows() == [dataclasses.asdict(row) for row in record.epochs]
 
 
+def test_rebuilt_files_are_complete_runs_once_they_are_synced(
+    search: Run, server: WandbServer, sync: Callable[..., None]
+) -> None:
+    assert main(["wandb", "--rebuild", str(search.folder), "--wandb", "offline"]) == 0
+    rebuilt = [folder for folder in (search.folder / "wandb").glob("offline-run-*") if "-r" in folder.name[12:]]
+    sync(*rebuilt)
+    runs = {run.id.split("-")[-1]: run for run in server.runs.values()}
+
+    assert runs.keys() == {*(record.trial_id for record in search.read_trials()), "search"}
+    for record in search.read_trials():
+        sent = runs[record.trial_id]
+        assert sent.rows() == [dataclasses.asdict(row) for row in record.epochs]
+        assert (sent.summary["state"], sent.config["trial_id"]) == (record.state, record.trial_id)
+        assert sent.state == {"failed": "failed", "interrupted": "crashed"}.get(record.state, "finished")
+
+
 def test_a_search_goes_on_with_its_rebuilt_runs(search: Run) -> None:
     lose(search)
     rebuild.rebuild_runs(search, mode="offline", files=[], summary={})
