@@ -50,6 +50,14 @@ class RecordedData(Recorded):
     size_px: Annotated[StrictInt, Field(ge=1, le=10_000)] | None = None
     """None in files of the first versions."""
 
+    @property
+    def title(self) -> str:
+        """What people know it by: the name of its folder, with that of the data set where it says something else."""
+        name = Path(self.folder).name
+        if self.dataset is None or self.dataset in (name, "demo"):
+            return self.dataset or name
+        return f"{name} ({self.dataset})"
+
 
 class Session(Recorded):
     """One time that worker groups were started."""
