@@ -102,9 +102,12 @@ class SearchSweep:
             try:
                 self._upsert(recorded, config=yaml.safe_dump(self._config, sort_keys=False), state="RUNNING")
             except Exception as error:  # noqa: BLE001 - whatever wandb raises, the runs are sent
-                self._is_left = True
-                log.warning("W&B: no sweep, the runs go without one: %s: %s", type(error).__name__, error)
-                return None
+                if recorded is None:
+                    self._is_left = True
+                    log.warning("W&B: no sweep, the runs go without one: %s: %s", type(error).__name__, error)
+                    return None
+                # The runs may join it nevertheless; if it is gone, opening the first one says so.
+                log.info("W&B: sweep %s was not opened again: %s: %s", recorded.name, type(error).__name__, error)
             recorded = self._recorded()
         return None if recorded is None else recorded.name
 

@@ -201,6 +201,37 @@ def test_a_sweep_that_somebody_has_deleted_costs_no_run(
     assert sum("is gone" in warning for warning in warnings_of_ours(caplog)) == 1
 
 
+def test_a_sweep_that_is_gone_when_the_search_is_resumed_costs_no_run(
+    run: Run, server: WandbServer, config: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    records = make_trials()[:2]
+    with track(run, config) as tracker:
+        send(tracker, records[:1])
+    server.sweeps.clear()
+    with track(run, config) as tracker:
+        send(tracker, records[1:])
+        end(tracker, records)
+
+    sent = server.runs[f"{SEARCH}-{records[1].trial_id}"]
+    assert (sent.sweep, sent.state, sent.rows()) == (None, "finished", rows_of(records[1]))
+    assert sum("is gone" in warning for warning in warnings_of_ours(caplog)) == 1
+
+
+def test_a_resumed_search_whose_sweep_cannot_be_changed_still_joins_it(
+    run: Run, server: WandbServer, config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeps, "ANSWER_S", 1)
+    records = make_trials()[:2]
+    with track(run, config) as tracker:
+        send(tracker, records[:1])
+    fault = server.fail("UpsertSweep", status=500)
+    with track(run, config) as tracker:
+        send(tracker, records[1:])
+
+    assert fault.num_seen
+    assert [server.runs[f"{SEARCH}-{records[1].trial_id}"].sweep] == list(server.sweeps)
+
+
 @pytest.mark.parametrize("what", ["project", "entity"])
 def test_a_sweep_of_another_place_is_not_gone_on_with(
     what: str, run: Run, server: WandbServer, config: dict[str, Any]
