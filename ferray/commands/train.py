@@ -141,6 +141,7 @@ def _train(options: TrainOptions) -> int:
             AgentTask.from_environment() if ranks.is_first else None,
             TrialRecord(trial_id=identity, number=0, recipe=recipe),
             {"data_fingerprint": store.fingerprint},
+            interruption=Interrupted,
         )
         try:
             with (

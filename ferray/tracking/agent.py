@@ -26,9 +26,18 @@ class AgentRun:
         task: What the agent has asked for; None without an agent, and then nothing is sent.
         record: The run, before its first epoch.
         config: What the configuration of the run has beside its recipe.
+        interruption: An exception that is no failure.
     """
 
-    def __init__(self, task: AgentTask | None, record: TrialRecord, config: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        task: AgentTask | None,
+        record: TrialRecord,
+        config: Mapping[str, Any],
+        *,
+        interruption: type[Exception] | None = None,
+    ) -> None:
+        self._interruption = interruption
         self._record = dataclasses.replace(record, state="running")
         self._tracker: Tracker | None = None
         if task is not None:
@@ -49,7 +58,8 @@ class AgentRun:
     ) -> None:
         if self._tracker is None:
             return
-        if isinstance(error, Exception):
+        is_interrupted = self._interruption is not None and isinstance(error, self._interruption)
+        if isinstance(error, Exception) and not is_interrupted:
             reason = f"{type(error).__name__}: {error}"
             self._record = dataclasses.replace(self._record, state="failed", reason=reason)
         if self._record.state != "running":

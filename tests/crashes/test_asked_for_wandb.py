@@ -32,6 +32,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 def server(run: Run, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
     with WandbServer(KEY) as made:
         monkeypatch.setenv("WANDB_BASE_URL", made.url)
+        monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
         yield made
 
 
