@@ -162,7 +162,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         notice = watch(Metadata(endpoint), threading.Event())
     except OSError as error:
-        log.error("%s does not answer (%s): no EC2 machine, whose notices could be read", endpoint, error)  # noqa: TRY400
+        log.error("%s does not answer (%s): no EC2 machine, whose notices could be read", endpoint, error)
         return 1
     assert notice is not None
     log.warning("EC2 will %s this machine in %d s: its Ray node is drained", notice.action, notice.remaining_s)
