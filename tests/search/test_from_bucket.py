@@ -66,15 +66,12 @@ def test_a_plan_has_the_address_for_the_records_and_a_folder_for_this_machine(
 
 
 @pytest.mark.slow
-def test_a_search_on_a_store_in_a_bucket_has_the_table_of_one_on_the_folder_and_is_resumed(
+def test_a_search_on_a_store_in_a_bucket_has_the_table_of_one_on_the_folder(
     sent: BucketService, tiny_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     searches = OnOneCore(tmp_path, tiny_store)
     from_folder = searches.run(GRID, "folder")
-    space = str(tmp_path / "folder.yaml")
-    asked = searches.command("--space", space, "--name", "bucket", "--data", TINY, "--weights", "none")
-    finish(searches.begin(asked))
-    run = Run(tmp_path / "runs" / "bucket")
+    run = begin_on_bucket(searches)
     assert table(run) == table(from_folder) != {}
     assert len(sent.of("GET stores/tiny/faces.npy")) == 1
     search = run.read_search()
@@ -86,11 +83,28 @@ def test_a_search_on_a_store_in_a_bucket_has_the_table_of_one_on_the_folder_and_
     assert json.loads(capsys.readouterr().out)
     assert len(sent.of("GET stores/tiny/faces.npy")) == 1
 
+
+@pytest.mark.slow
+def test_a_search_on_a_store_in_a_bucket_is_resumed_also_where_the_store_has_moved(
+    sent: BucketService, tiny_store: Store, tmp_path: Path
+) -> None:
+    searches = OnOneCore(tmp_path, tiny_store)
+    run = begin_on_bucket(searches)
     moved = "s3://faces/moved/tiny"
     send_store(tiny_store.folder, to_address(moved, option="--data"))
     _, err = searches.resume("bucket", "--data", moved, "--set", "learning_rate=[0.01, 0.001, 0.1]")
     assert run.read_search().data.folder == moved, err
     assert len(run.read_trials()) == 3
+    assert not sent.of("GET moved/tiny/faces.npy")  # it is the same store
     shutil.rmtree(tmp_path / "cache")
-    searches.resume("bucket")  # the store is fetched again
+    searches.resume("bucket")
     assert len(sent.of("GET moved/tiny/faces.npy")) == 1
+
+
+def begin_on_bucket(searches: OnOneCore) -> Run:
+    space = searches.folder / "folder.yaml"
+    space.write_text(GRID)
+    finish(
+        searches.begin(searches.command("--space", str(space), "--name", "bucket", "--data", TINY, "--weights", "none"))
+    )
+    return Run(searches.folder / "runs" / "bucket")
