@@ -49,7 +49,7 @@ from ferray.search.tune.decisions import Decisions
 from ferray.search.tune.limit import UntilDeadline
 from ferray.search.tune.loop import Decider, Observer, TuneSettings, tune_until_done
 from ferray.signals import StopRequest
-from ferray.tracking.wandb import Destination, Tracker, choose_mode
+from ferray.tracking.wandb import choose_mode, origin_of, track_search
 from ferray.train.checkpoints.checked_safetensors import DamagedError
 from ferray.waiting import waiting
 from ferray.wording import short_path, utc_now
@@ -112,17 +112,11 @@ def _run(
                 search = open_search(plan, history, store, weights, say=_say)
             mode, sentence = choose_mode(plan.wandb, folder=short_path(plan.run.folder))
         recorded = search.history.search
-        origin = {"search_id": recorded.id, "space": plan.space.name, "data_fingerprint": store.fingerprint}
-        tracker = Tracker(
-            plan.run,
-            mode=mode,
-            search_id=recorded.id,
-            config=recorded.options.to_json() | origin,
-            trial_config=origin,
-            destination=Destination(project=plan.space.project, entity=plan.space.entity),
-        )
+        tracker = track_search(plan.run, recorded, plan.space, mode=mode)
         stack.enter_context(tracker)
-        others = stack.enter_context(other_trackers(plan, search_id=recorded.id, origin=origin))
+        others = stack.enter_context(
+            other_trackers(plan, search_id=recorded.id, origin=origin_of(recorded, plan.space))
+        )
         done = _train_what_is_missing(search, [tracker, *others, *observers], stop, cluster)
         records, num_classes = _write_final_states(search.history), len(store.class_names)
         for one in others:

@@ -241,6 +241,7 @@ print(len(before) > 10_000, changed)
 """
 
 
+@pytest.mark.slow
 def test_importing_the_search_changes_nothing_in_ray() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", SNAPSHOT], capture_output=True, text=True, timeout=200, check=False
