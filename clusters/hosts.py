@@ -35,8 +35,9 @@ KEEP_S = 15.0
 
 ALIVE = """import json, ray
 ray.init(address="auto", logging_level="ERROR", log_to_driver=False)
-print(json.dumps([node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]))
+print("\\nalive:" + json.dumps([node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]]))
 """
+"""What the head is asked; Ray may print lines of its own before and after the answer."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -101,8 +102,8 @@ class Hosts:
     def alive(self) -> list[str] | None:
         """Addresses of the nodes in the cluster; None where no cluster answers on the head."""
         done = self.run(self.head, f"source ~/.bashrc; RAY_AUTH_MODE=token python -c '{ALIVE}'", limit_s=60)
-        found: list[str] = json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else []
-        return found if done.returncode == 0 else None
+        answers = [line.removeprefix("alive:") for line in done.stdout.splitlines() if line.startswith("alive:")]
+        return list(json.loads(answers[-1])) if done.returncode == 0 and answers else None
 
     def join(self, host: str) -> str:
         """Prepare a worker and start Ray on it; returns what went wrong."""

@@ -81,7 +81,7 @@ def describe_missing(state: FleetState, allocation: Allocation) -> str:
     parts = [f"{group} is starting on {where}" for group, where in state.starting.items()]
     need = describe_need(allocation)
     if not parts and not state.num_waiting:
-        parts.append("the worker groups wait for the next trial")
+        parts.append("the worker groups measure their devices, or wait for the next trial")
     elif not parts and not find_place(state.nodes, allocation, busy=()):
         if fits_when_free(state.nodes, allocation):
             parts.append(f"a worker group needs {need}, which others hold")

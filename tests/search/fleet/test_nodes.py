@@ -50,7 +50,7 @@ def test_no_group_gets_what_others_hold_or_a_node_where_one_is_starting_or_half_
             ONE,
             "no node has 2 CPUs; the autoscaler was asked for one; the autoscaler starts 2 x gpu_worker",
         ),
-        ({"num_waiting": 0}, ONE, "the worker groups wait for the next trial"),
+        ({"num_waiting": 0}, ONE, "the worker groups measure their devices, or wait for the next trial"),
         ({"nodes": (node("a"),)}, ONE, "a worker group is about to start"),
     ],
 )  # fmt: skip
