@@ -42,7 +42,8 @@ def in_backticks(text: str) -> set[str]:
 
 def commands(text: str) -> Iterator[str]:
     """Every ferray command in a text, without its comment and without what a shell does after it."""
-    for found in re.findall(r"(?:python -m ferray\.|(?<=[`\s'])ferray )(?:search|data|train|report)\b[^`\n']*", text):
+    names = r"(?:search|data|train|report)\b(?!\.\w)"
+    for found in re.findall(rf"(?:python -m ferray\.|(?<=[`\s'])ferray ){names}[^`\n']*", text):
         yield re.split(r"\s#|\s{2,}|[;|]", found)[0].strip().removeprefix("python -m ferray.").removeprefix("ferray ")
 
 

@@ -45,6 +45,7 @@ class LiveView:
         deadline: When, by `time.monotonic`, it begins no further point; None for no limit.
         console: Where it is shown; None for stderr.
         activities: Called about once a second for what the worker groups are doing, by trial.
+        missing: Called after it for what is missing where no group trains; empty while one does.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class LiveView:
         pace: Pace,
         deadline: float | None = None,
         activities: Callable[[], dict[str, str]],
+        missing: Callable[[], str] = str,
         console: Console | None = None,
     ) -> None:
         self._columns = columns
@@ -64,6 +66,7 @@ class LiveView:
         self._total = total
         self._read_activities = activities
         self._activities: dict[str, str] = {}
+        self._missing = missing
         self._running: dict[int, TrialRecord] = {}
         self._best: list[TrialRecord] = []  # of those that ended, no more than the table has rows
         self._ended = self._ended_before = ended
@@ -195,7 +198,8 @@ class LiveView:
     def _other_activities(self) -> list[str]:
         """What worker groups are doing besides training, such as computing features."""
         numbers = {record.trial_id: number for number, record in self._running.items()}
-        return [
+        missing = self._missing()
+        return [missing] * bool(missing) + [
             f"trial {numbers.get(trial, trial)}: {activity}"
             for trial, activity in self._activities.items()
             if activity != TRAINING

@@ -214,6 +214,7 @@ def _tune(
         ended=decisions.num_ended - len(missing),
         deadline=plan.deadline,
         activities=groups.activities,
+        missing=groups.missing,
     )
     with view as live:
         settings = TuneSettings(
@@ -261,7 +262,8 @@ def _worker_groups(
     settings = LaunchSettings(
         search_id=history.search.id,
         session=history.search.openings or 1,
-        data_dir=search.store.folder,
+        data_dir=None if plan.data_dir is None and cluster.joined else search.store.folder,
+        fingerprint=search.store.fingerprint,
         has_scheduler=has_scheduler,
         heads_only=_values(plan, "freeze") == ["trunk"],
     )
@@ -270,7 +272,7 @@ def _worker_groups(
             _record_session(history, groups)
         yield groups
     if groups.infos:
-        history.update_last_session(utilization=groups.utilization)
+        history.update_last_session(utilization=groups.utilization, devices=_devices(groups))
 
 
 def _record_session(history: History, groups: WorkerGroups) -> None:
@@ -280,9 +282,13 @@ def _record_session(history: History, groups: WorkerGroups) -> None:
     session = Session(
         began=utc_now(),
         groups=dataclasses.asdict(groups.allocation),
-        devices=tuple(sorted({info.device for info in groups.infos})),
+        devices=_devices(groups),
     )
     history.update(precision=precision, sessions=(*history.search.sessions, session))
+
+
+def _devices(groups: WorkerGroups) -> tuple[str, ...]:
+    return tuple(sorted({info.device for info in groups.infos}))
 
 
 def _decisions(search: Search) -> Decisions:
