@@ -61,11 +61,12 @@ def inspect(capfd: pytest.CaptureFixture[str]) -> Callable[[Path], dict[str, Any
 
 
 @pytest.fixture
-def sync(server: WandbServer) -> Callable[..., None]:
+def sync(server: WandbServer, tmp_path: Path) -> Callable[..., None]:
     """`wandb sync` of some folders of runs."""
 
     def sync_folders(*folders: Path) -> None:
         command = [sys.executable, "-m", "wandb", "sync", "--yes", *map(str, folders)]
-        subprocess.run(command, timeout=120, check=True, stdout=subprocess.DEVNULL)
+        # It leaves a log in a folder `wandb` of the current one.
+        subprocess.run(command, cwd=tmp_path, timeout=120, check=True, stdout=subprocess.DEVNULL)
 
     return sync_folders
