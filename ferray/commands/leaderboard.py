@@ -16,7 +16,7 @@ from ferray.model.size import Parameters, count_parameters
 from ferray.recipe import FIELD_NAMES, Recipe, to_values
 from ferray.records.points import REPEATED, Point, rank_points
 from ferray.records.run import Run
-from ferray.search.columns import GAP, WIDTH, fit_settings
+from ferray.report.columns import GAP, WIDTH, fit_settings
 from ferray.waiting import waiting
 
 

@@ -17,7 +17,7 @@ from ferray.metrics.intervals import bracket_text
 from ferray.records.points import Point
 from ferray.records.trial import TrialRecord
 from ferray.report.results.verdict import Significance
-from ferray.search.columns import GAP, WIDTH, fit_settings
+from ferray.report.columns import GAP, WIDTH, fit_settings
 from ferray.search.open import Search
 from ferray.search.outcome.export import BestModel
 from ferray.search.outcome.finals import Ranking
