@@ -24,6 +24,8 @@ from ferray.recipe import Recipe
 from ferray.records.search_file import Session
 from ferray.records.trial import FINISHED, State, TrialRecord
 from ferray.report.results.verdict import Significance
+from ferray.report.watch.tally import Tally
+from ferray.report.watch.view import Phase
 from ferray.search.fleet import cluster as clusters
 from ferray.search.fleet.cluster import Cluster
 from ferray.search.fleet.launch import GRACE_S, LaunchSettings, WorkerGroups, start_worker_groups
@@ -44,6 +46,7 @@ from ferray.search.outcome.summary import Outcome, summarize
 from ferray.search.pace import Pace
 from ferray.search.plan import DEMO_COMMAND, Plan
 from ferray.search.rates import note_rate_of
+from ferray.search.status import Status
 from ferray.search.tune.decisions import Decisions
 from ferray.search.tune.limit import UntilDeadline
 from ferray.search.tune.loop import Decider, Observer, TuneSettings, tune_until_done
@@ -111,6 +114,9 @@ def _run(
                 search = open_search(plan, history, store, weights, say=_say)
             mode, sentence = choose_mode(plan.wandb, folder=short_path(plan.run.folder))
         recorded = search.history.search
+        tally = Tally(plan.run.name, plan.space, columns=plan.columns, known=search.history.records)
+        status = stack.enter_context(Status(plan.run.folder, session=recorded.openings or 1))
+        status.show(tally.view)
         origin = {"search_id": recorded.id, "space": plan.space.name, "data_fingerprint": store.fingerprint}
         tracker = Tracker(
             plan.run,
@@ -121,21 +127,24 @@ def _run(
             destination=Destination(project=plan.space.project, entity=plan.space.entity),
         )
         stack.enter_context(tracker)
-        done = _train_what_is_missing(search, [tracker, *observers], stop, cluster)
+        done = _train_what_is_missing(search, [tracker, *observers], stop, cluster, status)
         records, num_classes = _write_final_states(search.history), len(store.class_names)
         if not done:
-            with waiting("writing the tables and pictures"):
+            status.is_interrupted = True
+            with _step(status, "writing the tables, the pictures and the page"):
                 write_tables(plan.run, records, plan.space, num_classes=num_classes)
+                write_report(plan.run, records)
             return False
         try:
-            outcome = _conclude(search, records, stop)
+            outcome = _conclude(search, records, stop, status)
         except (FerrayError, KeyboardInterrupt):
             with suppress(StorageError):  # as on a full disk, of which the first error says more
                 # What was trained can be read although nothing has won.
                 write_tables(plan.run, records, plan.space, num_classes=num_classes)
+                write_report(plan.run, records)
             raise
         interval = None if outcome.significance is None else outcome.significance.interval
-        with waiting("writing the tables, the pictures and the page"):
+        with _step(status, "writing the tables, the pictures and the page"):
             files = write_tables(
                 plan.run, records, plan.space, num_classes=num_classes, best=outcome.best, interval=interval
             )
@@ -162,7 +171,7 @@ def _open_store(plan: Plan) -> Store:
 
 
 def _train_what_is_missing(
-    search: Search, observers: Sequence[Observer], stop: StopRequest, cluster: Cluster | None
+    search: Search, observers: Sequence[Observer], stop: StopRequest, cluster: Cluster | None, status: Status
 ) -> bool:
     """Everything that needs a cluster; False if it was interrupted."""
     plan, history = search.plan, search.history
@@ -174,14 +183,17 @@ def _train_what_is_missing(
     has_scheduler = plan.space.early_terminate is not None or any(one.end.state == "stopped" for one in missing)
     with ExitStack() as stack:
         with stop.raised():
-            with waiting("checking every face of the store"):
+            with _step(status, "checking every face of the store", phase="starting"):
                 verify_store(search.store)
+            status.set_phase("starting", "Ray and its worker groups")
             connected = stack.enter_context(clusters.connect(plan.address)) if cluster is None else cluster
         scratch = stack.enter_context(_scratch(plan, connected))
         groups = stack.enter_context(_worker_groups(search, connected, scratch, stop, has_scheduler=has_scheduler))
         if not groups.infos:
             return False
-        pace = _tune(search, observers, stop, groups, scratch=scratch, missing=missing, has_scheduler=has_scheduler)
+        pace = _tune(
+            search, observers, stop, groups, status, scratch=scratch, missing=missing, has_scheduler=has_scheduler
+        )
     if not connected.joined:
         note_rate_of(search, pace, str(groups.allocation))
     return not stop.is_set()
@@ -192,6 +204,7 @@ def _tune(
     observers: Sequence[Observer],
     stop: StopRequest,
     groups: WorkerGroups,
+    status: Status,
     *,
     scratch: Path,
     missing: Sequence[repair.MissingRecord],
@@ -209,12 +222,12 @@ def _tune(
     total = None if plan.num_trials is None else plan.num_trials + num_after
     pace = Pace(total, needed_views(search), history.records, find_ready=partial(cached_views, search))
     view = LiveView(
-        plan.space,
-        columns=plan.columns,
+        Tally(plan.run.name, plan.space, columns=plan.columns, known=history.records),
         total=total,
         pace=pace,
         ended=decisions.num_ended - len(missing),
         deadline=plan.deadline,
+        status=status,
         activities=groups.activities,
     )
     with view as live:
@@ -236,13 +249,13 @@ def _tune(
         limited = UntilDeadline(decisions, plan.deadline, folds=plan.space.folds)
         tune(limited, "search")
         if limited.has_refused and not stop.is_set() and decisions.has_more():
-            _say(f"the time is up: no further point is begun. Go on: {plan.resume_command}")
+            status.say(f"the time is up: no further point is begun. Go on: {plan.resume_command}")
         for turn in count(1):
             if stop.is_set() or not (wanted := missing_finals(plan, history, search.trial_id)):
                 break
             tune(Finals(wanted, history, identify=search.trial_id), f"finals-{turn}")
         if stop.is_set():
-            _say(f"workers write the checkpoints of unfinished trials; this takes up to {GRACE_S:.0f} s")
+            status.say(f"workers write the checkpoints of unfinished trials; this takes up to {GRACE_S:.0f} s")
     return pace
 
 
@@ -307,18 +320,26 @@ def _write_final_states(history: History) -> list[TrialRecord]:
     return history.records
 
 
-def _conclude(search: Search, records: list[TrialRecord], stop: StopRequest) -> Outcome:
+def _conclude(search: Search, records: list[TrialRecord], stop: StopRequest, status: Status) -> Outcome:
     """Rank the points, say how sure the winner is, export its model and score it; all of it can be left at once."""
     ranking = rank_search(search.plan, records)
     try:
-        with stop.raised(), waiting("judging the winner"):
+        with stop.raised(), _step(status, "judging the winner"):
             significance = _assess(search, ranking)
             search.history.update(verdict=None if significance is None else significance.to_json())
-        with stop.raised(), waiting("writing the best model and its score"):
+        with stop.raised(), _step(status, "writing the best model and its score"):
             best = export_winner(search, records, ranking, significance)
     except DamagedError as error:
         raise repair.discard_record(search.history, error) from error
     return Outcome(records=records, ranking=ranking, significance=significance, best=best)
+
+
+@contextmanager
+def _step(status: Status, doing: str, *, phase: Phase = "concluding") -> Iterator[None]:
+    """A wait besides the training of trials, which who looks at the search sees, too."""
+    status.set_phase(phase, doing)
+    with waiting(doing):
+        yield
 
 
 def _assess(search: Search, ranking: Ranking) -> Significance | None:

@@ -60,8 +60,9 @@ class SearchView:
     """One search at one moment."""
 
     name: Shown
-    metric: MetricName
-    maximize: bool
+    metric: MetricName | None = None
+    """What ranks trials; None where that cannot be read."""
+    maximize: bool = True
     columns: tuple[Shown, ...] = ()
     """Settings in which the trials differ, the most important first."""
     phase: Phase = "starting"
@@ -69,6 +70,8 @@ class SearchView:
     """What it does in this phase, or how it ended."""
     waits: Shown = ""
     """What it waits for and since when, such as `for a node with 1 CPU since 12:03`; empty if for nothing."""
+    way_out: Shown = ""
+    """A command that goes on with it, where it has not come to its end."""
     message: Shown = ""
     """The last message."""
     message_at: float | None = None
@@ -96,7 +99,7 @@ class SearchView:
     running: _Trials = ()
     """Trials that have begun and not ended, by number."""
     best: _Trials = ()
-    """Trials that have ended, best first, as many as are worth a line."""
+    """Trials that have ended and not failed, best first, as many as are worth a line."""
     stopped: _Trials = ()
     """Those that the scheduler has stopped last, the newest first."""
     failed: _Trials = ()
