@@ -29,7 +29,12 @@ def chance_to_go_on(num_before: int, eta: float) -> float:
 
 
 def epochs_to_come(
-    num_trials: int, max_epochs: int, halving: Hyperband | None, *, running: Iterable[int] = (), ended: Iterable[int] = ()
+    num_trials: int,
+    max_epochs: int,
+    halving: Hyperband | None,
+    *,
+    running: Iterable[int] = (),
+    ended: Iterable[int] = (),
 ) -> float:
     """Epochs that trials still take, if which of them are stopped is left to chance.
 

@@ -90,6 +90,7 @@ class LiveView:
         self._closing.set()
         self._thread.join()
         self._note_time()
+        self._status.set_phase("concluding", "ending the worker groups")
         if self._live is not None:
             self._draw(self._live)
             self._live.stop()

@@ -3,7 +3,7 @@
 import datetime
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -66,6 +66,10 @@ class Plan:
     wandb: WandbMode | None
     address: str | None
     command: str
+    price: float | None = None
+    """Of an hour of all machines that the search has, in any currency."""
+    began: float = field(default_factory=time.time)
+    """When the plan was made, in seconds since 1970."""
     deadline: float | None = None
     """When, by `time.monotonic`, the search begins no further point; None for no limit."""
     extension: ExtendEvent | None = None
@@ -174,6 +178,7 @@ def _settle(options: SearchOptions, recorded: RecordedSpaces | None, run: Run | 
         again=options.again,
         wandb=options.wandb,
         address=options.address,
+        price=options.price,
         command=options.command,
         deadline=None if options.minutes is None else time.monotonic() + 60 * options.minutes,
     )

@@ -10,7 +10,6 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -26,12 +25,12 @@ from ferray.records.trial import FINISHED, State, TrialRecord
 from ferray.report.results.verdict import Significance
 from ferray.report.watch.tally import Tally
 from ferray.report.watch.view import Phase
+from ferray.search.first_lines import first_lines
 from ferray.search.fleet import cluster as clusters
 from ferray.search.fleet.cluster import Cluster
 from ferray.search.fleet.launch import GRACE_S, LaunchSettings, WorkerGroups, start_worker_groups
-from ferray.search.forecast import cached_views, needed_views
+from ferray.search.forecast import forecast_plan, make_pace
 from ferray.search.history import repair
-from ferray.search.history.points import describe_additions
 from ferray.search.history.recorded import History
 from ferray.search.history.resume import MORE
 from ferray.search.jobs import Jobs
@@ -44,8 +43,8 @@ from ferray.search.outcome.finals import Finals, Ranking, missing_finals, rank_s
 from ferray.search.outcome.significance import assess_winner
 from ferray.search.outcome.summary import Outcome, summarize
 from ferray.search.pace import Pace
-from ferray.search.plan import DEMO_COMMAND, Plan
-from ferray.search.rates import note_rate_of
+from ferray.search.plan import Plan
+from ferray.search.rates import note_overhead, note_rate_of
 from ferray.search.status import Status
 from ferray.search.tune.decisions import Decisions
 from ferray.search.tune.limit import UntilDeadline
@@ -105,7 +104,9 @@ def _run(
     with ExitStack() as stack:
         with stop.raised():
             store = _open_store(plan)
-            _say_first(plan, store)
+            forecast = forecast_plan(plan)
+            for line in first_lines(plan, store, forecast):
+                _say(line)
             with waiting("reading the pretrained weights, or fetching them once"):
                 weights = {name: load_weights(plan.weights, name) for name in _backbones(plan, history)}
             if history is None:
@@ -115,7 +116,11 @@ def _run(
             mode, sentence = choose_mode(plan.wandb, folder=short_path(plan.run.folder))
         recorded = search.history.search
         tally = Tally(plan.run.name, plan.space, columns=plan.columns, known=search.history.records)
-        status = stack.enter_context(Status(plan.run.folder, session=recorded.openings or 1))
+        session = recorded.openings or 1
+        status = Status(
+            plan.run.folder, session=session, price=plan.price, began=plan.began, forecast_s=forecast.seconds
+        )
+        stack.enter_context(status)
         status.show(tally.view)
         origin = {"search_id": recorded.id, "space": plan.space.name, "data_fingerprint": store.fingerprint}
         tracker = Tracker(
@@ -159,6 +164,8 @@ def _run(
             print(json.dumps(outcome_to_json(search, outcome, tracking=sentence), indent=2))
         elif show == "text":
             print(summarize(search, outcome, tracking=sentence))
+        if plan.address is None and (overhead := status.overhead()) is not None:
+            note_overhead(storage.cache_dir(), overhead)
         return True
 
 
@@ -220,7 +227,7 @@ def _tune(
     jobs = Jobs(search, has_scheduler=has_scheduler)
     num_after = plan.num_final_trials + plan.num_completions + decisions.num_outside
     total = None if plan.num_trials is None else plan.num_trials + num_after
-    pace = Pace(total, needed_views(search), history.records, find_ready=partial(cached_views, search))
+    pace = make_pace(search, total)
     view = LiveView(
         Tally(plan.run.name, plan.space, columns=plan.columns, known=history.records),
         total=total,
@@ -368,21 +375,6 @@ def _backbones(plan: Plan, history: History | None) -> list[str]:
 def _values(plan: Plan, name: str) -> list[str]:
     """Every value that the space may ask for of a parameter of words."""
     return next((list(p.values) for p in plan.space.parameters if p.name == name), [getattr(Recipe(), name)])
-
-
-def _say_first(plan: Plan, store: Store) -> None:
-    total = plan.num_points
-    manifest = store.manifest
-    faces = {split: sum(classes.values()) for split, classes in manifest.counts.items()}
-    if store.is_demo:
-        _say(f"demo faces, drawn by code: accuracy on them means nothing for real ones. Real data: {DEMO_COMMAND}")
-    settings = f", with {', '.join(plan.settings)}" if plan.settings else ""
-    _say(f"search {plan.run.name}: {total if total is not None else 'unlimited'} points of {plan.space.file}{settings}")
-    if plan.additions is not None:
-        for line in describe_additions(plan.additions, plan.space):
-            _say(line)
-    held_out = f"{faces['test']:,} held-out test {manifest.shown.nouns}"
-    _say(f"{faces['train']:,} training, {faces['validation']:,} validation, {held_out}")
 
 
 def _say(text: str) -> None:

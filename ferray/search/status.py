@@ -16,6 +16,7 @@ from typing import Any
 from ferray.errors import FerrayError
 from ferray.report.watch.status import STATUS_FILE, WRITE_S, LiveStatus, ProcessIdentity, write_status
 from ferray.report.watch.view import Phase, SearchView
+from ferray.search.rates import Overhead
 from ferray.wording import first_line
 
 log = logging.getLogger(__name__)
@@ -28,10 +29,21 @@ class Status:
         folder: Where; None to write nothing.
         session: How often the search was begun or resumed.
         price: Of an hour, in any currency; None if nobody has given it.
+        began: When the session began, in seconds since 1970; None for now.
+        forecast_s: How long it was expected to take, before anything of it was measured; None if unknown.
     """
 
-    def __init__(self, folder: Path | None = None, *, session: int = 1, price: float | None = None) -> None:
-        self.began = time.time()
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        session: int = 1,
+        price: float | None = None,
+        began: float | None = None,
+        forecast_s: float | None = None,
+    ) -> None:
+        self.began = time.time() if began is None else began
+        self._first: dict[Phase, float] = {}  # when a phase began first
         self.waits = ""
         """What the search waits for and since when; empty if for nothing."""
         self.is_interrupted = False
@@ -39,7 +51,7 @@ class Status:
         self._phase: Phase = "starting"
         self._doing = ""
         self._message: tuple[str, float | None] = ("", None)
-        self._folder, self._session, self._price = folder, session, price
+        self._folder, self._session, self._price, self._forecast_s = folder, session, price, forecast_s
         self._process = ProcessIdentity.own()
         self._make_view: Callable[[], SearchView] | None = None
         self._ended = threading.Event()
@@ -72,6 +84,16 @@ class Status:
             doing: The same in words, such as `judging the winner`.
         """
         self._phase, self._doing = phase, doing
+        self._first.setdefault(phase, time.time())
+
+    def overhead(self) -> Overhead | None:
+        """What the session has taken besides its trials, now that it ends; None where it has trained none."""
+        if not {"training", "concluding"} <= self._first.keys():
+            return None
+        return Overhead(
+            start_s=max(0.0, self._first["training"] - self.began),
+            end_s=max(0.0, time.time() - self._first["concluding"]),
+        )
 
     def show(self, make_view: Callable[[], SearchView]) -> None:
         """From here on this makes the view, with `facts`."""
@@ -88,15 +110,18 @@ class Status:
 
     def facts(self) -> dict[str, Any]:
         """Fields of a `SearchView` that its trials do not say."""
-        text, at = self._message
-        return {
+        (text, message_at), now = self._message, time.time()
+        left_s = {}
+        if self._phase == "starting" and self._forecast_s is not None:
+            left_s = {"left_s": max(0.0, self._forecast_s - (now - self.began))}
+        return left_s | {
             "phase": self._phase,
             "doing": self._doing,
             "waits": self.waits,
             "message": text,
-            "message_at": at,
+            "message_at": message_at,
             "began": self.began,
-            "at": time.time(),
+            "at": now,
             "price": self._price,
         }
 

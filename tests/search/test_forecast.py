@@ -94,8 +94,10 @@ def test_a_measured_rate_gives_the_time_and_views_in_the_cache_cost_none(
     for num_ready, altered in ((0, False), (1, True)):
         said = forecast(plan)
         assert said.seconds == pytest.approx(epochs_s + (2 - num_ready) * view_s)
-        source = "as fast as search first here, with 2 worker groups"
-        assert said.time == f"about {duration_text(said.seconds)} if no trial ends early, {source}"
+        assert said.time.startswith(
+            f"about {duration_text(said.seconds)} (24 epochs {duration_text(epochs_s)}, features "
+        )
+        assert said.time.endswith("), by search first, 2 worker groups")
         assert f"of the 2 views that this needs, {num_ready} are there" in said.cache
         put_view(cache, plan, tiny_store, altered=altered)
     assert forecast(plan).seconds == pytest.approx(epochs_s)
@@ -204,8 +206,8 @@ def test_an_epoch_of_a_fold_has_the_faces_of_the_other_folds(
     assert rate.epoch_faces_per_s == pytest.approx(num_faces / 0.5)
 
     put_view(cache, plan, tiny_store, altered=False, spans=("train+validation",))
-    num_epochs = 3 * 4 * 4  # of 3 points; a refit would be one trial more
-    assert make_forecast(plan, count_work(plan, 3), num_trials=3 * 4).seconds == pytest.approx(num_epochs * 0.5)
+    num_epochs = (3 * 4 + 1) * 4  # of 3 points, and the refit
+    assert make_forecast(plan, count_work(plan, 3), num_trials=3 * 4 + 1).seconds == pytest.approx(num_epochs * 0.5)
 
 
 def test_the_workers_are_those_that_the_search_would_start(
