@@ -138,12 +138,13 @@ def ready_views(
     return max(ready, key=len, default=frozenset())
 
 
-def make_pace(search: "Search", total: int | None) -> Pace:
+def make_pace(search: "Search", total: int | None, *, num_groups: int) -> Pace:
     """The pace of a search that begins or goes on, with all that is known of it in advance.
 
     Args:
         search: The search.
         total: Its trials in all; None if unknown.
+        num_groups: Its worker groups.
     """
     plan, manifest = search.plan, search.store.manifest
     work = count_work(plan, num_new_points(plan), recipe_of=search.recipe)
@@ -154,6 +155,7 @@ def make_pace(search: "Search", total: int | None) -> Pace:
         find_ready=lambda views: ready_views(storage.cache_dir(), manifest, views),
         planned=plan_epochs(plan, work),
         prior=make_prior(plan, set() if work is None else work.kinds(manifest.size_px), manifest),
+        num_groups=num_groups,
     )
 
 

@@ -173,7 +173,8 @@ class LiveView:
                 for record in self._tally.running.values()
             )
             if self._activities or self._tally.num_epochs:
-                self._pace.note_time(now - self._last_turn, on_features=on_features)
+                num_busy = sum(record.trial_id in self._activities for record in self._tally.running.values())
+                self._pace.note_time(now - self._last_turn, on_features=on_features, num_busy=max(1, num_busy))
             self._last_turn = now
 
     def _draw(self, live: Live | NotebookTable) -> None:

@@ -8,15 +8,16 @@ A searcher that learns does not say in advance which views its points need. Then
 has read estimates how many new ones each further trial brings (Good, "The population frequencies of species", 1953):
 none where all trials share a view, one where a continuous setting gives each trial its own.
 
-What an epoch takes of the search is its own seconds, by its kind, times what the search needs of the clock for a second
-of its epochs: less than one with several worker groups, more with what comes between trials. Before that is measured,
-and with the weight of one trial after it, an earlier search on this machine says how long an epoch and a view take.
+What an epoch takes of the search is its own seconds, by its kind and lately, times what a busy worker group needs of
+the clock for a second of its epochs, with what comes between trials, divided by the number of groups: those that are
+not up yet when the first trial ends will be. Before that is measured, and with the weight of two trials after it, an
+earlier search on this machine says how long an epoch and a view take.
 
 Begin at `Pace`.
 """
 
 import statistics
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -64,6 +65,7 @@ class Pace:
         find_ready: Returns those of some views that are in the cache, when the session or a trial begins.
         planned: What the trials will take.
         prior: What earlier searches say.
+        num_groups: Worker groups, each of which trains a trial at a time.
     """
 
     def __init__(
@@ -75,8 +77,10 @@ class Pace:
         find_ready: Callable[[frozenset[ViewKey]], frozenset[ViewKey]] = lambda _: frozenset(),
         planned: Planned | None = None,
         prior: Prior | None = None,
+        num_groups: int = 1,
     ) -> None:
         self._num_trials = num_trials
+        self._num_groups = num_groups
         self._planned = planned or Planned()
         self._prior = prior or Prior()
         self._find_ready = find_ready
@@ -86,9 +90,10 @@ class Pace:
         self._wanted = set(needed - self._views)  # to be computed in this session
         self._num_readers: Counter[ViewKey] = Counter()  # of wanted views that were not known in advance: trials
         self._begun: set[str] = set()  # trials of this session
-        self._kinds: dict[EpochKind, tuple[float, int]] = {}  # epochs whose view was ready: their seconds, how many
-        self._busy_s = 0.0  # of the epochs in num_ready
-        self._marks: list[tuple[float, float]] = [(0.0, 0.0)]  # other_s and busy_s when a trial ended
+        self._kinds: dict[EpochKind, deque[float]] = {}  # seconds of the last epochs whose view was ready
+        self._kind_counts: Counter[EpochKind] = Counter()  # of all such epochs
+        self._epochs_busy_s = 0.0  # of the epochs in num_ready
+        self._groups_busy_s = 0.0  # of worker groups with a trial, in other_s
         self._begun_epochs: Counter[EpochKind] = Counter()  # of the recipes of trials that began in this session
         self._num_full = self._num_trained = 0  # epochs of the recipes of trials that ended by themselves, and theirs
         for record in known:
@@ -106,13 +111,20 @@ class Pace:
         self.recipes: set[Recipe] = set()
         """Of the trials that had an epoch in this session."""
 
-    def note_time(self, seconds: float, *, on_features: bool) -> None:
-        """Some time has passed, in which a worker group computed features or none did."""
+    def note_time(self, seconds: float, *, on_features: bool, num_busy: int = 1) -> None:
+        """Some time has passed.
+
+        Args:
+            seconds: How much.
+            on_features: Whether a worker group computed features in it.
+            num_busy: Worker groups that had a trial.
+        """
         self._on_features = on_features
         if on_features:
             self._features_s += seconds
         else:
             self._other_s += seconds
+            self._groups_busy_s += seconds * num_busy
 
     def note_start(self, record: TrialRecord) -> None:
         """A trial may begin, or go on."""
@@ -138,11 +150,12 @@ class Pace:
         slow = self._slow.setdefault(record.trial_id, self._slow_before(record, row.epoch))
         if row.epoch not in slow:
             self._ready_s.append(row.seconds)
-            total_s, num = self._kinds.get(epoch_kind(recipe), (0.0, 0))
-            self._kinds[epoch_kind(recipe)] = (total_s + row.seconds, num + 1)
+            kind = epoch_kind(recipe)
+            self._kinds.setdefault(kind, deque(maxlen=max(20, 3 * recipe.epochs))).append(row.seconds)
+            self._kind_counts[kind] += 1
             if not self._on_features:
                 self._num_ready += 1
-                self._busy_s += row.seconds
+                self._epochs_busy_s += row.seconds
         self._see(recipe, row.epoch)
         if self.waits_for_view(recipe, row.epoch + 1):
             slow.add(row.epoch + 1)
@@ -150,7 +163,6 @@ class Pace:
     def note_end(self, record: TrialRecord) -> None:
         """A trial has ended."""
         self._epochs_of_ended.append(len(record.epochs))
-        self._marks.append((self._other_s, self._busy_s))
         if record.state == "done":
             self._num_full += record.recipe.epochs
             self._num_trained += len(record.epochs)
@@ -238,10 +250,10 @@ class Pace:
                 left[kind] = left.get(kind, 0.0) + max(0.0, num - self._begun_epochs[kind])
         else:
             # Those to come are taken for a mixture like that of the epochs so far.
-            seen = {kind: num for kind, (_, num) in self._kinds.items()} or {("", "", None, 0): 1}
+            seen = self._kind_counts or Counter({("", "", None, 0): 1})
             mean = statistics.fmean(self._epochs_of_ended)
             for kind, num in seen.items():
-                left[kind] = left.get(kind, 0.0) + num_not_begun * mean * num / sum(seen.values())
+                left[kind] = left.get(kind, 0.0) + num_not_begun * mean * num / seen.total()
         total = sum(left.values())
         if planned.halving is not None and total:
             num_final = min(num_not_begun, planned.num_final)
@@ -265,16 +277,12 @@ class Pace:
         if not self._num_ready:
             assert prior_s is not None, "asked before"
             return prior_s
-        # The first third is left out once there are trials after it: worker groups start one after the other.
-        other_s, busy_s = self._marks[(len(self._marks) - 1) // 3]
-        if self._busy_s - busy_s <= 0:
-            other_s = busy_s = 0.0
-        clock_s = (self._other_s - other_s) / (self._busy_s - busy_s) if self._busy_s else 0.0
-        total_s, num = self._kinds.get(kind, (sum(self._ready_s), len(self._ready_s)))
-        measured_s = total_s / num * clock_s
+        busy_s = self._groups_busy_s / self._epochs_busy_s if self._epochs_busy_s else 1.0
+        seconds = self._kinds.get(kind) or self._ready_s
+        measured_s = statistics.fmean(seconds) * busy_s / self._num_groups
         if prior_s is None:
             return measured_s
-        weight = max(1, self._planned.max_epochs)
+        weight = 2 * max(1, self._planned.max_epochs)
         return (self._num_ready * measured_s + weight * prior_s) / (self._num_ready + weight)
 
     def _num_views_to_come(self, num_begun: int) -> float | None:

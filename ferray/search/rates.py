@@ -1,7 +1,7 @@
 """Rates of earlier searches on this machine, so that a plan can say how long it will take.
 
     CACHE/rates.json       by backbone, frozen layers, size of the picture and batch sizes: faces a second
-    CACHE/overhead.json    seconds that the last search took besides its trials
+    CACHE/overhead.json    seconds that the last searches took besides their trials
 
 The cache folder belongs to one machine, and losing it costs nothing but an estimate. Begin at `read_rates`.
 """
@@ -100,7 +100,7 @@ def faces_of_view(manifest: Manifest) -> int:
 
 @checked_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="ignore", allow_inf_nan=False))
 class Overhead:
-    """What the last search on this machine took besides its trials."""
+    """What searches on this machine take besides their trials; the last one counts for half, since load differs."""
 
     start_s: Annotated[float, Field(ge=0)]
     """Seconds from the command to its first trial: imports, Ray, worker groups."""
@@ -124,6 +124,9 @@ def read_overhead(cache: Path) -> Overhead | None:
 
 def note_overhead(cache: Path, overhead: Overhead) -> None:
     """Put on record what a search took besides its trials."""
+    if (before := read_overhead(cache)) is not None:
+        start_s, end_s = (before.start_s + overhead.start_s) / 2, (before.end_s + overhead.end_s) / 2
+        overhead = Overhead(start_s=start_s, end_s=end_s)
     with suppress(StorageError):  # it is only for estimates
         storage.write_json(cache / "overhead.json", _OVERHEAD.dump_python(overhead))
 

@@ -227,7 +227,7 @@ def _tune(
     jobs = Jobs(search, has_scheduler=has_scheduler)
     num_after = plan.num_final_trials + plan.num_completions + decisions.num_outside
     total = None if plan.num_trials is None else plan.num_trials + num_after
-    pace = make_pace(search, total)
+    pace = make_pace(search, total, num_groups=groups.allocation.num_groups)
     view = LiveView(
         Tally(plan.run.name, plan.space, columns=plan.columns, known=history.records),
         total=total,
