@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 
 from rich.console import Console
 from rich.live import Live
@@ -18,6 +19,7 @@ from ferray.report.watch.view import SearchView
 from ferray.search.notebook import HEIGHT, WIDTH, NotebookTable, in_notebook
 from ferray.search.pace import Pace
 from ferray.search.status import Status
+from ferray.signals import receive_from_handlers
 from ferray.waiting import QUIET_S
 
 LINE_S = 30.0
@@ -75,6 +77,7 @@ class LiveView:
             self._live = Live(console=self._console, auto_refresh=False)
         elif console is None and in_notebook():
             self._live = NotebookTable()
+        self._receiving = ExitStack()  # what signal handlers say, while the screen is drawn
         self._size = self._console.size
         self._thread = threading.Thread(target=self._refresh_often, name="live", daemon=True)
 
@@ -83,6 +86,7 @@ class LiveView:
         self._status.show(self.view)
         if self._live is not None:
             self._live.start()
+            self._receiving.enter_context(receive_from_handlers(self._status.note_message))
         self._thread.start()
         return self
 
@@ -92,6 +96,7 @@ class LiveView:
         self._note_time()
         self._status.set_phase("concluding", "ending the worker groups")
         if self._live is not None:
+            self._receiving.close()
             self._draw(self._live)
             self._live.stop()
         else:

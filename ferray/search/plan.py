@@ -94,6 +94,11 @@ class Plan:
         return None if self.num_points is None else self.num_points * self.space.folds
 
     @property
+    def num_trials_in_all(self) -> int | None:
+        """Trials of the points and of the finals, at most, those that are trained to their end counted once more."""
+        return None if self.num_trials is None else self.num_trials + self.num_final_trials + self.num_completions
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Settings that tell one trial from another."""
         repeated = (("fold", self.space.folds), ("seed", self.replicates))

@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 
@@ -120,8 +121,8 @@ def _run(
         status = Status(
             plan.run.folder, session=session, price=plan.price, began=plan.began, forecast_s=forecast.seconds
         )
+        status.show(partial(tally.view, total=plan.num_trials_in_all))
         stack.enter_context(status)
-        status.show(tally.view)
         origin = {"search_id": recorded.id, "space": plan.space.name, "data_fingerprint": store.fingerprint}
         tracker = Tracker(
             plan.run,
@@ -225,8 +226,7 @@ def _tune(
     plan, history = search.plan, search.history
     decisions = _decisions(search)
     jobs = Jobs(search, has_scheduler=has_scheduler)
-    num_after = plan.num_final_trials + plan.num_completions + decisions.num_outside
-    total = None if plan.num_trials is None else plan.num_trials + num_after
+    total = None if plan.num_trials_in_all is None else plan.num_trials_in_all + decisions.num_outside
     pace = make_pace(search, total, num_groups=groups.allocation.num_groups)
     view = LiveView(
         Tally(plan.run.name, plan.space, columns=plan.columns, known=history.records),

@@ -20,6 +20,7 @@ from ferray.search import live
 from ferray.search.live import LiveView
 from ferray.search.pace import Pace
 from ferray.search.status import Status
+from ferray.signals import say_from_handler
 from ferray.space import find_space, read_space
 
 ROW = EpochResult(epoch=1, **dict.fromkeys(METRIC_FIELDS, 0.25))
@@ -222,3 +223,14 @@ def test_the_folder_says_how_the_search_ended(error: BaseException | None, phase
     assert found is not None
     assert found.view.phase == phase
     assert "status" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_what_ctrl_c_says_does_not_disturb_the_screen(capfd: pytest.CaptureFixture[str]) -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=80, height=24)
+    view = LiveView(tally_of("grid"), total=4, ended=0, pace=Pace(4), activities=dict, console=console)
+    with view:
+        say_from_handler("stopping: every finished epoch is kept")
+        assert capfd.readouterr().err == ""
+        assert view.view().message == "stopping: every finished epoch is kept"
+    say_from_handler("printed")
+    assert capfd.readouterr().err == "printed\n"

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ferray.report.columns import GAP, SettingColumn, fit_settings
-from ferray.report.watch.view import Phase, SearchView, TrialView
+from ferray.report.watch.view import OVER, Phase, SearchView, TrialView
 from ferray.wording import count_of, duration_text
 
 TRAINING = "training"
@@ -116,7 +116,8 @@ def _progress(view: SearchView, width: int) -> RenderableType:
     if view.left_s is not None and view.phase in ("starting", TRAINING):
         parts.append(f"until {_clock(view.at + view.left_s)[:5]}")
     if view.price is not None:
-        parts.append(f"{view.price * view.spent_s / 3600:.2f} paid")
+        total = "" if view.left_s is None else f" of about {view.price * (view.spent_s + view.left_s) / 3600:.2f}"
+        parts.append(f"{view.price * view.spent_s / 3600:.2f}{total if _left(view) else ''} paid")
     text = ", ".join(parts)
     room = width - len(text) - GAP
     if view.total is None or room < 10:
@@ -143,7 +144,7 @@ def _leader(view: SearchView) -> list[Text]:
     best = view.leader
     if best is None:
         return [_line("best", "no epoch yet", "dim")]
-    running = ", still running" if best.state == "running" else ""
+    running = ", still running" if best.state == "running" and view.phase not in OVER else ""
     text = f"{best.score:.4f} {view.metric}: trial {best.number}, epoch {best.best_epoch} of {best.max_epochs}{running}"
     settings = ", ".join(f"{name} {value}" for name, value in best.settings.items())
     return [_line("best", text, "bold green"), *([_line("", settings)] if settings else [])]
@@ -173,7 +174,7 @@ def _table(view: SearchView, *, width: int, room: int) -> list[RenderableType]:
     num_rows = MAX_ROWS
     for _ in range(2):  # what is left out makes a line, and headers of several words more than one
         rows = trials[:num_rows]
-        cells = [_cells(trial) for trial in rows]
+        cells = [_cells(trial, view.phase) for trial in rows]
         widths = [max(map(len, texts)) for texts in zip(names, *cells, strict=True)]
         space = width - sum(widths) - GAP * (len(names) - 1)
         columns, left_out = fit_settings(view.columns, [trial.settings for trial in rows], room=space)
@@ -195,7 +196,7 @@ def _table(view: SearchView, *, width: int, room: int) -> list[RenderableType]:
     rows = trials[:num_rows]
     leader = view.leader
     for place, trial in enumerate(rows):
-        texts = _cells(trial)
+        texts = _cells(trial, view.phase)
         style = "bold green" if trial == leader else None if trial.state == "running" else "dim"
         table.add_row(*texts[:2], *(column.cells[place] for column in columns), *texts[2:], style=style)
     num_others = len(view.running) + view.num_ended - len(rows)
@@ -204,10 +205,12 @@ def _table(view: SearchView, *, width: int, room: int) -> list[RenderableType]:
     return [Text(), table, *([_cut(Text(f"no room for {', '.join(left_out)}", "dim"))] if left_out else [])]
 
 
-def _cells(trial: TrialView) -> tuple[str, str, str, str, str]:
+def _cells(trial: TrialView, phase: Phase) -> tuple[str, str, str, str, str]:
     """Number, state, epochs, score and the time that is left."""
     state: str = trial.state
-    if state == "running":
+    if state == "running" and phase in OVER:
+        state = "unfinished"
+    elif state == "running":
         state = "waiting" if not trial.activity else TRAINING if trial.activity == TRAINING else "features"
     left = "" if trial.left_s is None or state != TRAINING else duration_text(trial.left_s)
     score = "" if trial.score is None else f"{trial.score:.4f}"

@@ -95,7 +95,7 @@ class Tally:
             max_epochs=record.recipe.epochs,
             score=record.score(),
             best_epoch=None if best is None else best.epoch,
-            settings={name: setting_in_a_table(getattr(record.recipe, name)) for name in self._columns},
+            settings={name: setting_in_a_table(getattr(record.recipe, name), digits=4) for name in self._columns},
             activity=activity[:300],
             left_s=left_s,
             reason=self._reason(record)[:300],
