@@ -47,6 +47,8 @@ def search(
     concurrent_trials: int | None = None,
     max_failures: int | None = None,
     wandb: WandbMode | None = None,
+    tensorboard: bool | None = None,
+    mlflow: str | None = None,
     address: str | None = None,
     price: float | None = None,
     on_epoch: OnEpoch | None = None,
@@ -80,6 +82,8 @@ def search(
         concurrent_trials: Trials at a time; None for what fits.
         max_failures: Worker deaths that a trial may have a part in; None for 2.
         wandb: None for online with a key and a network, else offline.
+        tensorboard: Write event files to `runs/NAME/tensorboard`; None for as before, or else not.
+        mlflow: MLflow's tracking URI; None to send nothing there.
         address: Of a running Ray cluster, `auto` or `HOST:PORT`; None to start Ray here.
         price: Of an hour of the machine, or of the whole cluster, in any currency: then it says what it costs.
         on_epoch: Called in this process after each epoch, with the trial so far and the epoch. The epochs of one trial

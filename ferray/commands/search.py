@@ -170,6 +170,13 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         type=number_option(float, MIN_PRICE, MAX_PRICE),
         help="of an hour of the machine, or of the whole cluster, in any currency: says what the search costs",
     )
+    add(
+        "--tensorboard",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="write event files to runs/NAME/tensorboard",
+    )
+    add("--mlflow", metavar="URI", help="send every trial to the MLflow server at http://HOST:PORT")
     add("--address", help="join a running Ray cluster, 'auto' or HOST:PORT (default: start one on loopback)")
     add("--json", action="store_true", help="print one JSON object instead of text; progress still goes to stderr")
     add("--dry-run", action="store_true", help="list the points and the work, train nothing")

@@ -70,7 +70,7 @@ def _opencv_on_one_core() -> Iterator[None]:
 
 @contextmanager
 def progress_bar(title: str, total: int, unit: str, *, is_shown: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr.
+    """A progress bar on stderr, unless there is nothing to do.
 
     Yields:
         A function that takes the number of items that were finished since its last call.
@@ -82,6 +82,7 @@ def progress_bar(title: str, total: int, unit: str, *, is_shown: bool) -> Iterat
         progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn(),
         progress.TextColumn(unit), progress.TimeElapsedColumn(), progress.TimeRemainingColumn(),
     )  # fmt: skip
-    with progress.Progress(*columns, console=Console(stderr=True, force_jupyter=False), disable=not is_shown) as bar:
+    console, is_hidden = Console(stderr=True, force_jupyter=False), not is_shown or total == 0
+    with progress.Progress(*columns, console=console, disable=is_hidden) as bar:
         task = bar.add_task(title, total=total)
         yield lambda count: bar.advance(task, count)

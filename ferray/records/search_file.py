@@ -6,7 +6,7 @@ Begin at `SearchFile`; `to_search_file` checks one.
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictInt, StrictStr, ValidationError
+from pydantic import Field, StrictBool, StrictInt, StrictStr, ValidationError
 
 from ferray.errors import RecordError
 from ferray.records.events import ExtendEvent, SpaceString
@@ -37,6 +37,8 @@ class RecordedOptions(Recorded):
     finalists: Positive | None = None
     keep: Literal["refit", "best-fold"] | None = None
     wandb: Literal["online", "offline", "disabled"] | None = None
+    tensorboard: StrictBool | None = None
+    mlflow: Place | None = None
 
 
 class RecordedData(Recorded):
@@ -47,6 +49,14 @@ class RecordedData(Recorded):
     fingerprint: Text
     size_px: Annotated[StrictInt, Field(ge=1, le=10_000)] | None = None
     """None in files of the first versions."""
+
+    @property
+    def title(self) -> str:
+        """What people know it by: the name of its folder, with that of the data set where it says something else."""
+        name = Path(self.folder).name
+        if self.dataset is None or self.dataset in (name, "demo"):
+            return self.dataset or name
+        return f"{name} ({self.dataset})"
 
 
 class Session(Recorded):

@@ -5,6 +5,7 @@ Begin at `TrialRecord`. `record.json` and a trial's last checkpoint both hold ep
 """
 
 import dataclasses
+import datetime
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -86,6 +87,13 @@ class TrialRecord:
     def seconds(self) -> float:
         """Wall time of all its epochs."""
         return sum(row.seconds for row in self.epochs)
+
+    def began_s(self) -> float | None:
+        """When it began, in seconds since 1970; None where that is not on record."""
+        try:
+            return datetime.datetime.fromisoformat(self.began).timestamp()
+        except ValueError:
+            return None
 
 
 def record_to_json(record: TrialRecord) -> dict[str, Any]:

@@ -66,6 +66,10 @@ class SearchOptions:
     max_failures: NotNegative | None = None
     """Deaths of worker groups that one trial may have a part in before it counts as failed."""
     wandb: WandbMode | None = None
+    tensorboard: bool | None = None
+    """Whether event files for TensorBoard are written."""
+    mlflow: str | None = None
+    """MLflow's tracking URI."""
     address: str | None = None
     """Of a running Ray cluster; None to start one on this machine."""
     price: Annotated[float, Field(ge=MIN_PRICE, le=MAX_PRICE)] | None = None

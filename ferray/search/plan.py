@@ -23,6 +23,7 @@ from ferray.search.history.resume import (
 )
 from ferray.search.options import Keep, SearchOptions, WandbMode
 from ferray.space import Space
+from ferray.tracking.mlflow import check_tracking_uri
 
 DEMO_COMMAND = "python -m ferray.search --space grid --data DIR"
 
@@ -64,6 +65,9 @@ class Plan:
     again: bool
     """Whether the test split may be read once more, where another model is kept than the one it was read for."""
     wandb: WandbMode | None
+    tensorboard: bool
+    mlflow: str | None
+    """MLflow's tracking URI; None to send nothing there."""
     address: str | None
     command: str
     price: float | None = None
@@ -164,6 +168,8 @@ def _settle(options: SearchOptions, recorded: RecordedSpaces | None, run: Run | 
     if run is None:
         run = _new_run(options, space)
     _check_files(options.data, weights)
+    if options.mlflow is not None:
+        check_tracking_uri(options.mlflow)
     return Plan(
         space=space,
         settings=tuple(one for one in options.settings if one != "weights=none" or weights != "none"),
@@ -182,6 +188,8 @@ def _settle(options: SearchOptions, recorded: RecordedSpaces | None, run: Run | 
         retry=options.retry,
         again=options.again,
         wandb=options.wandb,
+        tensorboard=bool(options.tensorboard),
+        mlflow=options.mlflow,
         address=options.address,
         price=options.price,
         command=options.command,

@@ -47,6 +47,7 @@ from ferray.search.pace import Pace
 from ferray.search.plan import Plan
 from ferray.search.rates import note_overhead, note_rate_of
 from ferray.search.status import Status
+from ferray.search.trackers import other_trackers
 from ferray.search.tune.decisions import Decisions
 from ferray.search.tune.limit import UntilDeadline
 from ferray.search.tune.loop import Decider, Observer, TuneSettings, tune_until_done
@@ -133,8 +134,11 @@ def _run(
             destination=Destination(project=plan.space.project, entity=plan.space.entity),
         )
         stack.enter_context(tracker)
-        done = _train_what_is_missing(search, [tracker, *observers], stop, cluster, status)
+        others = stack.enter_context(other_trackers(plan, search_id=recorded.id, origin=origin))
+        done = _train_what_is_missing(search, [tracker, *others, *observers], stop, cluster, status)
         records, num_classes = _write_final_states(search.history), len(store.class_names)
+        for one in others:
+            one.search_ended(records)
         if not done:
             status.is_interrupted = True
             with _step(status, "writing the tables, the pictures and the page"):

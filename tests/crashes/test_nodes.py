@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fixtures.imds import MetadataService, metadata_service
 from fixtures.process import wait_until
 from fixtures.search import LONG_EPOCHS, LONG_GRID, Searches, finish, numbers
 
 from ferray.data.store.reader import Store
 from ferray.records.run import Run
+from ferray.search.fleet.spot_notice import ENDPOINT_VARIABLE
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.filterwarnings("ignore")]
 
@@ -74,12 +76,16 @@ def test_trials_of_a_dead_node_go_on_elsewhere_and_a_new_node_is_used(cluster: A
     assert [numbers(record) for record in run.read_trials()] == [numbers(record) for record in alone.read_trials()]
 
 
-def test_a_draining_node_releases_its_trial_within_an_epoch(cluster: Any, searches: Searches) -> None:
+def test_a_spot_machine_with_a_notice_releases_its_trial_within_an_epoch(cluster: Any, searches: Searches) -> None:
     options = ("--wandb", "disabled", "--address", cluster.address, "--concurrent-trials", "2", "--max-failures", "0")
     process = searches.start(FREE, "grid", *options)
     run = Run(searches.folder / "runs" / "grid")
     wait_until(lambda: len(list((run.folder / "trials").glob("*/lease.json"))) == 2)
-    drain(cluster, cluster.nodes[0].node_id)
+    with metadata_service() as service:
+        watcher = watch_for_notice(cluster, cluster.nodes[0].node_id, service)
+        assert service.was_asked.wait(60)
+        service.begin_notice()
+        assert watcher.wait(60) == 0
     began = time.monotonic()
     wait_until(lambda: any((folder / "last.safetensors").exists() for folder in (run.folder / "trials").iterdir()))
     print(f"a checkpoint {time.monotonic() - began:.1f} s after the notice")
@@ -96,9 +102,8 @@ def lease(folder: Path) -> int:
     return int(file.read_text().rpartition(",")[2].strip("] \n")) if file.exists() else 0
 
 
-def drain(cluster: Any, node_id: str) -> None:
-    """Drain a node, as a cloud's notice of preemption does."""
-    ray = Path(sys.executable).parent / "ray"
-    asked = ["drain-node", "--address", cluster.address, "--node-id", node_id, "--deadline-remaining-seconds", "120"]
-    reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
-    subprocess.run([ray, *asked, *reason], check=True, capture_output=True, env=os.environ.copy(), timeout=100)
+def watch_for_notice(cluster: Any, node_id: str, service: MetadataService) -> subprocess.Popen[bytes]:
+    """What runs on a spot machine beside its node of Ray."""
+    command = [sys.executable, "-m", "ferray.search.fleet.spot_notice", "--address", cluster.address]
+    environment = {**os.environ, ENDPOINT_VARIABLE: service.address}
+    return subprocess.Popen([*command, "--node-id", node_id], env=environment)

@@ -171,11 +171,10 @@ def _pictures(results: SearchResults, store: Store | None, warnings: list[str]) 
 
 def _subtitle(results: SearchResults) -> str:
     search, space = results.search, results.space
-    data = search.data.dataset or Path(search.data.folder).name
     method = {"grid": "Grid search", "random": "Random search", "bayes": "Bayesian search (TPE)"}[space.method]
     halving = " with successive halving" if space.early_terminate is not None else ""
     size = f"{count_of(len(results.records), 'trial')} of {count_of(len(results.points), 'point')}"
-    return f"{method}{halving} on {data}: {size}, by {in_words(results.metric)}"
+    return f"{method}{halving} on {search.data.title}: {size}, by {in_words(results.metric)}"
 
 
 def _state_warnings(results: SearchResults) -> list[str]:

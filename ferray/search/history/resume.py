@@ -22,7 +22,7 @@ from ferray.space import Space
 
 CHANGEABLE = (
     "max_trials", "workers_per_trial", "gpus_per_worker", "concurrent_trials", "max_failures", "replicates",
-    "finalists", "keep", "wandb",
+    "finalists", "keep", "wandb", "tensorboard", "mlflow",
 )  # fmt: skip
 """Options that may differ when a search is resumed; options that decide its trials' numbers may not."""
 

@@ -132,7 +132,7 @@ def _check_comparable(found: Sequence[SearchResults]) -> None:
 
 def _data_in_words(results: SearchResults) -> str:
     data = results.search.data
-    return f"{_printable(data.dataset or Path(data.folder).name)} ({data.fingerprint[:12]})"
+    return f"{_printable(data.title)} ({data.fingerprint[:12]})"
 
 
 def _by_metric(results: SearchResults, metric: Metric) -> SearchResults:
