@@ -4,13 +4,14 @@ It keeps the trials that are running and as many of the others as are worth a li
 Begin at `Tally`.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ferray.recipe import MetricName
 from ferray.records.points import rank_trials
-from ferray.records.trial import ENDED, EpochResult, TrialRecord
+from ferray.records.trial import ENDED, EpochResult, State, TrialRecord
 from ferray.report.columns import setting_in_a_table
 from ferray.report.watch.view import SearchView, TrialView
 from ferray.space import Space
@@ -41,7 +42,8 @@ class Tally:
         """Trials that have begun and not ended, by number."""
         self.num_ended = self.num_epochs = 0
         """Trials, and epochs that `add_epoch` was given."""
-        self._num_stopped = self._num_failed = 0
+        self._states: dict[int, State] = {}  # of trials that have ended and not begun again, by number
+        self._counts: Counter[State] = Counter()  # of those
         self._best: list[TrialRecord] = []
         self._stopped: list[TrialRecord] = []
         self._failed: list[TrialRecord] = []
@@ -55,10 +57,8 @@ class Tally:
         return self._space.metric.name
 
     def begin(self, record: TrialRecord) -> None:
-        """A trial has begun; it may have epochs already, or have failed before."""
-        if any(one.number == record.number for one in self._failed):
-            self._failed = [one for one in self._failed if one.number != record.number]
-            self._num_failed -= 1
+        """A trial has begun; it may have epochs already, and may have failed or been stopped before."""
+        self._forget(record.number)
         self.running[record.number] = record
 
     def add_epoch(self, trial_id: str, row: EpochResult) -> list[TrialRecord]:
@@ -75,15 +75,24 @@ class Tally:
 
     def end(self, record: TrialRecord) -> None:
         """A trial is done, stopped or failed."""
-        self.running.pop(record.number, None)
+        self._forget(record.number)
         self.num_ended += 1
+        self._states[record.number] = record.state
+        self._counts[record.state] += 1
         self._best = rank_trials([*self._best, record])[:MAX_BEST]
         if record.state == "stopped":
-            self._num_stopped += 1
             self._stopped = [record, *self._stopped][:MAX_LISTED]
         elif record.state == "failed":
-            self._num_failed += 1
             self._failed = [record, *self._failed][:MAX_LISTED]
+
+    def _forget(self, number: int) -> None:
+        """What was known of a trial is replaced."""
+        self.running.pop(number, None)
+        state = self._states.pop(number, None)
+        if state is not None:
+            self._counts[state] -= 1
+            for kept in (self._best, self._stopped, self._failed):
+                kept[:] = [record for record in kept if record.number != number]
 
     def trial_view(self, record: TrialRecord, *, activity: str = "", left_s: float | None = None) -> TrialView:
         """A trial as it is shown."""
@@ -122,8 +131,8 @@ class Tally:
             metric=self.metric,
             maximize=self._space.metric.goal == "maximize",
             columns=self._columns,
-            num_stopped=self._num_stopped,
-            num_failed=self._num_failed,
+            num_stopped=self._counts["stopped"],
+            num_failed=self._counts["failed"],
             running=tuple(
                 self.trial_view(record, activity=activities.get(record.trial_id, ""), left_s=lefts.get(number))
                 for number, record in sorted(self.running.items())
