@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from fixtures.browser import browser  # noqa: F401  a fixture
+from fixtures.process import wait_until
 
 from ferray.records.run import Run
 from ferray.report.watch import server as module
@@ -36,7 +37,7 @@ def test_the_page_reloads_for_a_new_record_and_keeps_the_filter_the_order_and_th
         page.on("pageerror", lambda error: faults.append(str(error)))
         page.goto(server.url)
         page.wait_for_selector("html[data-drawn]")
-        page.wait_for_function("document.getElementById('live').textContent.includes('4/6 trials')")
+        page.locator("#live", has_text="4/6 trials").wait_for()
         page.fill("#filter", "state=done")
         page.locator("#table thead button", has_text="dropout").click()
         page.evaluate("scrollTo(0, 600)")
@@ -44,9 +45,8 @@ def test_the_page_reloads_for_a_new_record_and_keeps_the_filter_the_order_and_th
 
         record = going_run.read_trials()[1]
         going_run.write_trial(dataclasses.replace(record, state="done"))
-        page.wait_for_function(f"document.documentElement.dataset.version !== '{before}'")
-        page.wait_for_selector("html[data-drawn]")
-        page.wait_for_function("scrollY === 600")
+        page.locator(f"html[data-drawn]:not([data-version='{before}'])").wait_for(state="attached")
+        wait_until(lambda: page.evaluate("scrollY") == 600)
         assert page.input_value("#filter") == "state=done"
         assert page.locator("#table [aria-sort]").inner_text().startswith("dropout")
         assert page.locator("#table tbody tr").count() == 3
