@@ -318,3 +318,12 @@ def test_successive_halving_is_expected_to_stop_trials_whatever_became_of_the_fi
     expected = epochs_to_come(27, 18, halving, ended=[18]) + 2 * 18
     assert pace.left(1, []) == pytest.approx(expected)
     assert expected < 29 * 18 / 2
+
+
+def test_heads_with_batches_that_were_not_measured_are_taken_for_half_as_dependent_on_the_number_of_steps() -> None:
+    small, large = ({"batch_size": size, "epochs": 4} for size in (32, 128))
+    keys = keys_of_run(trial(0, **small).recipe, weights="")
+    epochs = {epoch_kind(trial(0, **small).recipe): 4, epoch_kind(trial(0, **large).recipe): 4}
+    pace = Pace(2, keys, planned=Planned(epochs=epochs, max_epochs=4), find_ready=lambda views: views)
+    trained(pace, trial(0, *[8.0] * 4, **small), features_s=0, epochs_s=32.0)
+    assert pace.left(1, []) == pytest.approx(4 * 8.0 * (1 + 1 / 4) / 2)
