@@ -103,7 +103,7 @@ def other_activities(view: SearchView) -> list[str]:
 
 def _title(view: SearchView, width: int) -> Text:
     """Name and phase, at the right the metric."""
-    doing = f": {view.doing}" if view.doing else ""
+    doing = f" {view.doing}" if view.doing.startswith("since ") else f": {view.doing}" if view.doing else ""
     left = Text.assemble((view.name, "bold"), "  ", (_phase(view), _STYLES[view.phase]), doing)
     right = "" if view.metric is None else f"{view.metric}, {'higher' if view.maximize else 'lower'} is better"
     gap = width - left.cell_len - len(right)

@@ -12,6 +12,7 @@ import pytest
 
 from ferray.data.store.reader import Store
 from ferray.records.run import Run
+from ferray.report.watch.drawing import draw
 from ferray.report.watch.folder import SILENT_S, FolderWatcher, folder_state
 from ferray.report.watch.status import STATUS_FILE, LiveStatus, ProcessIdentity, _start_of, read_status
 from ferray.report.watch.view import SearchView
@@ -52,6 +53,7 @@ def test_where_nothing_new_is_written_nobody_claims_to_know_why(
     view = FolderWatcher(going_run).read()
     assert view.phase == "silent"
     assert "(3:40 min ago)" in view.doing
+    assert str(draw(view, width=200, height=23).renderables[0]).startswith("going  nothing new since ")
     assert ("ran on node-7" in view.doing) == (process == ELSEWHERE)
     assert ("is there, but writes nothing" in view.doing) == (process != ELSEWHERE)
 
