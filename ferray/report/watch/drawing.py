@@ -56,8 +56,12 @@ def draw(view: SearchView, *, width: int, height: int) -> Group:
     if view.message:
         at = "last" if view.message_at is None else _clock(view.message_at)
         lines.append(_line(at, view.message))
-    lines += [_line("go on", view.way_out, "bold")] if view.way_out else []
-    return Group(*lines, *_table(view, width=width, room=height - len(lines)))
+    num_lines = len(lines)
+    if view.way_out:  # to be copied, so it is not cut
+        way_out = Text(f"go on: {view.way_out}", "bold", overflow="fold")
+        lines.append(way_out)
+        num_lines += 1 + 2 * (way_out.cell_len // width)  # words that do not fit move to the next line
+    return Group(*lines, *_table(view, width=width, room=height - num_lines))
 
 
 def describe(view: SearchView) -> str:

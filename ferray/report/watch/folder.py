@@ -68,7 +68,7 @@ class FolderWatcher:
             return view
         is_alive = process.is_alive()
         if is_alive is False:
-            what = f"process {process.pid} is gone, and wrote last at {_clock(view.at)}"
+            what = f"last at {_clock(view.at)}; process {process.pid} is gone"
             return dataclasses.replace(view, phase="lost", doing=what)
         age_s = time.time() - view.at
         # Where the clocks of two machines differ, a new version is the only sign of life.
