@@ -27,7 +27,8 @@ search: $(STAMP) ## search the shipped grid on faces drawn by code
 	$(BIN)/python -m ferray.search --space grid $(ARGS)
 
 test: $(STAMP) ## the tests, but for the slow ones
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)  # the searches in one process, the rest in another
+	@# The searches in one process, the rest in another; modules are compiled once for all processes that tests start.
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 test-slow: $(STAMP) ## the slow tests only
 	$(BIN)/python -m pytest -m slow $(ARGS)

@@ -3,10 +3,15 @@
 import os
 from pathlib import Path
 
+import cv2
 import pytest
+import torch
 from fixtures.shared import set_environment
+from hypothesis import settings
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch is imported: see `set_environment`
+
+settings.register_profile("half", settings.get_profile("ci"), max_examples=50)
 
 pytest_plugins = ["fixtures.data", "fixtures.exported", "fixtures.undisturbed", "fixtures.disturbed"]
 
@@ -30,6 +35,13 @@ def clean_environment(
         if name.startswith(foreign):
             monkeypatch.delenv(name)
     set_environment(monkeypatch, tmp_path_factory)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Small tensors and pictures gain nothing from a second thread, and on a busy machine wait for it at every step."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,8 @@
 import os
 import re
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -26,8 +28,20 @@ def notebook(tmp_path_factory: pytest.TempPathFactory) -> nbformat.NotebookNode:
             patch.delenv(name)
         read = nbformat.read(NOTEBOOK, as_version=4)
         where = {"metadata": {"path": str(folder)}}
-        NotebookClient(read, timeout=280, kernel_name="python3", resources=where).execute()
+        with on_one_core():  # fewer processes of Ray's
+            NotebookClient(read, timeout=280, kernel_name="python3", resources=where).execute()
     return read
+
+
+@contextmanager
+def on_one_core() -> Iterator[None]:
+    """What is started in the block sees one core of the machine."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
 
 
 def texts(notebook: nbformat.NotebookNode, source: str) -> list[str]:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from ferray.errors import SpaceError
 from ferray.recipe import Recipe
-from ferray.space import Space, find_space, num_points, parse_settings, points, read_space, to_recipe
+from ferray.space import Space, find_space, num_points, parse_settings, points, read_space, to_recipe, to_sweep_config
 from ferray.space.hyperband import rungs_from_max
 from ferray.space.parameter import Parameter
 
@@ -327,6 +327,26 @@ def test_exponents_that_could_be_values_are_a_warning(
     space_of(tmp_path, parameter)
 
     assert ["values from 1.105 to 7.389, e**0.1 to e**2" in message for message in caplog.messages] == [True] * warns
+
+
+@pytest.mark.parametrize(
+    "metric, monitor, warns",
+    [
+        ("{name: val_accuracy, goal: maximize}", "", False),
+        ("{name: val_loss}", ", monitor: {value: val_loss}", False),
+        ("{name: val_loss}", "", True),
+    ],
+)
+def test_a_program_that_is_ferrays_own_is_a_warning_only_if_an_agent_would_keep_another_epoch(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, metric: str, monitor: str, warns: bool
+) -> None:
+    program = "program: ferray.train\ncommand: ['${interpreter}', -m, '${program}']"
+    parameters = f"parameters: {{epochs: {{value: 1}}{monitor}}}"
+    read_space(write(tmp_path, f"method: grid\nmetric: {metric}\n{program}\n{parameters}\n"))
+
+    assert ["add the parameter `monitor: {value: val_loss}`" in message for message in caplog.messages] == [
+        True
+    ] * warns
 
 
 @pytest.mark.parametrize(
@@ -651,6 +671,49 @@ def test_a_rung_after_the_last_epoch_is_a_warning(tmp_path: Path, caplog: pytest
         space_of(tmp_path, "epochs: {value: 5}", rest=rest)
 
     assert "no trial is stopped early: min_iter is 5, epochs 5" in caplog.text
+
+
+# As W&B is given it
+
+
+@pytest.mark.parametrize(
+    "parameter",
+    [
+        "dropout: {value: 0.5}",
+        "hidden_units: {value: null}",
+        "batch_size: {values: [16, 32]}",
+        "dropout: {values: [0.1, 0.2], probabilities: [0.25, 0.75]}",
+        "epochs: {min: 1, max: 4}",
+        "dropout: {min: 0.0, max: 0.5}",
+        "learning_rate: {distribution: log_uniform, min: -9.0, max: -2.0}",
+        "learning_rate: {distribution: log_uniform_values, min: 0.001, max: 0.1}",
+        "learning_rate: {distribution: inv_log_uniform, min: 2.0, max: 9.0}",
+        "dropout: {distribution: q_uniform, min: 0.0, max: 0.5, q: 0.1}",
+        "hidden_units: {distribution: q_log_uniform_values, min: 16, max: 64, q: 1}",
+        "dropout: {distribution: normal, mu: 0.3, sigma: 0.1}",
+        "dropout: {distribution: q_beta, a: 2, b: 3, q: 0.1}",
+    ],
+)
+def test_a_parameter_as_wandb_is_given_it_is_the_same_parameter(tmp_path: Path, parameter: str) -> None:
+    space = space_of(tmp_path, parameter)
+    config = to_sweep_config(space, name="first")
+    again = space_of(tmp_path, yaml.safe_dump(config["parameters"]))
+    drawn = [
+        [to_recipe(one, point, seed=0) for point in itertools.islice(points(one, seed=1), 20)] for one in (space, again)
+    ]
+
+    assert (config["method"], config["metric"]) == ("custom", {"name": "val_accuracy", "goal": "maximize"})
+    assert drawn[0] == drawn[1]
+
+
+def test_what_wandb_would_act_on_is_not_in_its_sweep(tmp_path: Path) -> None:
+    rest = "run_cap: 3\nearly_terminate: {type: hyperband, min_iter: 2}\nname: mine\n"
+    config = to_sweep_config(
+        space_of(tmp_path, "epochs: {min: 3, max: 9}", rest=rest, dropout=[0.1, 0.2]), name="first"
+    )
+
+    assert config.keys() == {"method", "name", "description", "metric", "parameters"}
+    assert (config["name"], config["parameters"]["dropout"]) == ("mine", {"values": [0.1, 0.2]})
 
 
 # Settings of the command line

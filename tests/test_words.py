@@ -3,7 +3,7 @@
 import ast
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -68,25 +68,34 @@ def find(pattern: str) -> list[str]:
     ]
 
 
-def defined_names(file: Path) -> Iterator[tuple[int, str]]:
+@cache
+def parse(file: Path) -> ast.Module:
+    """A module, read once for all tests."""
+    return ast.parse(file.read_text())
+
+
+@cache
+def defined_names(file: Path) -> list[tuple[int, str]]:
     """Identifiers that a module defines: functions, classes, parameters, variables, attributes."""
-    for node in ast.walk(ast.parse(file.read_text())):
+    found = []
+    for node in ast.walk(parse(file)):
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-                yield node.lineno, node.name
+                found.append((node.lineno, node.name))
             case ast.arg():
-                yield node.lineno, node.arg
+                found.append((node.lineno, node.arg))
             case ast.Name(ctx=ast.Store()):
-                yield node.lineno, node.id
+                found.append((node.lineno, node.id))
             case ast.Attribute(ctx=ast.Store()):
-                yield node.lineno, node.attr
+                found.append((node.lineno, node.attr))
+    return found
 
 
 def public(*kinds: type[ast.AST]) -> dict[str, list[tuple[str, str]]]:
     """Module and body of each public definition at the top of a module, by name."""
     found = defaultdict(list)
     for file in MODULES:
-        for node in ast.parse(file.read_text()).body:
+        for node in parse(file).body:
             if isinstance(node, kinds) and not node.name.startswith("_"):  # type: ignore[attr-defined]
                 found[node.name].append((shown(file), ast.dump(node)))  # type: ignore[attr-defined]
     return found
@@ -101,10 +110,10 @@ def test_spelling_is_american() -> None:
     assert find(BRITISH) == []
 
 
-@pytest.mark.parametrize("file", MODULES, ids=shown)
-def test_no_identifier_has_a_retired_word(file: Path) -> None:
+def test_no_identifier_has_a_retired_word() -> None:
     found = [
         f"{shown(file)}:{line}: {name}"
+        for file in MODULES
         for line, name in defined_names(file)
         if any(RETIRED_IN_NAMES.fullmatch(part.lower()) for part in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name))
     ]
@@ -112,14 +121,17 @@ def test_no_identifier_has_a_retired_word(file: Path) -> None:
     assert found == []
 
 
-@pytest.mark.parametrize("file", MODULES, ids=shown)
-def test_bounds_are_called_min_and_max(file: Path) -> None:
+def test_bounds_are_called_min_and_max() -> None:
     constants = [
-        f"{shown(file)}:{line}: {name}" for line, name in defined_names(file) if re.match(r"_?(LEAST|MOST)(_|$)", name)
+        f"{shown(file)}:{line}: {name}"
+        for file in MODULES
+        for line, name in defined_names(file)
+        if re.match(r"_?(LEAST|MOST)(_|$)", name)
     ]
     parameters = [
         f"{shown(file)}:{node.lineno}: {node.arg}"
-        for node in ast.walk(ast.parse(file.read_text()))
+        for file in MODULES
+        for node in ast.walk(parse(file))
         if isinstance(node, ast.arg) and re.match(r"(least|most)(_|$)", node.arg)
     ]
 

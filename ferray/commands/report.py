@@ -1,7 +1,7 @@
 """`python -m ferray.report`: the score of a model, the audit of a reported score, the slices where a model is weak.
 
 The commands `export` and `latency` are in `ferray.commands.portable`, `page`, `compare` and `leaderboard` in
-their own modules.
+their own modules, and `wandb` in `ferray.commands.wandb_runs`.
 """
 
 import json
@@ -23,6 +23,7 @@ from ferray.commands.portable import (
     run_export,
     run_latency,
 )
+from ferray.commands.wandb_runs import WandbOptions, add_wandb_parser, run_wandb
 from ferray.commands.watch import WatchOptions, add_watch_parser, run_watch
 from ferray.errors import DataError, FerrayError
 from ferray.files import storage
@@ -49,6 +50,7 @@ EXAMPLES = """\
   python -m ferray.report export runs/grid/best --format onnx --out face.onnx         # runs without ferray
   python -m ferray.report latency runs/grid/best --threads 1
   python -m ferray.report leaderboard runs/backbones --latency                        # sizes and speeds side by side
+  python -m ferray.report wandb runs/grid runs/asha                                   # side by side in W&B
 """
 
 
@@ -112,6 +114,7 @@ Options = (
     | LatencyOptions
     | LeaderboardOptions
     | WatchOptions
+    | WandbOptions
 )
 
 
@@ -135,6 +138,8 @@ def _run(options: Options) -> int:
             return run_leaderboard(options)
         case WatchOptions():
             return run_watch(options)
+        case WandbOptions():
+            return run_wandb(options)
 
 
 def _parse(argv: Sequence[str] | None, prog: str) -> Options:
@@ -197,6 +202,7 @@ def _parse(argv: Sequence[str] | None, prog: str) -> Options:
     add_export_parser(commands)
     add_latency_parser(commands)
     add_leaderboard_parser(commands)
+    add_wandb_parser(commands, prog)
 
     given = dict(vars(parser.parse_args(argv)))
     make_options: type[Options] = given.pop("options")

@@ -1,7 +1,8 @@
 """`python -m ferray.train`: train one recipe on one store, without a search and without Ray.
 
 Alone it trains in this process; under `torchrun` all ranks train one model together. Ctrl-C or SIGTERM ends it after
-the current step, and the same command continues with the next one.
+the current step, and the same command continues with the next one. Started by `wandb agent`, it is one run of that
+sweep.
 """
 
 import logging
@@ -16,10 +17,10 @@ from typing import TYPE_CHECKING
 from ferray.commands.common import make_parser, run_command
 from ferray.errors import RecipeError, StorageError
 from ferray.files import untrusted
-from ferray.recipe import Recipe, check_value, make_recipe
+from ferray.recipe import Recipe, check_value, make_recipe, trial_id
 from ferray.signals import catch_signals, say_from_handler
 from ferray.space import parse_settings
-from ferray.space.nodes import read_yaml
+from ferray.space.nodes import Node, read_yaml
 from ferray.waiting import waiting, waiting_for_first
 
 if TYPE_CHECKING:
@@ -31,10 +32,14 @@ log = logging.getLogger(__name__)
 EXAMPLES = """\
   python -m ferray.train --recipe recipe.yaml --data data/expw --out runs/alone
   python -m ferray.train --recipe recipe.yaml --data data/expw --set learning_rate=1e-4 --set freeze=blocks1-4
+  wandb agent SWEEP                                                   # the same for each point of a W&B sweep
   torchrun --nproc-per-node 2 -m ferray.train --recipe recipe.yaml --data data/expw    # two ranks, one model
 """
 
 MAX_RECIPE_BYTES = 1_000_000
+
+DATA_VARIABLE = "FERRAY_DATA"
+"""The variable that the commands of the shipped sweep files have for `--data`; an agent of W&B's replaces it."""
 
 ECHO_S = 1.0
 """A signal that follows another within this time is the same one: `torchrun` forwards those that its processes got."""
@@ -97,6 +102,9 @@ def _train(options: TrainOptions) -> int:
     from ferray.data.store.reader import open_store
     from ferray.train.preflight import check_recipe, find_risks
 
+    if str(options.data) == DATA_VARIABLE and not options.data.exists():
+        what = f"the variable {DATA_VARIABLE} is not set, which the command of the sweep names"
+        raise RecipeError(f"--data {DATA_VARIABLE}", what, f"{DATA_VARIABLE}=data/expw wandb agent ...")
     store = open_store(options.data)
     check_recipe(recipe, store, use_folds="--set folds=5 --set fold=0")
     if os.environ.get("RANK", "0") == "0":  # of `torchrun`
@@ -114,6 +122,10 @@ def _train(options: TrainOptions) -> int:
         from ferray.train.interruption import Interrupted
         from ferray.train.settle import measure_precision, settle
 
+    from ferray.records.trial import TrialRecord
+    from ferray.tracking.agent import AgentRun
+    from ferray.tracking.names import AgentTask
+
     cache = cache_dir()
     epochs: list[EpochResult] = []
     device = choose_device(options.device)
@@ -124,8 +136,18 @@ def _train(options: TrainOptions) -> int:
             measure_precision(device, cache=cache) if recipe.precision == "auto" else recipe.precision
         )
         recipe = settle(recipe, store, precision=precision)
+        identity = trial_id(recipe, data_fingerprint=store.fingerprint, weights_fingerprint=weights.fingerprint)
+        agent_run = AgentRun(
+            AgentTask.from_environment() if ranks.is_first else None,
+            TrialRecord(trial_id=identity, number=0, recipe=recipe),
+            {"data_fingerprint": store.fingerprint},
+            interruption=Interrupted,
+        )
         try:
-            with catch_signals(on_first=_announce if ranks.is_first else None, echo_s=ECHO_S) as interrupted:
+            with (
+                agent_run,
+                catch_signals(on_first=_announce if ranks.is_first else None, echo_s=ECHO_S) as interrupted,
+            ):
                 results = fit(
                     recipe,
                     store,
@@ -137,8 +159,10 @@ def _train(options: TrainOptions) -> int:
                 named = waiting_for_first(results, "training the first epoch, after the features of the frozen layers")
                 for result in named if ranks.is_first else results:
                     epochs.append(result)
+                    agent_run.add(result)
                     if ranks.is_first:
                         print(format_epoch(result, recipe), flush=True)
+                agent_run.finish()
         except Interrupted as interruption:
             if ranks.is_first:
                 kept = (
@@ -191,7 +215,7 @@ def read_recipe_file(file: Path, *, settings: Sequence[str] = ()) -> Recipe:
     """The recipe of a YAML or JSON file, with some settings replaced.
 
     Args:
-        file: One mapping of setting to value.
+        file: One mapping of setting to value; settings may be in groups, as in a sweep file.
         settings: `KEY=VALUE`, the value written as in YAML.
 
     Raises:
@@ -209,11 +233,22 @@ def read_recipe_file(file: Path, *, settings: Sequence[str] = ()) -> Recipe:
         raise RecipeError(str(file), "the file is empty", "Write one `setting: value` per line")
     values = {
         name: check_value(name, node.plain(), where=node.where)
-        for name, node in read_yaml(text, file=str(file)).mapping().items()
+        for name, node in _settings(read_yaml(text, file=str(file))).items()
     }
     for name, value in parse_settings(settings).items():
         values[name] = check_value(name, value, where=f"--set {name}={value}")
     return make_recipe(values, where=str(file))
+
+
+def _settings(group: Node) -> dict[str, Node]:
+    """Every setting by its own name, also those in groups."""
+    found: dict[str, Node] = {}
+    for name, node in group.mapping().items():
+        for inner, value in (_settings(node) if isinstance(node.value, dict) else {name: node}).items():
+            if inner in found:
+                raise value.error(f"is {inner} for the second time, after {found[inner].where}", "Remove one of them")
+            found[inner] = value
+    return found
 
 
 def format_epoch(result: "EpochResult", recipe: Recipe) -> str:

@@ -41,6 +41,7 @@ class LiveView:
         status: What the search does besides its trials; it gets the view.
         console: Where it is shown; None for stderr.
         activities: Called about once a second for what the worker groups are doing, by trial.
+        missing: Called after it for what is missing where no group trains; empty while one does.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class LiveView:
         deadline: float | None = None,
         status: Status | None = None,
         activities: Callable[[], dict[str, str]],
+        missing: Callable[[], str] = str,
         console: Console | None = None,
     ) -> None:
         self._tally = tally
@@ -60,6 +62,7 @@ class LiveView:
         self._num_elsewhere = ended - tally.num_ended  # trials that have ended and are not on record
         self._read_activities = activities
         self._activities: dict[str, str] = {}
+        self._missing = missing
         self._pace = pace
         self._deadline = deadline
         self._status = status or Status()
@@ -150,8 +153,9 @@ class LiveView:
         """Read the activities and draw the screen, once a second; in a log, write a line every `LINE_S`."""
         try:
             self._activities = self._read_activities()
+            self._status.waits = self._missing()
         except Exception:  # noqa: BLE001  the dispatcher may be gone at the end; the display must not end a search
-            self._activities = {}
+            self._activities, self._status.waits = {}, ""
         self._note_time()
         if self._live is not None:
             self._draw(self._live)

@@ -52,7 +52,7 @@ from ferray.search.tune.decisions import Decisions
 from ferray.search.tune.limit import UntilDeadline
 from ferray.search.tune.loop import Decider, Observer, TuneSettings, tune_until_done
 from ferray.signals import StopRequest
-from ferray.tracking.wandb import Destination, Tracker, choose_mode
+from ferray.tracking.wandb import choose_mode, origin_of, track_search
 from ferray.train.checkpoints.checked_safetensors import DamagedError
 from ferray.waiting import waiting
 from ferray.wording import short_path, utc_now
@@ -124,17 +124,11 @@ def _run(
         )
         status.show(partial(tally.view, total=plan.num_trials_in_all))
         stack.enter_context(status)
-        origin = {"search_id": recorded.id, "space": plan.space.name, "data_fingerprint": store.fingerprint}
-        tracker = Tracker(
-            plan.run,
-            mode=mode,
-            search_id=recorded.id,
-            config=recorded.options.to_json() | origin,
-            trial_config=origin,
-            destination=Destination(project=plan.space.project, entity=plan.space.entity),
-        )
+        tracker = track_search(plan.run, recorded, plan.space, mode=mode)
         stack.enter_context(tracker)
-        others = stack.enter_context(other_trackers(plan, search_id=recorded.id, origin=origin))
+        others = stack.enter_context(
+            other_trackers(plan, search_id=recorded.id, origin=origin_of(recorded, plan.space))
+        )
         done = _train_what_is_missing(search, [tracker, *others, *observers], stop, cluster, status)
         records, num_classes = _write_final_states(search.history), len(store.class_names)
         for one in others:
@@ -240,6 +234,7 @@ def _tune(
         deadline=plan.deadline,
         status=status,
         activities=groups.activities,
+        missing=groups.missing,
     )
     with view as live:
         settings = TuneSettings(
@@ -287,7 +282,8 @@ def _worker_groups(
     settings = LaunchSettings(
         search_id=history.search.id,
         session=history.search.openings or 1,
-        data_dir=search.store.folder,
+        data_dir=None if plan.data_dir is None and cluster.joined else search.store.folder,
+        fingerprint=search.store.fingerprint,
         has_scheduler=has_scheduler,
         heads_only=_values(plan, "freeze") == ["trunk"],
     )
@@ -296,7 +292,7 @@ def _worker_groups(
             _record_session(history, groups)
         yield groups
     if groups.infos:
-        history.update_last_session(utilization=groups.utilization)
+        history.update_last_session(utilization=groups.utilization, devices=_devices(groups))
 
 
 def _record_session(history: History, groups: WorkerGroups) -> None:
@@ -306,9 +302,13 @@ def _record_session(history: History, groups: WorkerGroups) -> None:
     session = Session(
         began=utc_now(),
         groups=dataclasses.asdict(groups.allocation),
-        devices=tuple(sorted({info.device for info in groups.infos})),
+        devices=_devices(groups),
     )
     history.update(precision=precision, sessions=(*history.search.sessions, session))
+
+
+def _devices(groups: WorkerGroups) -> tuple[str, ...]:
+    return tuple(sorted({info.device for info in groups.infos}))
 
 
 def _decisions(search: Search) -> Decisions:

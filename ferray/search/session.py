@@ -9,8 +9,10 @@ import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ferray.files.location import local_path
 from ferray.files.storage import cache_dir
 from ferray.search.options import SearchOptions, Show
 from ferray.signals import StopRequest, say_from_handler
@@ -76,6 +78,7 @@ def open_plan(options: SearchOptions) -> Iterator[tuple["Plan", "History | None"
     from ferray.search.plan import make_plan
     from ferray.search.preflight import check_plan
 
+    options = _with_paths(options)
     with ExitStack() as stack:
         with waiting("reading the plan and the records"):
             history = None if options.resume is None else stack.enter_context(open_history(options))
@@ -85,3 +88,21 @@ def open_plan(options: SearchOptions) -> Iterator[tuple["Plan", "History | None"
         for line in warnings:
             log.warning("%s", line)
         yield plan, history
+
+
+def _with_paths(options: SearchOptions) -> SearchOptions:
+    """The options with paths where they may name `file://`.
+
+    Raises:
+        StorageError: One names what is no path, such as a bucket.
+    """
+
+    def path_of(name: str, text: str | None) -> str | None:
+        return None if text is None else local_path(text, option=f"--{name}")
+
+    return replace(
+        options,
+        out=local_path(options.out, option="--out"),
+        data=path_of("data", options.data),
+        weights=path_of("weights", options.weights),
+    )

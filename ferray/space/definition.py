@@ -61,6 +61,8 @@ class Space:
     """Seeds that each of the best points is trained with before the winner is chosen; 1 for no such finals."""
     finalists: int = 3
     """Points in the finals."""
+    title: str | None = None
+    """W&B's name of the sweep in the file; None for that of the search."""
     project: str | None = None
     """W&B project and entity in the file, for the search's runs there; None for the defaults."""
     entity: str | None = None

@@ -2,7 +2,7 @@
 
 It is checked as W&B checks sweeps, and strictly against the recipe: a parameter must be one of its fields, and the
 recipe must accept every value that can be drawn. A feature of W&B that ferray lacks is refused with the reason; keys
-that only concern W&B's agents (`program`, `command` and the like) are accepted and have no effect.
+that only concern W&B's agents (`program`, `command` and the like) are accepted and have no effect on a search.
 
 Begin at `read_space`; the parameters are in `ferray.space.settings`, the rule for stopping early in
 `ferray.space.hyperband`.
@@ -31,12 +31,26 @@ log = logging.getLogger(__name__)
 MAX_BYTES = 200_000
 """A larger file is refused; PyYAML may need two seconds for one of this size."""
 
-_IGNORED = ("apiVersion", "kind", "name", "description", "program", "command", "job", "image_uri", "controller")
-_MAY_BE_NULL = ("early_terminate", "project", "entity")
+_IGNORED = ("apiVersion", "kind", "description", "program", "command", "job", "image_uri", "controller")
+_MAY_BE_NULL = ("early_terminate", "name", "project", "entity")
 """Keys that count as left out where they are null."""
 
+AGENT_PROGRAM = "ferray.train"
+"""The module that W&B's agents run for a point of a shipped space."""
+
 _CAP = "run_cap"
-_READ = ("method", "metric", "parameters", "early_terminate", "run_cap", "project", "entity", "replicates", "finalists")
+_READ = (
+    "method",
+    "metric",
+    "parameters",
+    "early_terminate",
+    "run_cap",
+    "name",
+    "project",
+    "entity",
+    "replicates",
+    "finalists",
+)
 
 
 def find_space(name_or_path: str) -> Path:
@@ -80,7 +94,6 @@ def read_space(path: Path, overrides: Mapping[str, Any] | None = None, *, text: 
     for key, node in keys.items():
         if key not in _READ + _IGNORED:
             raise _unknown_key(key, node)
-    _warn_of_program(keys)
     method = _read_method(top)
     metric = _read_metric(top, method)
     parameters = _read_parameters(top, method, overrides)
@@ -96,9 +109,11 @@ def read_space(path: Path, overrides: Mapping[str, Any] | None = None, *, text: 
         early_terminate=halving,
         replicates=keys["replicates"].integer(at_least=1) if "replicates" in keys else 1,
         finalists=keys["finalists"].integer(at_least=1) if "finalists" in keys else Space.finalists,
+        title=_read_title(keys["name"]) if "name" in keys else None,
         project=keys["project"].text() if "project" in keys else None,
         entity=keys["entity"].text() if "entity" in keys else None,
     )
+    _warn_of_program(keys, space)
     _check_monitor(space)
     _check_folds(space)
     check_combinations(space)
@@ -187,6 +202,11 @@ def _read_metric(top: Node, method: Method) -> Metric:
     return Metric(name=name, goal=goal)
 
 
+def _read_title(node: Node) -> str:
+    """A name, which W&B also takes as a number."""
+    return str(node.value) if isinstance(node.value, int | float) else node.text()
+
+
 def _read_parameters(top: Node, method: Method, overrides: Mapping[str, Any]) -> tuple[Parameter, ...]:
     keys = top.mapping()
     if "parameters" not in keys:
@@ -230,18 +250,27 @@ def _check_folds(space: Space) -> None:
             raise SpaceError(parameter.where, what, "Leave one of the two out")
 
 
-def _warn_of_program(keys: Mapping[str, Node]) -> None:
-    """Say once that W&B's program is not run, and which settings its command names beside the parameters."""
+def _warn_of_program(keys: Mapping[str, Node], space: Space) -> None:
+    """Say once that W&B's program is not run, and which settings its command names beside the parameters.
+
+    A command that runs `ferray.train`, for W&B's agents, trains what ferray itself would, unless the metric is missing.
+    """
     ignored = [key for key in ("program", "command") if key in keys]
     if not ignored:
         return
     words = keys["command"].value if "command" in keys else ()
     words = [str(word.value) for word in words] if isinstance(words, tuple) else str(words).split()
+    node = keys[ignored[-1]]
+    if AGENT_PROGRAM in (*words, keys["program"].value if "program" in keys else None):
+        if space.metric.name != Recipe().monitor and all(one.name != "monitor" for one in space.parameters):
+            what = f"an agent would keep the epoch with the best {Recipe().monitor}"
+            log.warning("%s: %s; add the parameter `monitor: {value: %s}`", node.where, what, space.metric.name)
+        return
     options = [word.split("=")[0] for word in words if re.match(r"--?[A-Za-z]\w+", word)]
     what = f"{' and '.join(ignored)} {'has' if len(ignored) == 1 else 'have'} no effect: ferray trains by itself"
     if options:
         what += f"; command sets {', '.join(options)}, to be written as parameters with a value"
-    log.warning("%s: %s", keys[ignored[-1]].where, what)
+    log.warning("%s: %s", node.where, what)
 
 
 def _unknown_key(key: str, node: Node) -> SpaceError:

@@ -1,4 +1,4 @@
-"""The part of tracking that calls wandb, all of it in one thread, with one process wandb-core for all runs.
+"""The part of tracking that sends runs to wandb, all of it in one thread, with one process wandb-core for all runs.
 
 A trial costs about 60 ms of the thread and 0.5 MB. After an error in wandb its runs are opened again; after
 `MAX_FAULTS` errors nothing more is sent.
@@ -20,7 +20,8 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,10 +29,12 @@ from typing import TYPE_CHECKING, Any
 
 from ferray import recipe as recipes
 from ferray.records.run import Run
-from ferray.records.tables import best_columns, plain_frame, trials_frame
+from ferray.records.tables import best_columns
 from ferray.records.trial import FINISHED, EpochResult, State, TrialRecord, record_to_json
 from ferray.tracking.mode import Destination, Mode, has_key
+from ferray.tracking.names import RunNames
 from ferray.tracking.sent_log import SentLog
+from ferray.tracking.sweep import RunSweep
 
 if TYPE_CHECKING:
     import wandb
@@ -40,6 +43,9 @@ log = logging.getLogger(__name__)
 
 EXIT_S = 30.0
 """Longest wait for W&B when a search is over."""
+
+INIT_S = 20
+"""Longest wait for W&B when a run is opened."""
 
 FLUSH_S = 2
 """Seconds after which wandb-core has written to disk what it was sent."""
@@ -71,33 +77,43 @@ class Mirror:
     """A search's runs at W&B. All methods must be called from one thread; none raises because of wandb.
 
     Args:
-        run: The search's folder.
+        run: The search's folder, or another one for the runs' files and the log of what was sent.
         mode: Not `disabled`.
-        search_id: First part of all run ids.
+        names: How the runs are called.
+        sweep: What the trials' runs belong to.
+        sent_log: Of the same folder.
         config: The configuration of the search's own run.
         trial_config: What the configuration of each trial's run has beside its recipe.
-        destination: W&B project and entity; the variables `WANDB_PROJECT` and `WANDB_ENTITY` win.
+        destination: W&B project and entity, settled.
+        has_original_times: Whether epochs get the times of the records, not those at which they are sent.
     """
 
     def __init__(
         self,
         run: Run,
         mode: Mode,
-        search_id: str,
         *,
+        names: RunNames,
+        sweep: RunSweep,
+        sent_log: SentLog,
         config: dict[str, Any],
         trial_config: dict[str, Any],
         destination: Destination,
+        has_original_times: bool = False,
     ) -> None:
         self._run = run
         self._mode: Mode = mode
-        self._search_id = search_id
+        self._names = names
+        self._sweep = sweep
+        self._sent_log = sent_log
         self._config = config
         self._trial_config = trial_config
-        self._destination = destination.settled()
-        self._sent_log = SentLog(run.folder)
+        self._destination = destination
+        self._has_original_times = has_original_times
         self._trials: dict[str, _Trial] = {}
         self._faults = 0
+        self._has_stuck_run = False
+        """Whether wandb-core has a run that could not be opened, and refuses to open it again."""
         self.deadline = math.inf
         """By `time.monotonic`: nothing more is sent after it, but open runs are closed."""
         self.is_incomplete = False
@@ -144,12 +160,14 @@ class Mirror:
                 trial = self._trial_of(record)
                 trial.record = dataclasses.replace(trial.record, state=record.state, reason=record.reason)
                 self._guard(partial(self._finish, trial), trial)
+        if self._is_online():
+            self._guard(self._sweep.finish, None)
 
     def note_flushed(self) -> None:
         """Record in the log what is on disk; to be called after `FLUSH_S` without anything to do."""
         for trial_id, trial in self._trials.items():
             if trial.run is not None and time.monotonic() - trial.sent_at > 2 * FLUSH_S:
-                self._sent_log.write(self._id(trial_id), trial.sent, None)
+                self._sent_log.write(self._names.run_id(trial_id), trial.sent, None)
 
     def close(self) -> None:
         """Close the runs that are still open, with their trial's state or as interrupted; then end wandb-core."""
@@ -172,7 +190,7 @@ class Mirror:
 
     def _update(self, trial: _Trial) -> None:
         """Send the epochs that W&B lacks; a run that is finished is opened again only if there are any."""
-        logged = self._sent_log.logged(self._id(trial.record.trial_id))
+        logged = self._sent_log.logged(self._names.run_id(trial.record.trial_id))
         if trial.run is not None or logged.state not in FINISHED or len(trial.record.epochs) > logged.rows:
             self._guard(partial(self._send_epochs, trial), trial)
 
@@ -198,41 +216,57 @@ class Mirror:
         if _core_is_gone(error):
             for other in self._trials.values():
                 other.run = None
-            import wandb
+            self._restart_core()
+        elif self._has_stuck_run:
+            with ThreadPoolExecutor() as pool:  # each may wait for the server as long as it is allowed to
+                list(pool.map(_abandon, self._trials.values()))
+            self._restart_core()
+        elif trial is not None:
+            _abandon(trial)
 
-            with contextlib.suppress(Exception):  # it raises the same error again; then a new process can start
-                wandb.teardown()
-        elif trial is not None and trial.run is not None:
-            with contextlib.suppress(Exception):
-                trial.run.finish(exit_code=EXIT_CODES["interrupted"])
-            trial.run = None
+    def _restart_core(self) -> None:
+        """End wandb-core, in which no run is open; the next run starts another."""
+        import wandb
+
+        with contextlib.suppress(Exception):  # of one that is gone it raises the same error again
+            wandb.teardown()
+        self._has_stuck_run = False
 
     def _send_epochs(self, trial: _Trial) -> None:
         """Open the trial's run if it is not open, and send the epochs that W&B lacks."""
         if trial.run is None:
             record = trial.record
-            run_id = self._id(record.trial_id)
+            run_id = self._names.run_id(record.trial_id)
             sent = self._sent_log.sent(run_id)
             trial.run = self._init(
                 run_id,
-                name=f"{self._run.name}-{record.number}",
+                name=self._names.title(record),
                 job_type="trial",
                 tags=_tags(record),
-                config={**recipes.to_values(record.recipe), **self._trial_config, "number": record.number},
+                config={
+                    **recipes.to_values(record.recipe),
+                    **self._trial_config,
+                    "number": record.number,
+                    "trial_id": record.trial_id,
+                },
+                sweep=self._sweep.open(is_online=self._is_online()),
             )
             trial.sent = sent.rows
             if sent.state is not None:
                 self._sent_log.write(run_id, sent.rows, None)
             trial.run.define_metric("epoch")
             trial.run.define_metric("*", step_metric="epoch")
+        times = _epoch_times(trial.record) if self._has_original_times else {}
         for row in trial.record.epochs[trial.sent :]:
-            trial.run.log(dataclasses.asdict(row))  # without step=: W&B drops a row whose step it takes for an old one
+            time_of_row = {"_timestamp": times[row.epoch]} if times else {}
+            # Without step=: W&B drops a row whose step it takes for an old one.
+            trial.run.log({**dataclasses.asdict(row), **time_of_row})
             trial.sent, trial.sent_at = row.epoch, time.monotonic()
 
     def _finish(self, trial: _Trial) -> None:
         """Close the trial's run with its state and best epoch, unless it was closed so before."""
         record = trial.record
-        run_id = self._id(record.trial_id)
+        run_id = self._names.run_id(record.trial_id)
         logged = self._sent_log.logged(run_id)
         if trial.run is None and logged.state == record.state and logged.rows >= len(record.epochs):
             return
@@ -253,42 +287,33 @@ class Mirror:
         """The search's own run, unless it was sent with this same content before."""
         text = json.dumps([list(map(record_to_json, records)), summary], sort_keys=True, default=str)
         state = hashlib.sha256(text.encode()).hexdigest()[:16]
-        run_id = self._id("search")
+        run_id = self._names.run_id("search")
         sent = self._sent_log.sent(run_id)
         if sent.state == state:
             return
-        import wandb
+        from ferray.tracking.search_run import log_search
 
         tags = ("ferray", "search")
         opened = self._init(run_id, name=self._run.name, job_type="search", tags=tags, config=self._config)
         with opened as run:
-            content: dict[str, Any] = (
-                {"trials": wandb.Table(dataframe=plain_frame(trials_frame(records)))} if records else {}
-            )
-            content |= {file.stem: wandb.Image(str(file)) for file in files if file.suffix == ".png"}
-            run.log(content)
-            if best is not None:
-                run.summary.update({f"best_{name}": getattr(best, name) for name in ("trial_id", "number")})
-                run.summary.update({"best_score": best.score()})
-            run.summary.update(_flat(summary))
-            for folder in filter(Path.is_dir, files):
-                artifact = wandb.Artifact(f"{self._run.name}-{folder.name}", type="model", metadata=_flat(summary))
-                for file in sorted(filter(Path.is_file, folder.rglob("*"))):
-                    # No copy to the user's cache: a search writes to its own folder alone.
-                    name = file.relative_to(folder).as_posix()
-                    artifact.add_file(str(file), name=name, policy="immutable", skip_cache=True)
-                run.log_artifact(artifact)
-        self._sent_log.write(run_id, sent.rows + 1, state)
+            log_search(run, self._run.name, records, best, files, summary, num_sent=sent.rows)
+        self._sent_log.write(run_id, len(records), state)
 
     def _init(
-        self, run_id: str, *, name: str, job_type: str, tags: Sequence[str], config: dict[str, Any]
+        self,
+        run_id: str,
+        *,
+        name: str | None,
+        job_type: str,
+        tags: Sequence[str],
+        config: dict[str, Any],
+        sweep: str | None = None,
     ) -> "wandb.Run":
         import wandb
 
-        if self._mode == "online" and not has_key():  # wandb would ask for one
-            self._mode = "offline"
-            log.warning("W&B: no key; the runs go to files, for `wandb sync`")
+        wandb.setup(wandb.Settings(silent=True))  # it prints which key it has found
         settings = wandb.Settings(
+            sweep_id=sweep,
             console="off",
             silent=True,
             disable_git=True,
@@ -298,7 +323,7 @@ class Mirror:
             x_disable_machine_info=True,
             x_save_requirements=False,
             x_transaction_log_flush_interval=FLUSH_S,
-            init_timeout=20,
+            init_timeout=INIT_S,
             finish_timeout=EXIT_S,
             stop_fn=lambda: log.warning("W&B: asked to stop run %s; stop the search with Ctrl-C instead", run_id),
         )
@@ -309,26 +334,40 @@ class Mirror:
                 entity=self._destination.entity,
                 id=run_id,
                 name=name,
-                group=f"{self._run.name}-{self._search_id}",  # searches of one name in two folders are two groups
+                group=self._names.group,
                 job_type=job_type,
                 tags=list(tags),
                 config=config,
                 dir=str(self._run.folder),
-                mode="online" if self._mode == "online" else "offline",
+                mode="online" if self._is_online() else "offline",
                 reinit="create_new",
                 resume="allow",
                 settings=settings,
             )
         except Exception as error:
-            if self._mode == "online" and not _core_is_gone(error):
+            self._has_stuck_run = True
+            is_about_sweep = sweep is not None and self._sweep.leave(error)
+            if self._mode == "online" and not _core_is_gone(error) and not is_about_sweep:
                 self._mode = "offline"
                 log.warning("W&B: run %s could not be opened online; the runs go to files, for `wandb sync`", run_id)
             raise
         os.environ.pop("WANDB_SERVICE", None)  # or processes that start later would log through this wandb-core
         return run
 
-    def _id(self, name: str) -> str:
-        return f"{self._search_id}-{name}"
+    def _is_online(self) -> bool:
+        """Whether runs go to the server; without a key no longer, since wandb would ask for one."""
+        if self._mode == "online" and not has_key():
+            self._mode = "offline"
+            log.warning("W&B: no key; the runs go to files, for `wandb sync`")
+        return self._mode == "online"
+
+
+def _abandon(trial: _Trial) -> None:
+    """Close a trial's run, to be opened again when there is something to send."""
+    if trial.run is not None:
+        with contextlib.suppress(Exception):
+            trial.run.finish(exit_code=EXIT_CODES["interrupted"])
+    trial.run = None
 
 
 def _core_is_gone(error: Exception) -> bool:
@@ -336,18 +375,13 @@ def _core_is_gone(error: Exception) -> bool:
     return isinstance(error, ConnectionError) or type(error).__name__ in ("MailboxClosedError", "HandleAbandonedError")
 
 
+def _epoch_times(record: TrialRecord) -> dict[int, float]:
+    """When each epoch ended, in seconds since 1970, as if nothing had been between them; empty if that is not known."""
+    began = record.began_s()
+    if began is None:
+        return {}
+    return {row.epoch: began + sum(one.seconds for one in record.epochs[: row.epoch]) for row in record.epochs}
+
+
 def _tags(record: TrialRecord) -> tuple[str, ...]:
     return ("ferray", record.recipe.backbone)
-
-
-def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers, texts and lists of numbers among values, with `outer.inner` for keys of inner dictionaries."""
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{key}.{inner}": number for inner, number in _flat(value).items()}
-        elif value is None or isinstance(value, str | int | float):
-            flat[key] = value
-        elif isinstance(value, list | tuple) and all(isinstance(item, int | float) for item in value):
-            flat[key] = list(value)
-    return flat

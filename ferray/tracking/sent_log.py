@@ -3,13 +3,16 @@
 There are two sources, and the one with more epochs counts. The files that W&B itself writes in `runs/NAME/wandb` are
 exact: an epoch that was lost with a killed process is in none of them. But they may be synced and removed; so
 `runs/NAME/wandb.jsonl` records the same, one line for what is certainly on disk:
-{"run": "3f0c11aa-7d...", "rows": 4, "state": "done"}.
+{"run": "3f0c11aa-7d...", "rows": 4, "state": "done"}. It also has the sweep of the search, and what the ids of its runs
+have in addition since they were made again from the records.
 
 A trial's run has one row per epoch, from the first epoch on, so the number of rows says which epochs it has.
 
 Begin at `SentLog`.
 """
 
+import dataclasses
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +30,20 @@ class SentRun:
     """The state that the run was last closed with; None if it was never closed, or was opened again since."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class SentSweep:
+    """The W&B sweep of a search."""
+
+    name: str
+    """The id that people see, and that runs have."""
+    id: str
+    """The id in W&B's GraphQL."""
+    project: str
+    entity: str
+    state: str
+    """`RUNNING` or `FINISHED`."""
+
+
 class SentLog:
     """The log of one search; it has one writer.
 
@@ -38,6 +55,8 @@ class SentLog:
         self._folder = folder
         self._journal = Journal(folder / "wandb.jsonl")
         self._runs: dict[str, SentRun] | None = None
+        self._sweep: SentSweep | None = None
+        self._mark = ""
 
     def sent(self, run_id: str) -> SentRun:
         """What W&B certainly has of a run, by the log and by the run's files."""
@@ -60,6 +79,33 @@ class SentLog:
             self._journal.append({"run": run_id, "rows": rows, "state": state})
             self._read()[run_id] = sent
 
+    def sweep(self) -> SentSweep | None:
+        """The sweep of the search; None before it is made."""
+        self._read()
+        return self._sweep
+
+    def write_sweep(self, sweep: SentSweep) -> None:
+        """Add a line on the sweep, unless the log says the same already."""
+        if self.sweep() != sweep:
+            self._journal.append({"sweep": dataclasses.asdict(sweep)})
+            self._sweep = sweep
+
+    @property
+    def mark(self) -> str:
+        """A part of all run ids since the runs of the search were made again; empty before."""
+        self._read()
+        return self._mark
+
+    def begin_rebuilding(self) -> None:
+        """From now on W&B has nothing of the search: its runs have other ids, and its sweep is another.
+
+        The ids are drawn, not counted, since the log may be lost with the runs.
+        """
+        mark = f"r{secrets.token_hex(2)}"
+        self._read()
+        self._journal.append({"rebuilt": mark})
+        self._mark, self._sweep = mark, None
+
     def _read(self) -> dict[str, SentRun]:
         if self._runs is None:
             self._journal.repair()
@@ -68,6 +114,10 @@ class SentLog:
                 match line:
                     case {"run": str(run), "rows": int(rows), "state": str() | None as state}:
                         self._runs[run] = SentRun(rows, state)
+                    case {"sweep": {"name": str(), "id": str(), "project": str(), "entity": str(), "state": str()}}:
+                        self._sweep = SentSweep(**line["sweep"])
+                    case {"rebuilt": str(mark)} if mark.isalnum():
+                        self._mark, self._sweep = mark, None
                     case _:
                         where = f"{self._journal.file}:{number}"
                         way_out = "Remove the file: what was sent is then read from W&B's own files"

@@ -3,7 +3,7 @@
 The driver's thread only puts calls into a queue, and a second thread makes them (see `mirror`), so that W&B can neither
 end nor delay a search. If the server does not answer, a search waits `EXIT_S` at most when it ends.
 
-Begin at `Tracker`.
+Begin at `Tracker`; `track_search` makes that of a search.
 """
 
 import logging
@@ -19,12 +19,17 @@ from types import TracebackType
 from typing import Any, Self
 
 from ferray.records.run import Run
+from ferray.records.search_file import SearchFile
 from ferray.records.trial import EpochResult, TrialRecord
+from ferray.space import Space, to_sweep_config
 from ferray.tracking.mirror import EXIT_S, FLUSH_S, Mirror
 from ferray.tracking.mode import Destination, Mode, choose_mode
+from ferray.tracking.names import AgentTask, RunNames, SearchNames
+from ferray.tracking.sent_log import SentLog
+from ferray.tracking.sweep import AgentSweep, SearchSweep
 from ferray.waiting import waiting
 
-__all__ = ["Destination", "Mode", "Tracker", "choose_mode"]
+__all__ = ["Destination", "Mode", "Tracker", "choose_mode", "origin_of", "track_search"]
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +42,36 @@ DATA_DIR = "WANDB_DATA_DIR"
 """Where tables are kept for `wandb sync`: beside the runs and not in the user's home, unless the user has set it."""
 
 
+def origin_of(search: SearchFile, space: Space) -> dict[str, str]:
+    """Of what search, space and data a run is: a part of the configuration of all runs of a search."""
+    return {"search_id": search.id, "space": space.name, "data_fingerprint": search.data.fingerprint}
+
+
+def track_search(
+    run: Run, search: SearchFile, space: Space, *, mode: Mode, has_original_times: bool = False
+) -> "Tracker":
+    """The tracker of a search, whose runs say of what search, space and data they are.
+
+    Args:
+        run: The search's folder.
+        search: The content of its `search.json`.
+        space: As it is searched now.
+        mode: As for `Tracker`.
+        has_original_times: As for `Tracker`.
+    """
+    origin = origin_of(search, space)
+    return Tracker(
+        run,
+        mode=mode,
+        search_id=search.id,
+        sweep=to_sweep_config(space, name=run.name),
+        config=search.options.to_json() | origin,
+        trial_config=origin,
+        destination=Destination(project=space.project, entity=space.entity),
+        has_original_times=has_original_times,
+    )
+
+
 class Tracker:
     """Mirrors a search to W&B; a context manager, and an observer of `ferray.search.tune.loop`.
 
@@ -47,9 +82,13 @@ class Tracker:
         run: The search's folder; W&B's files are written to its folder `wandb`.
         mode: The mode, from `choose_mode`; with `disabled`, every method does nothing.
         search_id: Unique to the search; run ids are `SEARCH_ID-TRIAL_ID`.
+        agent: The one run that this process was started for by `wandb agent`; None for the runs of a search.
+        sweep: The configuration of the W&B sweep that is made online, from `ferray.space.to_sweep_config`; None for
+            none, and for the run of an agent, which has one.
         config: The configuration of the search's own run.
         trial_config: What the configuration of each trial's run has beside its recipe: of what search and data it is.
         destination: W&B project and entity; the variables `WANDB_PROJECT` and `WANDB_ENTITY` win.
+        has_original_times: Whether epochs get the times of the records, not those at which they are sent.
     """
 
     def __init__(
@@ -57,18 +96,26 @@ class Tracker:
         run: Run,
         *,
         mode: Mode,
-        search_id: str,
+        search_id: str = "",
+        agent: AgentTask | None = None,
+        sweep: Mapping[str, Any] | None = None,
         config: Mapping[str, Any],
         trial_config: Mapping[str, Any] | None = None,
         destination: Destination = DEFAULT_DESTINATION,
+        has_original_times: bool = False,
     ) -> None:
+        sent_log, settled = SentLog(run.folder), destination.settled()
+        names: RunNames = agent or SearchNames(name=run.name, search_id=search_id, sent_log=sent_log)
         self._mirror = Mirror(
             run,
             mode,
-            search_id,
+            names=names,
+            sweep=AgentSweep(agent.sweep) if agent else SearchSweep(sent_log, sweep, settled),
+            sent_log=sent_log,
             config=dict(config),
             trial_config=dict(trial_config or {}),
-            destination=destination,
+            destination=settled,
+            has_original_times=has_original_times,
         )
         self._enabled = mode != "disabled"
         self._acts: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -101,6 +148,13 @@ class Tracker:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+    def wait(self) -> None:
+        """Until W&B has been sent all that was reported, or has failed too often; a search never waits for that."""
+        done = threading.Event()
+        self._call(done.set)
+        if self._thread is not None:
+            done.wait()
 
     def trial_started(self, record: TrialRecord) -> None:
         """A trial begins or continues; the epochs that it has already are sent if W&B lacks them."""

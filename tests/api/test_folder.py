@@ -19,6 +19,7 @@ from ferray.commands.fit import main
 from ferray.data.sources.folders import read_folders
 from ferray.errors import DataError, FerrayError
 from ferray.files import storage
+from ferray.model.weights import load_weights
 from ferray.records.run import Run
 from ferray.search.options import SearchOptions
 from ferray.search.plan import make_plan
@@ -194,11 +195,14 @@ def test_the_size_is_the_largest_that_is_useful_and_ready_in_time(
     assert alters or size == SIZES_PX[0]
 
 
-def test_few_pictures_get_more_epochs_and_smaller_batches(asked: list[SearchOptions], tmp_path: Path) -> None:
+def test_few_pictures_get_more_epochs_and_smaller_batches(tmp_path: Path) -> None:
+    chosen = []
     for name, count in (("fewest", 20), ("few", 80), ("many", 700)):
-        pictures = write_pictures(tmp_path / name, {"cat": count, "dog": count}, side=30)
-        ferray.fit_folder(pictures, out=tmp_path / "runs", weights="none")
-    fewest, few, many = (dict(one.split("=") for one in options.settings) for options in asked)
+        source = read_folders(write_pictures(tmp_path / name, {"cat": count, "dog": count}, side=8))
+        weights = load_weights("none", "vgg16")
+        choice = choices.choose_options(source, weights, minutes=60, space=None, size_px=32)
+        chosen.append(dict(one.split("=") for one in choice.settings))
+    fewest, few, many = chosen
     assert (fewest["batch_size"], fewest["epochs"]) == ("[8, 16]", "40")
     assert (few["batch_size"], few["epochs"]) == ("[16, 32]", "40")
     assert (many["batch_size"], many["epochs"]) == ("[32, 128]", "12")
@@ -239,11 +243,10 @@ def test_a_wrong_argument_names_its_parameter(arguments: dict[str, Any], named: 
 
 
 def test_the_speed_of_the_trunk_is_measured_in_pictures_a_second() -> None:
-    from ferray.model.weights import load_weights
     from ferray.train.features.speed import measure_trunk_speed
 
-    weights = load_weights("none", "vgg16")
+    weights = load_weights("none", "mobilenet_v3_small")
     small, large = (
-        measure_trunk_speed(weights, size_px=size, device="cpu", cache=storage.cache_dir()) for size in (32, 96)
+        measure_trunk_speed(weights, size_px=size, device="cpu", cache=storage.cache_dir()) for size in (32, 224)
     )
     assert small > large > 0

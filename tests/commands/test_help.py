@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,8 +16,9 @@ COMMANDS = sorted(file.parent.name for file in FERRAY.glob("*/__main__.py"))
 HEAVY = {"torch", "torchvision", "ray", "wandb", "albumentations", "optuna", "pandas", "pyarrow", "matplotlib", "scipy"}
 
 
+@cache
 def loaded_by(*words: str) -> tuple[subprocess.CompletedProcess[str], set[str]]:
-    """Run a command and see which top-level packages it imports."""
+    """Run a command, once for all tests, and see which top-level packages it imports."""
     asked = [sys.executable, "-X", "importtime", "-m", *words]
     done = subprocess.run(asked, capture_output=True, text=True, timeout=60, cwd=FERRAY.parent)
     lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
@@ -74,6 +76,7 @@ SCRIPT = "import sys; sys.argv[0] = '/usr/bin/ferray'; from ferray.__main__ impo
 """What the console script `ferray` does."""
 
 
+@cache
 def as_script(*words: str) -> str:
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, *words], capture_output=True, text=True, timeout=60, check=True

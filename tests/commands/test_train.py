@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fixtures.data import write_store_of
+from fixtures.tracking import KEY
 from numpy.typing import NDArray
 
 from ferray.commands.train import main, read_recipe_file
@@ -17,6 +18,7 @@ from ferray.data.store.reader import Store
 from ferray.errors import FerrayError, RecipeError
 from ferray.recipe import Recipe
 from ferray.signals import catch_signals
+from ferray.tracking.offline import read_offline_runs
 from ferray.train import fit as fit_module
 from ferray.train import interruption
 
@@ -99,14 +101,19 @@ def test_the_first_signal_is_noted_and_its_echo_too_but_a_later_one_ends_at_once
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
-def test_an_interrupted_run_without_a_folder_says_that_nothing_is_kept(
+def test_an_interrupted_run_without_a_folder_says_that_nothing_is_kept_and_is_interrupted_for_an_agent(
     recipe_file: Path,
     tiny_store: Store,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     small_rows: None,
+    tmp_path: Path,
 ) -> None:
     monkeypatch.setattr(interruption, "POLL_INTERVAL_S", 0.0)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    for name, value in {"RUN_ID": "run7", "SWEEP_ID": "mine", "DIR": tmp_path, "API_KEY": KEY}.items():
+        monkeypatch.setenv(f"WANDB_{name}", str(value))  # as `wandb agent` leaves them
     asked = ["--recipe", str(recipe_file), "--data", str(tiny_store.folder), "--device", "cpu"]
     read = fit_module.confusions.macro_f1
 
@@ -118,6 +125,8 @@ def test_an_interrupted_run_without_a_folder_says_that_nothing_is_kept(
 
     assert main(asked) == 130
     assert "interrupted in epoch 2 after 0 steps; nothing is kept: give --out DIR" in capsys.readouterr().err
+    (run,) = read_offline_runs(tmp_path / "wandb" / "sweep-mine" / "run7" / "wandb")
+    assert (run.id, run.summary["state"], len(run.history), run.exit_code) == ("run7", "interrupted", 1, 254)
 
 
 def test_a_recipe_that_cannot_be_trained_on_the_store_is_refused_before_torch_is_loaded(
@@ -191,6 +200,8 @@ def test_an_exported_recipe_can_be_trained_again(tmp_path: Path) -> None:
         ("seed: 1\nepochs: 0", r"r\.yaml:2: epochs 0"),
         ("epochs: true", r"r\.yaml:1: epochs True"),
         ("epochs: 1\nepochs: 2", r"r\.yaml:2"),
+        ("epochs: 1\ninner:\n  epochs: 2", r"r\.yaml:3: inner.epochs is epochs for the second time, after .*r\.yaml:1"),
+        ("inner: {}", r"r\.yaml:1: inner is empty"),
         ("epochs: 2\nwarmup_epochs: 3", "warmup_epochs is 3, but the run has only 2 epochs"),
     ],
 )
@@ -215,6 +226,13 @@ def test_a_mistake_in_a_setting_is_named(setting: str, said: str, recipe_file: P
     with pytest.raises(FerrayError, match=said) as caught:
         read_recipe_file(recipe_file, settings=[setting])
     assert f"--set {setting}" in str(caught.value)
+
+
+def test_the_variable_of_a_sweeps_command_is_named_if_it_is_not_set(
+    recipe_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--recipe", str(recipe_file), "--data", "FERRAY_DATA"]) == 2
+    assert "FERRAY_DATA=data/expw wandb agent" in capsys.readouterr().err
 
 
 def test_a_device_that_does_not_exist_is_an_error(

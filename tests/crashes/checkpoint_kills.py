@@ -26,9 +26,9 @@ from ferray.train.checkpoints.writer import Checkpointing
 from ferray.train.fit import fit
 from ferray.train.interruption import Interrupted
 
-RECIPE = small_recipe(freeze="blocks1-4", monitor="val_loss", learning_rate=0.01, mixup_alpha=0.4)
+RECIPE = small_recipe(epochs=2, freeze="blocks1-4", monitor="val_loss", learning_rate=0.01, mixup_alpha=0.4)
 INTERRUPTED_AFTER = 4
-"""Steps: in the middle of the second of three epochs."""
+"""Steps: in the middle of the second of two epochs."""
 
 
 class KillAtStep:

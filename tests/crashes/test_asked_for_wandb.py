@@ -1,17 +1,16 @@
 """W&B with a server that does not do its part, on loopback, in place of W&B's own; and as few processes as can be."""
 
-import http.server
-import json
 import os
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 from fixtures.process import wait_until
 from fixtures.tracking import KEY, drain, make_record, make_row
+from fixtures.wandb_server import WandbServer
 
 from ferray.records.run import Run
 from ferray.tracking import mirror
@@ -20,65 +19,6 @@ from ferray.tracking.wandb import Tracker
 
 SEARCH = "5ea7c4"
 EPOCHS = 3
-How = Literal["well", "with 500", "never"]
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Says what wandb wants to hear, or answers with 500, or never."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.answers: How = "well"
-        self.num_asked = 0
-        self.over = threading.Event()
-
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-    def handle_error(self, *_: object) -> None:
-        """Whoever asked has given up."""
-
-    def answer(self, path: str, body: bytes) -> dict[str, Any]:
-        """What W&B's server would say, as far as wandb looks at it."""
-        if path != "/graphql":
-            return {}
-        asked = json.loads(body)
-        given = asked.get("variables", {})
-        project = {"id": "p", "name": "ferray", "entity": {"id": "e", "name": "me"}}
-        bucket = {"id": "QnVja2V0", "name": given.get("name"), "displayName": "x", "config": "{}", "project": project}
-        files = [{"name": name, "uploadUrl": f"{self.address}/upload"} for name in given.get("files", ())]
-        return {
-            "data": {
-                "upsertBucket": {"bucket": bucket, "inserted": True},
-                "createRunFiles": {"runID": "r", "uploadHeaders": [], "files": files},
-                "model": {"bucket": None},
-            }
-        }
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    server: Server
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.server.num_asked += 1
-        if self.server.answers == "never":
-            self.server.over.wait(120)
-        code = 200 if self.server.answers == "well" else 500
-        data = json.dumps(self.server.answer(self.path, body)).encode() if code == 200 else b""
-        self.send_response(code)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    do_GET = do_PUT = do_POST  # noqa: N815
-
-    def log_message(self, *_: object) -> None:
-        pass
 
 
 @pytest.fixture
@@ -89,18 +29,11 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 @pytest.fixture
-def server(run: Run, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    made = Server()
-    thread = threading.Thread(target=made.serve_forever, args=(0.01,), name="wandb-server", daemon=True)
-    thread.start()
-    monkeypatch.setenv("WANDB_BASE_URL", made.address)
-    try:
+def server(run: Run, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    with WandbServer(KEY) as made:
+        monkeypatch.setenv("WANDB_BASE_URL", made.url)
+        monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
         yield made
-    finally:
-        made.over.set()
-        made.shutdown()
-        thread.join()
-        made.server_close()
 
 
 def track(run: Run, mode: Any = "online") -> Tracker:
@@ -130,20 +63,20 @@ def epochs(run: Run) -> dict[str, list[int]]:
 @pytest.mark.parametrize("answers", ["with 500", "never"])
 @pytest.mark.parametrize("when", ["from the start", "in the middle"])
 def test_a_server_that_fails_holds_nothing_up_and_nothing_is_lost(
-    answers: How, when: str, server: Server, run: Run
+    answers: str, when: str, server: WandbServer, run: Run
 ) -> None:
     with track(run) as tracker:
         if when == "in the middle":
             tracker.trial_started(make_record("open"))
             tracker.epoch_ended("open", make_row(1))
             drain(tracker)
-        server.answers = answers
+        fault = server.fail(held=threading.Event()) if answers == "never" else server.fail(status=500)
         waited = [tell(tracker, run, "open", 0, begun=1)] if when == "in the middle" else []
         waited += [tell(tracker, run, name, number) for number, name in enumerate("abc", start=1)]
         ended = time.monotonic()
     ended = time.monotonic() - ended
     print(f"the search waited {max(waited):.3f} s for a trial and {ended:.1f} s at its end; left: {epochs(run)}")
-    assert server.num_asked > 0
+    assert fault.num_seen > 0
     assert max(waited) < 1
     assert ended < mirror.EXIT_S + 5
 

@@ -49,7 +49,7 @@ KNOWN_LINES = (
     r"demo faces, drawn by code: accuracy on them means nothing for real ones\. Real data: .*",
     r"search grid: 6 points of .*grid\.yaml",
     r"42 training, 21 validation, 21 held-out test faces",
-    r"\d/6: trial \d done \(augmentation \w+, learning_rate [\d.e-]+\): val_accuracy [01]\.\d{4} in epoch \d of 3, "
+    r"\d/6: trial \d done \(dropout [\d.]+, learning_rate [\d.e-]+\): val_accuracy [01]\.\d{4} in epoch \d of 3, "
     r"[\d.]+ s",
     r"\d/6 trials, \d+ epochs, .* spent.*",  # where the machine is so busy that nothing ended for half a minute
     r"[\w ,']+ \.\.\.( \(\d+ s so far\))?",  # what it waits for, where that takes long
@@ -105,6 +105,7 @@ with connect(None):
 """
 
 
+@pytest.mark.slow
 def test_ray_prints_nothing_about_a_worker_that_dies() -> None:
     """The search itself prints a line about the trial."""
     done = subprocess.run(

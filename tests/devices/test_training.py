@@ -54,7 +54,13 @@ MAY_WAIT = {
 }
 """Where the CPU may wait for the GPU, and how often; never in a step."""
 
-each_recipe = pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
+DEAR = ("block 5 of a residual trunk", "the whole of a transformer")
+"""Recipes whose small trunks have as many channels or layers as the large ones; more than a second each."""
+
+each_recipe = pytest.mark.parametrize(
+    "recipe",
+    [pytest.param(recipe, id=name, marks=pytest.mark.slow if name in DEAR else ()) for name, recipe in RECIPES.items()],
+)
 a_few = pytest.mark.parametrize(
     "recipe", [RECIPES["a head on mixed features of a fold"], RECIPES["the whole trunk in bfloat16, clipped"]]
 )

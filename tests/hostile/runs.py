@@ -205,14 +205,16 @@ def wandb_files(folder: Path) -> Parser:
 
 
 def sent_log(folder: Path) -> Parser:
-    from ferray.tracking.sent_log import SentLog
+    from ferray.tracking.sent_log import SentLog, SentSweep
 
     file = folder / "wandb.jsonl"
     SentLog(folder).write("s-t", 3, "done")
     SentLog(folder).write("s-u", 1, None)
+    SentLog(folder).write_sweep(SentSweep(name="s", id="U3c=", project="p", entity="e", state="RUNNING"))
 
     def read() -> None:
         SentLog(folder).sent("s-t")
+        SentLog(folder).sweep()
 
     def edit(data: bytes, edits: Edits, *, other: bytes) -> bytes:
         lines = data.splitlines()

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any, get_args
 
 import pytest
@@ -58,9 +59,22 @@ def torchvisions_features(name: str, size_px: int) -> tuple[Any, Callable[[Tenso
     return model, run
 
 
+@cache
+def without_memory(name: str) -> nn.Sequential:
+    """The layers of a trunk on the device `meta`, built once for all tests, which leave them as they are."""
+    with torch.device("meta"):
+        return BACKBONES[name].build_layers().eval().to("meta")
+
+
+@cache
+def random_tensors(name: str, seed: int) -> dict[str, Tensor]:
+    """Drawn once for all tests, which leave them as they are."""
+    return first_tensors(load_weights("none", name), seed=seed)
+
+
 def random_layers(name: str, seed: int = 3) -> tuple[Backbone, nn.Sequential]:
     row = BACKBONES[name]
-    return row, build_trunk_layers(row, first_tensors(load_weights("none", name), seed=seed))
+    return row, build_trunk_layers(row, random_tensors(name, seed))
 
 
 def test_backbones_and_freezes_are_those_that_recipes_name() -> None:
@@ -95,11 +109,9 @@ def test_a_trunk_has_the_tensors_of_torchvisions_model_but_for_its_classifier(na
 @pytest.mark.parametrize("name", NAMES)
 def test_a_plan_knows_how_many_tensors_and_parameters_a_trunk_has(name: str) -> None:
     row = BACKBONES[name]
-    with torch.device("meta"):
-        layers = row.build_layers()
     shapes = row.tensor_shapes()
 
-    num_parameters = sum(parameter.numel() for parameter in layers.parameters())
+    num_parameters = sum(parameter.numel() for parameter in without_memory(name).parameters())
     counted = (len(shapes), sum(math.prod(shape) for shape in shapes.values()), num_parameters)
     assert row.counts == counted or row.name in OWN
     assert row.num_parameters == num_parameters
@@ -115,7 +127,7 @@ def test_a_trunk_has_the_layers_of_torchvisions_model(name: str) -> None:
 
 @pytest.mark.parametrize("name", OWN)
 def test_blocks_end_just_after_their_pooling_and_the_last_ends_the_trunk(name: str) -> None:
-    layers = BACKBONES[name].build_layers()
+    layers = without_memory(name)
     poolings = [place + 1 for place, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]
 
     assert list(BACKBONES[name].block_ends) == poolings
@@ -126,26 +138,26 @@ def test_blocks_end_just_after_their_pooling_and_the_last_ends_the_trunk(name: s
 def test_freezing_more_keeps_more_layers(name: str) -> None:
     row = BACKBONES[name]
     layers = [row.frozen_layers(freeze) for freeze in ("none", "blocks1-3", "blocks1-4", "trunk")]
-    with torch.device("meta"):
-        num_layers = len(row.build_layers())
 
-    assert layers == [0, row.block_ends[2], row.block_ends[3], num_layers]
+    assert layers == [0, row.block_ends[2], row.block_ends[3], len(without_memory(name))]
     assert layers == sorted(set(layers))
 
 
-@pytest.mark.parametrize("size_px", [32, 48, 63, 64, 100, 224])
+@pytest.mark.parametrize(
+    "size_px", [32, 63, 224, *(pytest.param(size_px, marks=pytest.mark.slow) for size_px in (48, 64, 100))]
+)
 @pytest.mark.parametrize("name", NAMES)
 def test_the_output_of_every_block_has_the_shape_of_the_table(name: str, size_px: int) -> None:
     row = BACKBONES[name]
     if size_px % row.multiple_px:
         pytest.skip("the size is refused")
-    with torch.device("meta"):
-        layers, output = row.build_layers().eval().to("meta"), torch.empty(2, 3, size_px, size_px)
+    layers, begin = without_memory(name), 0
+    with torch.device("meta"), torch.no_grad():
+        output = torch.empty(2, 3, size_px, size_px)
         for freeze, end in (("blocks1-3", row.block_ends[2]), ("blocks1-4", row.block_ends[3]), ("trunk", None)):
-            at_the_cut = layers[:end](output)
-            if row.joint is not None and end is not None:
-                at_the_cut = row.joint()[0](at_the_cut)
-            assert tuple(at_the_cut.shape[1:]) == row.output_shape(size_px, freeze)  # type: ignore[arg-type]
+            output, begin = layers[begin:end](output), end or len(layers)
+            joined = row.joint()[0](output) if row.joint is not None and end is not None else output
+            assert tuple(joined.shape[1:]) == row.output_shape(size_px, freeze)  # type: ignore[arg-type]
 
 
 @given(size_px=st.integers(32, 512), name=st.sampled_from(NAMES))
@@ -198,7 +210,7 @@ def test_both_parts_one_after_the_other_are_the_whole_trunk(name: str, freeze: F
 @pytest.mark.parametrize("name", BY_WEIGHT)
 def test_random_weights_give_features_that_differ_and_fit_float16(name: str) -> None:
     recipe = Recipe(backbone=name, weights="none", image_size=64, precision="float32")
-    tensors = first_tensors(load_weights("none", name), seed=0)
+    tensors = random_tensors(name, 0)
     noise = torch.rand(6, 8, 8, 3, generator=torch.Generator().manual_seed(0)).mul(255).to(torch.uint8)
     faces = noise.repeat_interleave(8, dim=1).repeat_interleave(8, dim=2)
     features = build_frozen(recipe, tensors)(faces).float().flatten(1)
@@ -218,7 +230,7 @@ def test_random_weights_depend_on_the_seed_alone(name: str) -> None:
     first = first_tensors(none, seed=3)
     assert torch.equal(torch.rand(3), expected_next), "torch's own generator is left as it was"
     torch.manual_seed(2)
-    again, other = first_tensors(none, seed=3), first_tensors(none, seed=4)
+    again, other = random_tensors(name, 3), random_tensors(name, 0)
 
     assert first.keys() == BACKBONES[name].tensor_shapes().keys()
     assert all(torch.equal(first[key], again[key]) for key in first)
@@ -258,8 +270,7 @@ def test_batch_norm_keeps_the_statistics_of_the_weights_whatever_the_batch(small
 @pytest.mark.parametrize("name", ["efficientnet_b0", pytest.param("swin_t", marks=pytest.mark.slow)])
 def test_nothing_is_dropped_within_a_trunk(name: str) -> None:
     recipe = Recipe(backbone=name, freeze="none", weights="none", image_size=32, precision="float32")
-    tensors = first_tensors(load_weights("none", name), seed=0)
-    free = build_free(recipe, tensors, num_classes=7)
+    free = build_free(recipe, random_tensors(name, 0), num_classes=7)
     pictures = torch.randn(2, 3, 32, 32)
 
     assert torch.equal(free(pictures), free(pictures))
@@ -281,8 +292,7 @@ def test_layers_get_copies_since_weights_are_shared_by_all_runs(weights: Weights
 @pytest.mark.parametrize("name", ["vgg16_bn", "mobilenet_v3_small"])
 def test_parameters_are_counted_without_the_model(name: str, settings: dict[str, Any]) -> None:
     recipe = Recipe(backbone=name, precision="float32", freeze="none", **({"image_size": 64} | settings))
-    tensors = first_tensors(load_weights("none", name), seed=0)
-    free = build_free(recipe, tensors, num_classes=5)
+    free = build_free(recipe, random_tensors(name, 0), num_classes=5)
     built = [sum(tensor.numel() for tensor in part.parameters()) for part in (free.features, free.head)]
 
     assert list(count_parameters(recipe, num_classes=5)) == built

@@ -34,7 +34,12 @@ def test_the_frozen_trunk_is_torchvisions_on_pictures_normalized_as_its_weights_
     torch.testing.assert_close(features.float(), expected, rtol=2e-3, atol=2e-3)
 
 
-@pytest.mark.parametrize("backbone", list(BACKBONES))
+QUICK = ("vgg16", "vgg16_bn", "resnet18", "vit_b_16", "mobilenet_v3_small")
+
+
+@pytest.mark.parametrize(
+    "backbone", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in BACKBONES]
+)
 def test_wherever_it_is_divided_the_model_is_the_same_function(backbone: str, small_rows: None) -> None:
     weights = small_weights(backbone)
     logits = []

@@ -187,7 +187,11 @@ OTHER_LAYERS: dict[str, Any] = {
 
 @pytest.mark.parametrize(
     "form, settings",
-    [("onnx", BFLOAT16), ("onnx", FREE), *((form, OTHER_LAYERS) for form in FORMATS)],
+    [
+        pytest.param("onnx", BFLOAT16, marks=pytest.mark.slow),
+        ("onnx", FREE),
+        *(pytest.param(form, OTHER_LAYERS, marks=pytest.mark.slow if form == "onnx" else ()) for form in FORMATS),
+    ],
     ids=lambda value: value if isinstance(value, str) else "-".join(map(str, value.values())),
 )
 def test_every_kind_of_model_can_be_exported(

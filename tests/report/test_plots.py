@@ -104,7 +104,12 @@ def texts(figure: Figure) -> list[str]:
     return [text.get_text() for panel in figure.axes for text in panel.texts]
 
 
-@pytest.mark.parametrize("name", SEARCHES)
+QUICK = ("half a grid", "few random", "words only", "one number or none", "one failed", "no epoch")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SEARCHES]
+)
 def test_every_kind_of_search_has_its_pictures(name: str, tmp_path: Path) -> None:
     records = SEARCHES[name]
     metric = LOSS if "random" in name or "words" in name else ACCURACY

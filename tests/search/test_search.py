@@ -90,7 +90,7 @@ def test_a_search_leaves_a_record_of_every_point_and_a_table_that_says_the_same(
     ):
         assert frame["trial_id"].tolist() == [record.trial_id for record in records]
         assert frame["best_val_accuracy"].tolist() == pytest.approx([record.score() for record in records])
-        assert frame.columns.tolist()[4:6] == ["augmentation", "learning_rate"]
+        assert frame.columns.tolist()[4:6] == ["dropout", "learning_rate"]
         assert frame["began"].notna().all()
     metrics = json.loads((grid.best_dir / "metrics.json").read_text())
     tested = frame[frame["test_accuracy"].notna()]
@@ -115,7 +115,7 @@ def completed(grid: Run, folder: Path, tiny_store: Store, tmp_path_factory: pyte
     grid.write_search(grid.read_search().changed(best=None))
     with pytest.MonkeyPatch.context() as patch:
         set_environment(patch, tmp_path_factory)
-        out, err = Searches(folder, tiny_store).resume("grid", "--json")
+        out, err = Searches(folder, tiny_store).resume_here("grid", "--json")
     return Completed(out, err, score)
 
 
@@ -132,9 +132,9 @@ def test_with_json_stdout_is_one_object_and_a_plan_knows_the_rate_that_was_measu
     card = (grid.best_dir / "README.md").read_text()
     for edge in said["edges"]:
         assert edge["command"] in card
-        assert edge["setting"] in ("augmentation", "learning_rate")
+        assert edge["setting"] in ("dropout", "learning_rate")
 
-    planned = json.loads(searches.resume("grid", "--json", "--dry-run", "--set", "learning_rate=[0.1,0.01]")[0])
+    planned = json.loads(searches.resume_here("grid", "--json", "--dry-run", "--set", "learning_rate=[0.1,0.01]")[0])
     assert (planned["state"], planned["new_points"], planned["new_trials"]) == ("planned", 2, 2)
     assert planned["seconds"] > 0
     assert "by search grid, " in planned["time"]
@@ -200,7 +200,7 @@ def test_a_finished_search_that_is_resumed_changes_nothing_reads_no_test_split_a
 ) -> None:
     before = (table(grid), (grid.folder / "journal.jsonl").read_bytes(), grid.read_search().test_readings)
     openings = grid.read_search().openings
-    out, err = searches.resume("grid")
+    out, err = searches.resume_here("grid")
     assert grid.read_search().openings == (openings or 0) + 1, "no two sessions have one number"
     assert "nothing to train" in err
     assert (table(grid), (grid.folder / "journal.jsonl").read_bytes(), grid.read_search().test_readings) == before
@@ -225,8 +225,8 @@ def test_a_grid_killed_in_its_middle_and_resumed_ends_with_the_same_table(
     assert killed
     for before, after in itertools.pairwise([*disturbed.epochs, {one.trial_id: len(one.epochs) for one in records}]):
         assert all(after[trial_id] >= num for trial_id, num in before.items())
-    points = [(one.recipe.augmentation, one.recipe.learning_rate) for one in records]
-    assert points == list(itertools.product(("none", "light"), (0.01, 0.001, 0.0001)))
+    points = [(one.recipe.dropout, one.recipe.learning_rate) for one in records]
+    assert points == list(itertools.product((0.0, 0.5), (0.01, 0.001, 0.0001)))
     weights = load_weights("none", "vgg16")
     for record in records:
         fingerprints = {"data_fingerprint": tiny_store.fingerprint, "weights_fingerprint": weights.fingerprint}
@@ -237,6 +237,7 @@ def test_a_grid_killed_in_its_middle_and_resumed_ends_with_the_same_table(
             assert numbers(record) == numbers(dataclasses.replace(record, epochs=alone))
 
 
+@pytest.mark.slow
 def test_successive_halving_killed_and_resumed_keeps_every_epoch_and_decision(searches: Searches) -> None:
     process = searches.on_one_core().start(ASHA, "asha", "--wandb", "disabled")
     wait_for_line(process, r"^4/10")
@@ -311,6 +312,7 @@ def bayes(folder: Path, tiny_store: Store, tmp_path_factory: pytest.TempPathFact
     return Bayes(run, proper, kept)
 
 
+@pytest.mark.slow
 def test_optuna_suggests_by_means_over_folds_and_a_resumed_search_goes_on_to_finals_and_refit(
     bayes: Bayes, searches: Searches
 ) -> None:
@@ -340,6 +342,7 @@ def test_optuna_suggests_by_means_over_folds_and_a_resumed_search_goes_on_to_fin
     assert table(run) == after
 
 
+@pytest.mark.slow
 def test_two_workers_train_one_trial_with_the_numbers_of_one(bayes: Bayes, tiny_store: Store) -> None:
     groups = [session.groups for session in bayes.run.read_search().sessions]
     assert [one["workers"] for one in groups] == [1, 2]

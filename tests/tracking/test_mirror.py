@@ -1,7 +1,6 @@
 """Real wandb, offline; what it wrote is read back with our reader and with its own."""
 
 import dataclasses
-import json
 import logging
 import os
 import signal
@@ -9,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import wandb
 from fixtures.tracking import KEY, drain, make_record, make_row
-from wandb.cli.cli import cli
 
 from ferray import recipe as recipes
 from ferray.records.run import Run
@@ -105,17 +104,6 @@ def expected_summary(record: TrialRecord) -> dict[str, Any]:
     }
 
 
-def inspect(folder: Path, capfd: pytest.CaptureFixture[str]) -> dict[str, Any]:
-    """What `wandb leet inspect --summary --json FOLDER` says."""
-    capfd.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        cli.main(["leet", "inspect", "--summary", "--json", str(folder)], standalone_mode=False)
-    assert not ended.value.code
-    seen = json.loads(capfd.readouterr().out)
-    assert isinstance(seen, dict)
-    return seen
-
-
 @pytest.mark.parametrize(
     "variables, expected",
     [
@@ -145,7 +133,7 @@ def test_the_project_and_entity_of_the_space_reach_wandb_unless_a_variable_says_
 
 
 def test_every_trial_is_a_run_with_its_settings_epochs_and_true_end(
-    run: Run, capfd: pytest.CaptureFixture[str]
+    run: Run, inspect: Callable[[Path], dict[str, Any]]
 ) -> None:
     records = search_of_four(run)
     found = read(run)
@@ -155,12 +143,17 @@ def test_every_trial_is_a_run_with_its_settings_epochs_and_true_end(
         assert mirrored.name == f"first-{record.number}"
         assert (mirrored.group, mirrored.job_type, mirrored.project) == (f"first-{SEARCH}", "trial", "ferray")
         assert mirrored.tags == ("ferray", "vgg16", *(() if record.state == "done" else (record.state,)))
-        assert mirrored.config == {**recipes.to_values(record.recipe), **ORIGIN, "number": record.number}
+        assert mirrored.config == {
+            **recipes.to_values(record.recipe),
+            **ORIGIN,
+            "number": record.number,
+            "trial_id": record.trial_id,
+        }
         assert list(mirrored.history) == [dataclasses.asdict(row) for row in record.epochs]
         assert mirrored.summary == expected_summary(record)
         assert mirrored.exit_code == exit_code
 
-        seen = inspect(segments(run, record.trial_id)[0], capfd)
+        seen = inspect(segments(run, record.trial_id)[0])
         own = {key: value for key, value in seen["summary"].items() if not key.startswith("_")}
         assert (seen["run_id"], seen["name"]) == (mirrored.id, mirrored.name)
         assert (own, seen["config"], tuple(seen["tags"])) == (mirrored.summary, mirrored.config, mirrored.tags)
@@ -338,6 +331,7 @@ def test_a_killed_wandb_core_costs_no_epoch_and_no_exception(run: Run) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_wandb_core_killed_while_it_ends_a_run_costs_no_epoch(run: Run) -> None:
     story = """
         import os, signal, sys, traceback

@@ -1,5 +1,5 @@
 """The small parts of `fixtures.train`, as fixtures."""
 
-from fixtures.train import one_thread, small_rows, store, weights
+from fixtures.train import small_rows, store, weights
 
-__all__ = ["one_thread", "small_rows", "store", "weights"]
+__all__ = ["small_rows", "store", "weights"]

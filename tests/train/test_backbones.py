@@ -18,7 +18,7 @@ from ferray.train.checkpoints.export import export_best, load_model, predict_pro
 from ferray.train.settle import settle
 
 LITE = "timm/tf_efficientnet_lite0"
-QUICK = {("mobilenet_v3_small", "trunk"), ("mobilenet_v3_small", "blocks1-4"), (LITE, "none")}
+QUICK = {("mobilenet_v3_small", "blocks1-4"), (LITE, "trunk")}
 NAMES = [name for name in get_args(BackboneName) if not name.startswith("vgg")]
 CASES = [
     (name, freeze)

@@ -450,6 +450,7 @@ def test_every_form_of_head_and_loss_trains(settings: dict[str, Any], store: Sma
     assert rows[-1].train_loss < rows[0].train_loss
 
 
+@pytest.mark.slow
 def test_vgg16_itself_trains_resumes_and_keeps_its_trunk(shared_dir: Path, tmp_path: Path) -> None:
     weights = load_weights(shared_dir / "weights" / "vgg16-imagenet-features-fp16.safetensors", "vgg16")
     store = SmallStore(10, 5)

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,19 @@ RECIPES = {
     "mixed pictures of a fold": small_recipe(freeze="none", folds=3, fold=1, mixup_alpha=1.0, random_erasing=0.5),
 }
 FILES = ("last.safetensors", "best.safetensors")
+EVERY_STEP = ("a head by adam", "block 5 by sgd with a cosine, clipped")
+SOME_STEPS = (0, 2, 4)
+"""Before the first step, in the first epoch and in the second."""
+CASES = [
+    *(pytest.param(RECIPES[name], SOME_STEPS, id=name) for name in RECIPES if name not in EVERY_STEP),
+    *(
+        pytest.param(
+            recipe, range(9 if recipe.folds is None else 6), id=f"{name}, at every step",
+            marks=() if name in EVERY_STEP else pytest.mark.slow,
+        )
+        for name, recipe in RECIPES.items()
+    ),
+]  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
@@ -80,14 +93,19 @@ def same_files(one: Path, other: Path) -> bool:
 
 
 @pytest.mark.parametrize("interval_s", [0.0, math.inf], ids=["each epoch saved", "epochs wait"])
-@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES.keys())
+@pytest.mark.parametrize("recipe, interrupted_after", CASES)
 def test_a_run_interrupted_at_any_step_ends_with_the_bits_of_one_that_was_not(
-    recipe: Recipe, interval_s: float, store: SmallStore, weights: Weights, tmp_path: Path
+    recipe: Recipe,
+    interrupted_after: Iterable[int],
+    interval_s: float,
+    store: SmallStore,
+    weights: Weights,
+    tmp_path: Path,
 ) -> None:
     whole = train(recipe, store, weights, tmp_path / "whole")
     assert len(whole) == 3
 
-    for steps in range(9 if recipe.folds is None else 6):
+    for steps in interrupted_after:
         folder = tmp_path / str(steps)
         begun = train(recipe, store, weights, folder, steps, min_interval_s=interval_s)
         assert len(begun) < 3
@@ -223,7 +241,10 @@ def test_an_error_in_the_callers_function_ends_the_run(store: SmallStore, weight
         list(fit(small_recipe(), store, weights, is_interrupted=ask))
 
 
-RECIPE = {"weights": "none", "epochs": 1000, "batch_size": 4, "precision": "float32", "hidden_units": 8}
+RECIPE: dict[str, Any] = {
+    "backbone": "mobilenet_v3_small", "weights": "none", "image_size": 32,
+    "epochs": 1000, "batch_size": 4, "precision": "float32", "hidden_units": 8,
+}  # fmt: skip
 
 
 @contextmanager
@@ -249,7 +270,7 @@ def started(folder: Path, store: Store, *launcher: str) -> Iterator[subprocess.P
         process.communicate()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_command_that_gets_a_signal_keeps_its_steps_and_says_how_to_continue(
     number: signal.Signals, tiny_store: Store, tmp_path: Path
 ) -> None:

@@ -1,10 +1,15 @@
-"""One of two ranks on gloo; started by test_ranks.py as `two_ranks.py RANK FOLDER`, leaves FOLDER/RANK.json."""
+"""Two ranks on gloo; started by test_ranks.py as `two_ranks.py FOLDER`, leaves FOLDER/RANK.json of each.
+
+Each rank is a process of its own, forked from this one, which has torch loaded and has computed nothing.
+"""
 
 import dataclasses
 import itertools
 import json
 import math
+import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -180,5 +185,21 @@ def fault(act: Any) -> str:
     return "none"
 
 
+def start_rank(rank: int, folder: Path) -> int:
+    """Its process; one that ends with an error has printed a traceback."""
+    child = os.fork()
+    if child == 0:
+        try:
+            main(rank, folder)
+        except BaseException:  # noqa: BLE001 -- whatever it is, it must end here
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return child
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    import torch._dynamo  # which an optimizer loads
+
+    ranks = [start_rank(rank, Path(sys.argv[1])) for rank in (0, 1)]
+    sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in ranks))

@@ -76,7 +76,7 @@ def describe(view: SearchView) -> str:
         parts.append(f"best {best.score:.4f} in trial {best.number}")
     doing = f" ({view.doing})" if view.doing else ""
     phase = "" if view.phase == TRAINING else f"{_phase(view)}{doing}: "
-    waits = [f"waits {view.waits}"] if view.waits else []
+    waits = [f"waits: {view.waits}"] if view.waits else []
     return phase + "; ".join([", ".join(parts), *other_activities(view), *waits])
 
 

@@ -11,11 +11,12 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ferray.errors import SearchError
 from ferray.search.fleet import ray_patches
+from ferray.search.fleet.growth import Growth, largest_cluster, read_growth
 from ferray.search.fleet.messages import NAMESPACE, stall_limit_s
 from ferray.waiting import waiting
 from ferray.wording import first_line
@@ -47,16 +48,44 @@ class Cluster:
     """Whether it was running before this search, and so outlives it."""
     per_node: tuple[tuple[int, float], ...] = ()
     """CPUs and GPUs of each node; empty for one node that has them all."""
+    can_grow: bool = False
+    """Whether an autoscaler is running, which starts nodes when they are asked for."""
+    largest: tuple[tuple[int, float], ...] = ()
+    """CPUs and GPUs of each node when it has grown as far as it can; empty for one that cannot, or of which nothing is
+    known before its first node is there."""
+
+    @property
+    def at_most(self) -> "Cluster":
+        """The cluster when it has grown as far as it can."""
+        if not self.largest:
+            return self
+        cpus, gpus = sum(cpus for cpus, _ in self.largest), sum(gpus for _, gpus in self.largest)
+        return replace(
+            self, cpus=cpus, gpus=gpus, nodes=len(self.largest), per_node=self.largest, can_grow=False, largest=()
+        )
 
     @property
     def num_with_cpus(self) -> int:
         """Nodes that can run workers."""
         return sum(cpus > 0 for cpus, _ in self.per_node) or 1
 
-    def num_workers_fitting(self, cpus: int, gpus: float) -> int:
-        """How many workers of so many CPUs and GPUs fit at once; a worker is on one node."""
+    def num_workers_fitting(self, cpus: int, gpus: float, *, max_per_node: int | None = None) -> int:
+        """How many workers of so many CPUs and GPUs fit at once; a worker is on one node.
+
+        Args:
+            cpus: Of each worker, at least 1.
+            gpus: Of each worker.
+            max_per_node: Workers on a node; None for no limit.
+        """
         nodes = self.per_node or ((self.cpus, self.gpus),)
-        return sum(min(int(cpu // cpus), int(gpu / gpus + 1e-9) if gpus else int(cpu)) for cpu, gpu in nodes)
+        return sum(
+            min(
+                int(cpu // cpus),
+                int(gpu / gpus + 1e-9) if gpus else int(cpu),
+                int(cpu) if max_per_node is None else max_per_node,
+            )
+            for cpu, gpu in nodes
+        )
 
 
 @contextmanager
@@ -154,13 +183,51 @@ def connect(address: str | None) -> Iterator[Cluster]:
             with waiting("asking Ray for its nodes"):
                 if address is None:
                     ray_patches.start_autoscaling_coordinator()
-                alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-            per_node = tuple((int(one.get("CPU", 0)), float(one.get("GPU", 0))) for one in alive)
-            cpus, gpus = sum(cpus for cpus, _ in per_node), sum(gpus for _, gpus in per_node)
-            yield Cluster(cpus, float(gpus), len(alive), joined=address is not None, per_node=per_node)
+                cluster = read_cluster(joined=address is not None)
+            yield cluster
         finally:
             with waiting("ending Ray's processes"):
                 ray.shutdown()
+
+
+def read_cluster(*, joined: bool) -> Cluster:
+    """The nodes that are alive, and what an autoscaler may add to them.
+
+    Args:
+        joined: Whether the cluster outlives the search.
+    """
+    import ray
+
+    sizes: dict[bool, list[tuple[int, float]]] = {True: [], False: []}  # of the head, of the others
+    for node in ray.nodes():
+        if node["Alive"]:
+            has = node["Resources"]
+            is_head = not ray_patches.HEAD_NODE.keys().isdisjoint(has)
+            sizes[is_head].append((int(has.get("CPU", 0)), float(has.get("GPU", 0))))
+    per_node = (*sizes[True], *sizes[False])
+    growth = _read_growth() if joined else None
+    return Cluster(
+        cpus=sum(cpus for cpus, _ in per_node),
+        gpus=float(sum(gpus for _, gpus in per_node)),
+        nodes=len(per_node),
+        joined=joined,
+        per_node=per_node,
+        can_grow=growth is not None,
+        largest=() if growth is None else largest_cluster(sizes[True], sizes[False], growth),
+    )
+
+
+def _read_growth() -> Growth | None:
+    """What the autoscaler of a cluster that was joined may make of it; None where none is running."""
+    import ray
+
+    read = ray.remote(ray_patches.autoscaler_config).options(num_cpus=0, resources=ray_patches.HEAD_NODE)
+    try:
+        config = ray.get(read.remote())
+    except ray.exceptions.RayError as error:  # such as a head that has no ferray
+        log.warning("the head does not say what its autoscaler may start: %s", first_line(str(error)))
+        return None
+    return None if config is None else read_growth(config)
 
 
 def start_dispatcher(name: str, *, has_scheduler: bool, session: int = 1, max_failures: int = 2) -> Any:

@@ -18,13 +18,14 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from time import monotonic
 
 from ferray.errors import FerrayError, SearchError
 from ferray.records.trial import ENDED, EpochResult, State
 from ferray.search.fleet.messages import GroupId, GroupInfo, NoTrial, ReportReply, TrialJob, TrialUpdate
+from ferray.search.fleet.open_trial import OpenTrial
 from ferray.wording import count_of
 
 TAKE_TIMEOUT_S = 10.0
@@ -32,23 +33,6 @@ TAKE_TIMEOUT_S = 10.0
 
 WATCH_S = 30.0
 """How often it is checked whether groups make progress."""
-
-
-@dataclass
-class _Trial:
-    job: TrialJob
-    rows: list[EpochResult]
-    state: State
-    reason: str
-    num_open: int = 0
-    """How many proxies have it open."""
-    requested_epoch: int = 0
-    """The last epoch that a proxy has requested."""
-    holder: GroupId | None = None
-    is_begun: bool = False
-    """Whether the holder has it: a call for a trial may wait for a worker that is dead by now."""
-    taken_at: float = 0.0
-    num_deaths: int = 0
 
 
 class Dispatcher:
@@ -72,7 +56,8 @@ class Dispatcher:
         self._watches: dict[str, asyncio.Task[None]] = {}  # by group
         self._lease_counts = count(1)
         self._num_missing_proxies = 0
-        self._trials: dict[str, _Trial] = {}
+        self._trials: dict[str, OpenTrial] = {}
+        self._has_begun = False
         self._queue: deque[str] = deque()
         self._changed = asyncio.Event()
         self._incarnations: dict[str, int] = {}  # by group
@@ -94,9 +79,10 @@ class Dispatcher:
         """Add a trial before its epochs are requested; two points with one identity share it."""
         if (trial := self._trials.get(job.trial_id)) is None:
             state: State = job.state if job.state in ENDED else "queued"
-            trial = _Trial(job=job, rows=list(job.epochs), state=state, reason=job.reason)
+            trial = OpenTrial(job=job, rows=list(job.epochs), state=state, reason=job.reason)
             self._trials[job.trial_id] = trial
         trial.num_open += 1
+        self._has_begun = True
         self._notify()
 
     async def epochs_after(self, trial_id: str, epoch: int, *, is_first: bool = False) -> TrialUpdate:
@@ -160,6 +146,11 @@ class Dispatcher:
     async def activities(self) -> dict[str, str]:
         """What the groups are doing at this moment, by trial."""
         return dict(self._activities)
+
+    async def progress(self) -> tuple[set[str], int | None]:
+        """The groups that have workers, and the trials that have not ended; None before there was one."""
+        num_trials = sum(trial.state not in ENDED for trial in self._trials.values())
+        return set(self._nodes), num_trials if self._has_begun else None
 
     async def drain_nodes(self, nodes: Collection[str]) -> None:
         """These nodes will leave the cluster: groups with a worker there release their trial, within an epoch too."""
@@ -315,23 +306,23 @@ class Dispatcher:
     def _is_over(self) -> bool:
         return self._is_closed or bool(self._end_reason)
 
-    def _append(self, trial: _Trial, rows: Sequence[EpochResult]) -> None:
+    def _append(self, trial: OpenTrial, rows: Sequence[EpochResult]) -> None:
         """Add the epochs that are new."""
         for row in rows:
             if row.epoch == len(trial.rows) + 1:
                 trial.rows.append(row)
 
-    def _count_time(self, group: str, trial: _Trial) -> None:
+    def _count_time(self, group: str, trial: OpenTrial) -> None:
         now = monotonic()
         self._busy_s += now - trial.taken_at
         self._span_s += now - self._idle_since.get(group, trial.taken_at)
         self._idle_since[group] = now
 
-    def _set_free(self, trial: _Trial, state: State, reason: str) -> None:
+    def _set_free(self, trial: OpenTrial, state: State, reason: str) -> None:
         trial.state, trial.reason, trial.holder = state, reason, None
         self._activities.pop(trial.job.trial_id, None)
 
-    def _drop_if_unused(self, trial: _Trial) -> None:
+    def _drop_if_unused(self, trial: OpenTrial) -> None:
         """Forget a trial that no proxy has open and no group holds: `open_trial` brings what is on record."""
         if trial.num_open == 0 and trial.holder is None:
             del self._trials[trial.job.trial_id]
@@ -375,7 +366,7 @@ class Dispatcher:
             self._error = self._error or SearchError("worker groups", reason, way_out)
             self._end_reason = self._end_reason or reason
 
-    def _requeue(self, trial: _Trial) -> None:
+    def _requeue(self, trial: OpenTrial) -> None:
         """Put an unfinished trial at the queue's head."""
         self._set_free(trial, "queued", "")
         if trial.num_open:

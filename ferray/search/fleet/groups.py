@@ -20,8 +20,8 @@ from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
 
 from ferray.search.fleet import ray_patches
 from ferray.search.fleet.allocation import Allocation
-from ferray.search.fleet.cluster import Cluster
 from ferray.search.fleet.messages import GroupConfig
+from ferray.search.fleet.places import Places
 
 log = logging.getLogger(__name__)
 
@@ -38,25 +38,25 @@ returns 64 MB at a time whatever the second variable says. Other allocators do n
 class GroupSupervisor:
     """Starts the worker groups of a search, starts them again where that helps, and reports their end.
 
-    On a cluster of one node, each group is started when the one before it is ready: where the cores are few, the first
-    is then ready sooner.
+    On a cluster of the search's own, each group is started when the one before it is ready: where the cores are few,
+    the first is then ready sooner. On one that was joined, each group is started when there is a place for it.
 
     Args:
         config: What each group needs of the search.
         dispatcher: Handle of the dispatcher actor.
-        cluster: Where the groups run.
+        places: Where the groups run; None on a cluster of the search's own.
         allocation: How many groups, and what their workers hold.
         scratch: Folder for Ray Train's own files, removed by the caller.
     """
 
     def __init__(
-        self, config: GroupConfig, dispatcher: Any, *, cluster: Cluster, allocation: Allocation, scratch: Path
+        self, config: GroupConfig, dispatcher: Any, *, places: Places | None, allocation: Allocation, scratch: Path
     ) -> None:
         self.failure = ""
         """Why a group ended before the search did; empty if none has."""
         self._config = config
         self._dispatcher = dispatcher
-        self._joined = cluster.joined
+        self._places = places
         self._allocation = allocation
         self._scratch = scratch
         self._num_alive = allocation.num_groups
@@ -64,7 +64,7 @@ class GroupSupervisor:
         self._threads = []
         for number in range(allocation.num_groups):
             name = f"group-{number}"
-            num_before = number if cluster.nodes == 1 else 0
+            num_before = number if places is None else 0
             thread = threading.Thread(target=self._supervise, args=(name, num_before), name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -77,19 +77,23 @@ class GroupSupervisor:
 
     def _supervise(self, name: str, num_before: int) -> None:
         """Keep one group running, once so many others are ready, and report its end to the dispatcher."""
-        reason = ""
+        reason, num_idle_ends = "", 0
         try:
             for attempt in count(1):
+                place = () if self._places is None else self._places.take(name)
                 if not ray.get(self._dispatcher.wait_for_start.remote(num_before)):
                     break
                 try:
-                    self._run(name, attempt)
+                    self._run(name, attempt, place)
                 except Exception as error:  # noqa: BLE001  whatever ended the run, those who wait must know of it
                     reason = describe_death(error)
                     log.warning("%s: %s", name, reason)
-                    if isinstance(error, ray.exceptions.ActorDiedError) and not self._joined:
+                    if isinstance(error, ray.exceptions.ActorDiedError) and self._places is None:
                         break  # the controller has died, and the workers' resources stay taken
-                if not ray.get(self._dispatcher.should_restart.remote(name)):
+                is_lost = self._places is not None and not self._places.give_back(name)
+                if ray.get(self._dispatcher.should_restart.remote(name)) or is_lost:
+                    num_idle_ends = 0
+                elif self._places is None or (num_idle_ends := num_idle_ends + 1) > MAX_RESTARTS:
                     break
                 reason = ""
         except Exception as error:  # noqa: BLE001  the dispatcher is gone
@@ -104,17 +108,23 @@ class GroupSupervisor:
         except Exception:  # noqa: BLE001  the search has ended, and the dispatcher with it
             log.debug("%s ended after the dispatcher", name)
 
-    def _run(self, name: str, attempt: int) -> None:
-        """One run of Ray Train: until its workers end, or have died `MAX_RESTARTS` times."""
+    def _run(self, name: str, attempt: int, place: tuple[str, ...]) -> None:
+        """One run of Ray Train: until its workers end, or have died `MAX_RESTARTS` times.
+
+        On nodes that are named it ends with the first death: they may be gone, and the group then gets another place.
+        """
         environment = {name: os.environ.get(name, value) for name, value in KEEP_MEMORY.items()}
         trainer = _make_trainer(
             self._allocation,
-            joined=self._joined,
+            place=place,
             train_loop_config={"config": self._config, "group": name, "dispatcher": self._dispatcher},
             run_config=RunConfig(
                 name=f"{name}-{attempt}",
                 storage_path=str(self._scratch),
-                failure_config=FailureConfig(max_failures=MAX_RESTARTS),
+                failure_config=FailureConfig(
+                    max_failures=0 if place else MAX_RESTARTS,
+                    controller_failure_limit=0 if place else -1,  # somebody else was first to take what was free there
+                ),
                 callbacks=[_DeathCallback(name, self._dispatcher)],
                 worker_runtime_env={"env_vars": environment},
             ),
@@ -143,26 +153,29 @@ def describe_death(error: Exception) -> str:
     return f"{type(error).__name__}: {causes[0][:300]}"
 
 
-def _make_trainer(allocation: Allocation, *, joined: bool, **arguments: Any) -> Any:
+def _make_trainer(allocation: Allocation, *, place: tuple[str, ...], **arguments: Any) -> Any:
     """Ray Train's trainer for one group.
 
     Args:
         allocation: What its workers hold.
-        joined: Whether the cluster outlives the search.
+        place: The node of each worker; empty on a cluster of the search's own, which ends with it.
         arguments: Further arguments of the trainer.
     """
     resources = {"CPU": float(allocation.cpus_per_worker)}
     if allocation.gpus_per_worker:
         resources["GPU"] = allocation.gpus_per_worker
     arguments["scaling_config"] = ScalingConfig(
-        num_workers=allocation.workers, use_gpu=allocation.gpus_per_worker > 0, resources_per_worker=resources
+        num_workers=allocation.workers,
+        use_gpu=allocation.gpus_per_worker > 0,
+        resources_per_worker=resources,
+        label_selector=[{ray_patches.NODE_ID_LABEL: node} for node in place] or None,
     )
     with_process_group = allocation.workers > 1  # only workers that train one trial together need torch's
     if with_process_group:
         from ray.train.torch import TorchConfig
 
         arguments["torch_config"] = TorchConfig(backend="nccl" if allocation.gpus_per_worker >= 1 else "gloo")
-    trainer_class = ray_patches.trainer_class(with_process_group=with_process_group, joined=joined)
+    trainer_class = ray_patches.trainer_class(with_process_group=with_process_group, joined=bool(place))
     return trainer_class(_train_loop_per_worker, **arguments)
 
 

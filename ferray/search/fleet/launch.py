@@ -5,6 +5,7 @@ Begin at `start_worker_groups`.
 
 import secrets
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -16,9 +17,11 @@ import ray
 from ferray.errors import FerrayError, SearchError
 from ferray.files import storage
 from ferray.search.fleet.allocation import Allocation, GroupRequest, allocate
-from ferray.search.fleet.cluster import Cluster, start_dispatcher, watch_draining_nodes
+from ferray.search.fleet.cluster import Cluster, read_cluster, start_dispatcher, watch_draining_nodes
 from ferray.search.fleet.groups import GroupSupervisor
 from ferray.search.fleet.messages import GroupConfig, GroupInfo
+from ferray.search.fleet.pause import Pause
+from ferray.search.fleet.places import NO_NODE_LIMIT_S, Places
 from ferray.search.plan import Plan
 from ferray.waiting import waiting
 
@@ -33,8 +36,10 @@ class LaunchSettings:
     search_id: str
     session: int
     """How often the search was started or resumed, this time included; later sessions have higher leases."""
-    data_dir: Path
-    """The store's folder."""
+    data_dir: Path | None
+    """The store's folder; None for the demo faces on a cluster that was joined."""
+    fingerprint: str
+    """Of the store."""
     has_scheduler: bool
     """Whether trials may be stopped early."""
     heads_only: bool
@@ -48,15 +53,29 @@ class WorkerGroups:
     dispatcher: Any
     dispatcher_name: str
     allocation: Allocation
+    places: Places | None = None
+    """On a cluster that was joined."""
     infos: list[GroupInfo] = field(default_factory=list)
-    """Of the groups that were ready first; empty if the search was interrupted before."""
+    """Of the groups that were ready first, and once they have ended, of all; empty if the search was interrupted."""
     utilization: float | None = None
     """Fraction of the time in which groups had a trial; known once they have ended."""
+    pause: Pause = field(default_factory=Pause)
 
     def activities(self) -> dict[str, str]:
         """What the groups are doing at this moment, by trial."""
         found: dict[str, str] = ray.get(self.dispatcher.activities.remote())
+        self.pause.note(bool(found))
         return found
+
+    def missing(self) -> str:
+        """What is missing, and since when, where no group has had a trial for `NAMED_AFTER_S`; else empty."""
+        return self.pause.describe(self.describe_wait) if self.pause.is_long else ""
+
+    def describe_wait(self) -> str:
+        """What the next worker group waits for: resources that others hold, a node, or only its own start."""
+        if self.places is not None:
+            return self.places.describe()
+        return "the worker groups are starting"
 
 
 @contextmanager
@@ -73,47 +92,54 @@ def start_worker_groups(
         stop: Ends the wait for groups.
 
     Raises:
-        SearchError: The groups do not fit, or no trial can be trained: a full disk, a cluster that does not answer.
+        SearchError: The groups do not fit, a node does not see what it needs, or no trial can be trained: a full
+            disk, a cluster that does not answer.
     """
-    allocation = allocate(
-        cluster,
-        GroupRequest(
-            workers=plan.workers_per_trial,
-            gpus_per_worker=plan.gpus_per_worker,
-            num_groups=plan.concurrent_trials,
-            heads_only=settings.heads_only,
-            num_trials=plan.num_trials,
-        ),
+    request = GroupRequest(
+        workers=plan.workers_per_trial,
+        gpus_per_worker=plan.gpus_per_worker,
+        num_groups=plan.concurrent_trials,
+        heads_only=settings.heads_only,
+        num_trials=plan.num_trials,
     )
+    allocation = allocate(_await_first_node(cluster, stop) if cluster.joined else cluster, request)
+    config = GroupConfig(
+        run_dir=plan.run.folder.absolute(),
+        search_id=settings.search_id,
+        data_dir=settings.data_dir,
+        fingerprint=settings.fingerprint,
+        weights=plan.weights,
+        cache=None if cluster.joined else storage.cache_dir(),
+        cpus_per_worker=allocation.cpus_per_worker,
+        has_scheduler=settings.has_scheduler,
+    )
+    places = Places(config, allocation, can_grow=cluster.can_grow) if cluster.joined else None
+    if places is not None:
+        with waiting("asking the nodes for the search's folder and its data"):
+            places.check_nodes(stop)
     name = f"dispatcher-{settings.search_id}-{secrets.token_hex(4)}"  # a copy of the search has the same id
     dispatcher = start_dispatcher(
         name, has_scheduler=settings.has_scheduler, session=settings.session, max_failures=plan.max_failures
     )
-    config = GroupConfig(
-        run_dir=plan.run.folder,
-        search_id=settings.search_id,
-        data_dir=settings.data_dir,
-        weights=plan.weights,
-        cache=storage.cache_dir(),
-        cpus_per_worker=allocation.cpus_per_worker,
-        has_scheduler=settings.has_scheduler,
-    )
-    supervisor = GroupSupervisor(config, dispatcher, cluster=cluster, allocation=allocation, scratch=scratch)
-    groups = WorkerGroups(dispatcher, name, allocation)
-    # Groups on one node have the same device, so the first may begin while the others start.
-    num_needed = 1 if cluster.nodes == 1 else allocation.num_groups
+    if places is not None:
+        places.watch(dispatcher)
+    supervisor = GroupSupervisor(config, dispatcher, places=places, allocation=allocation, scratch=scratch)
+    groups = WorkerGroups(dispatcher, name, allocation, places)
     error: FerrayError | None = None
     try:
         with watch_draining_nodes(dispatcher) if cluster.joined else nullcontext():
             try:
-                groups.infos = _wait_for_groups(groups, num_needed, stop)
+                groups.infos = _wait_for_first_group(groups, stop)
                 yield groups
             finally:
                 error = ray.get(dispatcher.error.remote())
                 ray.get(dispatcher.close.remote())
                 with waiting("ending the worker groups"):
+                    if places is not None:
+                        places.close()
                     supervisor.join(GRACE_S)
                 groups.utilization = ray.get(dispatcher.utilization.remote())
+                groups.infos = ray.get(dispatcher.wait_for_groups.remote(0)) if groups.infos else []
     except ray.exceptions.RayError as ray_error:
         lost = SearchError("cluster", f"does not answer any more: {ray_error}", "See whether it is running")
         raise _with_resume_command(plan, lost) from ray_error
@@ -124,39 +150,39 @@ def start_worker_groups(
         raise _with_resume_command(plan, error)
 
 
-def _wait_for_groups(groups: WorkerGroups, num_groups: int, stop: threading.Event) -> list[GroupInfo]:
-    """Wait until so many groups are ready, and print from time to time what is missing; none if the search stops."""
-    answer = groups.dispatcher.wait_for_groups.remote(num_groups)
-    with waiting(lambda: _describe_wait(groups.allocation)):
+def _await_first_node(cluster: Cluster, stop: threading.Event) -> Cluster:
+    """The cluster as soon as it has a node with CPUs, or an autoscaler that can start one of a known size.
+
+    Raises:
+        SearchError: There was none for `NO_NODE_LIMIT_S`.
+    """
+    began = time.monotonic()
+    starter = "the autoscaler starts none" if cluster.can_grow else "no autoscaler is running that could start one"
+    with waiting("waiting for a node with CPUs: the cluster has none yet"):
+        while cluster.at_most.cpus == 0 and not stop.is_set():
+            if time.monotonic() - began > NO_NODE_LIMIT_S:
+                what = f"has had no node with CPUs for {NO_NODE_LIMIT_S / 60:.0f} min, and {starter}"
+                raise SearchError("cluster", what, "Start one: `ray start --address=HEAD:6379` there")
+            stop.wait(2.0)
+            cluster = read_cluster(joined=True)
+    return cluster
+
+
+def _wait_for_first_group(groups: WorkerGroups, stop: threading.Event) -> list[GroupInfo]:
+    """Wait until one group is ready, and print from time to time what is missing; none if the search stops.
+
+    The others join in when they are ready.
+    """
+    answer = groups.dispatcher.wait_for_groups.remote(1)
+    with waiting(lambda: f"no worker group is ready yet: {groups.pause.describe(groups.describe_wait)}"):
         while not stop.is_set():
             try:
                 infos: list[GroupInfo] = ray.get(answer, timeout=0.5)
+                groups.pause.note(True)  # it waits for Tune's first trial
                 return infos
             except ray.exceptions.GetTimeoutError:
                 continue
     return []
-
-
-def _describe_wait(allocation: Allocation) -> str:
-    """What the first worker groups wait for: resources that others hold, or only their own start."""
-    try:
-        missing = _describe_missing(allocation)
-    except ray.exceptions.RayError:  # the cluster is gone: who waits for its answer sees that, too
-        missing = ""
-    return f"no worker group is ready yet: {f'one needs {missing}' if missing else 'they are starting'}"
-
-
-def _describe_missing(allocation: Allocation) -> str:
-    """The resources that one more worker group waits for; empty if none waits, or they are free."""
-    if not any(group["state"] == "PENDING" for group in ray.util.placement_group_table().values()):
-        return ""  # what is not free is held by the search's own groups
-    free = ray.available_resources()
-    missing = []
-    for resource, per_worker in (("CPU", float(allocation.cpus_per_worker)), ("GPU", allocation.gpus_per_worker)):
-        num_needed, num_free = per_worker * allocation.workers, float(free.get(resource, 0.0))
-        if num_needed > num_free:
-            missing.append(f"{num_needed:g} {resource}, of which {num_free:g} free")
-    return " and ".join(missing)
 
 
 def _with_resume_command(plan: Plan, error: FerrayError) -> SearchError:

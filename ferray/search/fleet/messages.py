@@ -21,9 +21,13 @@ class GroupConfig:
     run_dir: Path
     search_id: str
     """The id in the `search.json` of `run_dir`: a node that finds another one there has a different disk."""
-    data_dir: Path
+    data_dir: Path | None
+    """The store's folder, the same on all nodes; None for the demo faces, which each node draws into its own cache."""
+    fingerprint: str
+    """Of the store."""
     weights: str
-    cache: Path
+    cache: Path | None
+    """The cache folder; None on a cluster that was joined, where each node has its own."""
     cpus_per_worker: int
     has_scheduler: bool
     """Whether a scheduler may stop a trial after any epoch, so that each is reported before the next one begins."""

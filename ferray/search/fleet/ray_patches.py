@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 NO_AUTO_CONNECT = {"RAY_ENABLE_AUTO_CONNECT": "0"}
@@ -142,6 +143,79 @@ def draining_nodes() -> list[str]:
     import ray
 
     return list(ray._private.state.state.get_draining_nodes())
+
+
+def free_resources() -> dict[str, dict[str, float]]:
+    """What nobody holds, by node and resource; some hundred milliseconds old.
+
+    `ray.available_resources` says so of the whole cluster only: `_private/state.py`, `available_resources_per_node`.
+    """
+    import ray
+
+    return dict(ray._private.state.available_resources_per_node())
+
+
+NODE_ID_LABEL = "ray.io/node-id"
+"""The label with its id that Ray gives every node: `_raylet.pyx`, `RAY_NODE_ID_KEY`."""
+
+
+def autoscaler_config() -> dict[str, Any] | None:
+    """The configuration of the autoscaler; None where none is running. Call it on the head node.
+
+    Ray has no call for it: no autoscaler of the open source fills in what `get_cluster_config` of `_private/state.py`
+    reads. The monitor, a process of the head, is the autoscaler where its command names a file, and only looks on where
+    it names none: `_private/services.py`, `start_monitor`.
+    """
+    import yaml
+
+    option = "--autoscaling-config="
+    for command in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = command.read_bytes().decode(errors="replace").split("\0")
+        except OSError:  # it has ended
+            continue
+        if not any(word.endswith("/monitor.py") for word in words):
+            continue
+        for word in words:
+            if word.startswith(option):
+                with open(word.removeprefix(option), encoding="utf-8") as file:
+                    config: dict[str, Any] = yaml.safe_load(file)
+                return config
+    return None
+
+
+def launching_nodes() -> list[str]:
+    """What the autoscaler says of the nodes that it is starting, and of those that it could not start: one line each.
+
+    The two autoscalers tell it in two places: `autoscaler/v2/sdk.py`, `get_cluster_status`, and the text that the first
+    one keeps in the cluster's store, `autoscaler/_private/monitor.py`.
+    """
+    import json
+
+    import ray
+    from ray._private.ray_constants import DEBUG_AUTOSCALING_STATUS
+    from ray.autoscaler.v2.sdk import get_cluster_status
+    from ray.autoscaler.v2.utils import is_autoscaler_v2
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    lines = []
+    if is_autoscaler_v2(fetch_from_server=True):
+        status = get_cluster_status(ray.get_runtime_context().gcs_address)
+        for request in status.pending_launches:
+            lines.append(f"the autoscaler starts {request.count} x {request.ray_node_type_name}")
+        for node in status.pending_nodes:
+            lines.append(f"a node of type {node.ray_node_type_name} is starting ({node.details or node.node_status})")
+        for request in status.failed_launches:
+            lines.append(f"a node of type {request.ray_node_type_name} could not be started: {request.details}")
+        return lines
+    report = json.loads(_internal_kv_get(DEBUG_AUTOSCALING_STATUS) or "{}").get("autoscaler_report") or {}
+    for kind, num in (report.get("pending_launches") or {}).items():
+        lines.append(f"the autoscaler starts {num} x {kind}")
+    for address, kind, state in report.get("pending_nodes") or ():
+        lines.append(f"the node {address} of type {kind} is starting ({state})")
+    for address, kind in report.get("failed_nodes") or ():
+        lines.append(f"the node {address} of type {kind} could not be started")
+    return lines
 
 
 def trainer_class(*, with_process_group: bool, joined: bool) -> type[Any]:

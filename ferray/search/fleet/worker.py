@@ -25,13 +25,14 @@ import ray
 import torch
 import torch._dynamo  # the first optimizer imports it, 1.2 s, and by then other groups start on the same cores
 
-from ferray.data.store.reader import Store, open_store
+from ferray.data.store.reader import Store
 from ferray.errors import CheckpointError, FencedError, FerrayError, LockedError, SearchError, StorageError
-from ferray.files.storage import Lease
+from ferray.files.storage import Lease, cache_dir
 from ferray.model.weights import Weights, load_weights
 from ferray.records.run import Run
 from ferray.records.trial import State, TrialRecord
 from ferray.search.fleet.messages import GroupConfig, GroupId, GroupInfo, NoTrial, ReportReply, TrialJob, TrialUpdate
+from ferray.search.fleet.probe import open_places
 from ferray.train.checkpoints.checkpoint import LAST, CheckpointFolder
 from ferray.train.checkpoints.writer import Checkpointing, Epochs
 from ferray.train.device import device_of_worker
@@ -62,15 +63,16 @@ def run_worker(config: GroupConfig, group: str, dispatcher: Any) -> None:
         dispatcher: Handle of the dispatcher actor.
     """
     torch.set_num_threads(config.cpus_per_worker)
+    cache = config.cache or cache_dir()
     ranks = current_ranks()
     ray.get(dispatcher.register_worker.remote(group, ranks.rank, ray.get_runtime_context().get_node_id()))
     client = DispatcherClient(dispatcher, config.run_dir) if ranks.is_first else None
     try:
         with ranks.together():
             device = device_of_worker(ray.get_runtime_context().get_accelerator_ids().get("GPU", []))
-            store = _open_store(config)
+            store = open_places(config)
             if client is not None:
-                precision = measure_precision(device=device, cache=config.cache)
+                precision = measure_precision(device=device, cache=cache)
                 client.register(group, GroupInfo(device=_device_name(device), precision=precision))
                 _forward_progress_on_features(client)
         interruption = dispatcher.wait_for_interruption.remote(ranks.from_first(client.group if client else None))
@@ -81,7 +83,7 @@ def run_worker(config: GroupConfig, group: str, dispatcher: Any) -> None:
                 client.note_progress()
             return bool(ray.wait([interruption], timeout=0)[0])
 
-        environment = Environment(ranks=ranks, device=device, cache=config.cache)
+        environment = Environment(ranks=ranks, device=device, cache=cache)
         trainer = TrialTrainer(config, store, environment, client, is_interrupted)
         while (job := ranks.from_first(client.take_trial() if client is not None else None)) != "exit":
             if isinstance(job, TrialJob):
@@ -89,24 +91,6 @@ def run_worker(config: GroupConfig, group: str, dispatcher: Any) -> None:
     except FerrayError as error:
         if client is not None:
             client.abort(error)
-
-
-def _open_store(config: GroupConfig) -> Store:
-    """The store, after a check that this node sees the search's own folder.
-
-    Raises:
-        SearchError: The folder of this name is on another disk.
-        FerrayError: The store cannot be opened.
-    """
-    run = Run(config.run_dir)
-    if not run.exists() or run.read_search().id != config.search_id:
-        raise SearchError(
-            str(config.run_dir),
-            "is not the folder of this search on this node, which has a disk of its own:"
-            " checkpoints would be lost with the node",
-            "Give a folder that all nodes share: --out /shared/runs",
-        )
-    return open_store(config.data_dir)
 
 
 @dataclass

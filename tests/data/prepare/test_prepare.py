@@ -389,7 +389,7 @@ prepare(source, folder.parent / "store", PrepareOptions(size_px=16))
 """
 
 
-@pytest.mark.parametrize("when", ["cropping", "finishing"])
+@pytest.mark.parametrize("when", ["cropping", pytest.param("finishing", marks=pytest.mark.slow)])
 def test_a_preparation_killed_leaves_nothing_readable_and_the_next_run_is_whole(expw: ExpW, when: str) -> None:
     died = subprocess.run([sys.executable, "-c", KILLED, str(expw.folder), when], check=False, timeout=60)
 
@@ -486,6 +486,7 @@ def test_a_missing_class_is_reported_where_all_are_asked_for(make_tree: Tree) ->
 # Real photographs
 
 
+@pytest.mark.slow
 def test_real_expw_rows_become_a_store_with_every_face(shared_dir: Path, tmp_path: Path) -> None:
     lines = (shared_dir / "expw" / "label.lst").read_bytes().splitlines()[::12]
     (tmp_path / "label.lst").write_bytes(b"\n".join(lines))

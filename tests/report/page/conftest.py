@@ -7,10 +7,12 @@ import pytest
 from fixtures.browser import browser  # noqa: F401  a fixture
 from fixtures.data import write_tiny_store
 from fixtures.run_folder import write_run
+from fixtures.shared import set_environment
 
 from ferray.data.store.reader import Store, open_store
 from ferray.data.store.writer import Provenance, StoreWriter
 from ferray.records.run import Run
+from ferray.report.page.write import write_page
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -37,6 +39,14 @@ def ended_run(shown_store: Store, tmp_path_factory: pytest.TempPathFactory) -> R
     """A search of 60 trials of which some were stopped."""
     folder = tmp_path_factory.mktemp("runs") / "ended"
     return write_run(folder, shown_store, 60, states=("done", "stopped"))
+
+
+@pytest.fixture(scope="session")
+def ended_page(ended_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its page, in its folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        set_environment(patch, tmp_path_factory)
+        return write_page(ended_run).file
 
 
 @pytest.fixture(scope="session")

@@ -24,9 +24,9 @@ IS_FRESH = """!document.documentElement.dataset.theme && !document.getElementByI
 
 
 @pytest.fixture(scope="module")
-def opened(browser: "Browser", ended_run: Run) -> Iterator[OpenPage]:
+def opened(browser: "Browser", ended_page: Path) -> Iterator[OpenPage]:
     """The page of a search that has ended, in the light theme."""
-    opened = OpenPage(browser, write_page(ended_run).file)
+    opened = OpenPage(browser, ended_page)
     yield opened
     opened.page.close()
 
@@ -210,6 +210,8 @@ def test_no_part_is_wider_than_a_phone(browser: "Browser", hostile_run: Run) -> 
 
 
 def test_axe_finds_nothing_that_keeps_people_out(page: "Page") -> None:
+    page.get_by_label("Filter").fill("light batch_size=16")  # rows that are alike tell axe nothing more
+    assert page.locator("#table tbody tr").count() > 3
     found = run_axe(page)
 
     assert found["light"] == []

@@ -59,7 +59,12 @@ def without_scripts(file: Path) -> str:
 
 def text_of(run: Run, **options: Any) -> str:
     """What the page says to a person who does not run its scripts, without the scripts."""
-    plain = without_scripts(write_page(run, **options).file)
+    return text_in(write_page(run, **options).file)
+
+
+def text_in(file: Path) -> str:
+    """The same of a page that was written."""
+    plain = without_scripts(file)
     return html.unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", plain)))
 
 
@@ -70,8 +75,8 @@ def data_of(run: Run) -> dict[str, Any]:
     return {name: json.loads(text) for name, text in found}
 
 
-def test_the_page_names_no_address_outside_its_folder(ended_run: Run) -> None:
-    page = write_page(ended_run).file.read_text()
+def test_the_page_names_no_address_outside_its_folder(ended_page: Path) -> None:
+    page = ended_page.read_text()
     own = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
     addresses = re.findall(r"(?:src|href|action|data)=\"([^\"]*)\"|url\(([^)]*)\)|@import\s*(\S+)", own)
     named = {next(filter(None, found), "") for found in addresses}
@@ -98,8 +103,8 @@ def test_a_page_of_10_000_trials_is_below_10_mb(
     assert len(data_of(run)["trials-data"]["folders"]) == 10_000
 
 
-def test_the_winner_and_its_scores_come_first(ended_run: Run) -> None:
-    text = text_of(ended_run)
+def test_the_winner_and_its_scores_come_first(ended_page: Path) -> None:
+    text = text_in(ended_page)
     titles = ["The winner", "In three sentences", "What the settings do", "How the search went", "The best model on"]
     titles += ["The data", "What it cost", "All trials", "To reproduce it"]
     places = [text.index(title) for title in titles]
@@ -194,7 +199,7 @@ def test_a_thousand_classes_are_listed_by_their_confusions(tmp_path: Path) -> No
     store = store_of_many_classes(tmp_path / "store", num_classes=1000)
     run = write_run(tmp_path / "classes", store, 3)
     page = write_page(run)
-    text = text_of(run)
+    text = text_in(page.file)
 
     assert page.num_bytes < 3e6
     assert "The matrix is too large to be read" in text
@@ -231,8 +236,8 @@ def test_every_name_of_a_hostile_search_is_escaped(hostile_run: Run) -> None:
     assert "alert(7)" in json.dumps(data_of(hostile_run)["trials-data"])
 
 
-def test_the_scripts_that_may_run_are_the_two_of_the_page(ended_run: Run) -> None:
-    page = write_page(ended_run).file.read_text()
+def test_the_scripts_that_may_run_are_the_two_of_the_page(ended_page: Path) -> None:
+    page = ended_page.read_text()
     allowed = set(
         re.findall(r"'sha256-([^']+)'", re.search(r'Policy" content="([^"]+)"', page)[1].replace("&#39;", "'"))
     )  # type: ignore[index]

@@ -13,6 +13,11 @@ SERVER = Cluster(cpus=32, gpus=4, nodes=1, joined=True)
 THREE = Cluster(cpus=12, gpus=0, nodes=3, joined=True, per_node=((4, 0.0),) * 3)
 UNEQUAL = Cluster(cpus=18, gpus=2, nodes=3, joined=True, per_node=((2, 0.0), (8, 1.0), (8, 1.0)))
 
+FROM_ZERO = Cluster(
+    cpus=0, gpus=0, nodes=1, joined=True, per_node=((0, 0.0),), can_grow=True, largest=((0, 0.0), *((4, 1.0),) * 4)
+)
+"""As in cluster.yaml: a head that trains nothing, and an autoscaler that may start four nodes."""
+
 
 def allocation(cluster: Cluster, **request: Any) -> Allocation:
     return allocate(cluster, GroupRequest(**request))
@@ -31,6 +36,8 @@ def test_heads_are_trained_by_one_group_per_core_unless_told_otherwise() -> None
     assert allocation(LAPTOP, heads_only=True, num_groups=1).num_groups == 1
     assert allocation(SERVER, heads_only=True, gpus_per_worker=0).num_groups == MAX_CPU_GROUPS
     assert allocation(SERVER, heads_only=True).num_groups == 4
+    servers = Cluster(cpus=48, gpus=0, nodes=3, joined=True, per_node=((16, 0.0),) * 3)
+    assert allocation(servers, heads_only=True).num_groups == 3 * MAX_CPU_GROUPS, "of each node"
 
 
 def test_with_gpus_there_are_as_many_groups_as_fit() -> None:
@@ -55,7 +62,9 @@ def test_no_worker_is_larger_than_a_node() -> None:
     [
         (UNEQUAL, {"gpus_per_worker": 2.0}, "each must be on one node, but with 1 CPU and 2 GPUs each, only 0 fit"),
         (LAPTOP, {"gpus_per_worker": 1.0}, "need 1 GPUs, but the cluster has 0"),
-        (SERVER, {"workers": 2, "gpus_per_worker": 1.0, "num_groups": 3}, "need 6 GPUs, but the cluster has 4"),
+        (SERVER, {"workers": 5, "gpus_per_worker": 1.0, "num_groups": 3}, "need 5 GPUs, but the cluster has 4"),
+        (FROM_ZERO, {"gpus_per_worker": 2.0}, "each must be on one node, but with 1 CPU and 2 GPUs each, only 0 fit"),
+        (FROM_ZERO, {"workers": 5}, "need 5 GPUs, but the cluster can grow only to 4"),
         (LAPTOP, {"workers": 3, "num_groups": 3}, "need 9 CPUs, but the cluster has 8"),
     ],
 )
@@ -64,3 +73,16 @@ def test_what_does_not_fit_is_refused_with_the_missing_resource(
 ) -> None:
     with pytest.raises(SearchError, match=words):
         allocation(cluster, **request_)
+
+
+def test_a_cluster_without_a_node_is_divided_as_it_is_when_it_has_grown() -> None:
+    assert allocation(FROM_ZERO) == Allocation(num_groups=4, workers=1, cpus_per_worker=4, gpus_per_worker=1)
+    assert allocation(FROM_ZERO, num_trials=2).num_groups == 2
+    assert allocation(FROM_ZERO, num_groups=1).cpus_per_worker == 4
+
+
+def test_more_groups_than_have_room_wait_for_nodes_on_a_cluster_that_was_joined() -> None:
+    assert allocation(THREE, num_groups=20) == Allocation(20, workers=1, cpus_per_worker=1, gpus_per_worker=0)
+    assert allocation(SERVER, num_groups=6).gpus_per_worker == 1
+    with pytest.raises(SearchError, match="need 20 CPUs, but the cluster has 8"):
+        allocation(LAPTOP, num_groups=20)

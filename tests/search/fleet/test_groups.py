@@ -19,7 +19,7 @@ def test_a_group_has_no_actor_for_data_sets_and_a_cleaner_only_on_a_cluster_that
 ) -> None:
     trainer = _make_trainer(
         Allocation(num_groups=1, workers=workers, cpus_per_worker=1, gpus_per_worker=0.0),
-        joined=joined,
+        place=("a node",) * workers if joined else (),
         run_config=RunConfig(name="group", storage_path=str(tmp_path)),
     )
     kinds = {type(callback) for callback in trainer._create_default_callbacks()}

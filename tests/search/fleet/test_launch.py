@@ -46,7 +46,9 @@ def two_groups(
         concurrent_trials=2, num_trials=4,
     )  # fmt: skip
     stop = threading.Event()
-    settings = LaunchSettings(search_id="0123abcd", session=1, data_dir=folder, has_scheduler=False, heads_only=True)
+    settings = LaunchSettings(
+        search_id="0123abcd", session=1, data_dir=folder, fingerprint="", has_scheduler=False, heads_only=True
+    )
     with launch.start_worker_groups(plan, settings, CLUSTER, scratch=folder, stop=stop):
         yield
         if stopped:

@@ -112,6 +112,14 @@ REGISTRY = "ray.tune.registry._global_registry"
         ("ray._private.worker", mentions("ray._private.utils.set_sigterm_handler("), "own_signal_handlers"),
         (f"{COORDINATOR}.get_or_create_autoscaling_coordinator", takes(), "start_autoscaling_coordinator"),
         ("ray._private.state.state.get_draining_nodes", takes(), "draining_nodes"),
+        ("ray._private.state.available_resources_per_node", takes(), "free_resources"),
+        ("ray._raylet.RAY_NODE_ID_KEY", equals(ray_patches.NODE_ID_LABEL), "NODE_ID_LABEL"),
+        ("ray._private.services.start_monitor", mentions('"--autoscaling-config="', "monitor.py"), "autoscaler_config"),
+        ("ray._private.ray_constants.DEBUG_AUTOSCALING_STATUS", is_a(str), "launching_nodes"),
+        ("ray.autoscaler._private.monitor", mentions("autoscaler_report", "AUTOSCALING_STATUS"), "launching_nodes"),
+        ("ray.autoscaler.v2.sdk.get_cluster_status", takes("gcs_address"), "launching_nodes"),
+        ("ray.autoscaler.v2.utils.is_autoscaler_v2", takes("fetch_from_server"), "launching_nodes"),
+        ("ray.experimental.internal_kv._internal_kv_get", takes("key"), "launching_nodes"),
         (f"{TRAINER}._create_default_callbacks", takes("self"), "trainer_class"),
         ("ray.train.torch.TorchTrainer", is_subclass_of(TRAINER), "trainer_class"),
         (f"{CALLBACKS}.datasets.DatasetsCallback", inspect.isclass, "trainer_class"),
@@ -233,6 +241,7 @@ print(len(before) > 10_000, changed)
 """
 
 
+@pytest.mark.slow
 def test_importing_the_search_changes_nothing_in_ray() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", SNAPSHOT], capture_output=True, text=True, timeout=200, check=False

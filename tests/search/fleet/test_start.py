@@ -100,6 +100,7 @@ with connect(None) as cluster:
 """Ray's own processes, whose registration Ray does not wait for at the first try; then a signal."""
 
 
+@pytest.mark.slow
 def test_of_a_start_that_failed_nothing_is_left_and_signals_stay_the_searchs_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -8,11 +8,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fixtures.history import make_search_file
 from fixtures.train import SmallStore, small_recipe, small_weights
 
-from ferray.data.store.reader import Store
-from ferray.errors import DivergedError, SearchError, StorageError
+from ferray.errors import DivergedError, StorageError
 from ferray.files import storage
 from ferray.files.storage import Lease
 from ferray.recipe import trial_id
@@ -24,7 +22,6 @@ from ferray.search.fleet.worker import (
     TrialTrainer,
     _adopt_shorter_trial,
     _forward_progress_on_features,
-    _open_store,
 )
 from ferray.train.checkpoints.checked_safetensors import read_checked
 from ferray.train.checkpoints.checkpoint import BEST, LAST
@@ -128,6 +125,7 @@ def config_of(run: Run, cache: Path) -> GroupConfig:
         run_dir=run.folder,
         search_id="ffffffff",
         data_dir=Path("faces"),
+        fingerprint="of the faces",
         weights="none",
         cache=cache,
         cpus_per_worker=1,
@@ -241,20 +239,6 @@ def test_progress_on_features_is_reported_as_an_activity(
         "features: 12 of 12 pictures",
         "features: 24 of 24 pictures",
     ]
-
-
-@pytest.mark.parametrize("has_another", [False, True])
-def test_a_node_with_a_disk_of_its_own_is_refused_and_the_way_out_is_a_shared_folder(
-    has_another: bool, tiny_store: Store, tmp_path: Path
-) -> None:
-    run = Run(tmp_path / "first")
-    if has_another:  # a search of the same name, on this node's disk
-        run.write_search(make_search_file())
-    config = dataclasses.replace(config_of(run, tmp_path), data_dir=tiny_store.folder)
-    with pytest.raises(SearchError, match=r"(?s)checkpoints would be lost with the node.*--out"):
-        _open_store(config)
-    run.write_search(make_search_file(id="ffffffff"))
-    assert _open_store(config).fingerprint == tiny_store.fingerprint
 
 
 class NotedCalls:

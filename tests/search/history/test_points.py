@@ -139,7 +139,7 @@ def test_a_finished_search_that_grows_ends_with_all_points_of_the_new_space(
     check_whole(space, file, shared=shared)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     case=st.sampled_from(CASES),
     more=st.booleans(),

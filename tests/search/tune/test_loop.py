@@ -259,6 +259,7 @@ with connect(None):
 """
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_when_a_proxy_of_tunes_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(MARK, new_mark())
     asked = [sys.executable, "-c", PROXY_DIES, str(tmp_path)]
