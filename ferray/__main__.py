@@ -16,7 +16,7 @@ COMMANDS = {
     "predict": ("label pictures with the best model of a search", ""),
     "report": (
         "show what a trained model is worth, or take it elsewhere",
-        "evaluate, audit, slices, export, latency",
+        "watch, evaluate, audit, slices, export, latency",
     ),
 }
 """What each does, and its own commands."""

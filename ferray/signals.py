@@ -76,7 +76,28 @@ def catch_signals(*, on_first: Callable[[], None] | None = None, echo_s: float =
 def say_from_handler(text: str) -> None:
     """Print a line on stderr from a signal handler: `sys.stderr` may be in use at that moment, its descriptor not.
 
-    A terminal that is closed, or a reader that has left, is no error.
+    A terminal that is closed, or a reader that has left, is no error. While `receive_from_handlers` is in use, the line
+    goes there instead.
     """
+    if _receivers:
+        _receivers[-1](text)
+        return
     with suppress(OSError):
         os.write(2, f"{text}\n".encode())
+
+
+@contextmanager
+def receive_from_handlers(receive: Callable[[str], None]) -> Iterator[None]:
+    """While the block runs, lines of signal handlers are not printed, which would disturb a screen that is drawn.
+
+    Args:
+        receive: Is given the line, within the handler: it must take no lock.
+    """
+    _receivers.append(receive)
+    try:
+        yield
+    finally:
+        _receivers.remove(receive)
+
+
+_receivers: list[Callable[[str], None]] = []

@@ -50,6 +50,7 @@ def search(
     tensorboard: bool | None = None,
     mlflow: str | None = None,
     address: str | None = None,
+    price: float | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> SearchResult:
     """Search the settings of a space, as `python -m ferray.search` does, and return the finished search.
@@ -84,6 +85,7 @@ def search(
         tensorboard: Write event files to `runs/NAME/tensorboard`; None for as before, or else not.
         mlflow: MLflow's tracking URI; None to send nothing there.
         address: Of a running Ray cluster, `auto` or `HOST:PORT`; None to start Ray here.
+        price: Of an hour of the machine, or of the whole cluster, in any currency: then it says what it costs.
         on_epoch: Called in this process after each epoch, with the trial so far and the epoch. The epochs of one trial
             come in order; those of trials side by side as they end. An error of it ends the search as Ctrl-C does, and
             is then raised; KeyboardInterrupt can be raised on purpose.

@@ -16,7 +16,7 @@ from ferray.model.size import Parameters, count_parameters
 from ferray.recipe import FIELD_NAMES, Recipe, to_values
 from ferray.records.points import REPEATED, Point, rank_points
 from ferray.records.run import Run
-from ferray.search.columns import GAP, WIDTH, fit_settings
+from ferray.report.columns import GAP, WIDTH, fit_settings
 from ferray.waiting import waiting
 
 
@@ -121,7 +121,7 @@ def _format(rows: Sequence[Row], *, metric: str, has_latency: bool) -> str:
     recipes = [row.point.recipe for row in rows]
     differing = [name for name in FIELD_NAMES if name not in REPEATED and len({getattr(r, name) for r in recipes}) > 1]
     room = WIDTH - sum(widths) - GAP * (len(widths) - 1)
-    columns, left_out = fit_settings(differing, recipes, room=room)
+    columns, left_out = fit_settings(differing, [to_values(recipe) for recipe in recipes], room=room)
     names = [column.name for column in columns]
     widths += [max(len(column.name), *map(len, column.cells)) for column in columns]
     lines = [_line([*heads, *names], widths)]

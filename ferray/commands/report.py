@@ -24,6 +24,7 @@ from ferray.commands.portable import (
     run_latency,
 )
 from ferray.commands.wandb_runs import WandbOptions, add_wandb_parser, run_wandb
+from ferray.commands.watch import WatchOptions, add_watch_parser, run_watch
 from ferray.errors import DataError, FerrayError
 from ferray.files import storage
 from ferray.waiting import waiting
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ferray.report.test_split.recorded import RecordedScore
 
 EXAMPLES = """\
+  python -m ferray.report watch runs/grid                                             # while it runs
   python -m ferray.report page runs/grid                                              # a page to open or to send
   python -m ferray.report compare runs/grid runs/asha --out compared.html             # searches side by side
   python -m ferray.report evaluate runs/grid/best --data data/expw                    # the test score on record
@@ -111,6 +113,7 @@ Options = (
     | ExportOptions
     | LatencyOptions
     | LeaderboardOptions
+    | WatchOptions
     | WandbOptions
 )
 
@@ -133,6 +136,8 @@ def _run(options: Options) -> int:
             return run_latency(options)
         case LeaderboardOptions():
             return run_leaderboard(options)
+        case WatchOptions():
+            return run_watch(options)
         case WandbOptions():
             return run_wandb(options)
 
@@ -141,6 +146,7 @@ def _parse(argv: Sequence[str] | None, prog: str) -> Options:
     parser = make_parser(prog, "Show what the score of a trained model is worth, or take it elsewhere.", EXAMPLES)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
+    add_watch_parser(commands, prog)
     add_page_parser(commands, prog)
     add_compare_parser(commands, prog)
 

@@ -11,7 +11,9 @@ from ferray.search.options import (
     MAX_COUNT,
     MAX_GPUS_PER_WORKER,
     MAX_MINUTES,
+    MAX_PRICE,
     MIN_MINUTES,
+    MIN_PRICE,
     SearchOptions,
 )
 from ferray.signals import catch_signals
@@ -161,6 +163,12 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         "--wandb",
         choices=("online", "offline", "disabled"),
         help="default: online with a key and a network, else offline",
+    )
+    add(
+        "--price",
+        metavar="X",
+        type=number_option(float, MIN_PRICE, MAX_PRICE),
+        help="of an hour of the machine, or of the whole cluster, in any currency: says what the search costs",
     )
     add(
         "--tensorboard",

@@ -30,7 +30,9 @@ LEASE_WAIT_S = 60.0
 """Longest wait for another process that renames a file."""
 
 
-def write_bytes(path: Path, data: bytes, *, lease: "Lease | None" = None, keep_previous: bool = False) -> None:
+def write_bytes(
+    path: Path, data: bytes, *, lease: "Lease | None" = None, keep_previous: bool = False, durable: bool = True
+) -> None:
     """Write a file whole or not at all, through a temporary name in the same folder.
 
     Args:
@@ -38,6 +40,7 @@ def write_bytes(path: Path, data: bytes, *, lease: "Lease | None" = None, keep_p
         data: All of its content.
         lease: The lease on its folder; it must still be held when the file is renamed to its final name.
         keep_previous: Keep the file that is replaced, under the name `previous(path)`.
+        durable: Whether it must be on the disk when this returns; else a power loss may leave the old or an empty file.
 
     Raises:
         FencedError: Another process holds the lease by now; nothing is changed.
@@ -53,7 +56,8 @@ def write_bytes(path: Path, data: bytes, *, lease: "Lease | None" = None, keep_p
             file.write(data)
             file.flush()
             os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         with nullcontext() if lease is None else lease.held():
             if keep_previous and path.exists():
                 _keep_previous(path)

@@ -5,6 +5,7 @@
     journal.jsonl            the decisions of the search in order, one per line; only the driver appends
     trials/ID/record.json    one trial: recipe, state, epochs; one writer at a time
     trials/ID/last.safetensors, best.safetensors
+    live.json                how far the search is; see `ferray.report.watch.status`
     trials.parquet, trials.csv, heatmap.png, curves.png
     best/                    the best model and its one test score
 

@@ -14,7 +14,7 @@ from ferray.search.history.recorded import History
 from ferray.search.history.resume import MORE
 from ferray.search.outcome.finals import rank_search
 from ferray.search.plan import Plan
-from ferray.search.work import Work, count_work, max_epochs, new_points
+from ferray.search.work import Work, count_work, max_epochs, new_points, num_new_points, num_new_trials
 from ferray.space import num_existing_points
 from ferray.wording import count_of, duration_text
 
@@ -45,7 +45,7 @@ def describe_plan(plan: Plan, history: History | None = None) -> Iterator[str]:
     if total == 0:
         yield f"nothing   {MORE}"
         return
-    work, num_trials = count_work(plan, total), _num_trials(plan, total)
+    work, num_trials = count_work(plan, total), num_new_trials(plan)
     if num_trials is not None:
         num_epochs = num_trials * max_epochs(plan)
         yield f"work      at most {num_epochs:,} epochs over the training split; {_describe_passes(work)}"
@@ -53,13 +53,15 @@ def describe_plan(plan: Plan, history: History | None = None) -> Iterator[str]:
     yield f"workers   {forecast.workers}"
     yield f"cache     {forecast.cache}"
     yield f"time      {forecast.time}"
+    if forecast.cost is not None:
+        yield f"cost      about {forecast.cost:.2f}, at {plan.price:g} an hour"
     yield from _list_points(plan, total)
 
 
 def plan_to_json(plan: Plan, history: History | None = None) -> dict[str, Any]:
     """The same as one JSON object, arguments as for `describe_plan`; `points` are the first new ones."""
-    total = plan.num_points if plan.additions is None else plan.additions.num_new
-    work, num_trials = count_work(plan, total), _num_trials(plan, total)
+    total = num_new_points(plan)
+    work, num_trials = count_work(plan, total), num_new_trials(plan)
     points = (
         []
         if plan.space.is_adaptive
@@ -81,11 +83,6 @@ def plan_to_json(plan: Plan, history: History | None = None) -> dict[str, Any]:
         "edges": [edge_to_json(plan, edge) for edge in _find_edges(plan, history)],
         **asdict(make_forecast(plan, work, num_trials=num_trials)),
     }
-
-
-def _num_trials(plan: Plan, total: int | None) -> int | None:
-    """Trials of so many new points, and of the finals."""
-    return None if total is None else total * plan.space.folds + plan.num_final_trials
 
 
 def _describe_inputs(plan: Plan) -> Iterator[str]:

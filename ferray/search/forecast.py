@@ -5,7 +5,7 @@ Begin at `make_forecast`.
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,13 @@ from ferray.data.store.manifest import Manifest, read_manifest
 from ferray.errors import FerrayError, RecipeError, SearchError
 from ferray.files import storage
 from ferray.recipe import NUMBERS_VERSION, Recipe
+from ferray.search.expected import epochs_to_come
 from ferray.search.fleet.allocation import GroupRequest, allocate
 from ferray.search.fleet.cluster import Cluster, num_allowed_cores
+from ferray.search.pace import Pace, Planned, Prior
 from ferray.search.plan import Plan
-from ferray.search.rates import Kind, Rate, faces_of_epoch, faces_of_view, read_rates, view_rate
-from ferray.search.work import Work, count_work, max_epochs
+from ferray.search.rates import Kind, Rate, faces_of_epoch, faces_of_view, read_overhead, read_rates, view_rate
+from ferray.search.work import Work, count_work, max_epochs, num_new_points, num_new_trials
 from ferray.train.features.cache import view_sizes
 from ferray.train.features.key import ViewKey
 from ferray.train.folds import TRAIN_AND_VALIDATION
@@ -42,9 +44,17 @@ class Forecast:
     cache: str
     """The cache folder, and how many of the plan's views are in it."""
     seconds: float | None
-    """How long it will take if no trial ends early, as fast as an earlier search on this machine; None without one."""
+    """How long it will take, from the command to its end, as fast as an earlier search on this machine; None without
+    one. Which trials are stopped early is left to chance."""
     time: str
     """The same in words, or what it depends on."""
+    cost: float | None
+    """What that costs; None without a price of an hour."""
+
+
+def forecast_plan(plan: Plan) -> Forecast:
+    """The forecast of a plan's new points."""
+    return make_forecast(plan, count_work(plan, num_new_points(plan)), num_trials=num_new_trials(plan))
 
 
 def make_forecast(plan: Plan, work: Work | None, *, num_trials: int | None) -> Forecast:
@@ -68,7 +78,10 @@ def make_forecast(plan: Plan, work: Work | None, *, num_trials: int | None) -> F
             device=_device(plan),
         )
     seconds, time = _time(plan, work, ready, manifest, read_rates(cache), num_trials)
-    return Forecast(workers=_workers(plan), cache=_describe_cache(cache, work, ready), seconds=seconds, time=time)
+    cost = None if seconds is None or plan.price is None else plan.price * seconds / 3600
+    return Forecast(
+        workers=_workers(plan), cache=_describe_cache(cache, work, ready), seconds=seconds, time=time, cost=cost
+    )
 
 
 def ready_views(
@@ -125,17 +138,25 @@ def ready_views(
     return max(ready, key=len, default=frozenset())
 
 
-def needed_views(search: "Search") -> frozenset[ViewKey] | None:
-    """The views that the points need; None where they are not known in advance."""
-    plan = search.plan
-    num_points = plan.num_points if plan.additions is None else plan.additions.num_new
-    work = count_work(plan, num_points, recipe_of=search.recipe)
-    return None if work is None else work.views
+def make_pace(search: "Search", total: int | None, *, num_groups: int) -> Pace:
+    """The pace of a search that begins or goes on, with all that is known of it in advance.
 
-
-def cached_views(search: "Search", views: frozenset[ViewKey]) -> frozenset[ViewKey]:
-    """Those of some views that are in this machine's cache."""
-    return ready_views(storage.cache_dir(), search.store.manifest, views)
+    Args:
+        search: The search.
+        total: Its trials in all; None if unknown.
+        num_groups: Its worker groups.
+    """
+    plan, manifest = search.plan, search.store.manifest
+    work = count_work(plan, num_new_points(plan), recipe_of=search.recipe)
+    return Pace(
+        total,
+        None if work is None else work.views,
+        search.history.records,
+        find_ready=lambda views: ready_views(storage.cache_dir(), manifest, views),
+        planned=plan_epochs(plan, work),
+        prior=make_prior(plan, set() if work is None else work.kinds(manifest.size_px), manifest),
+        num_groups=num_groups,
+    )
 
 
 _PICTURES = ("backbone", "freeze", "image_size", "policy", "strength", "seed", "epoch", "random_erasing")
@@ -205,6 +226,33 @@ def _describe_cache(cache: Path, work: Work | None, ready: frozenset[ViewKey]) -
     return f"{held}; of the {count_of(len(work.views), 'view')} that this needs, {len(ready)} are there{note}"
 
 
+def plan_epochs(plan: Plan, work: Work | None) -> Planned:
+    """The epochs of a plan, those of the finals included, by what the time of each depends on."""
+    longest, num_final = max_epochs(plan), plan.num_final_trials + plan.num_completions
+    epochs = None
+    if work is not None and work.epochs:
+        # Which points go to the finals is not known: their epochs are taken for a mixture like that of all.
+        share = num_final * longest / sum(work.epochs.values())
+        epochs = {kind: num * (plan.space.folds + share) for kind, num in work.epochs.items()}
+    return Planned(epochs=epochs, max_epochs=longest, num_final=num_final, halving=plan.space.early_terminate)
+
+
+def make_prior(plan: Plan, kinds: Set[Kind], manifest: Manifest) -> Prior:
+    """What earlier searches on this machine say of one, whose trials are of these kinds, on a store."""
+    cache = storage.cache_dir()
+    rates, overhead = read_rates(cache), read_overhead(cache)
+    end_s = 0.0 if overhead is None else overhead.end_s
+    if len(kinds) != 1 or plan.address is not None:
+        return Prior(end_s=end_s)
+    (kind,) = kinds
+    rate, view_faces_per_s = rates.get(kind), view_rate(rates, kind)
+    return Prior(
+        epoch_s=None if rate is None else faces_of_epoch(manifest, plan.space.folds) / rate.epoch_faces_per_s,
+        view_s=None if view_faces_per_s is None else faces_of_view(manifest) / view_faces_per_s,
+        end_s=end_s,
+    )
+
+
 def _time(
     plan: Plan,
     work: Work | None,
@@ -224,21 +272,31 @@ def _time(
     if len(kinds) != 1:
         return None, f"{unknown}trials with different frozen layers or sizes take different times"
     (kind,) = kinds
-    rate = rates.get(kind)
+    prior, missing_views = make_prior(plan, kinds, manifest), len(work.views - ready)
     trunk = f"{kind.backbone}, freeze {kind.freeze}, {kind.image_size} px"
-    name = f"{trunk}, {_describe_batches(kind.batch_sizes)}"
-    missing_views = len(work.views - ready)
-    if rate is None:
+    if prior.epoch_s is None:
         most = f"; most of it is {count_of(missing_views, 'pass', 'passes')} of the trunk" if missing_views else ""
+        name = f"{trunk}, {_describe_batches(kind.batch_sizes)}"
         return None, f"{unknown}no search on this machine has measured {name}{most}"
-    view_faces_per_s = view_rate(rates, kind)
-    if missing_views and view_faces_per_s is None:
+    if missing_views and prior.view_s is None:
         return None, f"{unknown}no search on this machine has computed features of {trunk}"
-    total = num_trials * max_epochs(plan) * faces_of_epoch(manifest, plan.space.folds) / rate.epoch_faces_per_s
-    if missing_views and view_faces_per_s is not None:
-        total += missing_views * faces_of_view(manifest) / view_faces_per_s
-    source = f"as fast as search {rate.search} here, with {rate.groups}"
-    return total, f"about {duration_text(total)} if no trial ends early, {source}"
+    planned = plan_epochs(plan, work)
+    all_epochs = num_epochs = sum((planned.epochs or {}).values())
+    if planned.halving is not None:
+        num_final_epochs = planned.num_final * planned.max_epochs
+        num_search = num_trials - plan.num_final_trials
+        num_epochs = num_final_epochs + epochs_to_come(num_search, planned.max_epochs, planned.halving)
+    overhead = read_overhead(storage.cache_dir())
+    views_s = missing_views * (prior.view_s or 0.0)
+    start_s = 0.0 if overhead is None else overhead.start_s
+    total = start_s + views_s + num_epochs * prior.epoch_s + prior.end_s
+    parts = [f"{count_of(round(num_epochs), 'epoch')} {duration_text(num_epochs * prior.epoch_s)}"]
+    parts += [f"features {duration_text(views_s)}"] if missing_views else []
+    parts += [f"start and end {duration_text(start_s + prior.end_s)}"] if overhead is not None else []
+    most_s = total + (all_epochs - num_epochs) * prior.epoch_s
+    bound = f", {duration_text(most_s)} if no trial is stopped" if num_epochs < all_epochs else ""
+    rate = rates[kind]
+    return total, f"about {duration_text(total)}{bound} ({', '.join(parts)}), by search {rate.search}, {rate.groups}"
 
 
 def _describe_batches(sizes: Sequence[int]) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
-WIDTH = 100
-"""Columns of the table."""
+WIDTH, HEIGHT = 100, 40
+"""Characters of the table, at most."""
 
 
 def in_notebook() -> bool:

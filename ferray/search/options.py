@@ -17,6 +17,7 @@ WandbMode = Literal["online", "offline", "disabled"]
 MAX_COUNT = 10**9
 MIN_MINUTES, MAX_MINUTES = 0.01, 1e6
 MAX_GPUS_PER_WORKER = 64
+MIN_PRICE, MAX_PRICE = 1e-6, 1e6
 
 Positive = Annotated[int, Field(ge=1, le=MAX_COUNT)]
 NotNegative = Annotated[int, Field(ge=0, le=MAX_COUNT)]
@@ -71,6 +72,8 @@ class SearchOptions:
     """MLflow's tracking URI."""
     address: str | None = None
     """Of a running Ray cluster; None to start one on this machine."""
+    price: Annotated[float, Field(ge=MIN_PRICE, le=MAX_PRICE)] | None = None
+    """Of an hour of all machines that the search has, in any currency."""
     json: bool = False
     """Whether stdout gets one JSON object instead of text."""
     dry_run: bool = False

@@ -8,16 +8,52 @@ A searcher that learns does not say in advance which views its points need. Then
 has read estimates how many new ones each further trial brings (Good, "The population frequencies of species", 1953):
 none where all trials share a view, one where a continuous setting gives each trial its own.
 
+What an epoch takes of the search is its own seconds, by its kind and lately, times what a busy worker group needs of
+the clock for a second of its epochs, with what comes between trials, divided by the number of groups: those that are
+not up yet when the first trial ends will be. Before that is measured, and with the weight of two trials after it, an
+earlier search on this machine says how long an epoch and a view take.
+
 Begin at `Pace`.
 """
 
+import math
 import statistics
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from ferray.recipe import Recipe
-from ferray.records.trial import EpochResult, TrialRecord
+from ferray.records.trial import ENDED, EpochResult, TrialRecord
+from ferray.search.expected import epochs_to_come
+from ferray.search.work import EpochKind, epoch_kind
+from ferray.space import Hyperband
 from ferray.train.features.key import ViewKey, keys_of_run, reads_views, view_key
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prior:
+    """What earlier searches on this machine say of one before anything of it is measured."""
+
+    epoch_s: float | None = None
+    """Seconds of the search for an epoch, all worker groups together; None where no search was of its kind."""
+    view_s: float | None = None
+    """Seconds for a view."""
+    end_s: float = 0.0
+    """Seconds from the end of the last trial to the end of the search; 0 where none is on record."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """What the trials of a session will take, as far as it is known in advance."""
+
+    epochs: Mapping[EpochKind, float] | None = None
+    """Epochs of all trials of the session, if none ends early; None where the points are not known in advance."""
+    max_epochs: int = 0
+    """Of the longest trial."""
+    num_final: int = 0
+    """Trials of the finals, which come last and are not stopped early."""
+    halving: Hyperband | None = None
+    """The rule for stopping early."""
 
 
 class Pace:
@@ -28,6 +64,9 @@ class Pace:
         views: Those that the new trials need; None if they are not known in advance.
         known: Trials on record before this session.
         find_ready: Returns those of some views that are in the cache, when the session or a trial begins.
+        planned: What the trials will take.
+        prior: What earlier searches say.
+        num_groups: Worker groups, each of which trains a trial at a time.
     """
 
     def __init__(
@@ -37,8 +76,14 @@ class Pace:
         known: Iterable[TrialRecord] = (),
         *,
         find_ready: Callable[[frozenset[ViewKey]], frozenset[ViewKey]] = lambda _: frozenset(),
+        planned: Planned | None = None,
+        prior: Prior | None = None,
+        num_groups: int = 1,
     ) -> None:
         self._num_trials = num_trials
+        self._num_groups = num_groups
+        self._planned = planned or Planned()
+        self._prior = prior or Prior()
         self._find_ready = find_ready
         self._are_views_known = views is not None
         needed = frozenset(views or ())
@@ -46,7 +91,15 @@ class Pace:
         self._wanted = set(needed - self._views)  # to be computed in this session
         self._num_readers: Counter[ViewKey] = Counter()  # of wanted views that were not known in advance: trials
         self._begun: set[str] = set()  # trials of this session
+        self._kinds: dict[EpochKind, deque[float]] = {}  # seconds of the last epochs whose view was ready
+        self._kind_counts: Counter[EpochKind] = Counter()  # of all such epochs
+        self._epochs_busy_s = 0.0  # of the epochs in num_ready
+        self._groups_busy_s = 0.0  # of worker groups with a trial, in other_s
+        self._begun_epochs: Counter[EpochKind] = Counter()  # of the recipes of trials that began in this session
+        self._num_full = self._num_trained = 0  # epochs of the recipes of trials that ended by themselves, and theirs
         for record in known:
+            if record.state in ENDED:
+                self._epochs_on_record.append(len(record.epochs))
             self._views |= _views_up_to(record.recipe, len(record.epochs))
         self._features_s = self._other_s = 0.0
         self._computed_s = 0.0  # of features_s, until the last view was ready
@@ -55,21 +108,30 @@ class Pace:
         self._num_ready = 0  # of those, in other_s
         self._slow: dict[str, set[int]] = {}  # by trial: epochs whose view was not ready when the one before had ended
         self._epochs_of_ended: list[int] = []
+        self._epochs_on_record: list[int] = []  # of trials that had ended before this session
         self.recipes: set[Recipe] = set()
         """Of the trials that had an epoch in this session."""
 
-    def note_time(self, seconds: float, *, on_features: bool) -> None:
-        """Some time has passed, in which a worker group computed features or none did."""
+    def note_time(self, seconds: float, *, on_features: bool, num_busy: int = 1) -> None:
+        """Some time has passed.
+
+        Args:
+            seconds: How much.
+            on_features: Whether a worker group computed features in it.
+            num_busy: Worker groups that had a trial.
+        """
         self._on_features = on_features
         if on_features:
             self._features_s += seconds
         else:
             self._other_s += seconds
+            self._groups_busy_s += seconds * num_busy
 
     def note_start(self, record: TrialRecord) -> None:
         """A trial may begin, or go on."""
         if record.trial_id not in self._begun:
             self._begun.add(record.trial_id)
+            self._begun_epochs[epoch_kind(record.recipe)] += record.recipe.epochs
             if not self._are_views_known:
                 self._note_views(keys_of_run(record.recipe, weights=""))
         self._slow[record.trial_id] = self._slow_before(record, len(record.epochs) + 1)
@@ -89,7 +151,12 @@ class Pace:
         slow = self._slow.setdefault(record.trial_id, self._slow_before(record, row.epoch))
         if row.epoch not in slow:
             self._ready_s.append(row.seconds)
-            self._num_ready += not self._on_features
+            kind = epoch_kind(recipe)
+            self._kinds.setdefault(kind, deque(maxlen=max(20, 2 * recipe.epochs))).append(row.seconds)
+            self._kind_counts[kind] += 1
+            if not self._on_features:
+                self._num_ready += 1
+                self._epochs_busy_s += row.seconds
         self._see(recipe, row.epoch)
         if self.waits_for_view(recipe, row.epoch + 1):
             slow.add(row.epoch + 1)
@@ -97,6 +164,9 @@ class Pace:
     def note_end(self, record: TrialRecord) -> None:
         """A trial has ended."""
         self._epochs_of_ended.append(len(record.epochs))
+        if record.state == "done":
+            self._num_full += record.recipe.epochs
+            self._num_trained += len(record.epochs)
         self._see(record.recipe, len(record.epochs))
         self._slow.pop(record.trial_id, None)
         if not self._are_views_known:  # it may have been stopped before it needed all of its views
@@ -142,20 +212,91 @@ class Pace:
             num_ended: Trials that have ended, in this session and before.
             running: Trials that have begun and not ended.
         """
-        if self._num_trials is None or not self._epochs_of_ended or not self._num_ready:
+        if self._num_trials is None:
             return None
-        num_epochs = (self._num_trials - num_ended) * statistics.fmean(self._epochs_of_ended)
-        num_epochs -= sum(len(record.epochs) for record in running)
-        epochs_s = max(0.0, num_epochs) * self._other_s / self._num_ready
-        _, view_s = self.rates()
+        num_not_begun = max(0, self._num_trials - num_ended - len(running))
+        epochs_s = self._epochs_s(num_not_begun, running)
         to_come = self._num_views_to_come(num_ended + len(running))
-        if to_come is None:
+        if epochs_s is None or to_come is None:
             return None
+        # The last trials leave worker groups without one.
+        lefts = [self.left_of_trial(record) for record in running if record.epochs]
+        epochs_s = max(epochs_s, *(left for left in lefts if left is not None), 0.0)
         num_left = len(self._wanted - self._views) + to_come
         if not num_left:
-            return epochs_s
+            return epochs_s + self._prior.end_s
+        _, view_s = self.rates()
+        view_s = self._prior.view_s if view_s is None else view_s
         begun_s = self._features_s - self._computed_s
-        return None if view_s is None else epochs_s + max(0.0, num_left * view_s - begun_s)
+        return None if view_s is None else epochs_s + max(0.0, num_left * view_s - begun_s) + self._prior.end_s
+
+    def _epochs_s(self, num_not_begun: int, running: Sequence[TrialRecord]) -> float | None:
+        """Seconds of the search for all epochs that are left, views not counted; None where it cannot be known yet."""
+        left = self._epochs_left(num_not_begun, running)
+        if left is None or (self._prior.epoch_s is None and not self._num_ready):
+            return None
+        return sum(num * self._epoch_s(kind) for kind, num in left.items())
+
+    def _epochs_left(self, num_not_begun: int, running: Sequence[TrialRecord]) -> dict[EpochKind, float] | None:
+        """Epochs that are left, by their kind; None before it is known how long a trial is."""
+        planned = self._planned
+        if planned.epochs is None and not self._epochs_of_ended:
+            return None
+        left: dict[EpochKind, float] = {}
+        for record in running:
+            kind = epoch_kind(record.recipe)
+            left[kind] = left.get(kind, 0.0) + record.recipe.epochs - len(record.epochs)
+        if planned.epochs is not None:
+            for kind, num in planned.epochs.items():
+                left[kind] = left.get(kind, 0.0) + max(0.0, num - self._begun_epochs[kind])
+        else:
+            # Those to come are taken for a mixture like that of the epochs so far.
+            seen = self._kind_counts or Counter({("", "", None, 0): 1})
+            mean = statistics.fmean(self._epochs_of_ended)
+            for kind, num in seen.items():
+                left[kind] = left.get(kind, 0.0) + num_not_begun * mean * num / seen.total()
+        total = sum(left.values())
+        if planned.halving is not None and total:
+            num_final = min(num_not_begun, planned.num_final)
+            expected = num_final * planned.max_epochs + epochs_to_come(
+                num_not_begun - num_final,
+                planned.max_epochs,
+                planned.halving,
+                running=[len(record.epochs) for record in running],
+                ended=[*self._epochs_on_record, *self._epochs_of_ended],
+            )
+            share = expected / total
+        elif planned.epochs is not None and self._num_full:
+            share = self._num_trained / self._num_full  # where patience ends trials
+        else:
+            share = 1.0
+        return {kind: num * share for kind, num in left.items()}
+
+    def _epoch_s(self, kind: EpochKind) -> float:
+        """Seconds of the search for an epoch of a kind."""
+        prior_s = self._prior.epoch_s
+        if not self._num_ready:
+            assert prior_s is not None, "asked before"
+            return prior_s
+        busy_s = self._groups_busy_s / self._epochs_busy_s if self._epochs_busy_s else 1.0
+        measured_s = self._own_seconds(kind) * busy_s / self._num_groups
+        if prior_s is None:
+            return measured_s
+        weight = 2 * max(1, self._planned.max_epochs)
+        return (self._num_ready * measured_s + weight * prior_s) / (self._num_ready + weight)
+
+    def _own_seconds(self, kind: EpochKind) -> float:
+        """What an epoch of a kind takes its worker group, by those lately, or by those with another batch size."""
+        if kind in self._kinds:
+            return statistics.fmean(self._kinds[kind])
+        like = [one for one in self._kinds if one[:-1] == kind[:-1]]
+        if not like:
+            return statistics.fmean(self._ready_s)
+        nearest = min(like, key=lambda one: abs(math.log(one[-1] / kind[-1])))
+        # A step of a head costs about as much as its pictures: on two cores 64 at a time took .8 of the time of 32.
+        _, freeze, _, _ = kind
+        factor = (1 + nearest[-1] / kind[-1]) / 2 if freeze == "trunk" else 1.0
+        return statistics.fmean(self._kinds[nearest]) * factor
 
     def _num_views_to_come(self, num_begun: int) -> float | None:
         """New views of trials that have not begun, beyond those known in advance; None while one trial is no sample."""

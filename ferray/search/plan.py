@@ -3,7 +3,7 @@
 import datetime
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -78,6 +78,10 @@ class Plan:
     """MLflow's tracking URI; None to send nothing there."""
     address: str | None
     command: str
+    price: float | None = None
+    """Of an hour of all machines that the search has, in any currency."""
+    began: float = field(default_factory=time.time)
+    """When the plan was made, in seconds since 1970."""
     deadline: float | None = None
     """When, by `time.monotonic`, the search begins no further point; None for no limit."""
     extension: ExtendEvent | None = None
@@ -100,6 +104,11 @@ class Plan:
     def num_trials(self) -> int | None:
         """Trials of those points, one a fold; without finals and refit."""
         return None if self.num_points is None else self.num_points * self.space.folds
+
+    @property
+    def num_trials_in_all(self) -> int | None:
+        """Trials of the points and of the finals, at most, those that are trained to their end counted once more."""
+        return None if self.num_trials is None else self.num_trials + self.num_final_trials + self.num_completions
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -198,6 +207,7 @@ def _settle(options: SearchOptions, recorded: RecordedSpaces | None, run: Run | 
         tensorboard=bool(options.tensorboard),
         mlflow=options.mlflow,
         address=options.address,
+        price=options.price,
         command=options.command,
         deadline=None if options.minutes is None else time.monotonic() + 60 * options.minutes,
     )

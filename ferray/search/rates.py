@@ -1,6 +1,7 @@
 """Rates of earlier searches on this machine, so that a plan can say how long it will take.
 
-    CACHE/rates.json    by backbone, frozen layers, size of the picture and batch sizes: faces a second
+    CACHE/rates.json       by backbone, frozen layers, size of the picture and batch sizes: faces a second
+    CACHE/overhead.json    seconds that the last searches took besides their trials
 
 The cache folder belongs to one machine, and losing it costs nothing but an estimate. Begin at `read_rates`.
 """
@@ -97,7 +98,37 @@ def faces_of_view(manifest: Manifest) -> int:
     return manifest.split_sizes["train"] + manifest.split_sizes["validation"]
 
 
+@checked_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="ignore", allow_inf_nan=False))
+class Overhead:
+    """What searches on this machine take besides their trials; the last one counts for half, since load differs."""
+
+    start_s: Annotated[float, Field(ge=0)]
+    """Seconds from the command to its first trial: imports, Ray, worker groups."""
+    end_s: Annotated[float, Field(ge=0)]
+    """Seconds from its last trial to its end: the comparison, the best model, its score, tables and the page."""
+
+
 _RATES = TypeAdapter(list[Rate])
+_OVERHEAD = TypeAdapter(Overhead)
+
+
+def read_overhead(cache: Path) -> Overhead | None:
+    """What is on record in a cache folder; None where nothing is, or the file is damaged."""
+    file = cache / "overhead.json"
+    try:
+        return _OVERHEAD.validate_python(storage.read_json(file)) if file.exists() else None
+    except (StorageError, ValidationError, RecursionError) as error:
+        log.warning("%s is damaged and not used: %s", file, error)
+        return None
+
+
+def note_overhead(cache: Path, overhead: Overhead) -> None:
+    """Put on record what a search took besides its trials."""
+    if (before := read_overhead(cache)) is not None:
+        start_s, end_s = (before.start_s + overhead.start_s) / 2, (before.end_s + overhead.end_s) / 2
+        overhead = Overhead(start_s=start_s, end_s=end_s)
+    with suppress(StorageError):  # it is only for estimates
+        storage.write_json(cache / "overhead.json", _OVERHEAD.dump_python(overhead))
 
 
 def read_rates(cache: Path) -> dict[Kind, Rate]:

@@ -23,12 +23,14 @@ from ferray.model.weights import load_weights
 from ferray.records.search_file import Session
 from ferray.records.trial import FINISHED, State, TrialRecord
 from ferray.report.results.verdict import Significance
+from ferray.report.watch.tally import Tally
+from ferray.report.watch.view import Phase
+from ferray.search.first_lines import first_lines
 from ferray.search.fleet import cluster as clusters
 from ferray.search.fleet.cluster import Cluster
 from ferray.search.fleet.launch import GRACE_S, LaunchSettings, WorkerGroups, start_worker_groups
-from ferray.search.forecast import cached_views, needed_views
+from ferray.search.forecast import forecast_plan, make_pace
 from ferray.search.history import repair
-from ferray.search.history.points import describe_additions
 from ferray.search.history.recorded import History
 from ferray.search.history.resume import MORE
 from ferray.search.inputs import backbones_of
@@ -42,8 +44,9 @@ from ferray.search.outcome.finals import Finals, Ranking, missing_finals, rank_s
 from ferray.search.outcome.significance import assess_winner
 from ferray.search.outcome.summary import Outcome, summarize
 from ferray.search.pace import Pace
-from ferray.search.plan import DEMO_COMMAND, Plan
-from ferray.search.rates import note_rate_of
+from ferray.search.plan import Plan
+from ferray.search.rates import note_overhead, note_rate_of
+from ferray.search.status import Status
 from ferray.search.trackers import other_trackers
 from ferray.search.tune.decisions import Decisions
 from ferray.search.tune.limit import UntilDeadline
@@ -103,7 +106,9 @@ def _run(
     with ExitStack() as stack:
         with stop.raised():
             store = _open_store(plan)
-            _say_first(plan, store)
+            forecast = forecast_plan(plan)
+            for line in first_lines(plan, store, forecast):
+                _say(line)
             with waiting("reading the pretrained weights, or fetching them once"):
                 weights = {name: load_weights(plan.weights_path, name) for name in backbones_of(plan, history)}
             if history is None:
@@ -112,28 +117,38 @@ def _run(
                 search = open_search(plan, history, store, weights, say=_say)
             mode, sentence = choose_mode(plan.wandb, folder=short_path(plan.run.folder))
         recorded = search.history.search
+        tally = Tally(plan.run.name, plan.space, columns=plan.columns, known=search.history.records)
+        session = recorded.openings or 1
+        status = Status(
+            plan.run.folder, session=session, price=plan.price, began=plan.began, forecast_s=forecast.seconds
+        )
+        status.show(partial(tally.view, total=plan.num_trials_in_all))
+        stack.enter_context(status)
         tracker = track_search(plan.run, recorded, plan.space, mode=mode)
         stack.enter_context(tracker)
         others = stack.enter_context(
             other_trackers(plan, search_id=recorded.id, origin=origin_of(recorded, plan.space))
         )
-        done = _train_what_is_missing(search, [tracker, *others, *observers], stop, cluster)
+        done = _train_what_is_missing(search, [tracker, *others, *observers], stop, cluster, status)
         records, num_classes = _write_final_states(search.history), len(store.class_names)
         for one in others:
             one.search_ended(records)
         if not done:
-            with waiting("writing the tables and pictures"):
+            status.is_interrupted = True
+            with _step(status, "writing the tables, the pictures and the page"):
                 write_tables(plan.run, records, plan.space, num_classes=num_classes)
+                write_report(plan.run, records)
             return False
         try:
-            outcome = _conclude(search, records, stop)
+            outcome = _conclude(search, records, stop, status)
         except (FerrayError, KeyboardInterrupt):
             with suppress(StorageError):  # as on a full disk, of which the first error says more
                 # What was trained can be read although nothing has won.
                 write_tables(plan.run, records, plan.space, num_classes=num_classes)
+                write_report(plan.run, records)
             raise
         interval = None if outcome.significance is None else outcome.significance.interval
-        with waiting("writing the tables, the pictures and the page"):
+        with _step(status, "writing the tables, the pictures and the page"):
             files = write_tables(
                 plan.run, records, plan.space, num_classes=num_classes, best=outcome.best, interval=interval
             )
@@ -148,6 +163,8 @@ def _run(
             print(json.dumps(outcome_to_json(search, outcome, tracking=sentence), indent=2))
         elif show == "text":
             print(summarize(search, outcome, tracking=sentence))
+        if plan.address is None and (overhead := status.overhead()) is not None:
+            note_overhead(storage.cache_dir(), overhead)
         return True
 
 
@@ -160,7 +177,7 @@ def _open_store(plan: Plan) -> Store:
 
 
 def _train_what_is_missing(
-    search: Search, observers: Sequence[Observer], stop: StopRequest, cluster: Cluster | None
+    search: Search, observers: Sequence[Observer], stop: StopRequest, cluster: Cluster | None, status: Status
 ) -> bool:
     """Everything that needs a cluster; False if it was interrupted."""
     plan, history = search.plan, search.history
@@ -172,14 +189,17 @@ def _train_what_is_missing(
     has_scheduler = plan.space.early_terminate is not None or any(one.end.state == "stopped" for one in missing)
     with ExitStack() as stack:
         with stop.raised():
-            with waiting("checking every face of the store"):
+            with _step(status, "checking every face of the store", phase="starting"):
                 verify_store(search.store)
+            status.set_phase("starting", "Ray and its worker groups")
             connected = stack.enter_context(clusters.connect(plan.address)) if cluster is None else cluster
         scratch = stack.enter_context(_scratch(plan, connected))
         groups = stack.enter_context(_worker_groups(search, connected, scratch, stop, has_scheduler=has_scheduler))
         if not groups.infos:
             return False
-        pace = _tune(search, observers, stop, groups, scratch=scratch, missing=missing, has_scheduler=has_scheduler)
+        pace = _tune(
+            search, observers, stop, groups, status, scratch=scratch, missing=missing, has_scheduler=has_scheduler
+        )
     if not connected.joined:
         note_rate_of(search, pace, str(groups.allocation))
     return not stop.is_set()
@@ -190,6 +210,7 @@ def _tune(
     observers: Sequence[Observer],
     stop: StopRequest,
     groups: WorkerGroups,
+    status: Status,
     *,
     scratch: Path,
     missing: Sequence[repair.MissingRecord],
@@ -203,16 +224,15 @@ def _tune(
     plan, history = search.plan, search.history
     decisions = _decisions(search)
     jobs = Jobs(search, has_scheduler=has_scheduler)
-    num_after = plan.num_final_trials + plan.num_completions + decisions.num_outside
-    total = None if plan.num_trials is None else plan.num_trials + num_after
-    pace = Pace(total, needed_views(search), history.records, find_ready=partial(cached_views, search))
+    total = None if plan.num_trials_in_all is None else plan.num_trials_in_all + decisions.num_outside
+    pace = make_pace(search, total, num_groups=groups.allocation.num_groups)
     view = LiveView(
-        plan.space,
-        columns=plan.columns,
+        Tally(plan.run.name, plan.space, columns=plan.columns, known=history.records),
         total=total,
         pace=pace,
         ended=decisions.num_ended - len(missing),
         deadline=plan.deadline,
+        status=status,
         activities=groups.activities,
         missing=groups.missing,
     )
@@ -235,13 +255,13 @@ def _tune(
         limited = UntilDeadline(decisions, plan.deadline, folds=plan.space.folds)
         tune(limited, "search")
         if limited.has_refused and not stop.is_set() and decisions.has_more():
-            _say(f"the time is up: no further point is begun. Go on: {plan.resume_command}")
+            status.say(f"the time is up: no further point is begun. Go on: {plan.resume_command}")
         for turn in count(1):
             if stop.is_set() or not (wanted := missing_finals(plan, history, search.trial_id)):
                 break
             tune(Finals(wanted, history, identify=search.trial_id), f"finals-{turn}")
         if stop.is_set():
-            _say(f"workers write the checkpoints of unfinished trials; this takes up to {GRACE_S:.0f} s")
+            status.say(f"workers write the checkpoints of unfinished trials; this takes up to {GRACE_S:.0f} s")
     return pace
 
 
@@ -312,18 +332,26 @@ def _write_final_states(history: History) -> list[TrialRecord]:
     return history.records
 
 
-def _conclude(search: Search, records: list[TrialRecord], stop: StopRequest) -> Outcome:
+def _conclude(search: Search, records: list[TrialRecord], stop: StopRequest, status: Status) -> Outcome:
     """Rank the points, say how sure the winner is, export its model and score it; all of it can be left at once."""
     ranking = rank_search(search.plan, records)
     try:
-        with stop.raised(), waiting("judging the winner"):
+        with stop.raised(), _step(status, "judging the winner"):
             significance = _assess(search, ranking)
             search.history.update(verdict=None if significance is None else significance.to_json())
-        with stop.raised(), waiting("writing the best model and its score"):
+        with stop.raised(), _step(status, "writing the best model and its score"):
             best = export_winner(search, records, ranking, significance)
     except DamagedError as error:
         raise repair.discard_record(search.history, error) from error
     return Outcome(records=records, ranking=ranking, significance=significance, best=best)
+
+
+@contextmanager
+def _step(status: Status, doing: str, *, phase: Phase = "concluding") -> Iterator[None]:
+    """A wait besides the training of trials, which who looks at the search sees, too."""
+    status.set_phase(phase, doing)
+    with waiting(doing):
+        yield
 
 
 def _assess(search: Search, ranking: Ranking) -> Significance | None:
@@ -341,21 +369,6 @@ def _test_scores(outcome: Outcome) -> dict[str, float]:
     """The test scores of the best model, for W&B."""
     numbers = {} if outcome.best.metrics is None else outcome.best.metrics.numbers
     return {f"test_{name}": value for name, value in numbers.items()}
-
-
-def _say_first(plan: Plan, store: Store) -> None:
-    total = plan.num_points
-    manifest = store.manifest
-    faces = {split: sum(classes.values()) for split, classes in manifest.counts.items()}
-    if store.is_demo:
-        _say(f"demo faces, drawn by code: accuracy on them means nothing for real ones. Real data: {DEMO_COMMAND}")
-    settings = f", with {', '.join(plan.settings)}" if plan.settings else ""
-    _say(f"search {plan.run.name}: {total if total is not None else 'unlimited'} points of {plan.space.file}{settings}")
-    if plan.additions is not None:
-        for line in describe_additions(plan.additions, plan.space):
-            _say(line)
-    held_out = f"{faces['test']:,} held-out test {manifest.shown.nouns}"
-    _say(f"{faces['train']:,} training, {faces['validation']:,} validation, {held_out}")
 
 
 def _say(text: str) -> None:

@@ -3,7 +3,8 @@
 Begin at `count_work`.
 """
 
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -19,6 +20,16 @@ MAX_COUNTED = 100_000
 """Epochs of a plan whose passes of the trunk are counted, which takes 2 s."""
 
 
+EpochKind = tuple[str, str, int | None, int]
+"""What the time of an epoch depends on most: backbone, frozen layers, size of the picture, None for that of the store,
+and batch size."""
+
+
+def epoch_kind(recipe: Recipe) -> EpochKind:
+    """What the time of an epoch of a recipe depends on most."""
+    return recipe.backbone, recipe.freeze, recipe.image_size, recipe.batch_size
+
+
 @dataclass(frozen=True, kw_only=True)
 class Work:
     """The work of the points that are known in advance; seeds of finals and refits are not counted."""
@@ -29,8 +40,13 @@ class Work:
     """Whether a trial trains on a view of unaltered pictures, of which the others need the validation faces alone."""
     free_epochs: int
     """Epochs in which layers of the trunk are trained, too."""
-    settings: frozenset[tuple[str, str, int | None, int]]
-    """Backbone, frozen layers, size of the picture, None for that of the store, and batch size of all points."""
+    epochs: Mapping[EpochKind, int]
+    """Epochs of all points, if no trial ends early, by what their time depends on."""
+
+    @property
+    def settings(self) -> frozenset[EpochKind]:
+        """Backbone, frozen layers, size of the picture and batch size of all points."""
+        return frozenset(self.epochs)
 
     def kinds(self, size_px: int) -> set[Kind]:
         """What the rate of its trials depends on.
@@ -59,15 +75,15 @@ def count_work(
     if num_points > max_points:
         return None
     views: set[ViewKey] = set()
-    kinds: set[tuple[str, str, int | None, int]] = set()
+    epochs: Counter[EpochKind] = Counter()
     free, trains_unaltered = 0, False
     for point in islice(new_points(plan), num_points):
         recipe = recipe_of_point(plan.space, point, seed=plan.seed) if recipe_of is None else recipe_of(point)
         views |= keys_of_run(recipe, weights="")
         trains_unaltered |= reads_views(recipe) and not recipe.alters_pictures
-        kinds.add((recipe.backbone, recipe.freeze, recipe.image_size, recipe.batch_size))
+        epochs[epoch_kind(recipe)] += recipe.epochs
         free += recipe.epochs if recipe.freeze != "trunk" else 0
-    return Work(views=frozenset(views), trains_unaltered=trains_unaltered, free_epochs=free, settings=frozenset(kinds))
+    return Work(views=frozenset(views), trains_unaltered=trains_unaltered, free_epochs=free, epochs=epochs)
 
 
 def new_points(plan: Plan) -> Iterator[dict[str, Any]]:
@@ -86,3 +102,14 @@ def max_epochs(plan: Plan) -> int:
     """Epochs of the longest trial."""
     largest = [one.largest for one in plan.space.parameters if one.name == "epochs"]
     return int(largest[0]) if largest else Recipe().epochs
+
+
+def num_new_points(plan: Plan) -> int | None:
+    """Points that are new in this session; None for no limit."""
+    return plan.num_points if plan.additions is None else plan.additions.num_new
+
+
+def num_new_trials(plan: Plan) -> int | None:
+    """Trials of those points, and of the finals; None for no limit."""
+    total = num_new_points(plan)
+    return None if total is None else total * plan.space.folds + plan.num_final_trials

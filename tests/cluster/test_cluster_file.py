@@ -3,6 +3,7 @@
 import copy
 import re
 import socket
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +77,21 @@ def test_gpu_workers_come_from_zero_on_spot_machines(cluster: dict[str, Any], wo
     assert cluster["provider"]["cache_stopped_nodes"] is False
 
 
+def test_mounted_is_what_an_installation_needs_and_nothing_large_which_ray_would_read_at_every_start(
+    cluster: dict[str, Any],
+) -> None:
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    needed = {*wheel["packages"], *wheel["force-include"], "pyproject.toml", "LICENSE", "constraints.txt"}
+    needed.add(project["project"]["readme"])
+    mounted = {to: REPOSITORY / source for to, source in cluster["file_mounts"].items() if to != "~/.ray/auth_token"}
+
+    assert mounted == {f"~/ferray/{name}": REPOSITORY / name for name in needed}
+    files = [file for source in mounted.values() for file in [source, *source.rglob("*")] if file.is_file()]
+    assert sum(file.stat().st_size for file in files if file.suffix != ".pyc") < 5_000_000
+
+
 def test_every_machine_runs_this_ferray_with_its_exact_versions(cluster: dict[str, Any]) -> None:
-    assert cluster["file_mounts"]["~/ferray"] == "."
-    assert cluster["rsync_filter"] == [".gitignore"]
     (install,) = (command for command in cluster["setup_commands"] if "pip install" in command)
     assert "-c ~/ferray/constraints.txt" in install
     assert '-e "$HOME/ferray[cluster]"' in install

@@ -11,10 +11,13 @@ import pytest
 
 from ferray.data.store.reader import Store
 from ferray.recipe import NUMBERS_VERSION, Recipe
-from ferray.search.forecast import Forecast, make_forecast, ready_views
+from ferray.search.dry_run import describe_plan, plan_to_json
+from ferray.search.expected import epochs_to_come
+from ferray.search.first_lines import first_lines
+from ferray.search.forecast import Forecast, forecast_plan, make_forecast, ready_views
 from ferray.search.options import SearchOptions
 from ferray.search.plan import Plan, make_plan
-from ferray.search.rates import Rate, note_rate, note_rate_of, read_rates
+from ferray.search.rates import Overhead, Rate, note_overhead, note_rate, note_rate_of, read_overhead, read_rates
 from ferray.search.work import count_work
 from ferray.train.features.view import View, view_folder
 from ferray.versions import altering_libraries
@@ -94,8 +97,10 @@ def test_a_measured_rate_gives_the_time_and_views_in_the_cache_cost_none(
     for num_ready, altered in ((0, False), (1, True)):
         said = forecast(plan)
         assert said.seconds == pytest.approx(epochs_s + (2 - num_ready) * view_s)
-        source = "as fast as search first here, with 2 worker groups"
-        assert said.time == f"about {duration_text(said.seconds)} if no trial ends early, {source}"
+        assert said.time.startswith(
+            f"about {duration_text(said.seconds)} (24 epochs {duration_text(epochs_s)}, features "
+        )
+        assert said.time.endswith("), by search first, 2 worker groups")
         assert f"of the 2 views that this needs, {num_ready} are there" in said.cache
         put_view(cache, plan, tiny_store, altered=altered)
     assert forecast(plan).seconds == pytest.approx(epochs_s)
@@ -204,8 +209,8 @@ def test_an_epoch_of_a_fold_has_the_faces_of_the_other_folds(
     assert rate.epoch_faces_per_s == pytest.approx(num_faces / 0.5)
 
     put_view(cache, plan, tiny_store, altered=False, spans=("train+validation",))
-    num_epochs = 3 * 4 * 4  # of 3 points; a refit would be one trial more
-    assert make_forecast(plan, count_work(plan, 3), num_trials=3 * 4).seconds == pytest.approx(num_epochs * 0.5)
+    num_epochs = (3 * 4 + 1) * 4  # of 3 points, and the refit
+    assert make_forecast(plan, count_work(plan, 3), num_trials=3 * 4 + 1).seconds == pytest.approx(num_epochs * 0.5)
 
 
 def test_the_workers_are_those_that_the_search_would_start(
@@ -257,3 +262,60 @@ def test_a_rate_of_an_earlier_version_which_mixed_batch_sizes_is_that_of_no_plan
     del rates[0]["batch_sizes"]
     (cache / "rates.json").write_text(json.dumps(rates))
     assert forecast(plan).seconds is None
+
+
+def test_the_time_of_a_search_has_its_start_and_its_end_and_a_price_makes_it_a_cost(
+    cache: Path, tmp_path: Path, tiny_store: Store
+) -> None:
+    plan = plan_of(tmp_path, tiny_store, SPACE, settings=("augmentation=none",), price=7.2)
+    put_view(cache, plan, tiny_store, altered=False)
+    note_rate(cache, RATE)
+    without = forecast(plan)
+    note_overhead(cache, Overhead(start_s=15.0, end_s=5.0))
+    with_overhead = forecast(plan)
+
+    assert without.seconds is not None
+    assert with_overhead.seconds == pytest.approx(without.seconds + 20)
+    assert "start and end 20 s" in with_overhead.time
+    assert with_overhead.cost == pytest.approx(7.2 * with_overhead.seconds / 3600)
+    assert f"cost      about {with_overhead.cost:.2f}, at 7.2 an hour" in list(describe_plan(plan))
+    assert plan_to_json(plan)["cost"] == with_overhead.cost
+
+
+def test_trials_that_halving_stops_are_expected_and_the_time_without_it_is_the_bound(
+    cache: Path, tmp_path: Path, tiny_store: Store
+) -> None:
+    space = "run_cap: 30\nearly_terminate: {type: hyperband, min_iter: 1, eta: 3}\n" + SPACE.replace("grid", "random")
+    plan = plan_of(
+        tmp_path, tiny_store, space, settings=("augmentation=none", "epochs=9", "dropout={min: 0.0, max: 0.5}")
+    )
+    put_view(cache, plan, tiny_store, altered=False)
+    note_rate(cache, RATE)
+    said = forecast(plan)
+    faces = tiny_store.manifest.split_sizes["train"]
+    assert said.seconds == pytest.approx(epochs_to_come(30, 9, plan.space.early_terminate) * faces / 100)
+    assert f", {duration_text(30 * 9 * faces / 100)} if no trial is stopped" in said.time
+
+
+def test_what_searches_take_besides_their_trials_is_the_mean_of_the_last_and_those_before(cache: Path) -> None:
+    assert read_overhead(cache) is None
+    note_overhead(cache, Overhead(start_s=10.0, end_s=4.0))
+    note_overhead(cache, Overhead(start_s=20.0, end_s=8.0))
+    assert read_overhead(cache) == Overhead(start_s=15.0, end_s=6.0)
+    (cache / "overhead.json").write_text('{"start_s": -1}')
+    assert read_overhead(cache) is None
+    (cache / "overhead.json").write_text("[" * 100_000)
+    assert read_overhead(cache) is None
+
+
+def test_the_first_lines_of_a_search_say_how_long_it_takes_and_what_that_costs(
+    cache: Path, tmp_path: Path, tiny_store: Store
+) -> None:
+    plan = plan_of(tmp_path, tiny_store, SPACE, settings=("augmentation=none",), price=3.0)
+    put_view(cache, plan, tiny_store, altered=False)
+    note_rate(cache, RATE)
+    found = forecast_plan(plan)
+    lines = list(first_lines(plan, tiny_store, found))
+    assert lines[-2] == f"time: {found.time}"
+    assert lines[-1] == f"cost: about {found.cost:.2f}, at 3 an hour"
+    assert any("of the 1 view that this needs, 1 are there" in line for line in lines)

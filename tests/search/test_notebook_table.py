@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from rich.text import Text
 
+from ferray.report.watch.drawing import draw
+from ferray.report.watch.tally import Tally
 from ferray.search import live
 from ferray.search.live import LiveView
 from ferray.search.notebook import NotebookTable, in_notebook
@@ -56,7 +58,8 @@ def test_a_search_in_a_notebook_shows_its_table_there_and_prints_no_lines(
     outputs: Outputs, capsys: pytest.CaptureFixture[str]
 ) -> None:
     space = read_space(find_space("grid"))
-    with LiveView(space, columns=space.searched, total=24, ended=2, pace=Pace(24), activities=dict) as view:
+    tally = Tally("first", space, columns=space.searched)
+    with LiveView(tally, total=24, ended=2, pace=Pace(24), activities=dict) as view:
         view.refresh()
 
     (bundle,) = outputs.shown
@@ -82,8 +85,12 @@ def test_a_limited_search_says_how_long_it_begins_points(monkeypatch: pytest.Mon
     now = 100.0
     monkeypatch.setattr(live.time, "monotonic", lambda: now)
     space = read_space(find_space("grid"))
-    view = LiveView(space, columns=[], total=24, ended=0, pace=Pace(24), deadline=220.0, activities=dict)
+    tally = Tally("first", space, columns=[])
+    view = LiveView(tally, total=24, ended=0, pace=Pace(24), deadline=220.0, activities=dict)
 
-    assert view._caption().endswith(", new points for 2:00 min")
+    def counts() -> str:
+        return str(draw(view.view(), width=80, height=23).renderables[2])
+
+    assert counts().endswith(", new points for 2:00 min")
     now = 230.0
-    assert view._caption().endswith(", no new points: the time is up")
+    assert counts().endswith(", no new points: the time is up")

@@ -7,7 +7,10 @@ import pytest
 
 from ferray.recipe import Recipe
 from ferray.records.trial import METRIC_FIELDS, EpochResult, TrialRecord
-from ferray.search.pace import Pace
+from ferray.search.expected import epochs_to_come
+from ferray.search.pace import Pace, Planned, Prior
+from ferray.search.work import epoch_kind
+from ferray.space import Hyperband
 from ferray.train.features.key import keys_of_run
 
 
@@ -234,3 +237,93 @@ def test_a_cached_view_of_a_point_that_was_not_known_in_advance_costs_no_time() 
     for number in range(2):
         trained(pace, trial(number, 2.0, epochs=1, augmentation="light", seed=number), features_s=0, epochs_s=2.0)
     assert pace.left(2, []) == pytest.approx(2 * 2.0)
+
+
+def planned_for(num_trials: int, **settings: Any) -> Planned:
+    recipe = trial(0, **{"epochs": 4, **settings}).recipe
+    return Planned(epochs={epoch_kind(recipe): num_trials * recipe.epochs}, max_epochs=recipe.epochs)
+
+
+def test_before_anything_is_measured_an_earlier_search_says_how_long_it_takes() -> None:
+    recipe = trial(0, epochs=4).recipe
+    prior = Prior(epoch_s=2.0, view_s=100.0, end_s=10.0)
+    pace = Pace(5, keys_of_run(recipe, weights=""), planned=planned_for(5), prior=prior)
+    begun = trial(0, epochs=4)
+    pace.note_start(begun)
+    assert pace.left(0, [begun]) == pytest.approx(5 * 4 * 2.0 + 100.0 + 10.0)
+    pace.note_time(30, on_features=True)
+    assert pace.left(0, [begun]) == pytest.approx(5 * 4 * 2.0 + 70.0 + 10.0)
+
+
+def test_what_is_measured_outweighs_an_earlier_search_after_two_trials() -> None:
+    prior = Prior(epoch_s=2.0)
+    pace = Pace(12, (), planned=planned_for(12, freeze="none"), prior=prior)
+    for number in range(2):
+        trained(pace, trial(number, *[1.0] * 4, epochs=4, freeze="none"), features_s=0, epochs_s=4.0)
+    assert pace.left(2, []) == pytest.approx(10 * 4 * (1.0 + 2.0) / 2)
+
+
+def test_where_the_points_are_known_the_epochs_of_the_first_trial_say_how_long_it_takes() -> None:
+    pace = Pace(3, (), planned=planned_for(3, freeze="none"))
+    first = trial(0, 5.0, epochs=4, freeze="none")
+    pace.note_start(dataclasses.replace(first, epochs=()))
+    pace.note_time(5, on_features=False)
+    measure(pace, first)
+    assert pace.left(0, [first]) == pytest.approx((3 * 4 - 1) * 5.0)
+
+
+def test_worker_groups_that_are_not_up_when_the_first_trial_ends_are_counted_on() -> None:
+    """Two groups; the second one was starting while the first trained a trial alone."""
+    pace = Pace(9, (), planned=planned_for(9, freeze="none"), num_groups=2)
+    trained(pace, trial(0, *[1.0] * 4, epochs=4, freeze="none"), features_s=0, epochs_s=5.0)
+    assert pace.left(1, []) == pytest.approx(8 * 4 * 1.0 * 1.25 / 2)
+
+
+def test_the_last_trial_takes_its_own_time_however_many_worker_groups_are_idle() -> None:
+    pace = Pace(2, (), planned=planned_for(2, freeze="none"), num_groups=8)
+    trained(pace, trial(0, *[1.0] * 4, epochs=4, freeze="none"), features_s=0, epochs_s=4.0)
+    last = trial(1, 1.0, epochs=4, freeze="none")
+    pace.note_start(dataclasses.replace(last, epochs=()))
+    measure(pace, last)
+    assert pace.left(1, [last]) == pytest.approx(3 * 1.0)
+
+
+def test_epochs_with_smaller_batches_are_counted_with_their_own_time() -> None:
+    small, large = ({"freeze": "none", "batch_size": size, "epochs": 4} for size in (16, 128))
+    epochs = {epoch_kind(trial(0, **small).recipe): 8, epoch_kind(trial(0, **large).recipe): 32}
+    pace = Pace(10, (), planned=Planned(epochs=epochs, max_epochs=4))
+    trained(pace, trial(0, *[8.0] * 4, **small), features_s=0, epochs_s=32.0)
+    assert pace.left(1, []) == pytest.approx(9 * 4 * 8.0), "nothing is known of the other batches"
+    trained(pace, trial(1, *[1.0] * 4, **large), features_s=0, epochs_s=4.0)
+    assert pace.left(2, []) == pytest.approx(4 * 8.0 + 28 * 1.0)
+
+
+def test_where_patience_ends_trials_those_to_come_are_expected_to_be_as_short() -> None:
+    settings = {"freeze": "none", "epochs": 10, "patience": 2}
+    pace = Pace(4, (), planned=planned_for(4, **settings))
+    short = trial(0, *[1.0] * 5, **settings)
+    pace.note_start(dataclasses.replace(short, epochs=()))
+    pace.note_time(5, on_features=False)
+    measure(pace, short)
+    pace.note_end(dataclasses.replace(short, state="done"))
+    assert pace.left(1, []) == pytest.approx(3 * 5 * 1.0)
+
+
+def test_successive_halving_is_expected_to_stop_trials_whatever_became_of_the_first() -> None:
+    halving = Hyperband(rungs=(2, 6), max_epochs=18, eta=3.0)
+    planned = dataclasses.replace(planned_for(30, epochs=18, freeze="none"), halving=halving, num_final=2)
+    pace = Pace(30, (), planned=planned)
+    first = trial(0, *[1.0] * 18, epochs=18, freeze="none")
+    trained(pace, first, features_s=0, epochs_s=18.0)
+    expected = epochs_to_come(27, 18, halving, ended=[18]) + 2 * 18
+    assert pace.left(1, []) == pytest.approx(expected)
+    assert expected < 29 * 18 / 2
+
+
+def test_heads_with_batches_that_were_not_measured_are_taken_for_half_as_dependent_on_the_number_of_steps() -> None:
+    small, large = ({"batch_size": size, "epochs": 4} for size in (32, 128))
+    keys = keys_of_run(trial(0, **small).recipe, weights="")
+    epochs = {epoch_kind(trial(0, **small).recipe): 4, epoch_kind(trial(0, **large).recipe): 4}
+    pace = Pace(2, keys, planned=Planned(epochs=epochs, max_epochs=4), find_ready=lambda views: views)
+    trained(pace, trial(0, *[8.0] * 4, **small), features_s=0, epochs_s=32.0)
+    assert pace.left(1, []) == pytest.approx(4 * 8.0 * (1 + 1 / 4) / 2)

@@ -137,7 +137,7 @@ def test_with_json_stdout_is_one_object_and_a_plan_knows_the_rate_that_was_measu
     planned = json.loads(searches.resume_here("grid", "--json", "--dry-run", "--set", "learning_rate=[0.1,0.01]")[0])
     assert (planned["state"], planned["new_points"], planned["new_trials"]) == ("planned", 2, 2)
     assert planned["seconds"] > 0
-    assert "as fast as search grid here" in planned["time"]
+    assert "by search grid, " in planned["time"]
 
 
 def test_the_best_trial_is_the_best_by_validation_and_its_test_score_was_read_once(

@@ -59,12 +59,37 @@ def write_page(
     """
     run.check_exists()
     file = run.folder / PAGE_FILE if out is None else out
-    from ferray.report.page.content import make_content
-
-    content = make_content(read_results(run, records=records), out=file, pictures=pictures)
-    data = _render("page.html", content).encode()
+    data = _make_page(run, out=file, pictures=pictures, records=records)
     storage.write_bytes(file, data)
     return WrittenPage(file=file, num_bytes=len(data))
+
+
+def render_watched_page(run: Run, *, version: str) -> bytes:
+    """The page of a search for a server: it asks for the version of the folder, and reloads itself when that changes.
+
+    Args:
+        run: The search's folder.
+        version: Of the folder, as the server answers it.
+
+    Raises:
+        FerrayError: As `write_page`.
+    """
+    run.check_exists()
+    return _make_page(run, out=run.folder / PAGE_FILE, version=version)
+
+
+def _make_page(
+    run: Run,
+    *,
+    out: Path,
+    pictures: bool = False,
+    records: Sequence[TrialRecord] | None = None,
+    version: str = "",
+) -> bytes:
+    from ferray.report.page.content import make_content
+
+    content = make_content(read_results(run, records=records), out=out, pictures=pictures)
+    return _render("page.html", content, version=version).encode()
 
 
 def write_comparison(comparison: SearchComparison, file: Path) -> WrittenPage:
@@ -84,7 +109,8 @@ def write_comparison(comparison: SearchComparison, file: Path) -> WrittenPage:
     return WrittenPage(file=file, num_bytes=len(data))
 
 
-def _render(template: str, content: object) -> str:
+def _render(template: str, content: object, *, version: str = "") -> str:
+    """A page; with a version, one that asks its server for another."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -95,21 +121,23 @@ def _render(template: str, content: object) -> str:
         lstrip_blocks=True,
     )
     environment.filters["as_data"] = _as_data
-    library, script = plot_library(), (_FOLDER / "page.js").read_text()
+    scripts = [plot_library(), (_FOLDER / "page.js").read_text()]
+    scripts += [(_FOLDER / "watch.js").read_text()] if version else []
     return environment.get_template(template).render(
         content=content,
-        policy=_policy(library, script),
+        version=version,
+        policy=_policy(*scripts, connections="'self'" if version else "'none'"),
         style=_Plain((_FOLDER / "page.css").read_text()),
-        library=_Plain(library),
-        script=_Plain(script),
+        scripts=[_Plain(script) for script in scripts],
     )
 
 
-def _policy(*scripts: str) -> str:
-    """A content security policy that lets these scripts run and nothing else, and forbids every connection."""
+def _policy(*scripts: str, connections: str) -> str:
+    """A content security policy that lets these scripts run and nothing else, and forbids other connections."""
     hashes = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(one.encode()).digest()).decode()}'" for one in scripts)
     return (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data:; base-uri 'none';"
+        f" connect-src {connections};"
         " form-action 'none'"
     )
 

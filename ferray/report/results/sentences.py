@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from ferray.audit.finding import listed
 from ferray.metrics.intervals import range_text
-from ferray.report.results.noise import Noise
+from ferray.report.results.noise import Noise, find_noise, indifferent_settings
 from ferray.report.results.read import SearchResults
-from ferray.report.results.scales import Scale
+from ferray.report.results.scales import Scale, make_scales
 from ferray.report.wording import in_words, value_text
 
 
@@ -22,6 +22,13 @@ def three_sentences(results: SearchResults, noise: Noise | None, indifferent: Se
         indifferent: Settings that make no difference beyond it.
     """
     return [_winner(results), _edges(results), _indifference(results, noise, indifferent)]
+
+
+def sentence_on_indifference(results: SearchResults) -> str:
+    """The third of the sentences alone: which settings make no difference beyond noise."""
+    noise = find_noise(results)
+    scales = make_scales(results.points, results.searched)
+    return _indifference(results, noise, [] if noise is None else indifferent_settings(results.points, scales, noise))
 
 
 def settings_in_words(results: SearchResults) -> str:

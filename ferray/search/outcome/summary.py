@@ -6,6 +6,7 @@ Begin at `summarize`.
 import io
 import textwrap
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from rich import box
@@ -13,11 +14,15 @@ from rich.console import Console
 from rich.table import Table
 
 from ferray.data.store.reader import Store
+from ferray.errors import FerrayError
 from ferray.metrics.intervals import bracket_text
+from ferray.recipe import to_values
 from ferray.records.points import Point
 from ferray.records.trial import TrialRecord
+from ferray.report.columns import GAP, WIDTH, fit_settings
+from ferray.report.results.read import read_results
+from ferray.report.results.sentences import sentence_on_indifference
 from ferray.report.results.verdict import Significance
-from ferray.search.columns import GAP, WIDTH, fit_settings
 from ferray.search.open import Search
 from ferray.search.outcome.export import BestModel
 from ferray.search.outcome.finals import Ranking
@@ -51,6 +56,9 @@ def summarize(search: Search, outcome: Outcome, *, tracking: str) -> str:
         lines += _wrapped(map(store.manifest.shown.reword, outcome.significance.lines(plan.space.metric.name)))
     for edge in outcome.ranking.edges:
         lines += [*_wrapped([edge.sentence()]), f"    {edge.way_out(plan)}"]
+    with suppress(FerrayError):  # the files that the page is made of, read once more
+        results = read_results(plan.run, records=outcome.records)
+        lines += _wrapped([sentence_on_indifference(results)] if results.searched else [])
     failed = sum(record.state == "failed" for record in outcome.records)
     if failed:
         text = f"{failed} of {len(outcome.records)} trials failed; the column `reason` of trials.csv says why"
@@ -117,7 +125,7 @@ def _best_lines(plan: Plan, ranking: Ranking) -> list[str]:
     widths = [max(map(len, texts)) for texts in zip(names, *rows, strict=True)]
     searched = [name for name in plan.space.searched if name != "seed" or not several]
     room = WIDTH - sum(widths) - GAP * (len(widths) - 1)
-    settings, left_out = fit_settings(searched, [point.recipe for point in points], room=room)
+    settings, left_out = fit_settings(searched, [to_values(point.recipe) for point in points], room=room)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for name in [*names, *(column.header for column in settings)]:
         table.add_column(name, justify="right", no_wrap=True)

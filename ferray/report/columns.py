@@ -3,10 +3,8 @@
 Begin at `fit_settings`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-from ferray.recipe import Recipe
 
 WIDTH = 80
 """Columns of a terminal that every table fits."""
@@ -38,18 +36,18 @@ class SettingColumn:
 
 
 def fit_settings(
-    names: Sequence[str], recipes: Sequence[Recipe], *, room: int
+    names: Sequence[str], rows: Sequence[Mapping[str, object]], *, room: int
 ) -> tuple[list[SettingColumn], list[str]]:
     """The settings that have room as columns, and the names of those that have none.
 
     Args:
         names: Settings, the most important first.
-        recipes: Of the trials in the table.
+        rows: The settings of each trial in the table; one that is missing leaves its cell empty.
         room: In characters; each column takes its width and a gap.
     """
     columns, left_out = [], []
     for name in names:
-        cells = tuple(_cut(setting_in_a_table(getattr(recipe, name), digits=4), _MAX_VALUE, "…") for recipe in recipes)
+        cells = tuple(_cut(setting_in_a_table(row.get(name, ""), digits=4), _MAX_VALUE, "…") for row in rows)
         header = "\n".join(_cut(word, _MAX_WORD, ".") for word in name.split("_"))
         column = SettingColumn(name=name, header=header, cells=cells)
         if column.width + GAP <= room:

@@ -1,0 +1,1 @@
+"""A search while it runs: one value says how far it is, from the driver's memory or from its folder."""
