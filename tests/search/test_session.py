@@ -9,13 +9,15 @@ from ferray.search.options import SearchOptions
 from ferray.search.session import open_plan
 
 
-@pytest.mark.parametrize("option", ["out", "data", "weights"])
+@pytest.mark.parametrize(
+    "option, address", [("out", "s3://bucket/x"), ("data", "gs://bucket/x"), ("weights", "gs://bucket/x")]
+)
 def test_a_bucket_is_refused_and_no_folder_of_its_name_is_made(
-    option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    option: str, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(StorageError, match=rf"--{option} s3://bucket/x: s3:// is not supported"):
-        open_plan(SearchOptions(space="smoke", **{option: "s3://bucket/x"})).__enter__()
+    with pytest.raises(StorageError, match=rf"--{option} {address}: {address[:2]}:// is not supported"):
+        open_plan(SearchOptions(space="smoke", **{option: address})).__enter__()
     assert list(tmp_path.iterdir()) == []
 
 
