@@ -73,7 +73,7 @@ class Pace:
         self,
         num_trials: int | None,
         views: Iterable[ViewKey] | None = (),
-        known: Iterable[TrialRecord] = (),
+        known: Sequence[TrialRecord] = (),
         *,
         find_ready: Callable[[frozenset[ViewKey]], frozenset[ViewKey]] = lambda _: frozenset(),
         planned: Planned | None = None,
@@ -97,9 +97,9 @@ class Pace:
         self._groups_busy_s = 0.0  # of worker groups with a trial, in other_s
         self._begun_epochs: Counter[EpochKind] = Counter()  # of the recipes of trials that began in this session
         self._num_full = self._num_trained = 0  # epochs of the recipes of trials that ended by themselves, and theirs
+        # Of trials that had ended before this session:
+        self._epochs_on_record = [len(record.epochs) for record in known if record.state in ENDED]
         for record in known:
-            if record.state in ENDED:
-                self._epochs_on_record.append(len(record.epochs))
             self._views |= _views_up_to(record.recipe, len(record.epochs))
         self._features_s = self._other_s = 0.0
         self._computed_s = 0.0  # of features_s, until the last view was ready
@@ -108,7 +108,6 @@ class Pace:
         self._num_ready = 0  # of those, in other_s
         self._slow: dict[str, set[int]] = {}  # by trial: epochs whose view was not ready when the one before had ended
         self._epochs_of_ended: list[int] = []
-        self._epochs_on_record: list[int] = []  # of trials that had ended before this session
         self.recipes: set[Recipe] = set()
         """Of the trials that had an epoch in this session."""
 

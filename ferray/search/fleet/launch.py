@@ -179,7 +179,7 @@ def _wait_for_first_group(groups: WorkerGroups, stop: threading.Event) -> list[G
     The others join in when they are ready.
     """
     answer = groups.dispatcher.wait_for_groups.remote(1)
-    with waiting(lambda: f"no worker group is ready yet: {groups.pause.describe(groups.describe_wait)}"):
+    with waiting(lambda: f"no worker group is ready yet: {groups.describe_wait()}"):
         while not stop.is_set():
             try:
                 infos: list[GroupInfo] = ray.get(answer, timeout=0.5)
