@@ -93,7 +93,9 @@ def make_compared_content(comparison: SearchComparison) -> ComparedContent:
             rows=[_budget_row(one, comparison) for one in comparison.budgets],
             caption="Best scores and budgets",
         ),
-        budgets_note=f"Best {score} of one trial. Seconds are of training; trials that ran side by side count each.",
+        budgets_note=f"Best {score} of one trial. Seconds are of training, with the features of"
+        " frozen layers where a search had to compute them: one that found them in the cache was spared that. Trials"
+        " that ran side by side count each.",
         charts={chart.key: chart for chart in compared_charts(comparison)},
         shared_title="" if comparison.are_stages else "Points that coincide",
         shared_sentences=[coinciding_sentence(one, comparison.metric) for one in comparison.coinciding]

@@ -31,6 +31,7 @@ from ferray.report.page.notes import (
     importance_warning,
     slices_note,
     slices_table,
+    stopped_note,
 )
 from ferray.report.page.pictures import PictureGroup, picture_groups
 from ferray.report.page.trials import folder_link, trials_table
@@ -42,11 +43,14 @@ from ferray.report.results.pairs import make_pairs
 from ferray.report.results.read import SearchResults
 from ferray.report.results.scales import make_scales
 from ferray.report.results.sentences import three_sentences
-from ferray.report.wording import in_words
+from ferray.report.wording import in_words, value_text
 from ferray.wording import count_of, utc_now
 
 MAX_OPEN = 8
 """Tables of pairs of settings that are shown at once, those of the most important settings."""
+
+COMMON = ("backbone", "freeze", "optimizer", "seed", "image_size")
+"""Settings that the head of the page names where all trials have the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,13 +130,13 @@ def make_content(results: SearchResults, *, out: Path, pictures: bool) -> Conten
         winner_settings=winner_settings(results),
         best_link=folder_link(results.run.best_dir, out=out) if score is not None or results.is_finished else "",
         sentences=three_sentences(results, noise, indifferent) if results.points else [],
-        edge_commands=edge_commands(results),
+        edge_commands=edge_commands(results, indifferent),
         heats=heats[:MAX_OPEN],
         more_heats=heats[MAX_OPEN:],
-        heat_note=noise_note(noise),
+        heat_note=" ".join(filter(None, (stopped_note(results), noise_note(noise)))),
         charts={chart.key: chart for chart in charts if chart is not None},
         importance_note=importance_note(importance),
-        importance_warning=importance_warning(results, importance),
+        importance_warning=importance_warning(importance),
         confusion=None if score is None else confusion_table(score.scores),
         confusions=[] if score is None else frequent_confusions(score.scores),
         test_missing=why_untested(results),
@@ -174,7 +178,17 @@ def _subtitle(results: SearchResults) -> str:
     method = {"grid": "Grid search", "random": "Random search", "bayes": "Bayesian search (TPE)"}[space.method]
     halving = " with successive halving" if space.early_terminate is not None else ""
     size = f"{count_of(len(results.records), 'trial')} of {count_of(len(results.points), 'point')}"
-    return f"{method}{halving} on {search.data.title}: {size}, by {in_words(results.metric)}"
+    trained = _trained_in_words(results)
+    return f"{method}{halving} on {search.data.title}: {size}, by {in_words(results.metric)}{trained}"
+
+
+def _trained_in_words(results: SearchResults) -> str:
+    """What all trials have in common of what people ask for first."""
+    values = {name: {getattr(record.recipe, name) for record in results.records} for name in COMMON}
+    shared = {name: found.pop() for name, found in values.items() if len(found) == 1}
+    size = f"{shared.pop('image_size')} pixels" if "image_size" in shared else ""
+    words = [f"{in_words(name)} {value_text(value)}" for name, value in shared.items()]
+    return "".join(f"; {word}" for word in [", ".join([*words, *filter(None, [size])])] if word)
 
 
 def _state_warnings(results: SearchResults) -> list[str]:

@@ -1,6 +1,7 @@
 """Sentences and small tables of the page: importance, calibration, slices, cost, commands. Begin at `commands_of`."""
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ferray.data.subject import EXPRESSIONS
@@ -10,6 +11,7 @@ from ferray.report.page.chart import TextTable
 from ferray.report.results.cost import Cost
 from ferray.report.results.importance import POINTS_PER_SETTING, Importance
 from ferray.report.results.read import SearchResults
+from ferray.report.results.scales import Scale
 from ferray.report.slices import worst_in_words
 from ferray.report.wording import in_words, value_text
 from ferray.wording import count_of, duration_text, short_path
@@ -30,8 +32,9 @@ class Command:
         return self.is_whole and self.command.isprintable()
 
 
-def edge_commands(results: SearchResults) -> list[Command]:
-    """How to go on beyond each edge on which the winner lies."""
+def edge_commands(results: SearchResults, indifferent: Sequence[Scale]) -> list[Command]:
+    """How to go on beyond each edge on which the winner lies, of the settings that make a difference."""
+    names = {scale.name for scale in indifferent}
     return [
         Command(
             text=f"Try {in_words(edge.name)} {value_text(edge.beyond)}, too",
@@ -39,6 +42,7 @@ def edge_commands(results: SearchResults) -> list[Command]:
             is_whole="--set" in edge.way_out(results),
         )
         for edge in results.edges
+        if edge.name not in names
     ]
 
 
@@ -55,7 +59,10 @@ def commands_of(results: SearchResults) -> list[Command]:
             Command(text="Train the winner again", command=f"{train} --out {shlex.quote(f'runs/{run.name}-again')}")
         )
         commands.append(
-            Command(text="Its score on record", command=f"python -m ferray.report evaluate {best} --data {data}")
+            Command(
+                text="Show its score on record; the test split is not read again",
+                command=f"python -m ferray.report evaluate {best} --data {data}",
+            )
         )
     commands.append(Command(text="The search", command=search.command))
     return commands
@@ -73,15 +80,25 @@ def importance_note(importance: Importance | None) -> str:
     )
 
 
-def importance_warning(results: SearchResults, importance: Importance | None) -> str:
+def importance_warning(importance: Importance | None) -> str:
     """Why the shares are uncertain; empty where they are not."""
     if importance is None or not importance.is_uncertain:
         return ""
     wanted = POINTS_PER_SETTING * len(importance.shares)
     few = f"{importance.num_points} points are few for {count_of(len(importance.shares), 'setting')}"
-    text = f"Uncertain: {few}; {wanted} or more are better."
-    stopped = any(record.state == "stopped" for record in results.records)
-    return text + (" Trials that were stopped early count by the best score that they reached." if stopped else "")
+    return f"Uncertain: {few}; {wanted} or more are better."
+
+
+def stopped_note(results: SearchResults) -> str:
+    """What early stopping does to the plots of settings; empty where nothing was stopped."""
+    stopped = [len(record.epochs) for record in results.records if record.state == "stopped"]
+    if not stopped:
+        return ""
+    return (
+        f"{len(stopped):,} of {count_of(len(results.records), 'trial')} were stopped early, the first after"
+        f" {count_of(min(stopped), 'epoch')}, and count by the best score until then: these plots also show which"
+        " settings learn fast."
+    )
 
 
 def calibration_note(results: SearchResults) -> str:

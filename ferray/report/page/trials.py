@@ -29,12 +29,12 @@ def trials_table(results: SearchResults, *, out: Path) -> dict[str, Any]:
     best = [record.best() for record in records]
     columns = [
         _column("trial", "trial", [record.number for record in records]),
+        _column("score", score, [record.score() for record in records], digits=4),
         _column("state", "state", [record.state for record in records]),
         *(
             _column(name, in_words(name), [getattr(record.recipe, name) for record in records])
             for name in (*results.searched, *repeated)
         ),
-        _column("score", score, [record.score() for record in records], digits=4),
         _column("best_epoch", "best epoch", [None if row is None else row.epoch for row in best]),
         _column("epochs", "epochs", [len(record.epochs) for record in records]),
         _column("gap", "train minus validation", [overfitting(record) for record in records], digits=4),

@@ -30,7 +30,7 @@ def figures_of(results: SearchResults) -> list[Figure]:
                 label="Test accuracy",
                 value=f"{scores.accuracy:.3f}",
                 interval=bracket_text(scores.intervals["accuracy"], 3),
-                note=f"on {scores.num_faces:,} {nouns} that chose nothing",
+                note=f"on {scores.num_faces:,} {nouns} not used to choose",
             )
         )
     else:

@@ -21,7 +21,7 @@ def three_sentences(results: SearchResults, noise: Noise | None, indifferent: Se
         noise: Of the winner.
         indifferent: Settings that make no difference beyond it.
     """
-    return [_winner(results), _edges(results), _indifference(results, noise, indifferent)]
+    return [_winner(results), _edges(results, indifferent), _indifference(results, noise, indifferent)]
 
 
 def sentence_on_indifference(results: SearchResults) -> str:
@@ -53,12 +53,15 @@ def _winner(results: SearchResults) -> str:
     )
 
 
-def _edges(results: SearchResults) -> str:
+def _edges(results: SearchResults, indifferent: Sequence[Scale]) -> str:
     if not results.searched:
         return "Nothing was searched, so no setting lies on an edge."
     if not results.edges:
         return "The winner lies on no edge of the values that were tried."
-    places = [edge.place() for edge in results.edges]
+    names = {scale.name for scale in indifferent}
+    places = [edge.place() for edge in results.edges if edge.name not in names]
+    if not places:
+        return "The winner lies on an edge only of settings that make no difference that this search could see."
     return f"The winner lies on an edge of what was tried; better values may lie beyond: {listed(places)}."
 
 
@@ -73,6 +76,6 @@ def _indifference(results: SearchResults, noise: Noise | None, indifferent: Sequ
     names = listed([scale.title for scale in indifferent])
     verb = "makes" if len(indifferent) == 1 else "make"
     return (
-        f"{names[0].upper()}{names[1:]} {verb} no difference beyond noise: with each value, some point lies within"
-        f" {words}."
+        f"{names[0].upper()}{names[1:]} {verb} no difference beyond noise that this search could see: with each value,"
+        f" some point lies within {words}."
     )

@@ -118,7 +118,7 @@ def _progress(view: SearchView, width: int) -> RenderableType:
     """A bar of the trials that have ended, and the time."""
     parts = [f"{duration_text(view.spent_s)} spent", *_left(view)]
     if view.left_s is not None and view.phase in ("starting", TRAINING):
-        parts.append(f"until {_clock(view.at + view.left_s)[:5]}")
+        parts.append(f"done at about {_clock(view.at + view.left_s)[:5]}")
     if view.price is not None:
         total = "" if view.left_s is None else f" of about {view.price * (view.spent_s + view.left_s) / 3600:.2f}"
         parts.append(f"{view.price * view.spent_s / 3600:.2f}{total if _left(view) else ''} paid")
@@ -230,7 +230,7 @@ def _left(view: SearchView) -> list[str]:
 def _rate(per_min: float) -> str:
     if per_min < 1:
         return f"{60 * per_min:.1f} an hour"
-    return f"{per_min:.0f} a minute" if per_min >= 10 else f"{per_min:.1f} a minute"
+    return f"{per_min:.0f} a minute of training" if per_min >= 10 else f"{per_min:.1f} a minute of training"
 
 
 def _fraction(view: SearchView) -> str:

@@ -107,7 +107,7 @@ def _properties(compared: ComparedSearch) -> Iterator[tuple[str, str]]:
     yield "limit of points", _limit(results)
     halving = space.early_terminate
     rungs = "" if halving is None else ", ".join(map(str, halving.rungs))
-    yield "early stopping", "none" if halving is None else f"after epoch {rungs} by {halving.eta:g}"
+    yield "early stopping", "none" if halving is None else f"the best 1/{halving.eta:g} go on after epoch {rungs}"
     yield "finals", _finals(results)
     yield from versions.items()
 
