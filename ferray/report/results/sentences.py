@@ -21,7 +21,7 @@ def three_sentences(results: SearchResults, noise: Noise | None, indifferent: Se
         noise: Of the winner.
         indifferent: Settings that make no difference beyond it.
     """
-    return [_winner(results), _edges(results, indifferent), _indifference(results, noise, indifferent)]
+    return [_winner(results), edges_in_words(results, indifferent), _indifference(results, noise, indifferent)]
 
 
 def sentence_on_indifference(results: SearchResults) -> str:
@@ -53,7 +53,8 @@ def _winner(results: SearchResults) -> str:
     )
 
 
-def _edges(results: SearchResults, indifferent: Sequence[Scale]) -> str:
+def edges_in_words(results: SearchResults, indifferent: Sequence[Scale]) -> str:
+    """The second of the sentences: the edges on which the winner lies, of the settings that make a difference."""
     if not results.searched:
         return "Nothing was searched, so no setting lies on an edge."
     if not results.edges:

@@ -4,13 +4,17 @@ import dataclasses
 import itertools
 import shlex
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ferray.commands.search import parse
 from ferray.recipe import Recipe
+from ferray.report.page.notes import edge_commands
 from ferray.report.results.edges import Edge, find_edges
+from ferray.report.results.scales import Scale
+from ferray.report.results.sentences import edges_in_words
 from ferray.search.options import SearchOptions
 from ferray.search.plan import Plan, make_plan
 from ferray.space import parse_settings, read_space
@@ -137,3 +141,18 @@ def test_every_proposed_value_is_one_that_the_recipe_accepts(tmp_path: Path) -> 
                 for edge in edges_of(plan, **{name: value}).values():
                     beyond = dataclasses.replace(Recipe(), **{name: edge.beyond})
                     assert not low <= getattr(beyond, name) <= high
+
+
+def test_an_edge_of_a_setting_that_makes_no_difference_gets_no_advice(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path, "batch_size: {values: [32, 128]}, learning_rate: {values: [1.0e-3, 1.0e-4]}")
+    edges = list(edges_of(plan, batch_size=128, learning_rate=1e-4).values())
+    results: Any = SimpleNamespace(
+        edges=edges, searched=("batch_size", "learning_rate"), run=plan.run, space=plan.space, max_trials=None
+    )
+    indifferent = [Scale(name="batch_size", texts=(), places=(), positions=(), ticks=(), labels=())]
+
+    assert [command.text for command in edge_commands(results, indifferent)] == ["Try learning rate 1e-5, too"]
+    assert "batch_size" not in edges_in_words(results, indifferent)
+    assert "learning_rate 0.0001 is the lowest of 2 values" in edges_in_words(results, indifferent)
+    results.edges = edges[:1]
+    assert "only of settings that make no difference" in edges_in_words(results, indifferent)
