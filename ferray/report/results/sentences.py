@@ -24,11 +24,12 @@ def three_sentences(results: SearchResults, noise: Noise | None, indifferent: Se
     return [_winner(results), edges_in_words(results, indifferent), _indifference(results, noise, indifferent)]
 
 
-def sentence_on_indifference(results: SearchResults) -> str:
-    """The third of the sentences alone: which settings make no difference beyond noise."""
+def on_indifference(results: SearchResults) -> tuple[str, list[str]]:
+    """The third of the sentences alone, and the names of the settings that make no difference beyond noise."""
     noise = find_noise(results)
     scales = make_scales(results.points, results.searched)
-    return _indifference(results, noise, [] if noise is None else indifferent_settings(results.points, scales, noise))
+    indifferent = [] if noise is None else indifferent_settings(results.points, scales, noise)
+    return _indifference(results, noise, indifferent), [scale.name for scale in indifferent]
 
 
 def settings_in_words(results: SearchResults) -> str:

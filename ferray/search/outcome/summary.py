@@ -21,7 +21,7 @@ from ferray.records.points import Point
 from ferray.records.trial import TrialRecord
 from ferray.report.columns import GAP, WIDTH, fit_settings
 from ferray.report.results.read import read_results
-from ferray.report.results.sentences import sentence_on_indifference
+from ferray.report.results.sentences import on_indifference
 from ferray.report.results.verdict import Significance
 from ferray.search.open import Search
 from ferray.search.outcome.export import BestModel
@@ -54,11 +54,14 @@ def summarize(search: Search, outcome: Outcome, *, tracking: str) -> str:
     lines = ["", *_best_lines(plan, outcome.ranking)]
     if outcome.significance is not None:
         lines += _wrapped(map(store.manifest.shown.reword, outcome.significance.lines(plan.space.metric.name)))
-    for edge in outcome.ranking.edges:
-        lines += [*_wrapped([edge.sentence()]), f"    {edge.way_out(plan)}"]
+    sentence, indifferent = "", list[str]()
     with suppress(FerrayError):  # the files that the page is made of, read once more
         results = read_results(plan.run, records=outcome.records)
-        lines += _wrapped([sentence_on_indifference(results)] if results.searched else [])
+        sentence, indifferent = on_indifference(results) if results.searched else ("", [])
+    for edge in outcome.ranking.edges:
+        if edge.name not in indifferent:
+            lines += [*_wrapped([edge.sentence()]), f"    {edge.way_out(plan)}"]
+    lines += _wrapped([sentence] if sentence else [])
     failed = sum(record.state == "failed" for record in outcome.records)
     if failed:
         text = f"{failed} of {len(outcome.records)} trials failed; the column `reason` of trials.csv says why"
