@@ -103,6 +103,7 @@ class MlflowLog:
         self._known: dict[str, Entity] = {}
         """The runs that MLflow has, by trial id."""
         self._faults = 0
+        self._is_incomplete = False
         self._deadline = float("inf")
         self._acts: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
@@ -119,7 +120,7 @@ class MlflowLog:
         self._acts.put(None)
         with waiting(f"sending the last to MLflow, which takes {EXIT_S:.0f} s at most"):
             self._thread.join(EXIT_S)
-        if self._thread.is_alive():
+        if self._thread.is_alive() or self._is_incomplete:
             log.warning("MLflow: not all was sent within %.0f s; the rest is sent if the search is resumed", EXIT_S)
 
     def trial_started(self, record: TrialRecord) -> None:
@@ -141,7 +142,10 @@ class MlflowLog:
 
     def _work(self) -> None:
         while (act := self._acts.get()) is not None:
-            if self._faults >= MAX_FAULTS or time.monotonic() > self._deadline:
+            if self._faults >= MAX_FAULTS:
+                continue
+            if time.monotonic() > self._deadline:
+                self._is_incomplete = True
                 continue
             try:
                 act()

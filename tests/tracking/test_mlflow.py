@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -159,6 +160,33 @@ def test_a_server_that_is_not_there_is_named_and_ends_nothing(
     warned = [one for one in caplog.records if one.name == mlflow.__name__ and one.levelno == logging.WARNING]
     assert len(warned) == mlflow.MAX_FAULTS + 1
     assert str(port) in warned[0].getMessage()
+
+
+def test_what_could_not_be_sent_in_time_is_said(
+    uri: str, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(mlflow, "EXIT_S", 0.0)
+    hold = threading.Event()
+    monkeypatch.setattr(MlflowLog, "_begin", lambda *given: hold.wait(30))
+    with log_to(uri, run) as tracker:
+        tracker.trial_started(record_of())
+        tracker.search_ended([record_of()])
+    hold.set()
+
+    assert "not all was sent" in caplog.text
+
+
+def test_what_was_left_out_at_the_end_of_the_time_is_said_where_the_thread_has_ended(
+    uri: str, run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = log_to(uri, run)
+    tracker.search_ended([record_of()])
+    tracker._deadline = -1.0
+    with tracker:
+        tracker._acts.put(None)
+        tracker._thread.join(30)
+
+    assert "not all was sent" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,10 @@ TOKEN_S = 21_600
 MAX_SILENT = 12
 """Questions without an answer, at the start, after which this is taken for no EC2 machine."""
 
+RETRY_S = 1.0
+DRAIN_LIMIT_S = 30.0
+"""Longest wait for Ray's answer."""
+
 DEFAULT_REMAINING_S = 120
 """From a notice to the end where the notice names no time."""
 
@@ -126,34 +130,38 @@ def watch(metadata: Metadata, stop: threading.Event) -> Notice | None:
     return None
 
 
-def drain(notice: Notice, *, node_id: str | None = None, address: str = "auto") -> None:
-    """Have Ray drain this node until the time of the notice; tried again until Ray accepts it.
+def drain(notice: Notice, *, node_id: str | None = None, address: str = "auto") -> bool:
+    """Have Ray drain this node until the time of the notice; tried again until Ray accepts it or the time is up.
 
     Args:
         notice: Why, and until when.
         node_id: Of another node, in hexadecimal digits.
         address: Of the cluster.
+
+    Returns:
+        Whether Ray has accepted it.
     """
     deadline = time.monotonic() + notice.remaining_s
     while True:
         remaining_s = max(0, round(deadline - time.monotonic()))
-        asked = subprocess.run(
-            [
-                Path(sysconfig.get_path("scripts")) / "ray", "drain-node", "--address", address,
-                "--node-id", node_id or _own_node(address), "--reason", "DRAIN_NODE_REASON_PREEMPTION",
-                "--reason-message", f"EC2 will {notice.action} it", "--deadline-remaining-seconds", str(remaining_s),
-            ],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False,
-        )  # fmt: skip
-        if asked.returncode == 0 or remaining_s == 0:
-            break
-        log.warning("Ray did not accept that the node is drained; again: %s", asked.stderr.strip()[-500:])
-        time.sleep(1)
+        try:
+            _ask_to_drain(notice, remaining_s, node_id=node_id or _own_node(address), address=address)
+        except Exception as error:  # noqa: BLE001 - whatever fails now may work in a second
+            said = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
+            log.warning("Ray did not accept that the node is drained: %s", said.strip()[-500:])
+        else:
+            return True
+        if remaining_s == 0:
+            return False
+        time.sleep(RETRY_S)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Watch until the notice comes; 0 then, and 1 where there is no metadata service."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Watch until the notice comes; 0 if Ray then drains the node, 1 if not, or where there is no metadata service."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ferray.search.fleet.spot_notice",
+        description="Wait for the notice that AWS takes this spot machine away, and have Ray drain its node.",
+    )
     parser.add_argument("--address", default="auto", help="of the Ray cluster (default: that of this machine)")
     parser.add_argument("--node-id", help="node to drain, in hexadecimal digits (default: this one)")
     arguments = parser.parse_args(argv)
@@ -166,8 +174,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     assert notice is not None
     log.warning("EC2 will %s this machine in %d s: its Ray node is drained", notice.action, notice.remaining_s)
-    drain(notice, node_id=arguments.node_id, address=arguments.address)
-    return 0
+    return 0 if drain(notice, node_id=arguments.node_id, address=arguments.address) else 1
+
+
+def _ask_to_drain(notice: Notice, remaining_s: int, *, node_id: str, address: str) -> None:
+    asked = ["drain-node", "--address", address, "--node-id", node_id, "--deadline-remaining-seconds", str(remaining_s)]
+    reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", f"EC2 will {notice.action} it"]
+    ray = Path(sysconfig.get_path("scripts")) / "ray"
+    subprocess.run([ray, *asked, *reason], capture_output=True, text=True, check=True, timeout=DRAIN_LIMIT_S)
 
 
 def _read_notice(content: bytes) -> Notice:

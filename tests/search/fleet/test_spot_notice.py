@@ -118,3 +118,26 @@ sys.exit(spot_notice.main([]))
 
     assert done.returncode == 1
     assert "http://127.0.0.1:9 does not answer" in done.stderr
+
+
+def test_a_node_that_ray_does_not_drain_at_once_is_drained_at_the_next_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spot_notice, "RETRY_S", 0.0)
+    asked: list[str] = []
+
+    def own_node(address: str) -> str:
+        asked.append(address)
+        if len(asked) == 1:
+            raise ConnectionError("the node does not answer")
+        return "ab12"
+
+    def run(command: list[str], **options: object) -> None:
+        if len(asked) == 2:
+            raise subprocess.CalledProcessError(1, command, stderr="not accepted")
+        assert command[command.index("--node-id") + 1] == "ab12"
+
+    monkeypatch.setattr(spot_notice, "_own_node", own_node)
+    monkeypatch.setattr(subprocess, "run", run)
+    assert spot_notice.drain(Notice(action="terminate", remaining_s=60))
+    assert len(asked) == 3
+    monkeypatch.setattr(spot_notice, "_own_node", lambda address: asked.clear() or own_node(address))
+    assert not spot_notice.drain(Notice(action="terminate", remaining_s=0))
