@@ -42,7 +42,9 @@ print("\\nalive:" + json.dumps([node["NodeManagerAddress"] for node in ray.nodes
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse and act; 1 if a worker could not be started."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=(__doc__ or "").rpartition("\n\nBegin at")[0], formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("act", choices=("start", "stop", "list"))
     parser.add_argument("file", type=Path)
     parser.add_argument("--keep", action="store_true", help="with start: go on until Ctrl-C")

@@ -147,8 +147,8 @@ def drain(notice: Notice, *, node_id: str | None = None, address: str = "auto") 
         try:
             _ask_to_drain(notice, remaining_s, node_id=node_id or _own_node(address), address=address)
         except Exception as error:  # noqa: BLE001 - whatever fails now may work in a second
-            said = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
-            log.warning("Ray did not accept that the node is drained: %s", said.strip()[-500:])
+            reason = error.stderr if isinstance(error, subprocess.CalledProcessError) else str(error)
+            log.warning("Ray did not accept that the node is drained: %s", reason.strip()[-500:])
         else:
             return True
         if remaining_s == 0:
