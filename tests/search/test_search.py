@@ -226,7 +226,7 @@ def test_a_grid_killed_in_its_middle_and_resumed_ends_with_the_same_table(
     for before, after in itertools.pairwise([*disturbed.epochs, {one.trial_id: len(one.epochs) for one in records}]):
         assert all(after[trial_id] >= num for trial_id, num in before.items())
     points = [(one.recipe.dropout, one.recipe.learning_rate) for one in records]
-    assert points == list(itertools.product((0.0, 0.5), (0.01, 0.001, 0.0001)))
+    assert points == list(itertools.product((0.0, 0.25, 0.5), (0.01, 0.003, 0.001, 0.0001)))
     weights = load_weights("none", "vgg16")
     for record in records:
         fingerprints = {"data_fingerprint": tiny_store.fingerprint, "weights_fingerprint": weights.fingerprint}
