@@ -7,6 +7,7 @@
     │   ├── FencedError   somebody else has taken a folder over
     │   └── LockedError   somebody else is using a folder
     ├── BucketError       an object that cannot be fetched or sent
+    │   └── BucketDownError  its service does not answer
     ├── RecordError       a folder `runs/NAME`
     ├── DataError         photographs, labels, a store of faces
     ├── WeightsError      pretrained weights
@@ -70,6 +71,10 @@ class LockedError(StorageError):
 
 class BucketError(FerrayError):
     """An object of a bucket that cannot be fetched or sent."""
+
+
+class BucketDownError(BucketError):
+    """A bucket whose service cannot be reached, or answers that it cannot serve at the moment."""
 
 
 class RecordError(FerrayError):

@@ -2,7 +2,12 @@
 
 A fetched object is whole or not there. It is written beside its place, in parts of `PART_BYTES`, and what is there
 after a break, also of the process, is not fetched again. Every part is asked for with the object's ETag, so that two
-versions of an object are never mixed. Begin at `find_object` and `fetch_object`; boto3 is imported by the first call.
+versions of an object are never mixed.
+
+A small object that several processes write is read with its ETag by `read_version` and replaced by `replace_version`
+only while it is still that version: of two writers one is refused.
+
+Begin at `find_object` and `fetch_object`; boto3 is imported by the first call.
 """
 
 import hashlib
@@ -12,11 +17,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ferray.errors import BucketError
+from ferray.errors import BucketDownError, BucketError
 from ferray.files import storage
 from ferray.files.location import Address
 
@@ -38,6 +45,15 @@ PAUSE_S = 0.5
 
 ANSWER_LIMIT_S = 60.0
 """Longest silence of a connection."""
+
+OUTAGE_LIMIT_S = 3600.0
+"""So long `patiently` waits for a service that does not answer."""
+
+OUTAGE_PAUSE_S = 5.0
+"""Between two of its tries."""
+
+LOST = ("PreconditionFailed", "412", "ConditionalRequestConflict", "NoSuchKey")
+"""What the service calls a condition that does not hold: another version is there, or none."""
 
 INSTALL = "Install it on every node: pip install -c constraints.txt -e '.[cluster]'"
 ALLOW_READ = (
@@ -137,14 +153,152 @@ def send_first(data: bytes, address: Address) -> bool:
     return True
 
 
-def _read_whole(address: Address, max_bytes: int) -> bytes:
-    answer = _client().get_object(Bucket=address.bucket, Key=address.key)
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """A small object as it was when it was read or written."""
+
+    data: bytes
+    etag: str
+    age_s: float = 0.0
+    """How long ago it was written, by the service's own clock, which counts seconds."""
+
+
+def read_version(address: Address, *, max_bytes: int, known: Version | None = None) -> Version | None:
+    """A small object with its version; None if there is none.
+
+    Args:
+        address: Of the object.
+        max_bytes: A larger one is refused.
+        known: A version that is known: its content is not sent again.
+
+    Raises:
+        BucketError: It is larger, or as `find_object`.
+    """
+    where = {"Bucket": address.bucket, "Key": address.key} | ({"IfNoneMatch": known.etag} if known else {})
+
+    def read() -> Version:
+        answer = _client().get_object(**where)
+        age = _time_of(answer) - answer["LastModified"]
+        return Version(data=_body_of(answer, address, max_bytes), etag=answer["ETag"], age_s=age.total_seconds())
+
+    with _named(address):
+        try:
+            return _repeated(read)
+        except Exception as error:
+            if known is not None and _code(error) in ("304", "NotModified"):
+                return known
+            if _code(error) in ("404", "NoSuchKey"):
+                return None
+            raise
+
+
+def replace_version(address: Address, data: bytes, *, before: Version | None) -> Version | None:
+    """Write a small object, in one step, if it is still the version that was read; else None, and it is unchanged.
+
+    A request that was carried out although its answer was lost counts as carried out, since it can be seen: the content
+    must therefore differ from that of every other writer.
+
+    Args:
+        address: Of the object.
+        data: Its new content.
+        before: From `read_version` or `replace_version`; None where there must be no object.
+
+    Raises:
+        BucketError: As `send_file`.
+    """
+    condition = {"IfNoneMatch": "*"} if before is None else {"IfMatch": before.etag}
+    with _named(address, way_out=ALLOW_WRITE):
+        try:
+            answer = _client().put_object(Bucket=address.bucket, Key=address.key, Body=data, **condition)
+            return Version(data=data, etag=answer["ETag"])
+        except Exception as error:
+            if _code(error) not in LOST:
+                raise
+    found = read_version(address, max_bytes=len(data) + 2**20)
+    return found if found is not None and found.data == data else None
+
+
+def list_objects(prefix: Address) -> Iterator[FoundObject]:
+    """The objects under a prefix, by key.
+
+    Raises:
+        BucketError: As `find_object`.
+    """
+    with _named(prefix):
+        pages = _client().get_paginator("list_objects_v2").paginate(Bucket=prefix.bucket, Prefix=f"{prefix.key}/")
+        for page in pages:
+            for one in page.get("Contents", []):
+                address = Address(prefix.bucket, one["Key"])
+                yield FoundObject(address=address, num_bytes=int(one["Size"]), etag=str(one["ETag"]))
+
+
+def list_folders(prefix: Address) -> list[str]:
+    """The names under a prefix under which there are objects, the first thousand.
+
+    Raises:
+        BucketError: As `find_object`.
+    """
+    with _named(prefix):
+        answer = _client().list_objects_v2(Bucket=prefix.bucket, Prefix=f"{prefix.key}/", Delimiter="/")
+        return [one["Prefix"].rstrip("/").rpartition("/")[2] for one in answer.get("CommonPrefixes", [])]
+
+
+def remove_object(address: Address) -> None:
+    """Remove an object, which need not be there.
+
+    Raises:
+        BucketError: As `send_file`.
+    """
+    with _named(address, way_out="Let the keys, the profile or the role of this machine do s3:DeleteObject"):
+        _client().delete_object(Bucket=address.bucket, Key=address.key)
+
+
+def patiently(act: Callable[[], Result], *, note: Callable[[], None] = lambda: None) -> Result:
+    """Do something again and again while the service is down, so that work goes on when it is back.
+
+    Args:
+        act: May raise a BucketDownError.
+        note: Called before each further try.
+
+    Raises:
+        BucketDownError: The service was down for `OUTAGE_LIMIT_S`.
+        BucketError: Any other fault, at once.
+    """
+    began = None
+    while True:
+        try:
+            result = act()
+        except BucketDownError as error:
+            now = time.monotonic()
+            if began is None:
+                began = now
+                log.warning("%s %s; it is tried again until it answers", *error.args[:2])
+            if now - began > OUTAGE_LIMIT_S:
+                raise
+            note()
+            time.sleep(min(OUTAGE_PAUSE_S, PAUSE_S * 10))
+            continue
+        if began is not None:
+            log.warning("the bucket answers again, after %.0f s", time.monotonic() - began)
+        return result
+
+
+def _time_of(answer: Any) -> datetime:
+    """When the service answered, by its clock."""
+    return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+
+
+def _body_of(answer: Any, address: Address, max_bytes: int) -> bytes:
     with closing(answer["Body"]) as body:
         num_bytes = int(answer["ContentLength"])
         if num_bytes > max_bytes:
             what = f"has {num_bytes:,} bytes; at most {max_bytes:,} are read"
             raise BucketError(str(address), what, "Check the address")
         return bytes(body.read())
+
+
+def _read_whole(address: Address, max_bytes: int) -> bytes:
+    return _body_of(_client().get_object(Bucket=address.bucket, Key=address.key), address, max_bytes)
 
 
 def _fetch_rest(found: FoundObject, written: Any, note: Callable[[int], None]) -> None:
@@ -224,7 +378,7 @@ def _named(address: Address, *, way_out: str = ALLOW_READ) -> Iterator[None]:
     except _breaks() as error:
         what = f"the connection broke {TRIES} times in a row ({type(error).__name__})"
         again = "Check the network and AWS_ENDPOINT_URL, and repeat the command: it goes on where it has ended"
-        raise BucketError(str(address), what, again) from None
+        raise BucketDownError(str(address), what, again) from None
     except faults.BotoCoreError as error:
         what = f"boto3 cannot be used as it is set up ({type(error).__name__})"
         raise BucketError(str(address), what, "See AWS_PROFILE, AWS_REGION, AWS_ENDPOINT_URL") from None
@@ -243,7 +397,7 @@ def _refused(address: Address, error: Any, way_out: str) -> BucketError:
     if status == 403:
         return BucketError(str(address), f"permission denied ({code}); or it is not there, for one who may not list",
                             way_out)  # fmt: skip
-    if status >= 500:
+    if status >= 500 or status == 429:
         what = f"the service answers {status} ({code}), also after {TRIES} requests"
-        return BucketError(str(address), what, "Repeat the command later: it goes on where it has ended")
+        return BucketDownError(str(address), what, "Repeat the command later: it goes on where it has ended")
     return BucketError(str(address), f"the service refuses with {status} ({code})", "Check the address and the region")

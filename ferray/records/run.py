@@ -23,6 +23,7 @@ from typing import Any
 from ferray.errors import RecordError, StorageError
 from ferray.files import storage
 from ferray.files.journal import Journal
+from ferray.files.location import Address
 from ferray.files.storage import Lease
 from ferray.records.search_file import SearchFile, to_search_file
 from ferray.records.trial import TrialRecord, record_from_json, record_to_json
@@ -42,6 +43,9 @@ class Run:
         folder: Need not exist yet.
     """
 
+    address: Address | None = None
+    """Where it is, if it is in a bucket and the folder is a copy."""
+
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         self.folder = Path(folder).resolve()
 
@@ -53,9 +57,18 @@ class Run:
     @property
     def resume_command(self) -> str:
         """The command that goes on with the search, from the folder where the user is; options can be added."""
-        where = short_path(self.folder.parent)
-        out = "" if where == Path(DEFAULT_OUT) else f" --out {shlex.quote(str(where))}"
+        out = "" if self.out == DEFAULT_OUT else f" --out {shlex.quote(self.out)}"
         return f"python -m ferray.search --resume {shlex.quote(self.name)}{out}"
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people."""
+        return str(short_path(self.folder))
+
+    @property
+    def out(self) -> str:
+        """What `--out` is for a command that goes on with it."""
+        return str(short_path(self.folder.parent))
 
     @property
     def best_dir(self) -> Path:
@@ -92,8 +105,12 @@ class Run:
             RecordError: There is none; the error names the searches beside it.
         """
         if not self.exists():
-            known = sorted(path.parent.name for path in self.folder.parent.glob("*/search.json"))
-            raise RecordError(str(self.folder), "no search here", f"Known names: {', '.join(known) or 'none'}")
+            known = ", ".join(self.names_beside()) or "none"
+            raise RecordError(self.place, "no search here", f"Known names: {known}")
+
+    def names_beside(self) -> list[str]:
+        """The names of the searches in the same parent folder."""
+        return sorted(path.parent.name for path in self.folder.parent.glob("*/search.json"))
 
     def read_search(self) -> SearchFile:
         """The content of `search.json`; of the one before it, with a warning, where the last one is damaged.
@@ -166,6 +183,46 @@ class Run:
             StorageError: On entering, if another process has it.
         """
         return storage.lock(self.folder / ".lock", wait_s=0)
+
+    def fetch(self) -> None:
+        """Bring what is here up to date with a bucket; a folder is always up to date."""
+
+    def check_unused(self) -> None:
+        """Refuse a folder with a journal, but without a search: a second history must not be appended to the first.
+
+        Raises:
+            RecordError: There is one.
+        """
+        if self.journal().file.exists():
+            way_out = "Restore search.json, or choose another --name"
+            raise RecordError(self.place, "has a journal, but no search.json", way_out)
+
+    def clear(self) -> None:
+        """Remove what is left of another search, where this is only a copy; to be called under the lock."""
+
+    def send_files(self) -> None:
+        """Send tables, pictures and the best model to a bucket, if the search is in one."""
+
+    def checkpoints(self, trial_id: str) -> Path:
+        """The folder with the checkpoints of a trial.
+
+        Raises:
+            RecordError: As `trial_dir`.
+        """
+        return self.trial_dir(trial_id)
+
+    def set_aside(self, trial_id: str, why: str) -> None:
+        """Rename the record of a trial that cannot be gone on with; a message in the log names it."""
+        file = self.record_file(trial_id)
+        aside = file.with_name(f"{file.name}.broken")
+        file.replace(aside)
+        log.warning("%s: %s; it is kept as %s", file, why, aside.name)
+
+    def note_running(self, trial_id: str) -> None:
+        """From here on a worker replaces the trial's record."""
+
+    def note_ended(self, trial_id: str) -> None:
+        """A worker has replaced the trial's record for the last time."""
 
     def journal(self) -> Journal:
         """The search's journal."""

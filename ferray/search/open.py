@@ -92,6 +92,7 @@ def open_search(
     if history is None:
         if plan.run.exists():
             raise name_is_taken(plan.run)
+        plan.run.clear()
         decisions, finals = EventLog(plan.run.journal()), EventLog(plan.run.finals_journal())
         history = History(plan.run, _begin(plan, store, fingerprints), decisions, finals)
         changes: dict[str, Any] = {}

@@ -11,6 +11,7 @@ from ferray import space as spaces
 from ferray.errors import RecordError, SearchError, StorageError
 from ferray.files.location import is_address
 from ferray.recipe import Recipe
+from ferray.records.bucket.run import open_run
 from ferray.records.events import ExtendEvent
 from ferray.records.run import Run
 from ferray.search.history.identities import check_identities
@@ -170,7 +171,7 @@ def make_plan(options: SearchOptions, history: History | None = None) -> Plan:
 def name_is_taken(run: Run) -> RecordError:
     """A new search whose name is another's."""
     way_out = f"Go on with it: --resume {run.name}; or choose another --name"
-    return RecordError(str(run.folder), "a search of this name is there", way_out)
+    return RecordError(run.place, "a search of this name is there", way_out)
 
 
 def _settle(options: SearchOptions, recorded: RecordedSpaces | None, run: Run | None) -> Plan:
@@ -236,12 +237,10 @@ def _new_run(options: SearchOptions, space: Space) -> Run:
     if (num_bytes := len(os.fsencode(name))) > MAX_NAME_BYTES:
         what = f"has {num_bytes} bytes; the name of a folder has at most {MAX_NAME_BYTES}"
         raise SearchError(f"--name {name}", what, "Choose a shorter one")
-    run = Run(Path(options.out) / name)
+    run = open_run(options.out, name)
     if run.exists():
         raise name_is_taken(run)
-    if run.journal().file.exists():  # a second history must not be appended to the first
-        way_out = "Restore search.json, or choose another --name"
-        raise RecordError(str(run.folder), "has a journal, but no search.json", way_out)
+    run.check_unused()
     return run
 
 

@@ -17,9 +17,10 @@ from pathlib import Path
 from ferray.data.demo.photographs import demo_store
 from ferray.data.store.reader import Store, open_store
 from ferray.data.store.verify import verify_store
-from ferray.errors import FerrayError, StorageError
+from ferray.errors import BucketError, FencedError, FerrayError, StorageError
 from ferray.files import storage
 from ferray.model.weights import load_weights
+from ferray.records.run import Run
 from ferray.records.search_file import Session
 from ferray.records.trial import FINISHED, State, TrialRecord
 from ferray.report.results.verdict import Significance
@@ -113,6 +114,7 @@ def _run(
                 weights = {name: load_weights(plan.weights_path, name) for name in backbones_of(plan, history)}
             if history is None:
                 stack.enter_context(plan.run.lock())
+            stack.enter_context(_sent_at_the_end(plan.run))
             with waiting("reading and checking the records"):
                 search = open_search(plan, history, store, weights, say=_say)
             mode, sentence = choose_mode(plan.wandb, folder=short_path(plan.run.folder))
@@ -268,7 +270,7 @@ def _tune(
 @contextmanager
 def _scratch(plan: Plan, cluster: Cluster) -> Iterator[Path]:
     """Folder for Ray's own files, which nobody reads; where every node sees it."""
-    parent = plan.run.folder if cluster.joined else None
+    parent = plan.run.folder if cluster.joined and plan.run.address is None else None
     with tempfile.TemporaryDirectory(prefix=".ray-" if parent else "ferray-", dir=parent) as name:
         yield Path(name)
 
@@ -344,6 +346,23 @@ def _conclude(search: Search, records: list[TrialRecord], stop: StopRequest, sta
     except DamagedError as error:
         raise repair.discard_record(search.history, error) from error
     return Outcome(records=records, ranking=ranking, significance=significance, best=best)
+
+
+@contextmanager
+def _sent_at_the_end(run: Run) -> Iterator[None]:
+    """However the block ends, what it has left in the folder is in the bucket, too, if the search is in one.
+
+    Not where another process goes on with the search, or where nothing can be sent.
+    """
+    try:
+        yield
+    except (FencedError, BucketError):
+        raise
+    except BaseException:
+        with suppress(FerrayError):
+            run.send_files()
+        raise
+    run.send_files()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ferray.files.location import local_path, read_location
+from ferray.files.location import read_location
 from ferray.files.storage import cache_dir
 from ferray.search.options import SearchOptions, Show
 from ferray.signals import StopRequest, say_from_handler
@@ -97,7 +97,7 @@ def _with_paths(options: SearchOptions) -> SearchOptions:
     """The options with paths where they may name `file://`, and with addresses in buckets as records have them.
 
     Raises:
-        StorageError: One names what is neither, or `--out` a bucket.
+        StorageError: One names what is neither.
     """
 
     def location_of(name: str, text: str | None) -> str | None:
@@ -105,7 +105,7 @@ def _with_paths(options: SearchOptions) -> SearchOptions:
 
     return replace(
         options,
-        out=local_path(options.out, option="--out"),
+        out=read_location(options.out, option="--out"),
         data=location_of("data", options.data),
         weights=location_of("weights", options.weights),
     )

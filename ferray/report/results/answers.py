@@ -83,7 +83,7 @@ class PointAnswers:
                 record.recipe,
                 self._store,
                 self._weights[record.recipe.backbone],
-                checkpoints=self._run.trial_dir(record.trial_id),
+                checkpoints=self._run.checkpoints(record.trial_id),
                 cache=storage.cache_dir(),
                 recorded=None if (best := record.best()) is None else best.epoch,
             )

@@ -108,6 +108,7 @@ def start_worker_groups(
     allocation = allocate(_await_first_node(cluster, stop) if cluster.joined else cluster, request)
     config = GroupConfig(
         run_dir=plan.run.folder.absolute(),
+        address=plan.run.address,
         search_id=settings.search_id,
         data_dir=settings.data_dir,
         fingerprint=settings.fingerprint,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from ferray.errors import SearchError
+from ferray.files.location import Address
 from ferray.recipe import Recipe
 from ferray.records.trial import EpochResult, State
 
@@ -20,6 +21,9 @@ class GroupConfig:
     """What every worker group of a search needs before it can train a trial."""
 
     run_dir: Path
+    """The search's folder, which all nodes see."""
+    address: Address | None = None
+    """Where the search is, if it is in a bucket; each node then has a folder of its own."""
     search_id: str
     """The id in the `search.json` of `run_dir`: a node that finds another one there has a different disk."""
     data_dir: Path | None

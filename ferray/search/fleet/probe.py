@@ -11,8 +11,8 @@ from ferray.data.demo.photographs import demo_store
 from ferray.data.store.fetched import fetch_store
 from ferray.data.store.reader import Store, open_store
 from ferray.errors import DataError, FerrayError, SearchError, WeightsError
-from ferray.files import storage
-from ferray.files.location import to_address
+from ferray.files import buckets, storage
+from ferray.files.location import Address, to_address
 from ferray.model.weights_bucket import find_weights
 from ferray.records.run import Run
 from ferray.search.fleet.messages import GroupConfig
@@ -58,6 +58,9 @@ def weights_here(config: GroupConfig) -> str:
 
 
 def _check_folder(config: GroupConfig) -> None:
+    if config.address is not None:
+        _check_address(config.address, config.search_id)
+        return
     run = Run(config.run_dir)
     if not run.exists() or run.read_search().id != config.search_id:
         raise SearchError(
@@ -66,6 +69,14 @@ def _check_folder(config: GroupConfig) -> None:
             " checkpoints would be lost with the node",
             "Give a folder that all nodes share: --out /shared/runs",
         )
+
+
+def _check_address(address: Address, search_id: str) -> None:
+    """That this node can read the search in its bucket; whether it may write there, its first trial shows."""
+    content = buckets.read_object(address / "search.json", max_bytes=storage.MAX_JSON_BYTES)
+    if content is None or f'"id": "{search_id}"'.encode() not in content:
+        what = "is not the address of this search, as this node sees it"
+        raise SearchError(str(address), what, "Give all nodes the same AWS_ENDPOINT_URL, keys and region")
 
 
 def _check_weights(config: GroupConfig) -> None:

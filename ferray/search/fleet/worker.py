@@ -17,7 +17,6 @@ import logging
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from time import monotonic
 from typing import Any, Literal
 
@@ -27,6 +26,7 @@ import torch._dynamo  # the first optimizer imports it, 1.2 s, and by then other
 
 from ferray.data.store.reader import Store
 from ferray.errors import (
+    BucketError,
     CheckpointError,
     FencedError,
     FerrayError,
@@ -35,10 +35,12 @@ from ferray.errors import (
     StorageError,
     WeightsError,
 )
-from ferray.files.storage import Lease, cache_dir
+from ferray.files.storage import cache_dir
 from ferray.model.weights import Weights, load_weights
+from ferray.records.bucket.writer import make_writer
 from ferray.records.run import Run
 from ferray.records.trial import State, TrialRecord
+from ferray.records.writer import TrialWriter
 from ferray.search.fleet.messages import GroupConfig, GroupId, GroupInfo, NoTrial, ReportReply, TrialJob, TrialUpdate
 from ferray.search.fleet.probe import open_places, weights_here
 from ferray.train.checkpoints.checkpoint import LAST, CheckpointFolder
@@ -57,6 +59,8 @@ log = logging.getLogger(__name__)
 SAVE_EVERY_S = 0.5
 """Epochs that end sooner after the last checkpoint share the next one, where no scheduler waits for each."""
 
+SAVE_EVERY_S_IN_BUCKET = 3.0
+"""The same, where each report sends the record."""
 
 NOTE_PROGRESS_S = 10.0
 """How often a group that is training says so between its epochs."""
@@ -74,7 +78,7 @@ def run_worker(config: GroupConfig, group: str, dispatcher: Any) -> None:
     cache = config.cache or cache_dir()
     ranks = current_ranks()
     ray.get(dispatcher.register_worker.remote(group, ranks.rank, ray.get_runtime_context().get_node_id()))
-    client = DispatcherClient(dispatcher, config.run_dir) if ranks.is_first else None
+    client = DispatcherClient(dispatcher, make_writer(config.run_dir, config.address)) if ranks.is_first else None
     try:
         with ranks.together():
             device = device_of_worker(ray.get_runtime_context().get_accelerator_ids().get("GPU", []))
@@ -92,7 +96,8 @@ def run_worker(config: GroupConfig, group: str, dispatcher: Any) -> None:
             return bool(ray.wait([interruption], timeout=0)[0])
 
         environment = Environment(ranks=ranks, device=device, cache=cache)
-        trainer = TrialTrainer(config, store, environment, client, is_interrupted)
+        run = make_writer(config.run_dir, config.address).run
+        trainer = TrialTrainer(config, store, environment, client, is_interrupted, run)
         while (job := ranks.from_first(client.take_trial() if client is not None else None)) != "exit":
             if isinstance(job, TrialJob):
                 trainer.train(job)
@@ -111,6 +116,8 @@ class TrialTrainer:
     client: "DispatcherClient | None"
     """Rank 0's; the other ranks neither write nor report."""
     is_interrupted: Callable[[], bool]
+    run: Run
+    """The search, in whose folder its group writes checkpoints."""
     weights: dict[str, Weights] = field(default_factory=dict)
     """The pretrained weights that were needed so far, by backbone."""
     _record: TrialRecord = field(init=False)
@@ -137,9 +144,9 @@ class TrialTrainer:
             began=record.began if record.epochs else record.began or utc_now(),
         )
         checkpointing = Checkpointing(
-            Run(self.config.run_dir).trial_dir(job.trial_id),
-            lease=self.client.lease if self.client is not None else None,
-            min_interval_s=0.0 if self.config.has_scheduler else SAVE_EVERY_S,
+            self.run.trial_dir(job.trial_id),
+            lease=self.client.writer.lease if self.client is not None else None,
+            min_interval_s=0.0 if self.config.has_scheduler else self._save_every_s,
             recorded_epochs=len(record.epochs),
         )
         rows = fit(
@@ -155,6 +162,10 @@ class TrialTrainer:
             with self.environment.ranks.together():
                 if self.client is not None:
                     self.client.release(dataclasses.replace(self._record, state=state, reason=reason))
+
+    @property
+    def _save_every_s(self) -> float:
+        return SAVE_EVERY_S if self.config.address is None else SAVE_EVERY_S_IN_BUCKET
 
     def _weights(self, backbone: str) -> Weights:
         if backbone not in self.weights:
@@ -178,7 +189,7 @@ class TrialTrainer:
             return "fenced", ""
         except LockedError as error:
             return "failed", str(error)
-        except StorageError:
+        except (StorageError, BucketError):
             raise
         except FerrayError as error:
             return "failed", str(error)
@@ -221,19 +232,17 @@ class DispatcherClient:
 
     Args:
         dispatcher: Handle of the dispatcher actor.
-        run_dir: The search's folder.
+        writer: Of the search.
 
     Attributes:
         group: This group's incarnation; set by `register`.
-        lease: On the folder of the trial that was opened last.
     """
 
     group: GroupId
-    lease: Lease
 
-    def __init__(self, dispatcher: Any, run_dir: Path) -> None:
+    def __init__(self, dispatcher: Any, writer: TrialWriter) -> None:
         self._dispatcher = dispatcher
-        self._run = Run(run_dir)
+        self.writer = writer
         self._trial_id = ""
         self._num_reported = 0
         self._noted_at = monotonic()
@@ -266,7 +275,7 @@ class DispatcherClient:
             StorageError: The folder cannot be written.
         """
         try:
-            self.lease = Lease.take(self._run.trial_dir(job.trial_id), job.lease)
+            record = self.writer.take(job.trial_id, job.lease)
         except FencedError as error:
             self.check_fenced(error)
             return None
@@ -274,9 +283,8 @@ class DispatcherClient:
             update = TrialUpdate(rows=(), state="failed", reason=str(error))
             ray.get(self._dispatcher.release_trial.remote(self.group, job.trial_id, update))
             return None
-        record = self._run.read_trial(job.trial_id)
         if record is None or not record.epochs:
-            _adopt_shorter_trial(job, self._run, self.lease)
+            _adopt_shorter_trial(job, self.writer)
         return record or TrialRecord(trial_id=job.trial_id, number=job.number, recipe=job.recipe)
 
     def check_fenced(self, error: FencedError) -> None:
@@ -298,7 +306,7 @@ class DispatcherClient:
             StorageError: The record cannot be written.
         """
         # The record comes before the report: a reported epoch must be on record.
-        self._run.write_trial(record, lease=self.lease)
+        self.writer.write(record, note=self.note_progress)
         rows = record.epochs[self._num_reported :]
         reply: ReportReply = ray.get(self._dispatcher.report_epochs.remote(self.group, record.trial_id, rows))
         self._num_reported = len(record.epochs)
@@ -313,7 +321,7 @@ class DispatcherClient:
             StorageError: The record cannot be written.
         """
         try:
-            self._run.write_trial(record, lease=self.lease)
+            self.writer.release(record, note=self.note_progress)
         except FencedError as error:
             self.check_fenced(error)
             return
@@ -333,14 +341,13 @@ class DispatcherClient:
         ray.get(self._dispatcher.abort.remote(SearchError(f"{where} on {socket.gethostname()}", what, way_out)))
 
 
-def _adopt_shorter_trial(job: TrialJob, run: Run, lease: Lease) -> None:
+def _adopt_shorter_trial(job: TrialJob, writer: TrialWriter) -> None:
     """Copy the checkpoints of a shorter trial that is done, unless the trial has some of its own."""
-    folder = run.trial_dir(job.trial_id)
-    for donor in () if (folder / LAST).exists() else job.shorter:
-        known = run.read_trial(donor)
-        if known is not None and known.state == "done":
+    own = CheckpointFolder(writer.run.trial_dir(job.trial_id), job.trial_id, writer.lease)
+    for donor in () if (own.path / LAST).exists() else job.shorter:
+        if (folder := writer.find_done(donor)) is not None:
             try:
-                CheckpointFolder(folder, job.trial_id, lease).copy_from(CheckpointFolder(run.trial_dir(donor), donor))
+                own.copy_from(CheckpointFolder(folder, donor))
             except CheckpointError as error:
                 log.warning("trial %s does not go on from trial %s: %s", job.trial_id, donor, error)
             else:

@@ -125,6 +125,7 @@ class History:
     def trial_started(self, record: TrialRecord) -> None:
         """From here on a worker writes the trial's record."""
         self._stale.add(record.trial_id)
+        self.run.note_running(record.trial_id)
 
     def epoch_ended(self, trial_id: str, row: EpochResult) -> None:
         """The worker has written the record before it reported the epoch."""
@@ -132,6 +133,7 @@ class History:
     def trial_ended(self, record: TrialRecord) -> None:
         """The worker has written the record, unless it died: then the reason of the failure is added here."""
         self._stale.add(record.trial_id)
+        self.run.note_ended(record.trial_id)
         if record.state == "failed":
             known = self.record(record.trial_id)
             if known is None or not known.reason:

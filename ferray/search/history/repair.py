@@ -37,7 +37,7 @@ class MissingRecord:
 def set_aside_unusable(history: History) -> None:
     """Rename the records that cannot be read, and those that have fewer epochs than the journals say; each is named."""
     for found in history.unusable:
-        _rename(found.file, found.reason)
+        history.run.set_aside(found.file.parent.name, found.reason)
     history.unusable.clear()
 
 
@@ -54,7 +54,7 @@ def discard_record(history: History, error: CheckpointError) -> SearchError:
     where, what, way_out = error.args
     record, run = Path(where).with_name("record.json"), history.run
     if record.parent.parent == run.folder / "trials" and record.exists():
-        _rename(record, "its best checkpoint is damaged")
+        run.set_aside(record.parent.name, "its best checkpoint is damaged")
         history.forget_record(record.parent.name)
         way_out = f"The trial is trained again by --resume {run.name}"
     return SearchError(where, what, way_out)
@@ -138,9 +138,3 @@ class RecordRecovery:
                 number, score, epoch, state, end.score, end.epoch, end.state,
                 "the search goes on as it was decided then",
             )  # fmt: skip
-
-
-def _rename(file: Path, why: str) -> None:
-    aside = file.with_name(f"{file.name}.broken")
-    file.replace(aside)
-    log.warning("%s: %s; it is kept as %s", file, why, aside.name)

@@ -136,7 +136,7 @@ def export_winner(
     try:
         export_best(
             part,
-            checkpoints=run.trial_dir(kept.trial_id),
+            checkpoints=run.checkpoints(kept.trial_id),
             recipe=kept.recipe,
             store=search.store,
             weights=search.weights[kept.recipe.backbone],
@@ -227,6 +227,6 @@ def _read_test_split(search: Search, kept: TrialRecord, best_dir: Path) -> Recor
     validation = None
     # Where nothing is frozen, validation predictions cost as much as those of the exported model, which wants fewer.
     if kept.recipe.freeze != "none":
-        weights, checkpoints = search.weights[kept.recipe.backbone], search.plan.run.trial_dir(kept.trial_id)
+        weights, checkpoints = search.weights[kept.recipe.backbone], search.plan.run.checkpoints(kept.trial_id)
         validation = predict_validation(kept.recipe, store, weights, checkpoints=checkpoints, cache=storage.cache_dir())
     return read_test_split(best_dir, store, readings=len(readings), validation=validation)

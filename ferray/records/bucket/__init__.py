@@ -1,0 +1,1 @@
+"""A search whose folder is in a bucket. Begin at `ferray.records.bucket.run`."""
