@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ferray.commands.common import as_typed, number_option
+from ferray.commands.copies import RUN_HELP, search_folder
 from ferray.errors import RecordError
 from ferray.waiting import waiting
 from ferray.wording import short_path
@@ -39,8 +40,8 @@ def add_compare_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPa
         epilog=f"examples:\n{as_typed(EXAMPLES, prog)}",
     )  # fmt: skip
     compare.add_argument(
-        "runs", type=Path, nargs="+", metavar="RUN",
-        help="folders of searches, which may still run: runs/NAME; one alone is compared with itself before it grew",
+        "runs", type=search_folder, nargs="+", metavar="RUN",
+        help=f"searches, which may still run: {RUN_HELP}; one alone is compared with itself before it grew",
     )  # fmt: skip
     compare.add_argument(
         "--before", type=number_option(int, 1, 10**9), metavar="N",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ferray.commands.common import number_option
+from ferray.commands.copies import RUN_HELP, search_folder
 from ferray.errors import RecordError
 from ferray.model.size import Parameters, count_parameters
 from ferray.recipe import FIELD_NAMES, Recipe, to_values
@@ -63,7 +64,7 @@ def add_leaderboard_parser(commands: "argparse._SubParsersAction[argparse.Argume
     """The parser of `leaderboard`."""
     text = "the best points of a search, with the parameters of their models and, if asked for, their speed"
     parser = commands.add_parser("leaderboard", help=text, description=text.capitalize() + ".", allow_abbrev=False)
-    parser.add_argument("run_dir", type=Path, metavar="RUN", help="the folder of a search: runs/NAME")
+    parser.add_argument("run_dir", type=search_folder, metavar="RUN", help=f"a search: {RUN_HELP}")
     parser.add_argument(
         "--top", type=number_option(int, 1, 10**6), default=10, metavar="N", help="points (default: %(default)s)"
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ferray.commands.common import as_typed
+from ferray.commands.copies import RUN_HELP, search_folder
 from ferray.errors import RecordError
 from ferray.waiting import waiting
 from ferray.wording import short_path
@@ -32,7 +33,7 @@ def add_page_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParse
         "page", help=text, description=f"{text.capitalize().replace('html', 'HTML')}.", allow_abbrev=False,
         epilog=f"examples:\n{as_typed(EXAMPLES, prog)}", formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    page.add_argument("run", type=Path, metavar="RUN", help="the folder of a search, which may still run: runs/NAME")
+    page.add_argument("run", type=search_folder, metavar="RUN", help=f"a search, which may still run: {RUN_HELP}")
     page.add_argument("--out", type=Path, metavar="FILE", help="where to write it (default: RUN/report.html)")
     page.add_argument(
         "--pictures", action="store_true",
@@ -43,12 +44,12 @@ def add_page_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParse
 
 def run_page(options: PageOptions) -> int:
     """Write the page and say where it is."""
-    from ferray.records.run import Run
+    from ferray.records.bucket.run import open_folder
     from ferray.report.page.write import write_page
 
     if options.out is not None and options.out.is_dir():
         raise RecordError(f"--out {options.out}", "a folder", "Name a file, such as report.html")
     with waiting("reading the records and writing the page"):
-        page = write_page(Run(options.run), out=options.out, pictures=options.pictures)
+        page = write_page(open_folder(options.run), out=options.out, pictures=options.pictures)
     print(f"{short_path(page.file.resolve())}: {page.num_bytes / 1e6:.1f} MB; open it in a browser")
     return 0

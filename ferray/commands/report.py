@@ -1,7 +1,7 @@
-"""`python -m ferray.report`: the score of a model, the audit of a reported score, the slices where a model is weak.
+"""`python -m ferray.report`: the score of a model, the audit of a reported score; all other commands are called here.
 
-The commands `export` and `latency` are in `ferray.commands.portable`, `page`, `compare` and `leaderboard` in
-their own modules, and `wandb` in `ferray.commands.wandb_runs`.
+`export` and `latency` are in `ferray.commands.portable`, `fetch` in `ferray.commands.copies`, `wandb` in
+`ferray.commands.wandb_runs`, all others in modules of their names.
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ferray.commands.common import make_parser, run_command
 from ferray.commands.compare import CompareOptions, add_compare_parser, run_compare
+from ferray.commands.copies import FetchOptions, add_fetch_parser, best_folder, run_fetch
 from ferray.commands.leaderboard import LeaderboardOptions, add_leaderboard_parser, run_leaderboard
 from ferray.commands.page import PageOptions, add_page_parser, run_page
 from ferray.commands.portable import (
@@ -23,6 +24,7 @@ from ferray.commands.portable import (
     run_export,
     run_latency,
 )
+from ferray.commands.slices import SlicesOptions, add_slices_parser, run_slices
 from ferray.commands.wandb_runs import WandbOptions, add_wandb_parser, run_wandb
 from ferray.commands.watch import WatchOptions, add_watch_parser, run_watch
 from ferray.errors import DataError, FerrayError
@@ -89,16 +91,6 @@ class AuditOptions:
     json: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class SlicesOptions:
-    """Options of `slices`."""
-
-    best_dir: Path
-    data: str
-    by: str | None
-    json: bool
-
-
 def main(argv: Sequence[str] | None = None, *, prog: str = "python -m ferray.report") -> int:
     """Parse the arguments and run the subcommand; see `--help`."""
     return run_command(lambda: _run(_parse(argv, prog)))
@@ -107,6 +99,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m ferray.rep
 Options = (
     PageOptions
     | CompareOptions
+    | FetchOptions
     | EvaluateOptions
     | AuditOptions
     | SlicesOptions
@@ -124,12 +117,14 @@ def _run(options: Options) -> int:
             return run_page(options)
         case CompareOptions():
             return run_compare(options)
+        case FetchOptions():
+            return run_fetch(options)
         case EvaluateOptions():
             return _evaluate(options)
         case AuditOptions():
             return _audit(options)
         case SlicesOptions():
-            return _slices(options)
+            return run_slices(options)
         case ExportOptions():
             return run_export(options)
         case LatencyOptions():
@@ -149,12 +144,13 @@ def _parse(argv: Sequence[str] | None, prog: str) -> Options:
     add_watch_parser(commands, prog)
     add_page_parser(commands, prog)
     add_compare_parser(commands, prog)
+    add_fetch_parser(commands, prog)
 
     text = "score a model on a split of a store, or of several; on its own test split, show the score on record"
     evaluate = commands.add_parser("evaluate", help=text, description=text.capitalize() + ".", allow_abbrev=False)
     # Optional for argparse alone: in `evaluate --data DIR BEST`, `--data` takes both.
     evaluate.add_argument(
-        "best_dir", type=Path, nargs="?", metavar="BEST", help="the folder `best` of a search: runs/NAME/best"
+        "best_dir", type=best_folder, nargs="?", metavar="BEST", help="the folder `best` of a search: runs/NAME/best"
     )
     evaluate.add_argument(
         "--data", nargs="+", required=True, metavar="DIR",
@@ -191,14 +187,7 @@ def _parse(argv: Sequence[str] | None, prog: str) -> Options:
     audit.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     audit.set_defaults(options=AuditOptions)
 
-    text = "accuracy on parts of the test split, from the predictions on record; the model is not run"
-    slices = commands.add_parser("slices", help=text, description=text.capitalize() + ".", allow_abbrev=False)
-    slices.add_argument("best_dir", type=Path, metavar="BEST", help="the folder `best` of a search: runs/NAME/best")
-    slices.add_argument("--data", required=True, metavar="DIR", help="the store of that search")
-    slices.add_argument("--by", metavar="COLUMN", help="a column of the store's table (default: all)")
-    slices.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    slices.set_defaults(options=SlicesOptions)
-
+    add_slices_parser(commands)
     add_export_parser(commands)
     add_latency_parser(commands)
     add_leaderboard_parser(commands)
@@ -210,7 +199,7 @@ def _parse(argv: Sequence[str] | None, prog: str) -> Options:
         if len(given["data"]) == 1:
             evaluate.error("the following arguments are required: BEST")
         *given["data"], best_dir = given["data"]
-        given["best_dir"] = Path(best_dir)
+        given["best_dir"] = best_folder(best_dir)
     return make_options(**given)
 
 
@@ -376,20 +365,3 @@ def _read_counts(text: str) -> dict[str, int]:
     if not all(number.strip().isdigit() for _, _, number in pairs):
         raise DataError(f"--source-counts {text}", "not class=number, ...", "Write angry=3671,disgust=3995 and so on")
     return {name.strip(): int(number) for name, _, number in pairs}
-
-
-def _slices(options: SlicesOptions) -> int:
-    from dataclasses import asdict
-
-    from ferray.data.store.fetched import find_store
-    from ferray.data.store.reader import open_store
-    from ferray.report.slices import score_recorded_slices, worst_to_json
-    from ferray.report.terminal import format_slices
-
-    store = open_store(find_store(options.data, option="--data"))
-    slices, shown = score_recorded_slices(options.best_dir, store, by=options.by), store.manifest.shown
-    if options.json:
-        print(json.dumps({"slices": [asdict(one) for one in slices], "worst": worst_to_json(slices)}, indent=2))
-    else:
-        print(format_slices(slices, f"{options.best_dir} on the test split of {options.data}", shown))
-    return 0

@@ -86,7 +86,12 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         help="search space: a W&B sweep file, or the name of a shipped one (default: grid)",
     )
     add("--data", metavar="DIR", help="store made by ferray.data prepare, or s3://BUCKET/KEY (default: demo faces)")
-    add("--out", metavar="DIR", default=DEFAULT_OUT, help="parent folder of all searches (default: runs)")
+    add(
+        "--out",
+        metavar="DIR",
+        default=DEFAULT_OUT,
+        help="parent folder of all searches, or s3://BUCKET/RUNS (default: runs)",
+    )
     add("--name", help="name of the search and of its folder (default: space and time)")
     add(
         "--resume",

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ferray.commands.common import as_typed
+from ferray.commands.copies import RUN_HELP, search_folder
 from ferray.errors import RecordError
 from ferray.waiting import waiting
 from ferray.wording import short_path
@@ -38,7 +39,7 @@ def add_wandb_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         "wandb", help=text, description=f"{text[0].upper()}{text[1:]}.", allow_abbrev=False,
         epilog=f"examples:\n{as_typed(EXAMPLES, prog)}", formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="folders of searches: runs/NAME")
+    parser.add_argument("runs", type=search_folder, nargs="+", metavar="RUN", help=f"searches: {RUN_HELP}")
     parser.add_argument("--rebuild", action="store_true", help="make complete runs from the records, under new ids")
     parser.add_argument(
         "--wandb", choices=("online", "offline"), help="default: online with a key and a server that answers"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ferray.commands.common import as_typed, number_option
+from ferray.commands.copies import RUN_HELP, search_folder
 
 if TYPE_CHECKING:
     from ferray.records.run import Run
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
   python -m ferray.report watch runs/first                  # until the search ends, or Ctrl-C
+  python -m ferray.report watch s3://faces/runs/first       # from any machine that reads the bucket
   python -m ferray.report watch runs/first --once           # one view, for scripts
   python -m ferray.report watch runs/first --html           # its page, in a browser of this machine
 """
@@ -52,9 +54,7 @@ def add_watch_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    watch.add_argument(
-        "run_dir", type=Path, metavar="RUN", help="the folder of a search, which is only read: runs/NAME"
-    )
+    watch.add_argument("run_dir", type=search_folder, metavar="RUN", help=f"a search, which is only read: {RUN_HELP}")
     watch.add_argument("--once", action="store_true", help="print one view and end")
     watch.add_argument(
         "--every",
@@ -80,9 +80,9 @@ def add_watch_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPars
 
 def run_watch(options: WatchOptions) -> int:
     """Show a search until it ends."""
-    from ferray.records.run import Run
+    from ferray.records.bucket.run import open_folder
 
-    run = Run(options.run_dir)
+    run = open_folder(options.run_dir)
     run.check_exists()
     try:
         if options.html:

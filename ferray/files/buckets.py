@@ -46,14 +46,11 @@ PAUSE_S = 0.5
 ANSWER_LIMIT_S = 60.0
 """Longest silence of a connection."""
 
-OUTAGE_LIMIT_S = 3600.0
-"""So long `patiently` waits for a service that does not answer."""
-
-OUTAGE_PAUSE_S = 5.0
-"""Between two of its tries."""
-
 LOST = ("PreconditionFailed", "412", "ConditionalRequestConflict", "NoSuchKey")
 """What the service calls a condition that does not hold: another version is there, or none."""
+
+NUM_CONNECTIONS = 16
+"""Small objects are fetched so many at a time: each takes a tenth of a second, most of it waiting."""
 
 INSTALL = "Install it on every node: pip install -c constraints.txt -e '.[cluster]'"
 ALLOW_READ = (
@@ -253,36 +250,6 @@ def remove_object(address: Address) -> None:
         _client().delete_object(Bucket=address.bucket, Key=address.key)
 
 
-def patiently(act: Callable[[], Result], *, note: Callable[[], None] = lambda: None) -> Result:
-    """Do something again and again while the service is down, so that work goes on when it is back.
-
-    Args:
-        act: May raise a BucketDownError.
-        note: Called before each further try.
-
-    Raises:
-        BucketDownError: The service was down for `OUTAGE_LIMIT_S`.
-        BucketError: Any other fault, at once.
-    """
-    began = None
-    while True:
-        try:
-            result = act()
-        except BucketDownError as error:
-            now = time.monotonic()
-            if began is None:
-                began = now
-                log.warning("%s %s; it is tried again until it answers", *error.args[:2])
-            if now - began > OUTAGE_LIMIT_S:
-                raise
-            note()
-            time.sleep(min(OUTAGE_PAUSE_S, PAUSE_S * 10))
-            continue
-        if began is not None:
-            log.warning("the bucket answers again, after %.0f s", time.monotonic() - began)
-        return result
-
-
 def _time_of(answer: Any) -> datetime:
     """When the service answered, by its clock."""
     return parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
@@ -340,9 +307,14 @@ def _client() -> Any:
     except ImportError as error:
         raise BucketError("s3://", "needs boto3, which is not installed here", INSTALL) from error
     for name in ("botocore", "s3transfer"):  # at DEBUG they log tokens and signed headers
-        logging.getLogger(name).setLevel(logging.INFO)
+        logging.getLogger(name).setLevel(logging.WARNING)
     settings = Config(
-        connect_timeout=10, read_timeout=ANSWER_LIMIT_S, retries={"mode": "standard", "total_max_attempts": TRIES}
+        connect_timeout=10,
+        read_timeout=ANSWER_LIMIT_S,
+        retries={"mode": "standard", "total_max_attempts": TRIES},
+        max_pool_connections=NUM_CONNECTIONS + 8,  # and those of the threads besides
+        # Of a part of an object, services answer with checksums of the whole; what is fetched has its own.
+        response_checksum_validation="when_required",
     )
     return Session().client("s3", config=settings)
 

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from ferray.errors import RecordError, StorageError
 from ferray.files import buckets, storage
-from ferray.files.buckets import FoundObject, patiently
+from ferray.files.buckets import FoundObject
 from ferray.files.location import Address
-from ferray.records.bucket.index import NUM_CONNECTIONS, Entry, read_index, read_many
+from ferray.files.outage import patiently
+from ferray.records.bucket.index import Entry, read_index, read_many
 from ferray.records.bucket.trial import RECORDS, parse_trial
 from ferray.records.run import Run
 
@@ -138,7 +139,7 @@ class Copy:
             if _is_plain(name)
             and (self._etags.get(f"{FILES}/{name}") != one.etag or not (self._run.folder / name).exists())
         }
-        with ThreadPoolExecutor(NUM_CONNECTIONS) as pool:
+        with ThreadPoolExecutor(buckets.NUM_CONNECTIONS) as pool:
             list(pool.map(self._fetch_file, changed, changed.values()))
         for name in found:
             with suppress(FileNotFoundError):

@@ -25,9 +25,6 @@ NUM_RECORDS = 200
 
 MAX_BYTES = 2**28
 
-NUM_CONNECTIONS = 16
-"""Objects that are fetched at a time: a small one costs a tenth of a second, most of it waiting."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
@@ -67,7 +64,7 @@ def read_index(folder: Address, etags: Mapping[str, str]) -> dict[str, Entry]:
     """
     segments = [one.address for one in buckets.list_objects(folder)]
     found: dict[str, Entry] = {}
-    with ThreadPoolExecutor(NUM_CONNECTIONS) as pool:
+    with ThreadPoolExecutor(buckets.NUM_CONNECTIONS) as pool:
         for lines in pool.map(_read_segment, segments):
             found |= {name: entry for name, entry in lines if etags.get(name) == entry.etag}
     return found
@@ -100,5 +97,5 @@ def read_many(addresses: Mapping[str, Address], *, max_bytes: int) -> dict[str, 
         version = buckets.read_version(addresses[name], max_bytes=max_bytes)
         return None if version is None else (name, Entry(etag=version.etag, data=version.data))
 
-    with ThreadPoolExecutor(NUM_CONNECTIONS) as pool:
+    with ThreadPoolExecutor(buckets.NUM_CONNECTIONS) as pool:
         return dict(filter(None, pool.map(read, addresses)))

@@ -16,9 +16,10 @@ from typing import Any
 
 from ferray.errors import FencedError, RecordError
 from ferray.files import buckets, storage
-from ferray.files.buckets import Version, patiently
+from ferray.files.buckets import Version
 from ferray.files.journal import Journal, JournalContent
 from ferray.files.location import Address
+from ferray.files.outage import patiently
 
 log = logging.getLogger(__name__)
 

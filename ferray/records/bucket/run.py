@@ -22,12 +22,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from ferray.errors import BucketError, FencedError, RecordError, StorageError
 from ferray.files import buckets, storage
-from ferray.files.buckets import Version, patiently
+from ferray.files.buckets import Version
 from ferray.files.location import Address, is_address, to_address
+from ferray.files.outage import patiently
 from ferray.records.bucket.copy import Copy
 from ferray.records.bucket.index import NUM_RECORDS, Entry, write_index
 from ferray.records.bucket.journal import BucketJournal
@@ -44,6 +45,9 @@ Use = Literal["runs", "work", "fetched"]
 
 LIVE = "live.json"
 
+ADDRESS = ".address"
+"""In a copy: where the search is."""
+
 INDEX_S = 300.0
 """Trials that have ended are in the index after so many seconds, while a search runs."""
 
@@ -59,6 +63,19 @@ def open_run(parent: str, name: str, *, use: Use = "runs") -> Run:
     if is_address(parent):
         return BucketRun(to_address(parent, option="--out") / name, use)
     return Run(Path(parent) / name)
+
+
+def open_folder(folder: Path) -> Run:
+    """The search of a folder, which may be a copy of one in a bucket."""
+    try:
+        text = (folder / ADDRESS).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return Run(folder)
+    address = to_address(text, option=str(folder / ADDRESS))
+    for use in get_args(Use):
+        if folder.resolve() == copy_folder(address, use).resolve():
+            return BucketRun(address, use)
+    return Run(folder)
 
 
 def copy_folder(address: Address, use: Use) -> Path:
@@ -139,6 +156,7 @@ class BucketRun(Run):
                 return
             self._forget_another(version)
             self._search_version = version
+            storage.write_bytes(self.folder / ADDRESS, str(self.address).encode())
             storage.write_bytes(self._search_file, version.data)
             self._session = self.read_search().openings or 0
             for journal in self._journals.values():
@@ -152,6 +170,7 @@ class BucketRun(Run):
             FencedError: Another process has changed it since it was read here.
             BucketError: The bucket cannot be written.
         """
+        storage.write_bytes(self.folder / ADDRESS, str(self.address).encode())
         super().write_search(search)
         data, before = self._search_file.read_bytes(), self._search_version
         version = patiently(lambda: buckets.replace_version(self.address / "search.json", data, before=before))

@@ -19,8 +19,9 @@ from typing import Any
 
 from ferray.errors import BucketError, FencedError, RecordError, StorageError
 from ferray.files import buckets, storage
-from ferray.files.buckets import Version, patiently
+from ferray.files.buckets import Version
 from ferray.files.location import Address
+from ferray.files.outage import patiently
 from ferray.records.trial import TrialRecord, record_from_json, record_to_json
 
 log = logging.getLogger(__name__)

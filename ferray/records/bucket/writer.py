@@ -5,8 +5,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from ferray.files.buckets import patiently
 from ferray.files.location import Address
+from ferray.files.outage import patiently
 from ferray.records.bucket.run import copy_folder
 from ferray.records.bucket.trial import TrialObject
 from ferray.records.run import Run

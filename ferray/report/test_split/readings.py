@@ -15,6 +15,7 @@ from ferray.data.store.reader import Store
 from ferray.errors import CheckpointError
 from ferray.files.journal import Journal
 from ferray.metrics.scores import Scores
+from ferray.records.bucket.run import open_folder
 from ferray.records.run import Run
 from ferray.records.search_file import SearchFile, TestReading
 from ferray.report.test_split.recorded import METRICS_FILE, RecordedScore, read_recorded
@@ -116,7 +117,7 @@ def _read_search(best_dir: Path) -> SearchFile | None:
 
 
 def _run_above(best_dir: Path) -> Run:
-    return Run(best_dir.resolve().parent)
+    return open_folder(best_dir.resolve().parent)
 
 
 def _best_trial(search: SearchFile) -> str | None:

@@ -22,6 +22,9 @@ from ferray.report.watch.tally import Tally
 from ferray.report.watch.view import OVER, Phase, SearchView
 from ferray.wording import duration_text, first_line
 
+FETCH_S = 5.0
+"""A search in a bucket is fetched anew at most so often."""
+
 SILENT_S = 20.0
 """After so many seconds without a new version of `live.json` it is not taken for a sign of life."""
 
@@ -35,6 +38,7 @@ class FolderWatcher:
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        self._fetch_at = 0.0  # by `time.monotonic`
         self._last: SearchView | None = None
         self._last_at: float | None = None  # of the last version, by the clock of its writer
         self._changed_at: float | None = None  # when another version was found, by `time.monotonic`
@@ -53,6 +57,9 @@ class FolderWatcher:
         return view
 
     def _read(self) -> SearchView:
+        if self._run.address is not None and time.monotonic() >= self._fetch_at:
+            self._run.fetch()
+            self._fetch_at = time.monotonic() + FETCH_S
         status, search = read_status(self._run.folder), self._run.read_search()
         if status is None or status.session != (search.openings or 1):
             return self._read_records()

@@ -28,6 +28,7 @@ def outcome_to_json(search: Search, outcome: Outcome, *, tracking: str) -> dict[
         "name": plan.run.name,
         "id": search.history.search.id,
         "folder": str(plan.run.folder),
+        "address": None if plan.run.address is None else str(plan.run.address),
         "metric": plan.space.metric.name,
         "goal": plan.space.metric.goal,
         "data": search.store.fingerprint,
@@ -54,6 +55,7 @@ def interruption_to_json(plan: Plan) -> dict[str, Any]:
         "state": "interrupted",
         "name": plan.run.name,
         "folder": str(plan.run.folder),
+        "address": None if plan.run.address is None else str(plan.run.address),
         "resume": plan.resume_command,
     }
 

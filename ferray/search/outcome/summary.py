@@ -67,9 +67,9 @@ def summarize(search: Search, outcome: Outcome, *, tracking: str) -> str:
         text = f"{failed} of {len(outcome.records)} trials failed; the column `reason` of trials.csv says why"
         lines += _wrapped([text], indent="")
     lines += ["", *_test_lines(plan, store, outcome.best), ""]
-    folder = short_path(plan.run.folder)
+    folder = f"{short_path(plan.run.folder)}/" + ("" if plan.run.address is None else f", and {plan.run.address}")
     files = "report.html, trials.csv, heatmap.png, curves.png, best/ (model, card, metrics)"
-    lines += _wrapped([f"{folder}/: {files}"], indent="")
+    lines += _wrapped([f"{folder}: {files}"], indent="")
     lines += _wrapped(tracking.splitlines()[:1], indent="")
     lines += [f"    {line}" for line in tracking.splitlines()[1:]]
     folders = f"{short_path(plan.run.best_dir)} --data {short_path(store.folder)}"

@@ -11,9 +11,9 @@ from pathlib import Path
 from ferray import space as spaces
 from ferray.errors import RecordError
 from ferray.recipe import MetricName
+from ferray.records.bucket.run import open_folder
 from ferray.records.events import EventLog, ExtendEvent, ResultEvent, SuggestEvent, ended_trials
 from ferray.records.points import Point, without_refit
-from ferray.records.run import Run
 from ferray.records.trial import TrialRecord
 from ferray.report.results.read import SearchResults, read_results
 from ferray.report.results.series import Step, best_so_far
@@ -81,11 +81,11 @@ def read_compared(folders: Sequence[Path], *, before: int | None = None, force: 
         what = f"{len(folders)} searches are given, at most {len(LETTERS)} can be compared"
         raise RecordError("compare", what, "Name fewer")
     if len(folders) == 1:
-        return _stages(read_results(Run(folders[0])), before)
+        return _stages(read_results(open_folder(folders[0])), before)
     if before is not None:
         what = f"{len(folders)} searches are given, and --before divides one"
         raise RecordError(f"--before {before}", what, "Name one search, or leave --before out")
-    runs = [Run(folder) for folder in folders]
+    runs = [open_folder(folder) for folder in folders]
     if len({run.folder for run in runs}) < len(runs):
         raise RecordError("compare", "a search is named twice", "Name one search alone to see how it grew")
     found = [read_results(run) for run in runs]
