@@ -99,6 +99,7 @@ def open_search(
     else:
         changes = _resume(plan, history, store, fingerprints, say)
     storage.write_bytes(plan.run.space_file, plan.space.text.encode())
+    plan.run.send_files()  # without it nobody could go on with the search elsewhere
     history.update(**changes)
     return Search(plan=plan, history=history, store=store, weights=weights)
 

@@ -60,6 +60,7 @@ class TrialObject:
         self.lease = NO_LEASE
         self.checkpoints: Mapping[str, str] = {}
         self.trial_id = trial_id
+        self._run = run
         self._address = run / f"{RECORDS}/{trial_id}.json"
         self._folder = run / f"checkpoints/{trial_id}"
         self._version: Version | None = None
@@ -192,9 +193,10 @@ class TrialObject:
             )
 
     def _fenced(self, lease: tuple[int, int]) -> FencedError:
+        now = TrialObject(self._run, self.trial_id)  # what is known here stays the version that is gone
         with suppress(BucketError, RecordError):
-            self.read()
-        what = f"taken over by writer {list(self.lease)}, so writer {list(lease)} must stop"
+            now.read()
+        what = f"taken over by writer {list(now.lease)}, so writer {list(lease)} must stop"
         return FencedError(str(self._address), what, "Nothing is lost: the new writer continues")
 
 
