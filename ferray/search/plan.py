@@ -11,7 +11,7 @@ from ferray import space as spaces
 from ferray.errors import RecordError, SearchError, StorageError
 from ferray.files.location import is_address
 from ferray.recipe import Recipe
-from ferray.records.bucket.run import open_run
+from ferray.records.bucket.run import find_run
 from ferray.records.events import ExtendEvent
 from ferray.records.run import Run
 from ferray.search.history.identities import check_identities
@@ -237,7 +237,7 @@ def _new_run(options: SearchOptions, space: Space) -> Run:
     if (num_bytes := len(os.fsencode(name))) > MAX_NAME_BYTES:
         what = f"has {num_bytes} bytes; the name of a folder has at most {MAX_NAME_BYTES}"
         raise SearchError(f"--name {name}", what, "Choose a shorter one")
-    run = open_run(options.out, name)
+    run = find_run(options.out, name)
     if run.exists():
         raise name_is_taken(run)
     run.check_unused()

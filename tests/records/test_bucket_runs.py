@@ -22,7 +22,7 @@ from ferray.records.bucket import lock as locks
 from ferray.records.bucket.index import Entry, read_index, write_index
 from ferray.records.bucket.journal import BucketJournal
 from ferray.records.bucket.lock import BucketLock
-from ferray.records.bucket.run import BucketRun, open_folder, open_run
+from ferray.records.bucket.run import BucketRun, find_run, open_folder
 from ferray.records.bucket.trial import TrialObject
 from ferray.records.run import Run
 
@@ -166,7 +166,7 @@ def test_of_two_that_find_a_lock_free_one_gets_it(bucket: BucketService) -> None
 
 def begin(name: str = "first") -> BucketRun:
     """A search with two trials, as its driver and its workers write it."""
-    run = open_run("s3://faces/runs", name)
+    run = find_run("s3://faces/runs", name)
     assert isinstance(run, BucketRun)
     run.write_search(make_search_file(openings=1, name=name))
     for number in (0, 1):
@@ -257,14 +257,14 @@ def test_of_two_searches_of_one_name_one_is_refused(bucket: BucketService, machi
     begin()
     machine("another head")
     with pytest.raises(FencedError, match="another process has begun a search of this name"):
-        open_run("s3://faces/runs", "first").write_search(make_search_file(openings=1))
+        find_run("s3://faces/runs", "first").write_search(make_search_file(openings=1))
 
 
 def test_a_driver_that_was_taken_over_can_change_nothing_any_more(bucket: BucketService, machine: Any) -> None:
     stale = begin()
     stale.journal().append({"line": 0})
     machine("another head")
-    new = open_run("s3://faces/runs", "first")
+    new = find_run("s3://faces/runs", "first")
     new.fetch()
     new.write_search(new.read_search().changed(openings=2))
     machine("head")
@@ -273,7 +273,7 @@ def test_a_driver_that_was_taken_over_can_change_nothing_any_more(bucket: Bucket
     with pytest.raises(FencedError):
         stale.journal().append({"line": 1})
     machine("a third one")
-    third = open_run("s3://faces/runs", "first")
+    third = find_run("s3://faces/runs", "first")
     third.fetch()
     assert third.read_search().openings == 2
     assert third.journal().read() == [{"line": 0}]
@@ -285,7 +285,7 @@ def test_a_copy_of_a_search_that_was_deleted_is_not_mixed_with_a_new_one(bucket:
     (old.folder / "trials.csv").write_text("old")
     for key in bucket.list_keys():
         bucket.client.delete_object(Bucket=BUCKET, Key=key)
-    new = open_run("s3://faces/runs", "first")
+    new = find_run("s3://faces/runs", "first")
     assert not new.exists()
     new.check_unused()
     with new.lock():
@@ -296,7 +296,7 @@ def test_a_copy_of_a_search_that_was_deleted_is_not_mixed_with_a_new_one(bucket:
     assert new.journal().read() == []
     assert not (new.folder / "trials.csv").exists()
     with pytest.raises(RecordError, match="Known names: first"):
-        open_run("s3://faces/runs", "second").check_exists()
+        find_run("s3://faces/runs", "second").check_exists()
 
 
 @pytest.mark.parametrize("key", ["../../stolen", "trials/x/record.json", ".hidden", "a/../../b", "search.json"])

@@ -10,7 +10,7 @@ from ferray.search.session import open_plan
 
 
 @pytest.mark.parametrize(
-    "option, address", [("out", "s3://bucket/x"), ("data", "gs://bucket/x"), ("weights", "gs://bucket/x")]
+    "option, address", [("out", "gs://bucket/x"), ("data", "gs://bucket/x"), ("weights", "gs://bucket/x")]
 )
 def test_a_bucket_is_refused_and_no_folder_of_its_name_is_made(
     option: str, address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

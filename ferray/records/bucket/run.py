@@ -11,7 +11,7 @@
     CACHE/work/HASH/NAME/      what workers of this machine train in
     CACHE/fetched/HASH/NAME/   the copy that reports read
 
-A copy is a folder as `ferray.records.run` describes it. Begin at `open_run`.
+A copy is a folder as `ferray.records.run` describes it. Begin at `find_run`.
 """
 
 import hashlib
@@ -52,7 +52,7 @@ INDEX_S = 300.0
 """Trials that have ended are in the index after so many seconds, while a search runs."""
 
 
-def open_run(parent: str, name: str, *, use: Use = "runs") -> Run:
+def find_run(parent: str, name: str, *, use: Use = "runs") -> Run:
     """The search of a name.
 
     Args:

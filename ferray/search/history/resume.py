@@ -12,7 +12,7 @@ from typing import Any
 from ferray import space as spaces
 from ferray.data.store.fetched import read_manifest_of
 from ferray.errors import SearchError
-from ferray.records.bucket.run import open_run
+from ferray.records.bucket.run import find_run
 from ferray.records.events import ExtendEvent, SpaceSource, num_earlier_lines
 from ferray.records.search_file import SearchFile
 from ferray.search.history.points import Additions, find_additions, read_source
@@ -67,7 +67,7 @@ def open_history(options: SearchOptions) -> Iterator[History]:
         raise SearchError(
             f"--resume {name!r}", "not the name of a search", "Give the name alone; --out names the parent folder"
         )
-    run = open_run(options.out, name, use="fetched" if options.dry_run else "runs")
+    run = find_run(options.out, name, use="fetched" if options.dry_run else "runs")
     run.check_exists()
     with nullcontext() if options.dry_run else run.lock():
         run.fetch()
