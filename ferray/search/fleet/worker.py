@@ -35,6 +35,7 @@ from ferray.errors import (
     StorageError,
     WeightsError,
 )
+from ferray.files import outage
 from ferray.files.storage import cache_dir
 from ferray.model.weights import Weights, load_weights
 from ferray.records.bucket.writer import make_writer
@@ -86,7 +87,7 @@ def run_worker(config: GroupConfig, group: str, dispatcher: Any) -> None:
             if client is not None:
                 precision = measure_precision(device=device, cache=cache)
                 client.register(group, GroupInfo(device=_device_name(device), precision=precision))
-                _forward_progress_on_features(client)
+                _forward_what_takes_long(client)
         interruption = dispatcher.wait_for_interruption.remote(ranks.from_first(client.group if client else None))
 
         def is_interrupted() -> bool:
@@ -365,10 +366,11 @@ class _ActivityHandler(logging.Handler):
         self._client.set_activity(record.getMessage())
 
 
-def _forward_progress_on_features(client: DispatcherClient) -> None:
-    """Report how far the computation of features is, which takes long without an epoch."""
-    features.log.addHandler(_ActivityHandler(client))
-    features.log.setLevel(logging.INFO)
+def _forward_what_takes_long(client: DispatcherClient) -> None:
+    """Report how far the computation of features is, and that a bucket is down: both take long without an epoch."""
+    for source in (features.log, outage.log):
+        source.addHandler(_ActivityHandler(client))
+        source.setLevel(logging.INFO)
 
 
 def _device_name(device: str) -> str:
