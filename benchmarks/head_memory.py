@@ -4,10 +4,11 @@
     python benchmarks/head_memory.py --groups 1 2
     python benchmarks/head_memory.py --one-machine      # no cluster is joined: everything is on one machine
 
-A simulation: the cluster is a head without CPUs and nodes of four made-up CPUs each, all on this machine. A worker is
-suspended as soon as it has a trial, so that it takes no core from groups that are starting. When every group has a
-trial, the PSS of the processes of the head is read: the driver, Ray's servers, and what the head's raylet has started.
-PSS counts a page that N processes share as 1/N in each. What a further trial takes is the growth over one group.
+A simulation: the cluster is a head without CPUs and nodes of four made-up CPUs each, all on this machine. The oldest
+workers, one for each trial that was taken, get a core only when groups that are starting need none. When every group
+has a trial, the PSS of the processes of the head is read: the driver, Ray's servers, and what the head's raylet has
+started. PSS counts a page that N processes share as 1/N in each. What a further trial takes is the growth over one
+group.
 """
 
 import argparse
@@ -15,7 +16,6 @@ import json
 import os
 import re
 import secrets
-import signal
 import subprocess
 import sys
 import tempfile
@@ -75,28 +75,29 @@ def measure(folder: Path, num_groups: int, *, joined: bool) -> dict[str, list[fl
             [sys.executable, "-m", "ferray.search", *asked, *(["--address", address] if address else [])],
             stdout=subprocess.DEVNULL, stderr=(folder / "log").open("w"),
         )  # fmt: skip
-        suspended: set[int] = set()
+        idle: set[int] = set()
         try:
             deadline = time.monotonic() + LIMIT_S
             while (num_taken := len(list((folder / "some" / "trials").glob("*/lease.json")))) < num_groups:
                 if driver.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError((folder / "log").read_text()[-2000:])
-                workers = {pid for pid, title in titles(mark).items() if "RayTrainWorker" in title}
-                # Which of them has a trial is not to be seen: when all are there, those go on that were too early.
-                is_complete = len(workers) == num_groups
-                for pid in workers if is_complete else sorted(workers)[:num_taken]:
-                    if is_complete or pid not in suspended:
-                        os.kill(pid, signal.SIGCONT if is_complete else signal.SIGSTOP)
-                        suspended.add(pid)
+                workers = sorted(pid for pid, title in titles(mark).items() if "RayTrainWorker" in title)
+                for pid in set(workers[:num_taken]) - idle:
+                    idle.add(pid)
+                    run_only_when_idle(pid)
                 time.sleep(0.5)
             time.sleep(5.0)  # what started beside the last group has settled
             return by_title(head_processes(mark, driver.pid, raylet))
         finally:
-            for pid in suspended:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
             driver.kill()
             driver.wait()
+
+
+def run_only_when_idle(pid: int) -> None:
+    """Let all others have the cores first."""
+    for thread in Path(f"/proc/{pid}/task").glob("*"):
+        with suppress(OSError):
+            os.sched_setscheduler(int(thread.name), os.SCHED_IDLE, os.sched_param(0))
 
 
 @contextmanager

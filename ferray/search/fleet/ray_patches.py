@@ -1,8 +1,9 @@
 """All that ferray uses of Ray beyond what Ray documents: private names, patched methods, hidden options and variables.
 
-What belongs to a run of Ray Train stands in `ferray.search.fleet.train_patches`, all else here, each with its reason and
+What a run of Ray Train needs stands in `ferray.search.fleet.train_patches`, all else here, each with its reason and
 with the line of Ray's source that it relies on; paths are below `ray/`, as of 2.60. Importing this module imports and
-changes nothing: a search calls these functions when it starts, and what `patched_tune` replaces is put back at its end.
+changes nothing: a search calls these functions when it starts, and what `patched_tune` replaces is put back at its
+end.
 
 A new release of Ray may drop any of it without notice, so `pyproject.toml` has an upper bound. Before it is raised,
 `make test-ray` runs the tests of a search with it; `tests/search/fleet/test_ray_patches.py` then names what is gone.
@@ -120,18 +121,6 @@ def own_signal_handlers() -> Iterator[None]:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-
-
-def start_autoscaling_coordinator() -> None:
-    """Start the actor that each controller of Ray Train starts and waits for: 1.3 s, while the driver imports torch.
-
-    Ray Train registers its resources with it since ray#61703; `data/_internal/cluster_autoscaler`.
-    """
-    from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
-        get_or_create_autoscaling_coordinator,
-    )
-
-    get_or_create_autoscaling_coordinator()
 
 
 def draining_nodes() -> list[str]:

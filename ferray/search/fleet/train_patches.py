@@ -58,6 +58,9 @@ def trainer_class(placement_group: Any, *, with_process_group: bool) -> type[Any
       no actor that removes the group where the controller dies first (ray#58515, ray#65443), and workers that are
       started again get the same resources: `train/v2/_internal/execution/worker_group`, `_create_placement_group`.
     - It has no data sets, and no actor for them: `_create_default_callbacks` lists it.
+    - It asks no autoscaler: `ferray.search.fleet.places` does. Ray Train would ask through an actor that outlives the
+      search, as its requests do by three minutes, and that hangs for good where its node is lost (since ray#61703):
+      `train/v2/_internal/execution/scaling_policy`, `after_controller_start`.
 
     Args:
         placement_group: A bundle for each worker.
@@ -68,6 +71,7 @@ def trainer_class(placement_group: Any, *, with_process_group: bool) -> type[Any
     from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
     from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
     from ray.train.v2._internal.execution.controller import TrainController
+    from ray.train.v2._internal.execution.scaling_policy import FixedScalingPolicy
     from ray.train.v2._internal.execution.worker_group import WorkerGroup
     from ray.train.v2._internal.execution.worker_group.placement_group_handle import DefaultPlacementGroupHandle
     from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
@@ -77,6 +81,15 @@ def trainer_class(placement_group: Any, *, with_process_group: bool) -> type[Any
         from ray.train.torch import TorchTrainer
 
         base = TorchTrainer
+
+    class GroupSize(FixedScalingPolicy):  # type: ignore[misc]
+        """As many workers as the group has places, which are there."""
+
+        def after_controller_start(self, train_run_context: Any) -> None:
+            pass
+
+        def _maybe_send_resource_request(self) -> None:
+            pass
 
     class KeptPlacementGroup(DefaultPlacementGroupHandle):  # type: ignore[misc]
         """Is not removed with the workers."""
@@ -103,7 +116,7 @@ def trainer_class(placement_group: Any, *, with_process_group: bool) -> type[Any
             return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unused)]
 
         def _initialize_and_run_controller(self, **arguments: Any) -> Any:
-            controller = GroupController(**arguments)
+            controller = GroupController(**{**arguments, "scaling_policy": GroupSize(self.scaling_config)})
             asyncio.run(controller.run())
             return controller.get_result()
 

@@ -138,7 +138,7 @@ class _Silent(tune.ProgressReporter):  # type: ignore[misc]  # ray has no comple
 
 
 class _NoProcess(tune.Trainable):  # type: ignore[misc]
-    """What Tune is told that its trials run; none is ever made: see `ferray.search.tune.proxies`."""
+    """What Tune's trials run, as Tune sees it; none is ever made: see `ferray.search.tune.proxies`."""
 
 
 class _TuneBridge:

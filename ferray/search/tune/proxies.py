@@ -79,7 +79,7 @@ class Proxies:
         on_stop: Callable[[Proxy], None],
         **of_a_process: Any,
     ) -> Proxy:
-        """A trial is to begin: Tune gets its proxy, and hears that it has started when it asks for an event."""
+        """A trial is to begin: Tune gets its proxy, and is informed of its start when it asks for an event."""
         proxy = Proxy(kwargs["config"], on_start, on_stop)
         self._live_actors_to_ray_actors_resources[proxy] = (None, None)
         self._events.put(lambda: self._start(proxy))
@@ -103,7 +103,7 @@ class Proxies:
         answer.add_done_callback(lambda _: self._events.put(lambda: self._receive(tracked_actor, answer, handle)))
 
     def clear_actor_task_futures(self, tracked_actor: Proxy) -> None:
-        """An answer that is awaited is of no interest any more."""
+        """An answer that is awaited is dropped when it comes."""
         tracked_actor.awaited = None
 
     def remove_actor(self, tracked_actor: Proxy, kill: bool = False, stop_future: None = None) -> bool:

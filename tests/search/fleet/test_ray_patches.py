@@ -85,7 +85,7 @@ def equals_object(path: str) -> Callable[[Any], bool]:
 
 TRAINER = "ray.train.v2.api.data_parallel_trainer.DataParallelTrainer"
 CALLBACKS = "ray.train.v2._internal.callbacks"
-COORDINATOR = "ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator"
+SCALING = "ray.train.v2._internal.execution.scaling_policy.FixedScalingPolicy"
 HALVING = "ray.tune.schedulers.async_hyperband"
 CONTROLLER = "ray.tune.execution.tune_controller.TuneController"
 GROUP = "ray.train.v2._internal.execution.worker_group"
@@ -112,7 +112,6 @@ REGISTRY = "ray.tune.registry._global_registry"
         ("ray._private.node.Node.kill_all_processes", mentions("allow_graceful", "wait"), "ended_if_not_started"),
         ("ray._private.utils.set_sigterm_handler", takes("sigterm_handler"), "own_signal_handlers"),
         ("ray._private.worker", mentions("ray._private.utils.set_sigterm_handler("), "own_signal_handlers"),
-        (f"{COORDINATOR}.get_or_create_autoscaling_coordinator", takes(), "start_autoscaling_coordinator"),
         ("ray._private.state.state.get_draining_nodes", takes(), "draining_nodes"),
         ("ray._private.state.available_resources_per_node", takes(), "free_resources"),
         ("ray._raylet.RAY_NODE_ID_KEY", equals(ray_patches.NODE_ID_LABEL), "NODE_ID_LABEL"),
@@ -132,6 +131,8 @@ REGISTRY = "ray.tune.registry._global_registry"
         ("ray.train.v2._internal.constants", mentions("_ENABLE_CONTROLLER_STRUCTURED_LOGGING"), "train_environment"),
         (f"{TRAINER}._initialize_and_run_controller", mentions("controller.run", "get_result"), "trainer_class"),
         (f"{TRAIN_CONTROLLER}.worker_group_cls", equals_object(f"{GROUP}.WorkerGroup"), "trainer_class"),
+        (SCALING, takes("scaling_config"), "trainer_class"),
+        (f"{SCALING}.after_controller_start", takes("self", "train_run_context"), "trainer_class"),
         (f"{TRAIN_CONTROLLER}.run", inspect.iscoroutinefunction, "trainer_class"),
         (f"{TRAIN_CONTROLLER}.get_result", takes("self"), "trainer_class"),
         (f"{GROUP}.WorkerGroup._create_placement_group",

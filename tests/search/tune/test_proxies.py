@@ -17,7 +17,7 @@ CONFIG = {"config": {"number": 7, "trial_id": "a", "after": 0}}
 
 
 class Controller:
-    """What Tune's controller does with a proxy, and what it hears of it."""
+    """What Tune's controller does with a proxy, and what it is informed of."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, int]] = []
