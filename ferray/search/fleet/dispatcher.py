@@ -64,6 +64,7 @@ class Dispatcher:
         self._ended_groups: set[str] = set()
         self._stalled: dict[str, str] = {}  # groups that have lost a trial because they made no progress, and why
         self._nodes: dict[str, dict[int, str]] = {}  # group -> rank -> node
+        self._trained_on: dict[str, str] = {}  # trial -> node of rank 0 of its last group
         self._draining: set[str] = set()  # nodes
         self._productive: set[str] = set()  # groups that trained an epoch since their last start
         self._activities: dict[str, str] = {}  # by trial
@@ -129,6 +130,10 @@ class Dispatcher:
     async def utilization(self) -> float | None:
         """Fraction of the time in which groups had a trial, from each group's first trial to the end of its last."""
         return round(self._busy_s / self._span_s, 4) if self._span_s else None
+
+    async def trained_on(self) -> dict[str, str]:
+        """The node on which rank 0 trained each trial last."""
+        return self._trained_on
 
     async def activities(self) -> dict[str, str]:
         """What the groups are doing at this moment, by trial."""
@@ -232,6 +237,7 @@ class Dispatcher:
         trial = self._trials.get(trial_id)
         if trial is not None and trial.holder == group:
             trial.is_begun = True
+            self._trained_on[trial_id] = self._nodes.get(group.name, {}).get(0, "")
 
     async def note_progress(self, group: GroupId) -> None:
         """The group is training."""

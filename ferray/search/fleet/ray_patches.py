@@ -9,6 +9,7 @@ A new release of Ray may drop any of it without notice, so `pyproject.toml` has 
 `make test-ray` runs the tests of a search with it; `tests/search/fleet/test_ray_patches.py` then names what is gone.
 """
 
+import os
 import signal
 import sys
 import threading
@@ -37,6 +38,15 @@ The watcher: an actor for each group, since ray#63807, that ends a run at the no
 
 HEAD_NODE = {"node:__internal_head__": 1e-4}
 """Resources of an actor that must run on the head node: `_common/constants.py`, `HEAD_NODE_RESOURCE_NAME`."""
+
+
+RAY_EXEC = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+"""What `ray exec` sets for a command, whatever the machine: `autoscaler/_private/command_runner.py`."""
+
+
+def started_by_ray_exec() -> bool:
+    """Whether this process is limited to one thread by `ray exec`, and not by its user."""
+    return all(os.environ.get(name) == value for name, value in RAY_EXEC.items())
 
 
 def read_environment_again() -> None:

@@ -100,6 +100,7 @@ REGISTRY = "ray.tune.registry._global_registry"
         ("ray._private.ray_constants", mentions("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"), "LOOPBACK_ONLY"),
         ("ray._private.services.get_node_ip_address", mentions("ENABLE_RAY_CLUSTER"), "LOOPBACK_ONLY"),
         ("ray.train.v2._internal.constants", mentions("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"), "TRAIN_VARIABLES"),
+        ("ray.autoscaler._private.command_runner", mentions("OMP_NUM_THREADS=1 PYTHONWARNINGS=ignore"), "RAY_EXEC"),
         ("ray._common.constants.HEAD_NODE_RESOURCE_NAME", equals("node:__internal_head__"), "HEAD_NODE"),
         ("ray._private.auto_init_hook.enable_auto_connect", is_a(bool), "read_environment_again"),
         ("ray._private.ray_constants.ENABLE_RAY_CLUSTER", is_a(bool), "read_environment_again"),
