@@ -123,12 +123,12 @@ class RemoteJudge:
         self._actor: Any = None
 
     def validation(self, record: TrialRecord) -> ValidationAnswers:
-        """As `Judge.validation`; raises as `ask`."""
+        """As `Answers.validation` of `ferray.search.outcome.answers`; raises as `ask`."""
         answers: ValidationAnswers = self.ask("validation", record)
         return answers
 
     def split(self, record: TrialRecord, split: str, max_faces: int | None) -> SplitPredictions:
-        """As `Judge.split`; raises as `ask`."""
+        """As `Answers.split` there; raises as `ask`."""
         predictions: SplitPredictions = self.ask("split", record, split, max_faces)
         return predictions
 
@@ -141,7 +141,8 @@ class RemoteJudge:
         """
         while True:
             if self._actor is None:
-                self._place()
+                with waiting("waiting for a node that judges the winner"):
+                    self._place()
             try:
                 return _wait_for(getattr(self._actor, question).remote(*arguments))
             except ray.exceptions.RayTaskError as error:
@@ -215,10 +216,9 @@ def _wait_for(answer: Any, *, limit_s: float | None = None) -> Any:
         RayError: Of the call; GetTimeoutError after the limit.
     """
     began = monotonic()
-    with waiting("waiting for a node that judges the winner"):
-        while not ray.wait([answer], timeout=POLL_S)[0]:
-            if limit_s is not None and monotonic() - began > limit_s:
-                raise ray.exceptions.GetTimeoutError
+    while not ray.wait([answer], timeout=POLL_S)[0]:
+        if limit_s is not None and monotonic() - began > limit_s:
+            raise ray.exceptions.GetTimeoutError
     return ray.get(answer)
 
 

@@ -11,7 +11,7 @@ from ray.train.v2._internal.callbacks.placement_group_callback import PlacementG
 
 from ferray.search.fleet import groups
 from ferray.search.fleet.allocation import Allocation
-from ferray.search.fleet.groups import Hosts
+from ferray.search.fleet.groups import GroupSupervisor, Hosts
 from ferray.search.fleet.host import GroupRun, describe_death, make_trainer
 from ferray.search.fleet.messages import GroupConfig
 
@@ -80,6 +80,62 @@ def test_groups_with_the_same_first_node_share_a_host_until_it_dies(monkeypatch:
     assert [one["scheduling_strategy"].node_id for one in made.asked] == ["a" * 56, "b" * 56, "a" * 56]
     hosts.end()
     assert killed == [other, successor]
+
+
+class FakeDispatcher:
+    """Lets a group start twice, and keeps the calls."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, ...]] = []
+        self.restarts = iter([True, False])
+
+    def __getattr__(self, name: str) -> SimpleNamespace:
+        def remote(*arguments: Any) -> bool:
+            self.calls.append((name, *arguments))
+            return next(self.restarts) if name == "should_restart" else True
+
+        return SimpleNamespace(remote=remote)
+
+
+def test_where_a_host_has_died_its_trials_are_free_its_resources_returned_and_the_group_starts_on_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    reserved, removed, used = list[str](), list[str](), list[int]()
+
+    def reserve(bundles: list[dict[str, float]], **_: Any) -> str:
+        assert bundles == [{"CPU": 1.0}]
+        reserved.append(f"placement group {len(reserved)}")
+        return reserved[-1]
+
+    def run_in(host: SimpleNamespace, run: GroupRun) -> str:
+        used.append(host.number)
+        assert run.placement_group == reserved[-1]
+        if host.number == 1:
+            raise ray.exceptions.ActorDiedError
+        return ""
+
+    made = FakeActorClass()
+    monkeypatch.setattr(ray, "remote", lambda _: made)
+    monkeypatch.setattr(ray, "get", lambda answer: answer)
+    monkeypatch.setattr(ray, "kill", lambda _: None)
+    monkeypatch.setattr(ray.util, "placement_group", reserve)
+    monkeypatch.setattr(ray.util, "remove_placement_group", removed.append)
+    monkeypatch.setattr(FakeActorClass, "remote", lambda self: with_run(self, run_in))
+    dispatcher, allocation = FakeDispatcher(), Allocation(1, 1, cpus_per_worker=1, gpus_per_worker=0.0)
+    supervisor = GroupSupervisor(CONFIG, dispatcher, places=None, allocation=allocation, scratch=tmp_path)
+    supervisor.join(10.0)
+    assert used == [1, 2]
+    assert removed == reserved == ["placement group 0", "placement group 1"]
+    assert [name for name, *_ in dispatcher.calls] == [
+        "wait_for_start", "group_died", "should_restart", "wait_for_start", "should_restart", "group_ended",
+    ]  # fmt: skip
+
+
+def with_run(made: FakeActorClass, run_in: Any) -> SimpleNamespace:
+    """A handle of a host that runs groups so."""
+    host = SimpleNamespace(number=len(made.asked))
+    host.run = SimpleNamespace(remote=lambda run: run_in(host, run))
+    return host
 
 
 def test_a_death_is_described_by_its_cause_in_one_line() -> None:
