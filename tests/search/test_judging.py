@@ -1,18 +1,20 @@
 """Where a search has its winner judged: on a node, or here with all cores; no Ray is started."""
 
+import signal
 from types import SimpleNamespace
 from typing import Any, Never
 
 import pytest
+import ray
 import torch
 
 from ferray.search import judging as module
 from ferray.search import run as story
-from ferray.search.fleet.judge import NoNodeError
+from ferray.search.fleet.judge import NoNodeError, RemoteJudge
 from ferray.search.fleet.ray_patches import RAY_EXEC
 from ferray.search.judging import Judging, answers_here
 from ferray.search.outcome.answers import HERE, Answers
-from ferray.signals import StopRequest
+from ferray.signals import StopRequest, catch_signals
 
 
 def of_search(address: str | None) -> Any:
@@ -30,6 +32,31 @@ def test_a_search_on_one_machine_is_judged_here_and_on_a_cluster_only_what_is_as
     with Judging(of_search("auto"), must_not_connect).answers(ranking) as answers:
         assert answers.validation is not None
         assert answers.split is not None
+
+
+def test_ctrl_c_while_a_judge_is_asked_leaves_at_once_and_ends_the_judge(monkeypatch: pytest.MonkeyPatch) -> None:
+    def press_ctrl_c(_: Any, timeout: float) -> Never:
+        assert timeout <= 1.0, "a signal is handled between two waits"
+        signal.raise_signal(signal.SIGINT)
+        pytest.fail("it went on after Ctrl-C")
+
+    ended: list[str] = []
+    actor = SimpleNamespace(validation=SimpleNamespace(remote=lambda _: "an answer"))
+    judge = RemoteJudge(Any, Any, preferred=[])  # type: ignore[arg-type]
+    judge._actor = actor
+    monkeypatch.setattr(ray, "wait", press_ctrl_c)
+    monkeypatch.setattr(ray, "kill", lambda _: ended.append("judge"))
+    judging = Judging(of_search("auto"), must_not_connect)
+    monkeypatch.setattr(judging, "_make_judge", lambda _: judge)
+
+    def ask_about(trial: Any, ranking: Any = None) -> None:
+        with catch_signals() as stop, judging.answers(ranking) as answers, stop.raised():
+            assert answers.validation is not None
+            answers.validation(trial)
+
+    with pytest.raises(KeyboardInterrupt):
+        ask_about("a trial")
+    assert ended == ["judge"]
 
 
 def test_a_cluster_without_a_node_that_could_judge_leaves_it_to_this_process(
