@@ -1,9 +1,30 @@
 """What worker groups are given: the trials that a search asks for, with what is on record of each. See `Jobs`."""
 
+from ferray.search.fleet.launch import LaunchSettings
 from ferray.search.fleet.messages import TrialJob
 from ferray.search.history.points import Suggestion
 from ferray.search.history.shared_epochs import SharedEpochs
 from ferray.search.open import Search
+
+
+def launch_settings(search: Search, *, joined: bool, has_scheduler: bool) -> LaunchSettings:
+    """What worker groups need of a search beyond its plan.
+
+    Args:
+        search: The search.
+        joined: Whether their cluster was joined, so that a node may have a disk of its own.
+        has_scheduler: Whether trials may be stopped early.
+    """
+    plan, recorded = search.plan, search.history.search
+    return LaunchSettings(
+        search_id=recorded.id,
+        session=recorded.openings or 1,
+        data_dir=None if plan.data_dir is None and joined else search.store.folder,
+        fingerprint=search.store.fingerprint,
+        weights={name: one.fingerprint for name, one in search.weights.items()},
+        has_scheduler=has_scheduler,
+        heads_only=plan.values("freeze") == ["trunk"],
+    )
 
 
 class Jobs:

@@ -8,9 +8,9 @@ import json
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
 
@@ -29,16 +29,19 @@ from ferray.report.watch.view import Phase
 from ferray.search.first_lines import first_lines
 from ferray.search.fleet import cluster as clusters
 from ferray.search.fleet.cluster import Cluster
-from ferray.search.fleet.launch import GRACE_S, LaunchSettings, WorkerGroups, start_worker_groups
+from ferray.search.fleet.judge import NoNodeError
+from ferray.search.fleet.launch import GRACE_S, WorkerGroups, start_worker_groups
 from ferray.search.forecast import forecast_plan, make_pace
 from ferray.search.history import repair
 from ferray.search.history.recorded import History
 from ferray.search.history.resume import MORE
 from ferray.search.inputs import backbones_of
-from ferray.search.jobs import Jobs
+from ferray.search.jobs import Jobs, launch_settings
+from ferray.search.judging import Judging, answers_here
 from ferray.search.live import LiveView
 from ferray.search.open import Search, open_search
 from ferray.search.options import Show
+from ferray.search.outcome.answers import Answers
 from ferray.search.outcome.as_json import interruption_to_json, outcome_to_json
 from ferray.search.outcome.export import export_winner, write_report, write_tables
 from ferray.search.outcome.finals import Finals, Ranking, missing_finals, rank_search
@@ -131,7 +134,9 @@ def _run(
         others = stack.enter_context(
             other_trackers(plan, search_id=recorded.id, origin=origin_of(recorded, plan.space))
         )
-        done = _train_what_is_missing(search, [tracker, *others, *observers], stop, cluster, status)
+        connect = cache(lambda: cluster or stack.enter_context(clusters.connect(plan.address)))
+        judging = Judging(search, connect)
+        done = _train_what_is_missing(search, [tracker, *others, *observers], stop, connect, status, judging)
         records, num_classes = _write_final_states(search.history), len(store.class_names)
         for one in others:
             one.search_ended(records)
@@ -142,7 +147,7 @@ def _run(
                 write_report(plan.run, records)
             return False
         try:
-            outcome = _conclude(search, records, stop, status)
+            outcome = _conclude(search, records, stop, status, judging)
         except (FerrayError, KeyboardInterrupt):
             with suppress(StorageError):  # as on a full disk, of which the first error says more
                 # What was trained can be read although nothing has won.
@@ -179,7 +184,12 @@ def _open_store(plan: Plan) -> Store:
 
 
 def _train_what_is_missing(
-    search: Search, observers: Sequence[Observer], stop: StopRequest, cluster: Cluster | None, status: Status
+    search: Search,
+    observers: Sequence[Observer],
+    stop: StopRequest,
+    connect: Callable[[], Cluster],
+    status: Status,
+    judging: Judging,
 ) -> bool:
     """Everything that needs a cluster; False if it was interrupted."""
     plan, history = search.plan, search.history
@@ -194,7 +204,7 @@ def _train_what_is_missing(
             with _step(status, "checking every face of the store", phase="starting"):
                 verify_store(search.store)
             status.set_phase("starting", "Ray and its worker groups")
-            connected = stack.enter_context(clusters.connect(plan.address)) if cluster is None else cluster
+            connected = connect()
         scratch = stack.enter_context(_scratch(plan, connected))
         groups = stack.enter_context(_worker_groups(search, connected, scratch, stop, has_scheduler=has_scheduler))
         if not groups.infos:
@@ -202,6 +212,7 @@ def _train_what_is_missing(
         pace = _tune(
             search, observers, stop, groups, status, scratch=scratch, missing=missing, has_scheduler=has_scheduler
         )
+    judging.trained_on = groups.trained_on
     if not connected.joined:
         note_rate_of(search, pace, str(groups.allocation))
     return not stop.is_set()
@@ -281,15 +292,7 @@ def _worker_groups(
 ) -> Iterator[WorkerGroups]:
     """Worker groups while the block runs; what they are, and how busy they were, goes on record."""
     plan, history = search.plan, search.history
-    settings = LaunchSettings(
-        search_id=history.search.id,
-        session=history.search.openings or 1,
-        data_dir=None if plan.data_dir is None and cluster.joined else search.store.folder,
-        fingerprint=search.store.fingerprint,
-        weights={name: one.fingerprint for name, one in search.weights.items()},
-        has_scheduler=has_scheduler,
-        heads_only=plan.values("freeze") == ["trunk"],
-    )
+    settings = launch_settings(search, joined=cluster.joined, has_scheduler=has_scheduler)
     with start_worker_groups(plan, settings, cluster, scratch=scratch, stop=stop) as groups:
         if groups.infos:
             _record_session(history, groups)
@@ -334,15 +337,35 @@ def _write_final_states(history: History) -> list[TrialRecord]:
     return history.records
 
 
-def _conclude(search: Search, records: list[TrialRecord], stop: StopRequest, status: Status) -> Outcome:
+def _conclude(
+    search: Search, records: list[TrialRecord], stop: StopRequest, status: Status, judging: Judging
+) -> Outcome:
     """Rank the points, say how sure the winner is, export its model and score it; all of it can be left at once."""
     ranking = rank_search(search.plan, records)
     try:
+        with judging.answers(ranking) as answers:
+            return _judge(search, records, ranking, stop, status, answers)
+    except NoNodeError:
+        _say("the winner is judged here: the cluster has no node left that could do it")
+    with answers_here() as answers:
+        return _judge(search, records, ranking, stop, status, answers)
+
+
+def _judge(
+    search: Search,
+    records: list[TrialRecord],
+    ranking: Ranking,
+    stop: StopRequest,
+    status: Status,
+    answers: Answers,
+) -> Outcome:
+    """How sure the winner is, then its model and the score of that, with predictions made here or on a node."""
+    try:
         with stop.raised(), _step(status, "judging the winner"):
-            significance = _assess(search, ranking)
+            significance = _assess(search, ranking, answers)
             search.history.update(verdict=None if significance is None else significance.to_json())
         with stop.raised(), _step(status, "writing the best model and its score"):
-            best = export_winner(search, records, ranking, significance)
+            best = export_winner(search, records, ranking, significance, answers)
     except DamagedError as error:
         raise repair.discard_record(search.history, error) from error
     return Outcome(records=records, ranking=ranking, significance=significance, best=best)
@@ -373,7 +396,7 @@ def _step(status: Status, doing: str, *, phase: Phase = "concluding") -> Iterato
         yield
 
 
-def _assess(search: Search, ranking: Ranking) -> Significance | None:
+def _assess(search: Search, ranking: Ranking, answers: Answers) -> Significance | None:
     """How sure the winner is; None if the trunk is trained and there are neither replicates nor folds.
 
     Where the trunk is trained, predictions need passes of the whole model.
@@ -381,7 +404,7 @@ def _assess(search: Search, ranking: Ranking) -> Significance | None:
     plan = search.plan
     if ranking.winner.recipe.freeze != "trunk" and plan.replicates == 1 and plan.space.folds == 1:
         return None
-    return assess_winner(search, ranking)
+    return assess_winner(search, ranking, answers)
 
 
 def _test_scores(outcome: Outcome) -> dict[str, float]:

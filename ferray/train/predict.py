@@ -43,6 +43,7 @@ def predict_validation(
     checkpoints: Path,
     cache: Path | None,
     recorded: int | None = None,
+    device: str = "cpu",
 ) -> ValidationAnswers:
     """The answers of a run's best epoch for its validation faces: those of the store's split, or of its fold.
 
@@ -53,19 +54,20 @@ def predict_validation(
         checkpoints: The run's folder, with `best.safetensors`.
         cache: Folder of the node; None computes features anew.
         recorded: The best epoch by the run's record; None where there is no record.
+        device: `cpu`, or `cuda`, `cuda:1`, ...
 
     Raises:
         CheckpointError: The best checkpoint is missing or damaged, or of another run or epoch.
     """
-    spec, environment = RunSpec(recipe, store, weights), Environment(cache=cache)
+    spec, environment = RunSpec(recipe, store, weights), Environment(cache=cache, device=device)
     free = spec.build_free(environment.torch_device)
     copy_tensors(free, CheckpointFolder(checkpoints, spec.trial_id).read_best(recorded=recorded).tensors)
-    inputs = open_inputs(spec, environment, views_of=_kind_of_cached_view(spec, cache))
+    inputs = open_inputs(spec, environment, views_of=_kind_of_cached_view(spec, cache, environment.torch_device.type))
     inputs.open_validation()
     batches = validation_batches(0, len(spec.split.validation.rows))
     with torch.no_grad(), closing(inputs.validation(batches)) as features:
         answers = [free(features_BDHW).softmax(dim=1) for features_BDHW in features]
-    return ValidationAnswers(spec.split.validation.rows, torch.cat(answers).numpy())
+    return ValidationAnswers(spec.split.validation.rows, torch.cat(answers).cpu().numpy())
 
 
 def answers_are_cached(recipe: Recipe, store: Store, weights: Weights, *, cache: Path) -> bool:
@@ -80,12 +82,13 @@ def answers_are_cached(recipe: Recipe, store: Store, weights: Weights, *, cache:
     return recipe.freeze == "trunk" and bool(_cached_kinds(RunSpec(recipe, store, weights), cache))
 
 
-def _kind_of_cached_view(spec: RunSpec, cache: Path | None) -> str:
-    """The kind of device whose view of the validation faces is cached: `cuda` if only a GPU has computed it.
+def _kind_of_cached_view(spec: RunSpec, cache: Path | None, own: str) -> str:
+    """The kind of device whose view of the validation faces is cached; its own kind if both are, or none.
 
-    The CPU computes with either, and its own would cost a pass of the trunk over all faces.
+    Each computes with either, and its own would cost a pass of the trunk over all faces.
     """
-    return next(iter(_cached_kinds(spec, cache)), "cpu")
+    cached = _cached_kinds(spec, cache)
+    return own if own in cached or not cached else cached[0]
 
 
 def _cached_kinds(spec: RunSpec, cache: Path | None) -> list[str]:

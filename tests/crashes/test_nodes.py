@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 from fixtures.imds import MetadataService, metadata_service
-from fixtures.process import wait_until
+from fixtures.process import MARK, kill, new_mark, processes, wait_until
 from fixtures.search import LONG_EPOCHS, LONG_GRID, Searches, finish, numbers
 
 from ferray.data.store.reader import Store
@@ -34,6 +35,8 @@ parameters:
   batch_size: {value: 1}
 """
 
+SHORT_GRID = LONG_GRID.replace(f"epochs: {{value: {LONG_EPOCHS}}}", "epochs: {value: 3}")
+
 TOKEN = secrets.token_hex(32)
 """Token of all clusters in this module: a process reads it only once."""
 
@@ -43,6 +46,7 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A head without CPUs and two nodes with one each."""
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     monkeypatch.setenv("RAY_AUTH_TOKEN", TOKEN)
+    monkeypatch.setenv(MARK, new_mark())
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     from ray.cluster_utils import Cluster
 
@@ -94,6 +98,30 @@ def test_a_spot_machine_with_a_notice_releases_its_trial_within_an_epoch(cluster
     finish(process)
     assert [record.state for record in run.read_trials()] == ["done"] * 2
     assert [[row.epoch for row in record.epochs] for record in run.read_trials()] == [[1, 2]] * 2
+
+
+def test_the_winner_is_judged_on_a_node_and_on_another_where_that_is_lost(cluster: Any, searches: Searches) -> None:
+    """With the numbers, to the bit, of a search on one machine with as many threads."""
+    here = searches.on_one_core().run(SHORT_GRID, "here", "--wandb", "disabled")
+    process = searches.start(SHORT_GRID, "grid", "--wandb", "disabled", "--address", cluster.address)
+    wait_until(lambda: processes(os.environ[MARK], "ray::Judge") or process.poll() is not None)
+    (judge,) = processes(os.environ[MARK], "ray::Judge")
+    os.kill(judge, signal.SIGSTOP)  # its node is lost before it can answer
+    cluster.remove_node(node_of(cluster, judge), allow_graceful=False)
+    _, log = finish(process)
+    kill(judge)
+    assert "does not answer" in log or "has died; another one is asked" in log
+    run = Run(searches.folder / "runs" / "grid")
+    assert len(run.read_search().test_readings) == 1
+    assert run.read_search().verdict == here.read_search().verdict
+    for name in ("predictions.csv", "model.safetensors", "calibration.json", "slices.csv"):
+        assert (run.best_dir / name).read_bytes() == (here.best_dir / name).read_bytes(), name
+
+
+def node_of(cluster: Any, pid: int) -> Any:
+    """The node of a cluster whose raylet has started a process."""
+    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return next(node for node in cluster.nodes if node.all_processes["raylet"][0].process.pid == parent)
 
 
 def lease(folder: Path) -> int:

@@ -6,7 +6,7 @@ Those of a head on a frozen trunk are computed from cached features. A search co
 Begin at `PointAnswers`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from ferray.model.weights import Weights
 from ferray.records.points import Point
 from ferray.records.run import Run
 from ferray.records.trial import TrialRecord
-from ferray.train.predict import answers_are_cached, predict_validation
+from ferray.train.predict import ValidationAnswers, answers_are_cached, predict_validation
 
 
 class PointAnswers:
@@ -29,10 +29,19 @@ class PointAnswers:
         run: The search.
         store: What it was made on.
         weights: What its trunks start from, by backbone.
+        predict: Where a search has trials predict elsewhere; None for here, on the CPU.
     """
 
-    def __init__(self, run: Run, store: Store, weights: Mapping[str, Weights]) -> None:
+    def __init__(
+        self,
+        run: Run,
+        store: Store,
+        weights: Mapping[str, Weights],
+        *,
+        predict: Callable[[TrialRecord], ValidationAnswers] | None = None,
+    ) -> None:
         self._run, self._store, self._weights = run, store, weights
+        self._predict = predict or self._predict_here
         self._groups = np.asarray(store.table["group"].to_numpy(), dtype=np.int64)
         self._rows: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
@@ -78,18 +87,18 @@ class PointAnswers:
 
     def _probabilities(self, records: Sequence[TrialRecord]) -> NDArray[np.float32]:
         """Probabilities of trials that validated with different faces, by row."""
-        parts = [
-            predict_validation(
-                record.recipe,
-                self._store,
-                self._weights[record.recipe.backbone],
-                checkpoints=self._run.checkpoints(record.trial_id),
-                cache=storage.cache_dir(),
-                recorded=None if (best := record.best()) is None else best.epoch,
-            )
-            for record in records
-        ]
+        parts = [self._predict(record) for record in records]
         rows = np.concatenate([part.rows for part in parts])
         order = np.argsort(rows)
         self._rows = rows[order]
         return np.concatenate([part.probabilities for part in parts])[order]
+
+    def _predict_here(self, record: TrialRecord) -> ValidationAnswers:
+        return predict_validation(
+            record.recipe,
+            self._store,
+            self._weights[record.recipe.backbone],
+            checkpoints=self._run.checkpoints(record.trial_id),
+            cache=storage.cache_dir(),
+            recorded=None if (best := record.best()) is None else best.epoch,
+        )

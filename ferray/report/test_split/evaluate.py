@@ -74,7 +74,17 @@ def evaluate(best_dir: Path, store: Store, split: str, *, device: str = "cpu", n
         DataError: The split is empty or unknown, the class names are not the model's, or no face has a class of it.
         RecipeError: There is no such device.
     """
-    predicted = predict_split(best_dir, store, split, device=device, needs_all=needs_all)
+    return score_split(predict_split(best_dir, store, split, device=device, needs_all=needs_all), store, split)
+
+
+def score_split(predicted: SplitPredictions, store: Store, split: str) -> Evaluation:
+    """Score a model's predictions for a split.
+
+    Args:
+        predicted: What `predict_split` returned.
+        store: As for `evaluate`.
+        split: As for `evaluate`.
+    """
     train = store.manifest.counts.get("train", {})
     train_counts = [train.get(name, 0) for name in predicted.predictions.class_names]
     notes = list(predicted.notes)

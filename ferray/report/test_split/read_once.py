@@ -10,7 +10,9 @@
 Begin at `read_test_split`, the only function in a search that reads the split.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from ferray.metrics.labeled import LabeledPredictions
 from ferray.metrics.predictions import PREDICTIONS_FILE
 from ferray.report import diagrams
 from ferray.report.slices import Slice, compared_slices, score_slices, slices_csv, worst_to_json
-from ferray.report.test_split.evaluate import Evaluation, evaluate, predict_split
+from ferray.report.test_split.evaluate import Evaluation, SplitPredictions, predict_split, score_split
 from ferray.report.test_split.recorded import METRICS_FILE, RecordedScore, parse_recorded
 from ferray.train.predict import ValidationAnswers
 from ferray.wording import utc_now
@@ -31,12 +33,20 @@ from ferray.wording import utc_now
 MAX_FACES_TO_FIT = 2000
 """Validation faces that are predicted for the temperature: one number needs no more, and each costs a full pass."""
 
+PredictSplit = Callable[[str, int | None], SplitPredictions]
+"""Predictions of a model for a split of its store, or for at most so many faces of it: see `predict_split`."""
+
 NUM_LOWEST_SLICES = 5
 """Slices that the model card shows."""
 
 
 def read_test_split(
-    best_dir: Path, store: Store, *, readings: int, validation: ValidationAnswers | None = None
+    best_dir: Path,
+    store: Store,
+    *,
+    readings: int,
+    validation: ValidationAnswers | None = None,
+    predict: PredictSplit | None = None,
 ) -> RecordedScore:
     """Score a model on its own test split, and write all that another reading could be needed for.
 
@@ -48,6 +58,7 @@ def read_test_split(
         readings: Readings of this split in this search, including this one.
         validation: The model's predictions for the faces that it was validated on, those of its fold where it had one;
             None to predict the store's validation split, or `MAX_FACES_TO_FIT` faces of it.
+        predict: Where a search has the model predict elsewhere; None for here, on the CPU.
 
     Returns:
         The content of `metrics.json`.
@@ -55,14 +66,15 @@ def read_test_split(
     Raises:
         FerrayError: As for `evaluate`, or a file cannot be written.
     """
+    predict = predict or partial(_predict_here, best_dir, store)
     if validation is None:
-        fitted = predict_split(best_dir, store, "validation", max_faces=MAX_FACES_TO_FIT).predictions
+        fitted = predict("validation", MAX_FACES_TO_FIT).predictions
     else:
         labels = np.asarray(store.labels[validation.rows])
         fitted = LabeledPredictions.from_probabilities(
             labels, validation.probabilities, np.arange(len(labels)), class_names=store.class_names
         )
-    tested = evaluate(best_dir, store, "test")
+    tested = score_split(predict("test", None), store, "test")
     calibration = calibrate(fitted, tested.predictions)
     slices = score_slices(store.table.iloc[store.rows("test")], tested.predictions)
     metrics = _metrics(tested, store, readings, calibration, slices)
@@ -76,6 +88,10 @@ def read_test_split(
     diagrams.draw_confusion(scores.confusion, scores.class_names, best_dir / "confusion.png", title=title, nouns=nouns)
     diagrams.draw_reliability(calibration, best_dir / "reliability.png", nouns=nouns)
     return parse_recorded(metrics, file=best_dir / METRICS_FILE)
+
+
+def _predict_here(best_dir: Path, store: Store, split: str, max_faces: int | None) -> SplitPredictions:
+    return predict_split(best_dir, store, split, max_faces=max_faces)
 
 
 def _metrics(

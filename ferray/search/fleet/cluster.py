@@ -181,8 +181,6 @@ def connect(address: str | None) -> Iterator[Cluster]:
                 raise SearchError(f"--address {address}", what, f"{way_out}, or leave --address out") from error
         try:
             with waiting("asking Ray for its nodes"):
-                if address is None:
-                    ray_patches.start_autoscaling_coordinator()
                 cluster = read_cluster(joined=address is not None)
             yield cluster
         finally:

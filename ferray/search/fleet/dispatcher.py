@@ -55,7 +55,6 @@ class Dispatcher:
         self._progress_at: dict[str, float] = {}  # by group
         self._watches: dict[str, asyncio.Task[None]] = {}  # by group
         self._lease_counts = count(1)
-        self._num_missing_proxies = 0
         self._trials: dict[str, OpenTrial] = {}
         self._has_begun = False
         self._queue: deque[str] = deque()
@@ -65,6 +64,7 @@ class Dispatcher:
         self._ended_groups: set[str] = set()
         self._stalled: dict[str, str] = {}  # groups that have lost a trial because they made no progress, and why
         self._nodes: dict[str, dict[int, str]] = {}  # group -> rank -> node
+        self._trained_on: dict[str, str] = {}  # trial -> node of rank 0 of its last group
         self._draining: set[str] = set()  # nodes
         self._productive: set[str] = set()  # groups that trained an epoch since their last start
         self._activities: dict[str, str] = {}  # by trial
@@ -85,7 +85,7 @@ class Dispatcher:
         self._has_begun = True
         self._notify()
 
-    async def epochs_after(self, trial_id: str, epoch: int, *, is_first: bool = False) -> TrialUpdate:
+    async def epochs_after(self, trial_id: str, epoch: int) -> TrialUpdate:
         """The epochs of a trial after a given one, trained if they are not on record, and the state after them.
 
         With a scheduler, at most one epoch is returned. After the last one, the state says how the trial has ended.
@@ -93,32 +93,20 @@ class Dispatcher:
         Args:
             trial_id: May be requested before `open_trial` has run, for which the driver does not wait.
             epoch: The last epoch that the proxy has.
-            is_first: Whether this is the proxy's first request for this trial.
         """
         await self._wait_until(lambda: trial_id in self._trials)
         trial = self._trials[trial_id]
-        self._num_missing_proxies -= is_first
         trial.requested_epoch = max(trial.requested_epoch, epoch + 1)
         if len(trial.rows) <= epoch and trial.state == "queued" and trial_id not in self._queue:
             self._queue.append(trial_id)
         self._notify()
         await self._wait_until(lambda: len(trial.rows) > epoch or trial.state in ENDED or self._is_over)
-        await self._wait_until(lambda: self._num_missing_proxies <= 0 or self._is_over)
         rows = tuple(trial.rows[epoch : epoch + 1] if self._has_scheduler else trial.rows[epoch:])
         if trial.state in ENDED and epoch + len(rows) == len(trial.rows):
             return TrialUpdate(rows=rows, state=trial.state, reason=trial.reason)
         if rows:
             return TrialUpdate(rows=rows, state="running")
         return TrialUpdate(rows=(), state="interrupted", reason=self._end_reason or "the search was interrupted")
-
-    async def expect_proxies(self, num_proxies: int) -> None:
-        """Answer no proxy before so many of them have made their first request; 0 if no more will come.
-
-        Where trials are shorter than the start of a process, Tune hands the process of a finished trial to the next
-        one, and cancels the process that was starting for that. So answers wait until all proxies are up.
-        """
-        self._num_missing_proxies = num_proxies
-        self._notify()
 
     async def close_trial(self, trial_id: str) -> None:
         """The trial has ended, or the scheduler has stopped it: one proxy less has it open."""
@@ -142,6 +130,10 @@ class Dispatcher:
     async def utilization(self) -> float | None:
         """Fraction of the time in which groups had a trial, from each group's first trial to the end of its last."""
         return round(self._busy_s / self._span_s, 4) if self._span_s else None
+
+    async def trained_on(self) -> dict[str, str]:
+        """The node on which rank 0 trained each trial last."""
+        return self._trained_on
 
     async def activities(self) -> dict[str, str]:
         """What the groups are doing at this moment, by trial."""
@@ -245,6 +237,7 @@ class Dispatcher:
         trial = self._trials.get(trial_id)
         if trial is not None and trial.holder == group:
             trial.is_begun = True
+            self._trained_on[trial_id] = self._nodes.get(group.name, {}).get(0, "")
 
     async def note_progress(self, group: GroupId) -> None:
         """The group is training."""

@@ -1,32 +1,31 @@
 """Worker groups on the driver's side: each is one run of Ray Train that stays up and trains one trial after the other.
 
 A run of Ray Train takes 7 to 28 s to start, a trial on a cached trunk less than one; so a group is started once. This
-module does not import torch: the driver starts the groups while torch is still being imported, and Ray Train's
-controller, a process of each group that only watches it, needs none.
+module does not import torch: the driver starts the groups while torch is still being imported, and the process that
+watches them, their host, needs none.
 
-Begin at `GroupSupervisor`; `ferray.search.fleet.worker` is what runs in a group.
+Begin at `GroupSupervisor`; `ferray.search.fleet.host` runs a group, `ferray.search.fleet.worker` is what runs in it.
 """
 
 import logging
 import os
 import threading
 import time
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.train import FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from ferray.search.fleet import ray_patches
+from ferray.search.fleet import ray_patches, train_patches
 from ferray.search.fleet.allocation import Allocation
+from ferray.search.fleet.host import MAX_RESTARTS, GroupHost, GroupRun, describe_death
 from ferray.search.fleet.messages import GroupConfig
 from ferray.search.fleet.places import Places
 
 log = logging.getLogger(__name__)
-
-MAX_RESTARTS = 5
-"""Restarts of a group's workers in one run of Ray Train; it is run again if it had trained an epoch until then."""
 
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_ARENA_MAX": "1"}
 """Variables of the workers' environment for glibc, which would return the memory of each step to the system and request
@@ -59,6 +58,7 @@ class GroupSupervisor:
         self._places = places
         self._allocation = allocation
         self._scratch = scratch
+        self._hosts = Hosts()
         self._num_alive = allocation.num_groups
         self._lock = threading.Lock()
         self._threads = []
@@ -70,10 +70,11 @@ class GroupSupervisor:
             thread.start()
 
     def join(self, timeout_s: float) -> None:
-        """Wait for all groups to end, `timeout_s` at most."""
+        """Wait for all groups to end, `timeout_s` at most; then those that have not are ended."""
         deadline = time.monotonic() + timeout_s
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
+        self._hosts.end()
 
     def _supervise(self, name: str, num_before: int) -> None:
         """Keep one group running, once so many others are ready, and report its end to the dispatcher."""
@@ -83,13 +84,10 @@ class GroupSupervisor:
                 place = () if self._places is None else self._places.take(name)
                 if not ray.get(self._dispatcher.wait_for_start.remote(num_before)):
                     break
-                try:
-                    self._run(name, attempt, place)
-                except Exception as error:  # noqa: BLE001  whatever ended the run, those who wait must know of it
-                    reason = describe_death(error)
+                if reason := self._run(name, attempt, place):
                     log.warning("%s: %s", name, reason)
-                    if isinstance(error, ray.exceptions.ActorDiedError) and self._places is None:
-                        break  # the controller has died, and the workers' resources stay taken
+                    # Where its host has died, nobody else says so, and another group can go on with its trial.
+                    ray.get(self._dispatcher.group_died.remote(name, reason))
                 is_lost = self._places is not None and not self._places.give_back(name)
                 if ray.get(self._dispatcher.should_restart.remote(name)) or is_lost:
                     num_idle_ends = 0
@@ -108,79 +106,80 @@ class GroupSupervisor:
         except Exception:  # noqa: BLE001  the search has ended, and the dispatcher with it
             log.debug("%s ended after the dispatcher", name)
 
-    def _run(self, name: str, attempt: int, place: tuple[str, ...]) -> None:
-        """One run of Ray Train: until its workers end, or have died `MAX_RESTARTS` times.
+    def _run(self, name: str, attempt: int, place: tuple[str, ...]) -> str:
+        """One run of Ray Train, until its workers have ended or died; returns what they, or their host, died of.
 
-        On nodes that are named it ends with the first death: they may be gone, and the group then gets another place.
+        The driver holds the placement group, so that its resources are free again whatever dies.
         """
-        environment = {name: os.environ.get(name, value) for name, value in KEEP_MEMORY.items()}
-        trainer = _make_trainer(
-            self._allocation,
-            place=place,
-            train_loop_config={"config": self._config, "group": name, "dispatcher": self._dispatcher},
-            run_config=RunConfig(
-                name=f"{name}-{attempt}",
-                storage_path=str(self._scratch),
-                failure_config=FailureConfig(
-                    max_failures=0 if place else MAX_RESTARTS,
-                    controller_failure_limit=0 if place else -1,  # somebody else was first to take what was free there
-                ),
-                callbacks=[_DeathCallback(name, self._dispatcher)],
-                worker_runtime_env={"env_vars": environment},
-            ),
+        placement_group = self._reserve(place)
+        node = place[0] if place else None
+        host = self._hosts.on(node)
+        run = GroupRun(
+            group=name,
+            attempt=attempt,
+            config=self._config,
+            dispatcher=self._dispatcher,
+            allocation=self._allocation,
+            placement_group=placement_group,
+            is_pinned=bool(place),
+            scratch=self._scratch,
+            environment={name: os.environ.get(name, value) for name, value in KEEP_MEMORY.items()},
         )
-        trainer.fit()
+        try:
+            reason: str = ray.get(host.run.remote(run))
+            return reason
+        except ray.exceptions.RayError as error:  # the host has died, or could not start
+            self._hosts.forget(node, host)
+            return describe_death(error)
+        finally:
+            with suppress(ray.exceptions.RayError):
+                ray.util.remove_placement_group(placement_group)
+
+    def _reserve(self, place: tuple[str, ...]) -> Any:
+        """A placement group for the workers of a group.
+
+        Args:
+            place: The node of each worker; empty on a cluster of the search's own, which ends with it.
+        """
+        need = {"CPU": float(self._allocation.cpus_per_worker), "GPU": self._allocation.gpus_per_worker}
+        bundle = {name: value for name, value in need.items() if value}
+        pinned = [{ray_patches.NODE_ID_LABEL: node} for node in place] or None
+        return ray.util.placement_group(
+            [bundle] * self._allocation.workers, strategy="PACK", bundle_label_selector=pinned
+        )
 
 
-class _DeathCallback(UserCallback):  # type: ignore[misc]  # ray has no complete annotations
-    """Reports from Ray Train's controller that a worker has died, before the group is started again."""
+class Hosts:
+    """The host of each node, which is started with the first group there."""
 
-    def __init__(self, group: str, dispatcher: Any) -> None:
-        self._group = group
-        self._dispatcher = dispatcher
+    def __init__(self) -> None:
+        self._hosts: dict[str | None, Any] = {}
+        self._lock = threading.Lock()
 
-    def after_exception(self, run_context: Any, worker_exceptions: dict[int, Exception]) -> None:
-        """Called when one or more workers raised or died."""
-        reason = describe_death(next(iter(worker_exceptions.values())))
-        ray.get(self._dispatcher.group_died.remote(self._group, reason))
+    def on(self, node: str | None) -> Any:
+        """Handle of the host on a node.
 
+        Args:
+            node: Its id; None on a cluster of the search's own.
+        """
+        with self._lock:
+            if node not in self._hosts:
+                strategy = "DEFAULT" if node is None else NodeAffinitySchedulingStrategy(node, soft=False)
+                options = {"num_cpus": 0, "scheduling_strategy": strategy, "max_concurrency": 10_000}
+                environment = {"env_vars": train_patches.train_environment()}
+                self._hosts[node] = ray.remote(GroupHost).options(**options, runtime_env=environment).remote()
+            return self._hosts[node]
 
-def describe_death(error: Exception) -> str:
-    """What a worker died of, in one line for a table."""
-    error = ray_patches.original_error(error)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    causes = [line for line in lines if line.startswith(("The actor is dead because", "Worker exit"))] or lines or [""]
-    return f"{type(error).__name__}: {causes[0][:300]}"
+    def forget(self, node: str | None, host: Any) -> None:
+        """A host has died: the next group there gets another one."""
+        with self._lock:
+            if self._hosts.get(node) is host:
+                del self._hosts[node]
 
-
-def _make_trainer(allocation: Allocation, *, place: tuple[str, ...], **arguments: Any) -> Any:
-    """Ray Train's trainer for one group.
-
-    Args:
-        allocation: What its workers hold.
-        place: The node of each worker; empty on a cluster of the search's own, which ends with it.
-        arguments: Further arguments of the trainer.
-    """
-    resources = {"CPU": float(allocation.cpus_per_worker)}
-    if allocation.gpus_per_worker:
-        resources["GPU"] = allocation.gpus_per_worker
-    arguments["scaling_config"] = ScalingConfig(
-        num_workers=allocation.workers,
-        use_gpu=allocation.gpus_per_worker > 0,
-        resources_per_worker=resources,
-        label_selector=[{ray_patches.NODE_ID_LABEL: node} for node in place] or None,
-    )
-    with_process_group = allocation.workers > 1  # only workers that train one trial together need torch's
-    if with_process_group:
-        from ray.train.torch import TorchConfig
-
-        arguments["torch_config"] = TorchConfig(backend="nccl" if allocation.gpus_per_worker >= 1 else "gloo")
-    trainer_class = ray_patches.trainer_class(with_process_group=with_process_group, joined=bool(place))
-    return trainer_class(_train_loop_per_worker, **arguments)
-
-
-def _train_loop_per_worker(config: dict[str, Any]) -> None:
-    """Ray Train's entry into a worker; here, so that the controller need not import what a worker does."""
-    from ferray.search.fleet.worker import run_worker
-
-    run_worker(**config)
+    def end(self) -> None:
+        """End all hosts, and with them what still runs there."""
+        with self._lock:
+            for host in self._hosts.values():
+                with suppress(ray.exceptions.RayError):
+                    ray.kill(host)
+            self._hosts.clear()

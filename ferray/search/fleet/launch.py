@@ -61,7 +61,9 @@ class WorkerGroups:
     infos: list[GroupInfo] = field(default_factory=list)
     """Of the groups that were ready first, and once they have ended, of all; empty if the search was interrupted."""
     utilization: float | None = None
-    """Fraction of the time in which groups had a trial; known once they have ended."""
+    """Fraction of the time in which groups had a trial; known once they have ended, as the next."""
+    trained_on: dict[str, str] = field(default_factory=dict)
+    """The node, by id, on which rank 0 trained each trial last."""
     pause: Pause = field(default_factory=Pause)
 
     def activities(self) -> dict[str, str]:
@@ -79,6 +81,30 @@ class WorkerGroups:
         if self.places is not None:
             return self.places.describe()
         return "the worker groups are starting"
+
+
+def group_config(plan: Plan, settings: LaunchSettings, cluster: Cluster, *, cpus_per_worker: int) -> GroupConfig:
+    """What every process on a node needs of a search.
+
+    Args:
+        plan: The search.
+        settings: What the plan does not say of it.
+        cluster: Where the process runs.
+        cpus_per_worker: Which it holds.
+    """
+    return GroupConfig(
+        run_dir=plan.run.folder.absolute(),
+        address=plan.run.address,
+        search_id=settings.search_id,
+        data_dir=settings.data_dir,
+        fingerprint=settings.fingerprint,
+        data_address=plan.data if cluster.joined and plan.data is not None and is_address(plan.data) else None,
+        weights=plan.weights if cluster.joined else plan.weights_path,
+        weights_fingerprints=dict(settings.weights),
+        cache=None if cluster.joined else storage.cache_dir(),
+        cpus_per_worker=cpus_per_worker,
+        has_scheduler=settings.has_scheduler,
+    )
 
 
 @contextmanager
@@ -106,19 +132,7 @@ def start_worker_groups(
         num_trials=plan.num_trials,
     )
     allocation = allocate(_await_first_node(cluster, stop) if cluster.joined else cluster, request)
-    config = GroupConfig(
-        run_dir=plan.run.folder.absolute(),
-        address=plan.run.address,
-        search_id=settings.search_id,
-        data_dir=settings.data_dir,
-        fingerprint=settings.fingerprint,
-        data_address=plan.data if cluster.joined and plan.data is not None and is_address(plan.data) else None,
-        weights=plan.weights if cluster.joined else plan.weights_path,
-        weights_fingerprints=dict(settings.weights),
-        cache=None if cluster.joined else storage.cache_dir(),
-        cpus_per_worker=allocation.cpus_per_worker,
-        has_scheduler=settings.has_scheduler,
-    )
+    config = group_config(plan, settings, cluster, cpus_per_worker=allocation.cpus_per_worker)
     places = Places(config, allocation, can_grow=cluster.can_grow) if cluster.joined else None
     if places is not None:
         with waiting("asking the nodes for the search's folder and its data"):
@@ -145,6 +159,7 @@ def start_worker_groups(
                         places.close()
                     supervisor.join(GRACE_S)
                 groups.utilization = ray.get(dispatcher.utilization.remote())
+                groups.trained_on = ray.get(dispatcher.trained_on.remote())
                 groups.infos = ray.get(dispatcher.wait_for_groups.remote(0)) if groups.infos else []
     except ray.exceptions.RayError as ray_error:
         lost = SearchError("cluster", f"does not answer any more: {ray_error}", "See whether it is running")

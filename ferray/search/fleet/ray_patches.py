@@ -1,14 +1,15 @@
 """All that ferray uses of Ray beyond what Ray documents: private names, patched methods, hidden options and variables.
 
-Each stands here with its reason and with the line of Ray's source that it relies on; paths are below `ray/`, as of
-2.60. Importing this module imports and changes nothing: a search calls these functions when it starts, and what
-`patched_tune` replaces is put back at its end.
+What a run of Ray Train needs stands in `ferray.search.fleet.train_patches`, all else here, each with its reason and
+with the line of Ray's source that it relies on; paths are below `ray/`, as of 2.60. Importing this module imports and
+changes nothing: a search calls these functions when it starts, and what `patched_tune` replaces is put back at its
+end.
 
 A new release of Ray may drop any of it without notice, so `pyproject.toml` has an upper bound. Before it is raised,
 `make test-ray` runs the tests of a search with it; `tests/search/fleet/test_ray_patches.py` then names what is gone.
 """
 
-import logging
+import os
 import signal
 import sys
 import threading
@@ -37,6 +38,15 @@ The watcher: an actor for each group, since ray#63807, that ends a run at the no
 
 HEAD_NODE = {"node:__internal_head__": 1e-4}
 """Resources of an actor that must run on the head node: `_common/constants.py`, `HEAD_NODE_RESOURCE_NAME`."""
+
+
+RAY_EXEC = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+"""What `ray exec` sets for a command, whatever the machine: `autoscaler/_private/command_runner.py`."""
+
+
+def started_by_ray_exec() -> bool:
+    """Whether this process is limited to one thread by `ray exec`, and not by its user."""
+    return all(os.environ.get(name) == value for name, value in RAY_EXEC.items())
 
 
 def read_environment_again() -> None:
@@ -123,18 +133,6 @@ def own_signal_handlers() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def start_autoscaling_coordinator() -> None:
-    """Start the actor that each controller of Ray Train starts and waits for: 1.3 s, while the driver imports torch.
-
-    Ray Train registers its resources with it since ray#61703; `data/_internal/cluster_autoscaler`.
-    """
-    from ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator import (
-        get_or_create_autoscaling_coordinator,
-    )
-
-    get_or_create_autoscaling_coordinator()
-
-
 def draining_nodes() -> list[str]:
     """Ids of the nodes that are about to leave the cluster: drained by a person, or preempted.
 
@@ -218,48 +216,6 @@ def launching_nodes() -> list[str]:
     return lines
 
 
-def trainer_class(*, with_process_group: bool, joined: bool) -> type[Any]:
-    """A trainer class of Ray Train that does not start the actors that a worker group has no use for.
-
-    They take a second of a core each. One serves data sets, of which there are none. The other removes the placement
-    group where the controller dies first (ray#58515), and takes some hundred megabytes (ray#65443); on a cluster of the
-    search's own such a group is given up, and the cluster ends with the search. `_create_default_callbacks` of
-    `train/v2/api/data_parallel_trainer.py` is the one place that lists them.
-
-    Args:
-        with_process_group: Whether the workers need torch's process group; only then is torch imported.
-        joined: Whether the cluster outlives the search, so that a placement group must be removed in any case.
-    """
-    from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
-    from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
-    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
-
-    unused = (DatasetsCallback,) if joined else (DatasetsCallback, PlacementGroupCleanerCallback)
-    base: type[Any] = DataParallelTrainer
-    if with_process_group:
-        from ray.train.torch import TorchTrainer
-
-        base = TorchTrainer
-
-    class GroupTrainer(base):  # type: ignore[misc]
-        """Runs one worker group."""
-
-        def _create_default_callbacks(self) -> list[Any]:
-            return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, unused)]
-
-    return GroupTrainer
-
-
-def original_error(error: Exception) -> Exception:
-    """The error that Ray Train has wrapped in one of its own, which says only that a worker died.
-
-    `train/v2/_internal/exceptions.py`: `WorkerHealthCheckFailedError` and `UserExceptionWithTraceback`.
-    """
-    for attribute in ("health_check_failure", "_base_exc"):
-        error = getattr(error, attribute, error)
-    return error
-
-
 def set_rungs(scheduler: Any, rungs: Sequence[int]) -> None:
     """Make Tune's successive halving judge at these epochs and no others, before it knows any trial.
 
@@ -276,30 +232,28 @@ def set_rungs(scheduler: Any, rungs: Sequence[int]) -> None:
 
 
 @contextmanager
-def patched_tune() -> Iterator[None]:
-    """While the block runs, Ray Tune hands out no cloud keys, keeps no snapshot and caches its registry.
+def patched_tune(make_manager: Callable[[], Any]) -> Iterator[None]:
+    """While the block runs, Ray Tune starts no actors, keeps no snapshot and caches its registry.
 
-    - `tune/execution/class_cache.py`, `ENV_VARS_TO_PROPAGATE`: Tune hands the variables `AWS_*` to its actors in a
-      runtime environment, which Ray writes to its logs in plain (ray#28276). Proxies need none of them.
+    - `tune/execution/tune_controller.py`, `RayActorManager`: Tune starts an actor for each trial, a process of some
+      115 MB on the head, which a trial that trains nothing does not need. Its controller makes this object once, and
+      calls its methods.
     - `tune/execution/tune_controller.py`, `_mark_trial_to_checkpoint`: at the end of a run Tune writes a snapshot of
       all trials (ray#11233), a millisecond a trial, and keeps its texts; a search goes on from its own journal. A trial
       that is never marked is in no snapshot.
     - `tune/registry.py`, `_global_registry`: Tune asks the cluster's store for the class of the trials three times for
       each trial, 2 ms in all, and unpickles it each time; the value changes only by `register` or `unregister`.
-    - `tune/execution/tune_controller.py`, `logger`: Tune prints a traceback of a page for a proxy that has died.
-      `ferray.search.tune.loop` says so in a line.
+
+    Args:
+        make_manager: Makes what stands in for a `RayActorManager`: `ferray.search.tune.proxies.Proxies`.
     """
     from ray.tune import registry
-    from ray.tune.execution import class_cache
-    from ray.tune.execution.tune_controller import TuneController
+    from ray.tune.execution import tune_controller
 
-    tune_log = logging.getLogger(TuneController.__module__)
-    without_cloud_keys = {name for name in class_cache.ENV_VARS_TO_PROPAGATE if not name.startswith("AWS_")}
     with (
-        _replaced(class_cache, ENV_VARS_TO_PROPAGATE=without_cloud_keys),
-        _replaced(TuneController, _mark_trial_to_checkpoint=lambda self, trial: None),
+        _replaced(tune_controller, RayActorManager=lambda resource_manager: make_manager()),
+        _replaced(tune_controller.TuneController, _mark_trial_to_checkpoint=lambda self, trial: None),
         _replaced(registry._global_registry, **_cached(registry._global_registry)),
-        _replaced(tune_log, disabled=True),
     ):
         yield
 

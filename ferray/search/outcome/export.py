@@ -31,6 +31,7 @@ from ferray.report.results.verdict import Significance
 from ferray.report.test_split.read_once import read_test_split
 from ferray.report.test_split.recorded import METRICS_FILE, RecordedScore, read_recorded
 from ferray.search.open import Search
+from ferray.search.outcome.answers import HERE, Answers
 from ferray.search.outcome.finals import Ranking
 from ferray.space import Space
 from ferray.train.checkpoints.export import export_best
@@ -109,7 +110,11 @@ def write_report(run: Run, records: Sequence[TrialRecord]) -> list[Path]:
 
 
 def export_winner(
-    search: Search, records: Sequence[TrialRecord], ranking: Ranking, significance: Significance | None
+    search: Search,
+    records: Sequence[TrialRecord],
+    ranking: Ranking,
+    significance: Significance | None,
+    answers: Answers = HERE,
 ) -> BestModel:
     """Export the best epoch of the trial that is kept, and read the test split once for it.
 
@@ -121,6 +126,7 @@ def export_winner(
         records: All trials.
         ranking: Names the one that is kept.
         significance: How sure the winner is, for the model card.
+        answers: Where the model predicts.
     """
     plan, kept, history = search.plan, ranking.kept, search.history
     run, row = plan.run, kept.best()
@@ -142,7 +148,7 @@ def export_winner(
             weights=search.weights[kept.recipe.backbone],
             recorded=row.epoch,
         )
-        metrics = _read_test_split(search, kept, part) if may_read else None
+        metrics = _read_test_split(search, kept, part, answers) if may_read else None
         origin = ModelOrigin(
             name=run.name,
             kind="search",
@@ -214,7 +220,7 @@ def _points_table(several: Sequence[Point], space: Space) -> bytes:
     return pandas.DataFrame(rows).to_csv(index=False).encode()
 
 
-def _read_test_split(search: Search, kept: TrialRecord, best_dir: Path) -> RecordedScore | None:
+def _read_test_split(search: Search, kept: TrialRecord, best_dir: Path, answers: Answers) -> RecordedScore | None:
     """The one score and all that the reading leaves beside the model; the reading is recorded before it is done."""
     store, history = search.store, search.history
     if not any(store.manifest.counts["test"].values()):
@@ -226,7 +232,10 @@ def _read_test_split(search: Search, kept: TrialRecord, best_dir: Path) -> Recor
         history.update(test_readings=readings)
     validation = None
     # Where nothing is frozen, validation predictions cost as much as those of the exported model, which wants fewer.
-    if kept.recipe.freeze != "none":
+    if kept.recipe.freeze != "none" and answers.validation is not None:
+        validation = answers.validation(kept)
+    elif kept.recipe.freeze != "none":
         weights, checkpoints = search.weights[kept.recipe.backbone], search.plan.run.checkpoints(kept.trial_id)
         validation = predict_validation(kept.recipe, store, weights, checkpoints=checkpoints, cache=storage.cache_dir())
-    return read_test_split(best_dir, store, readings=len(readings), validation=validation)
+    predict = None if answers.split is None else partial(answers.split, kept)
+    return read_test_split(best_dir, store, readings=len(readings), validation=validation, predict=predict)

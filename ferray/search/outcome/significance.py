@@ -14,23 +14,25 @@ from ferray.records.points import is_whole
 from ferray.report.results.answers import PointAnswers
 from ferray.report.results.verdict import Significance
 from ferray.search.open import Search
+from ferray.search.outcome.answers import HERE, Answers
 from ferray.search.outcome.finals import Ranking
 
 SCORED = {"val_accuracy": "accuracy", "val_balanced_accuracy": "balanced_accuracy", "val_macro_f1": "macro_f1"}
 """Metrics that have an interval, and its name in `ferray.metrics.scores`."""
 
 
-def assess_winner(search: Search, ranking: Ranking) -> Significance:
+def assess_winner(search: Search, ranking: Ranking, answers: Answers = HERE) -> Significance:
     """Compare the winner with the next point, and correct its score for having been chosen.
 
     Args:
         search: The search.
         ranking: Its points.
+        answers: Where trials predict.
 
     Raises:
         CheckpointError: A trial's best checkpoint is gone, broken, or not of its record's best epoch.
     """
-    predictions = PointAnswers(search.plan.run, search.store, search.weights)
+    predictions = PointAnswers(search.plan.run, search.store, search.weights, predict=answers.validation)
     winner, metric = ranking.winner, search.plan.space.metric.name
     equals = [point for point in ranking.points if is_whole(point) and len(point.records) == len(winner.records)]
     runner_up = equals[1] if len(equals) > 1 else None

@@ -1,8 +1,8 @@
 """Ray Tune: its loop, its proxies, and how it reaches the decisions of a search.
 
-Tune's trials are proxies: class trainables that hold no CPU, each reused for one point after the other, that request
-epochs from the dispatcher and return them to Tune as results. When Tune then asks its searcher for a point, or its
-scheduler whether to stop a trial, `Decisions` answers, or `Finals` after the search proper.
+Tune's trials are proxies: objects of this process that request epochs from the dispatcher and return them to Tune as
+results (`ferray.search.tune.proxies`). When Tune then asks its searcher for a point, or its scheduler whether to stop a
+trial, `Decisions` answers, or `Finals` after the search proper.
 
 Begin at `tune_until_done`.
 """
@@ -12,6 +12,7 @@ import gc
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,12 +25,12 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from ferray.errors import SearchError
 from ferray.records.events import EndState
 from ferray.records.trial import ENDED, EpochResult, TrialRecord
 from ferray.search.fleet.messages import NAMESPACE, TrialJob, TrialUpdate
-from ferray.search.fleet.ray_patches import HEAD_NODE, patched_tune
+from ferray.search.fleet.ray_patches import patched_tune
 from ferray.search.history.points import Suggestion
+from ferray.search.tune.proxies import Proxies
 
 log = logging.getLogger(__name__)
 
@@ -37,10 +38,6 @@ Result = TypeVar("Result")
 
 TRIALS_PER_ROUND = 2000
 """Trials in one run of Tune, which keeps every trial until the run ends, 36 kB each, and iterates over all at times."""
-
-
-MAX_PROXY_DEATHS = 3
-"""Deaths of the proxies of one trial that a search survives; a proxy trains nothing, so its trial loses nothing."""
 
 
 class Decider(Protocol):
@@ -96,10 +93,11 @@ def tune_until_done(decider: Decider, settings: TuneSettings, *, scratch: Path) 
         scratch: Folder for Tune's own files, which nobody reads.
 
     Raises:
-        FerrayError: A decision could not be written to the journal, or a proxy died again and again.
+        FerrayError: A decision could not be written to the journal.
+        RayError: The dispatcher does not answer any more.
     """
     bridge = _TuneBridge(decider, settings)
-    with patched_tune():
+    with patched_tune(lambda: Proxies(bridge.ask, bridge.fail)):
         while not bridge.none_left and not settings.stop.is_set():
             bridge.begin_round()
             _run_tune(bridge, scratch / f"round-{bridge.num_rounds}")
@@ -109,21 +107,18 @@ def tune_until_done(decider: Decider, settings: TuneSettings, *, scratch: Path) 
 
 def _run_tune(bridge: "_TuneBridge", scratch: Path) -> None:
     """One run of Tune, with some of the trials."""
-    resources = {"cpu": 0, **HEAD_NODE}  # with a fraction of a CPU it would wait until a whole one is free
     tuner = tune.Tuner(
-        tune.with_resources(Proxy, resources),
+        _NoProcess,
         tune_config=tune.TuneConfig(
             search_alg=_Searcher(bridge),
             scheduler=_Scheduler(bridge),
             num_samples=-1,
-            reuse_actors=True,
             trial_dirname_creator=_dirname,
         ),
         run_config=tune.RunConfig(
             name="tune",
             storage_path=str(scratch),
             stop=_Stop(bridge.stop),
-            failure_config=tune.FailureConfig(max_failures=MAX_PROXY_DEATHS),
             verbose=0,
             progress_reporter=_Silent(),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
@@ -142,35 +137,8 @@ class _Silent(tune.ProgressReporter):  # type: ignore[misc]  # ray has no comple
         pass
 
 
-class Proxy(tune.Trainable):  # type: ignore[misc]  # ray has no complete annotations
-    """A trial of Tune's that trains nothing: each step requests the next epochs, mostly one, from the dispatcher."""
-
-    def setup(self, config: dict[str, Any]) -> None:
-        """Begin a trial."""
-        self._number: int = config["number"]
-        self._trial_id: str = config["trial_id"]
-        self._epoch: int = config["after"]
-        self._is_first = True
-        self._dispatcher = ray.get_actor(config["dispatcher"], namespace=NAMESPACE)
-
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Begin the next trial in the same process."""
-        self.setup(new_config)
-        return True
-
-    def step(self) -> dict[str, Any]:
-        """The next epochs, and the state of the trial after them."""
-        call = self._dispatcher.epochs_after
-        update: TrialUpdate = ray.get(call.remote(self._trial_id, self._epoch, is_first=self._is_first))
-        self._is_first = False
-        self._epoch += len(update.rows)
-        return {
-            "number": self._number,
-            "rows": update.rows,
-            "state": update.state,
-            "reason": update.reason,
-            "done": update.state in ENDED,
-        }
+class _NoProcess(tune.Trainable):  # type: ignore[misc]
+    """What Tune's trials run, as Tune sees it; none is ever made: see `ferray.search.tune.proxies`."""
 
 
 class _TuneBridge:
@@ -199,16 +167,24 @@ class _TuneBridge:
         try:
             return call() if self.error is None else None
         except Exception as error:  # noqa: BLE001  `tune_until_done` raises it
-            self.error = error
-            self.stop.set()
+            self.fail(error)
             return None
 
+    def fail(self, error: Exception) -> None:
+        """End the search with an error, after this turn of Tune's loop."""
+        self.error = self.error or error
+        self.stop.set()
+
+    def ask(self, trial_id: str, epoch: int) -> "Future[TrialUpdate]":
+        """Ask the dispatcher for the epochs of a trial after a given one."""
+        answer: Future[TrialUpdate] = self._dispatcher.epochs_after.remote(trial_id, epoch).future()
+        return answer
+
     def begin_round(self) -> None:
-        """Prepare for a run of Tune, which starts new proxies."""
+        """Prepare for a run of Tune."""
         gc.collect()  # the trials of the last run refer to each other
         self.num_rounds += 1
         self._left_in_round = TRIALS_PER_ROUND
-        ray.get(self._dispatcher.expect_proxies.remote(self._settings.num_proxies))
 
     def suggest(self) -> dict[str, Any] | str | None:
         """Configuration of the next proxy; None for not now, FINISHED for no more in this round."""
@@ -217,7 +193,6 @@ class _TuneBridge:
         suggestion = self._decider.suggest() if self._left_in_round else None
         if not isinstance(suggestion, Suggestion):
             self.none_left = suggestion is not None
-            self._dispatcher.expect_proxies.remote(0)
             return str(Searcher.FINISHED)
         self._left_in_round -= 1
         job = self._settings.make_job(suggestion)
@@ -226,12 +201,7 @@ class _TuneBridge:
         record = TrialRecord(trial_id=job.trial_id, number=job.number, recipe=job.recipe, epochs=known, state="running")
         self._records[suggestion.number] = record
         self._inform(lambda observer: observer.trial_started(record))
-        return {
-            "number": suggestion.number,
-            "trial_id": job.trial_id,
-            "after": len(known),
-            "dispatcher": self._settings.dispatcher_name,
-        }
+        return {"number": suggestion.number, "trial_id": job.trial_id, "after": len(known)}
 
     def report_epochs(self, result: dict[str, Any]) -> bool:
         """New epochs of a trial that has not ended; returns whether to stop it."""
@@ -243,14 +213,8 @@ class _TuneBridge:
         assert score is not None
         return self._decider.report_epoch(result["number"], len(record.epochs), score)
 
-    def end(self, number: int, result: dict[str, Any] | None) -> None:
+    def end(self, number: int, result: dict[str, Any]) -> None:
         """A trial has ended: by itself (`result["state"]` says how) or because the scheduler stopped it."""
-        if result is None:  # its proxies have died; the trial stays unfinished
-            raise SearchError(
-                f"trial {self._records[number].number}",
-                f"its proxy, a process of Ray Tune's, has died {MAX_PROXY_DEATHS + 1} times",
-                "See whether memory runs out (Ray ends processes then), and go on with --resume",
-            )
         record = self._add_rows(result)
         state: EndState = result["state"] if result["state"] in ENDED else "stopped"  # Tune calls that done, too
         record = dataclasses.replace(record, state=state, reason=result["reason"])
@@ -258,10 +222,6 @@ class _TuneBridge:
         self._decider.end(number, state, len(record.epochs), record.score())
         self._dispatcher.close_trial.remote(record.trial_id)
         self._inform(lambda observer: observer.trial_ended(record))
-
-    def num_epochs(self, number: int) -> int:
-        """Epochs of a trial that Tune has, by the number of its suggestion: what a new proxy need not request."""
-        return len(self._records[number].epochs)
 
     def _inform(self, call: Callable[[Observer], None]) -> None:
         """Inform recorders and observers; of these, one that fails is left out from then on.
@@ -318,7 +278,8 @@ class _Searcher(Searcher):  # type: ignore[misc]
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         number = self._numbers.pop(trial_id)
-        self._bridge.guarded(lambda: self._bridge.end(number, None if error else result))
+        assert result is not None, "no proxy fails without the search"
+        self._bridge.guarded(lambda: self._bridge.end(number, result))
 
 
 class _Scheduler(FIFOScheduler):  # type: ignore[misc]
@@ -334,11 +295,6 @@ class _Scheduler(FIFOScheduler):  # type: ignore[misc]
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         """The one that is pending; the inherited method iterates over all trials of the run at every turn."""
         return next((trial for trial in tune_controller.get_live_trials() if trial.status == Trial.PENDING), None)
-
-    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """The proxy of a trial has died: Tune starts another, which goes on after the last epoch that Tune has."""
-        log.warning("the proxy of a trial has died; another one goes on with it")
-        trial.config["after"] = self._bridge.num_epochs(trial.config["number"])
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         stop = self._bridge.guarded(lambda: self._bridge.report_epochs(result))

@@ -53,7 +53,7 @@ async def is_done(task: Awaitable[Any]) -> bool:
 def test_a_request_that_arrives_before_its_trial_was_opened_waits_for_that() -> None:
     async def story() -> None:
         dispatcher = Dispatcher(has_scheduler=False)
-        requested = asyncio.create_task(dispatcher.epochs_after("a", 0, is_first=True))
+        requested = asyncio.create_task(dispatcher.epochs_after("a", 0))
         assert not await is_done(requested)
         await dispatcher.open_trial(job(epochs=(row(1),), state="done"))
         assert await requested == TrialUpdate(rows=(row(1),), state="done")
@@ -357,29 +357,6 @@ def test_utilization_is_the_fraction_of_the_time_with_a_trial(monkeypatch: pytes
         return await dispatcher.utilization()
 
     assert play(story()) == 0.9
-
-
-def test_no_proxy_is_answered_before_all_have_requested_or_no_more_will_come() -> None:
-    async def story() -> None:
-        dispatcher = Dispatcher(has_scheduler=False)
-        await dispatcher.expect_proxies(2)
-        for trial_id in ("a", "b"):
-            await dispatcher.open_trial(job(trial_id, epochs=(row(1),), state="done"))
-        first = asyncio.create_task(dispatcher.epochs_after("a", 0, is_first=True))
-        again = asyncio.create_task(dispatcher.epochs_after("a", 0))
-        assert not await is_done(first)
-        await dispatcher.epochs_after("b", 0, is_first=True)
-        assert (await first).state == (await again).state == "done"
-
-        alone = Dispatcher(has_scheduler=False)
-        await alone.expect_proxies(2)
-        await alone.open_trial(job(epochs=(row(1),), state="done"))
-        requested = asyncio.create_task(alone.epochs_after("a", 0, is_first=True))
-        assert not await is_done(requested)
-        await alone.expect_proxies(0)
-        assert (await requested).state == "done"
-
-    play(story())
 
 
 def test_after_the_close_groups_exit_and_reports_are_interrupted() -> None:

@@ -15,19 +15,20 @@ from typing import Any
 import pytest
 import ray
 from ray.tune import registry
-from ray.tune.execution import class_cache
+from ray.tune.execution import tune_controller
 from ray.tune.execution.tune_controller import TuneController
 from ray.tune.experiment import Trial
 
 import ferray
-from ferray.search.fleet import ray_patches
-from ferray.search.fleet.ray_patches import original_error, patched_tune, set_rungs, temp_dir_option
+from ferray.search.fleet import ray_patches, train_patches
+from ferray.search.fleet.ray_patches import patched_tune, set_rungs, temp_dir_option
+from ferray.search.fleet.train_patches import original_error
 
 KEY = ("__test__", "of ferray")
 """A category that Tune's registry accepts, and a name in it."""
 
 WAY_OUT = (
-    "\n  Find in Ray's source what took its place and change ferray/search/fleet/ray_patches.py; keep the old way there"
+    "\n  Find in Ray's source what took its place and change ray_patches.py or train_patches.py; keep the old way there"
     " for as long as the lowest version in pyproject.toml needs it."
     "\n  Where nothing took its place, delete it there: its docstring says what a search then loses."
     "\n  Until then lower the upper bound of ray in pyproject.toml, and its version in constraints.txt."
@@ -78,16 +79,17 @@ def equals(value: object) -> Callable[[Any], bool]:
     return lambda found: bool(found == value)
 
 
-def contains(value: object) -> Callable[[Any], bool]:
-    return lambda found: value in found
+def equals_object(path: str) -> Callable[[Any], bool]:
+    return lambda found: found is find(path)
 
 
 TRAINER = "ray.train.v2.api.data_parallel_trainer.DataParallelTrainer"
 CALLBACKS = "ray.train.v2._internal.callbacks"
-COORDINATOR = "ray.data._internal.cluster_autoscaler.default_autoscaling_coordinator"
+SCALING = "ray.train.v2._internal.execution.scaling_policy.FixedScalingPolicy"
 HALVING = "ray.tune.schedulers.async_hyperband"
-CLASS_CACHE = "ray.tune.execution.class_cache"
 CONTROLLER = "ray.tune.execution.tune_controller.TuneController"
+GROUP = "ray.train.v2._internal.execution.worker_group"
+TRAIN_CONTROLLER = "ray.train.v2._internal.execution.controller.TrainController"
 REGISTRY = "ray.tune.registry._global_registry"
 
 
@@ -98,6 +100,7 @@ REGISTRY = "ray.tune.registry._global_registry"
         ("ray._private.ray_constants", mentions("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"), "LOOPBACK_ONLY"),
         ("ray._private.services.get_node_ip_address", mentions("ENABLE_RAY_CLUSTER"), "LOOPBACK_ONLY"),
         ("ray.train.v2._internal.constants", mentions("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"), "TRAIN_VARIABLES"),
+        ("ray.autoscaler._private.command_runner", mentions("OMP_NUM_THREADS=1 PYTHONWARNINGS=ignore"), "RAY_EXEC"),
         ("ray._common.constants.HEAD_NODE_RESOURCE_NAME", equals("node:__internal_head__"), "HEAD_NODE"),
         ("ray._private.auto_init_hook.enable_auto_connect", is_a(bool), "read_environment_again"),
         ("ray._private.ray_constants.ENABLE_RAY_CLUSTER", is_a(bool), "read_environment_again"),
@@ -110,7 +113,6 @@ REGISTRY = "ray.tune.registry._global_registry"
         ("ray._private.node.Node.kill_all_processes", mentions("allow_graceful", "wait"), "ended_if_not_started"),
         ("ray._private.utils.set_sigterm_handler", takes("sigterm_handler"), "own_signal_handlers"),
         ("ray._private.worker", mentions("ray._private.utils.set_sigterm_handler("), "own_signal_handlers"),
-        (f"{COORDINATOR}.get_or_create_autoscaling_coordinator", takes(), "start_autoscaling_coordinator"),
         ("ray._private.state.state.get_draining_nodes", takes(), "draining_nodes"),
         ("ray._private.state.available_resources_per_node", takes(), "free_resources"),
         ("ray._raylet.RAY_NODE_ID_KEY", equals(ray_patches.NODE_ID_LABEL), "NODE_ID_LABEL"),
@@ -126,8 +128,22 @@ REGISTRY = "ray.tune.registry._global_registry"
         (f"{CALLBACKS}.placement_group_callback.PlacementGroupCleanerCallback", inspect.isclass, "trainer_class"),
         (f"{HALVING}.AsyncHyperBandScheduler", mentions("self._brackets = ["), "set_rungs"),
         (f"{HALVING}._Bracket.on_result", mentions("for milestone, recorded in self._rungs:"), "set_rungs"),
-        (f"{CLASS_CACHE}.ENV_VARS_TO_PROPAGATE", contains("AWS_SECRET_ACCESS_KEY"), "patched_tune"),
-        (f"{CLASS_CACHE}._ActorClassCache.get", mentions("ENV_VARS_TO_PROPAGATE"), "patched_tune"),
+        ("ray.train.v2._internal.constants.get_env_vars_to_propagate", takes(), "train_environment"),
+        ("ray.train.v2._internal.constants", mentions("_ENABLE_CONTROLLER_STRUCTURED_LOGGING"), "train_environment"),
+        (f"{TRAINER}._initialize_and_run_controller", mentions("controller.run", "get_result"), "trainer_class"),
+        (f"{TRAIN_CONTROLLER}.worker_group_cls", equals_object(f"{GROUP}.WorkerGroup"), "trainer_class"),
+        (SCALING, takes("scaling_config"), "trainer_class"),
+        (f"{SCALING}.after_controller_start", takes("self", "train_run_context"), "trainer_class"),
+        (f"{TRAIN_CONTROLLER}.run", inspect.iscoroutinefunction, "trainer_class"),
+        (f"{TRAIN_CONTROLLER}.get_result", takes("self"), "trainer_class"),
+        (f"{GROUP}.WorkerGroup._create_placement_group",
+         takes("self", "scaling_config", "worker_group_context"), "trainer_class"),
+        (f"{GROUP}.placement_group_handle.DefaultPlacementGroupHandle", takes("pg"), "trainer_class"),
+        (f"{GROUP}.placement_group_handle.DefaultPlacementGroupHandle.shutdown", takes("self"), "trainer_class"),
+        (f"{GROUP}.worker_group.WorkerGroup._start_impl",
+         mentions("SynchronizationActor.options(", ").remote("), "without_synchronization"),
+        (f"{GROUP}.state._shutdown_sync_actor", takes("sync_actor"), "without_synchronization"),
+        (f"{CONTROLLER}.__init__", mentions("RayActorManager(resource_manager=resource_manager)"), "patched_tune"),
         (f"{CONTROLLER}._mark_trial_to_checkpoint", takes("self", "trial"), "patched_tune"),
         (f"{CONTROLLER}._get_trial_checkpoints", takes("self"), "patched_tune"),
         (f"{REGISTRY}.get", takes("category", "key"), "patched_tune"),
@@ -139,8 +155,8 @@ REGISTRY = "ray.tune.registry._global_registry"
 def test_every_private_name_of_ray_is_there_and_is_what_it_is_used_as(
     path: str, is_as_used: Callable[[Any], bool], used_by: str
 ) -> None:
-    assert hasattr(ray_patches, used_by)
-    where = f"Ray {ray.__version__}: `{path}`, which `ray_patches.{used_by}` relies on,"
+    assert hasattr(ray_patches, used_by) or hasattr(train_patches, used_by)
+    where = f"Ray {ray.__version__}: `{path}`, which `{used_by}` relies on,"
     try:
         found = find(path)
     except AttributeError:
@@ -200,11 +216,11 @@ def test_tunes_halving_judges_at_the_rungs_that_are_set() -> None:
 
 def test_no_other_module_names_what_ray_does_not_document() -> None:
     private = re.compile(r"\bray\.(?:\w+\.)*(?:_(?!_)\w+|v2)\b|\bfrom ray\.data|[\"']_temp_dir|__internal_head__")
-    package = Path(ferray.__file__).parent
+    package, allowed = Path(ferray.__file__).parent, {Path(ray_patches.__file__), Path(train_patches.__file__)}
     found = {
         str(file.relative_to(package)): names
         for file in package.rglob("*.py")
-        if (names := private.findall(file.read_text())) and file != Path(ray_patches.__file__)
+        if (names := private.findall(file.read_text())) and file not in allowed
     }
     assert found == {}
 
@@ -252,18 +268,17 @@ def test_importing_the_search_changes_nothing_in_ray() -> None:
 @pytest.fixture
 def patched() -> Iterator[None]:
     """Ray Tune as it is during a search; afterwards as it was."""
-    changed = [class_cache, TuneController, registry._global_registry]
+    changed = [tune_controller, TuneController, registry._global_registry]
     before = [dict(vars(owner)) for owner in changed]
-    with patched_tune():
+    with patched_tune(lambda: "proxies"):
         yield
         registry._global_registry.unregister(*KEY)
     assert [dict(vars(owner)) for owner in changed] == before
 
 
 @pytest.mark.usefixtures("patched")
-def test_tunes_actors_get_no_cloud_keys() -> None:
-    assert not [name for name in class_cache.ENV_VARS_TO_PROPAGATE if name.startswith("AWS_")]
-    assert "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S" in class_cache.ENV_VARS_TO_PROPAGATE
+def test_tunes_controller_is_given_proxies_in_place_of_a_manager_of_actors() -> None:
+    assert tune_controller.RayActorManager(resource_manager=None) == "proxies"
 
 
 @pytest.mark.usefixtures("patched")
@@ -296,7 +311,8 @@ def test_a_temporary_folder_whose_name_is_too_long_for_a_socket_is_left_to_ray()
     assert temp_dir_option("/tmp/" + 40 * "x") == {}
 
 
-def test_the_module_that_names_rays_internals_imports_nothing_of_ray() -> None:
-    code = "import sys; import ferray.search.fleet.ray_patches; print('ray' in sys.modules)"
+@pytest.mark.parametrize("module", ["ray_patches", "train_patches"])
+def test_the_modules_that_name_rays_internals_import_nothing_of_ray(module: str) -> None:
+    code = f"import sys; import ferray.search.fleet.{module}; print('ray' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "False\n"

@@ -1,24 +1,20 @@
 """What is done when Tune asks for points and reports results; neither Ray nor Tune is started."""
 
 import dataclasses
-import subprocess
-import sys
 import threading
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
 import ray
-from fixtures.process import MARK, new_mark
 from ray.tune.search import Searcher
 
-from ferray.errors import RecordError, SearchError, TrackingError
+from ferray.errors import RecordError, TrackingError
 from ferray.recipe import Recipe
 from ferray.records.trial import METRIC_FIELDS, EpochResult, TrialRecord
 from ferray.search.fleet.messages import TrialJob
 from ferray.search.history.points import Suggestion
-from ferray.search.tune.loop import TuneSettings, _Scheduler, _Searcher, _TuneBridge
+from ferray.search.tune.loop import TuneSettings, _Searcher, _TuneBridge
 
 ROWS = tuple(EpochResult(epoch=epoch, **dict.fromkeys(METRIC_FIELDS, 0.5)) for epoch in (1, 2))
 
@@ -71,9 +67,8 @@ def observer() -> ListObserver:
 def bridge(decider: FakeDecider, observer: ListObserver, monkeypatch: pytest.MonkeyPatch) -> _TuneBridge:
     """In a round of two proxies, with a dispatcher that does nothing."""
     method = SimpleNamespace(remote=lambda *_: None)
-    dispatcher = SimpleNamespace(expect_proxies=method, open_trial=method, close_trial=method)
+    dispatcher = SimpleNamespace(open_trial=method, close_trial=method)
     monkeypatch.setattr(ray, "get_actor", lambda name, namespace: dispatcher)
-    monkeypatch.setattr(ray, "get", lambda answer: answer)
     settings = TuneSettings(
         make_job=lambda one: TrialJob(trial_id=one.trial_id, number=one.number, recipe=Recipe(epochs=2)),
         dispatcher_name="dispatcher",
@@ -134,21 +129,14 @@ def test_a_point_that_cannot_be_decided_ends_tune_at_once(bridge: _TuneBridge, d
     assert _Searcher(bridge).suggest("0") == Searcher.FINISHED, "not None, after which Tune asks again"
 
 
-def test_an_interrupted_trial_and_one_whose_proxies_have_died_stay_unfinished(
+def test_an_interrupted_trial_stays_unfinished(
     bridge: _TuneBridge, decider: FakeDecider, observer: ListObserver
 ) -> None:
-    for number in range(2):
-        bridge.suggest()
-        bridge.stop.clear()
-        if number == 0:
-            assert not bridge.report_epochs(result(0, state="interrupted"))
-        else:
-            bridge.guarded(lambda: bridge.end(1, None))
-            assert isinstance(bridge.error, SearchError)
-            assert "trial 1: its proxy, a process of Ray Tune's, has died 4 times" in str(bridge.error)
-        assert bridge.stop.is_set()
+    bridge.suggest()
+    assert not bridge.report_epochs(result(0, state="interrupted"))
+    assert bridge.stop.is_set()
     assert decider.calls == []
-    assert observer.events == [("started", "trial-0"), ("started", "trial-1")]
+    assert observer.events == [("started", "trial-0")]
 
 
 class FailingObserver(ListObserver):
@@ -191,79 +179,3 @@ def test_whatever_a_record_fails_with_ends_the_search_with_that_and_not_in_tunes
     assert bridge.guarded(lambda: bridge.report_epochs(result(0, ROWS[0]))) is None
     assert isinstance(bridge.error, AttributeError)
     assert bridge.stop.is_set()
-
-
-def test_a_trial_whose_proxy_has_died_goes_on_after_the_last_epoch_that_tune_has(bridge: _TuneBridge) -> None:
-    config = bridge.suggest()
-    assert isinstance(config, dict)
-    assert config["after"] == 0
-    bridge.report_epochs(result(0, ROWS[0]))
-    trial = SimpleNamespace(config=config)
-    _Scheduler(bridge).on_trial_error(None, trial)
-    assert config["after"] == 1
-
-
-PROXY_DIES = """\
-from ferray.search.fleet.cluster import connect, set_environment, start_dispatcher
-set_environment(None)
-import os, sys, threading
-from pathlib import Path
-import ray
-sys.path.insert(0, "tests")
-from fixtures.process import MARK, kill, processes
-from ferray.recipe import Recipe
-from ferray.records.trial import METRIC_FIELDS, EpochResult
-from ferray.search.fleet.messages import GroupInfo, TrialJob, TrialUpdate
-from ferray.search.history.points import Suggestion
-from ferray.search.tune import loop
-
-class Decider:
-    calls, left = [], [Suggestion(0, "a", {})]
-
-    def suggest(self):
-        return self.left.pop() if self.left else "none left"
-
-    def report_epoch(self, number, epoch, score):
-        self.calls.append(epoch)
-        if epoch == 2:  # Tune's proxy dies with the report of this epoch
-            for pid in processes(os.environ[MARK], "ray::" "Proxy"):
-                kill(pid)
-                self.calls.append("killed")
-        return False
-
-    def end(self, number, state, epoch, score):
-        self.calls.append((state, epoch))
-
-def train(dispatcher):
-    group = ray.get(dispatcher.register_group.remote("g", GroupInfo(device="cpu", precision="float32")))
-    job = "none yet"
-    while not isinstance(job, TrialJob):
-        job = ray.get(dispatcher.take_trial.remote(group))
-    for epoch in (1, 2, 3):
-        row = EpochResult(epoch=epoch, **dict.fromkeys(METRIC_FIELDS, 0.5))
-        assert ray.get(dispatcher.report_epochs.remote(group, "a", [row])) == "continue"
-    ray.get(dispatcher.release_trial.remote(group, "a", TrialUpdate(rows=(), state="done")))
-
-with connect(None):
-    dispatcher = start_dispatcher("dispatcher", has_scheduler=True)
-    ray.get(dispatcher.utilization.remote())
-    thread = threading.Thread(target=train, args=(dispatcher,), daemon=True)
-    thread.start()
-    decider, stop = Decider(), threading.Event()
-    settings = loop.TuneSettings(
-        make_job=lambda one: TrialJob(trial_id="a", number=0, recipe=Recipe(epochs=3)),
-        dispatcher_name="dispatcher", num_proxies=1, stop=stop, recorders=[], observers=[],
-    )
-    loop.tune_until_done(decider, settings, scratch=Path(sys.argv[1]))
-    print(decider.calls, stop.is_set())
-"""
-
-
-@pytest.mark.slow
-def test_a_search_goes_on_when_a_proxy_of_tunes_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(MARK, new_mark())
-    asked = [sys.executable, "-c", PROXY_DIES, str(tmp_path)]
-    done = subprocess.run(asked, capture_output=True, text=True, timeout=250, check=False)
-    assert done.stdout == "[1, 2, 'killed', 3, ('done', 3)] False\n", done.stderr[-3000:]
-    assert "the proxy of a trial has died; another one goes on with it" in done.stderr
-    assert "Traceback" not in done.stderr
