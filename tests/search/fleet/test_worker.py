@@ -16,12 +16,13 @@ from ferray.files.storage import Lease
 from ferray.recipe import trial_id
 from ferray.records.run import Run
 from ferray.records.trial import EpochResult, State, TrialRecord
+from ferray.records.writer import TrialWriter
 from ferray.search.fleet import worker
 from ferray.search.fleet.messages import GroupConfig, GroupId, ReportReply, TrialJob
 from ferray.search.fleet.worker import (
     TrialTrainer,
     _adopt_shorter_trial,
-    _forward_progress_on_features,
+    _forward_what_takes_long,
 )
 from ferray.train.checkpoints.checked_safetensors import read_checked
 from ferray.train.checkpoints.checkpoint import BEST, LAST
@@ -43,8 +44,10 @@ def write_short_trial(run: Run, state: State) -> str:
     return name
 
 
-def take(run: Run) -> Lease:
-    return Lease.take(run.trial_dir("long"), (1, 1))
+def take(run: Run) -> TrialWriter:
+    writer = TrialWriter(run)
+    writer.take("long", (1, 1))
+    return writer
 
 
 @pytest.mark.parametrize("state,goes_on", [("done", True), ("running", False), ("failed", False)])
@@ -53,7 +56,7 @@ def test_a_trial_goes_on_from_a_shorter_one_that_is_done(
 ) -> None:
     run = Run(tmp_path)
     job = TrialJob(trial_id="long", number=1, recipe=LONG, shorter=(write_short_trial(run, state),))
-    _adopt_shorter_trial(job, run, take(run))
+    _adopt_shorter_trial(job, take(run))
 
     assert [(run.trial_dir("long") / name).exists() for name in (BEST, LAST)] == [goes_on] * 2
 
@@ -65,7 +68,7 @@ def test_a_broken_checkpoint_of_a_shorter_trial_is_logged_and_not_used(
     short = write_short_trial(run, "done")
     (run.trial_dir(short) / LAST).write_bytes(b"torn")
     job = TrialJob(trial_id="long", number=1, recipe=LONG, shorter=(short,))
-    _adopt_shorter_trial(job, run, take(run))
+    _adopt_shorter_trial(job, take(run))
 
     assert "does not go on from trial" in caplog.text
     assert not (run.trial_dir("long") / LAST).exists()
@@ -76,7 +79,7 @@ def test_a_trial_with_epochs_of_its_own_keeps_them(small_rows: None, tmp_path: P
     own = run.trial_dir("long") / LAST
     own.parent.mkdir(parents=True)
     own.write_bytes(b"its own")
-    _adopt_shorter_trial(TrialJob(trial_id="long", number=1, recipe=LONG, shorter=("short",)), run, take(run))
+    _adopt_shorter_trial(TrialJob(trial_id="long", number=1, recipe=LONG, shorter=("short",)), take(run))
 
     assert own.read_bytes() == b"its own"
 
@@ -90,14 +93,14 @@ class FakeClient:
     """
 
     def __init__(self, run: Run, *replies: ReportReply) -> None:
-        self._run, self._replies = run, replies
+        self.writer, self._replies = TrialWriter(run), replies
         self.reported: list[int] = []
         """Number of epochs in each record that was reported."""
         self.activities: list[str] = []
         self.released: TrialRecord | None = None
 
     def open_trial(self, job: TrialJob) -> TrialRecord:
-        self.lease = Lease.take(self._run.trial_dir(job.trial_id), (1, 1))
+        self.writer.take(job.trial_id, (1, 1))
         return TrialRecord(trial_id=job.trial_id, number=job.number, recipe=job.recipe)
 
     def report(self, record: TrialRecord) -> ReportReply:
@@ -114,7 +117,15 @@ class FakeClient:
 def train(job: TrialJob, config: GroupConfig, client: FakeClient) -> TrialRecord:
     """Train a trial as a group of one rank does; returns the record that it is released with."""
     environment = Environment(ranks=ALONE, cache=config.cache)
-    trainer = TrialTrainer(config, SmallStore(), environment, client, lambda: False, {"vgg16": small_weights()})  # type: ignore[arg-type]
+    trainer = TrialTrainer(
+        config,
+        SmallStore(),
+        environment,
+        client,
+        lambda: False,
+        client.writer.run,
+        {"vgg16": small_weights()},  # type: ignore[arg-type]
+    )
     trainer.train(job)
     assert client.released is not None
     return client.released
@@ -232,7 +243,7 @@ def test_progress_on_features_is_reported_as_an_activity(
     monkeypatch.setattr(features, "PROGRESS_INTERVAL_S", 0.0)
     monkeypatch.setattr(features.log, "handlers", [])
     client = FakeClient(Run(tmp_path), "continue")
-    _forward_progress_on_features(client)  # type: ignore[arg-type]
+    _forward_what_takes_long(client)  # type: ignore[arg-type]
     list(fit(SHORT, SmallStore(), small_weights(), environment=Environment(cache=tmp_path)))
 
     assert [activity.partition(",")[0] for activity in client.activities] == [
@@ -257,7 +268,7 @@ def test_a_trial_whose_folder_a_stopped_writer_holds_fails_alone(
     monkeypatch.setattr("ferray.files.storage.LEASE_WAIT_S", 0.0)
     monkeypatch.setattr("ray.get", lambda answer: answer)
     run, dispatcher = Run(tmp_path), NotedCalls()
-    client = worker.DispatcherClient(dispatcher, tmp_path)
+    client = worker.DispatcherClient(dispatcher, TrialWriter(Run(tmp_path)))
     client.group = GroupId("g", 1)
     Lease.take(run.trial_dir("a"), (1, 1))
     with storage.lock(run.trial_dir("a") / ".lease.lock"):
