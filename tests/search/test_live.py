@@ -57,7 +57,7 @@ def test_in_a_log_a_trial_that_ends_is_one_line_with_its_settings_and_score(
         view.epoch_ended("t3", ROW)
         view.trial_ended(ended(trial(3, dropout=0.0)))
         lines = capsys.readouterr().err.splitlines()
-    settings = "(augmentation none, dropout 0, batch_size 32, learning_rate 0.001)"
+    settings = "(augmentation none, dropout 0, batch_size 32, learning_rate 1e-3)"
     assert lines == [f"3/24: trial 3 done {settings}: val_accuracy 0.2500 in epoch 1 of 1"]
     assert "live" not in {thread.name for thread in threading.enumerate()}
 

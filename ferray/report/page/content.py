@@ -43,7 +43,7 @@ from ferray.report.results.pairs import make_pairs
 from ferray.report.results.read import SearchResults
 from ferray.report.results.scales import make_scales
 from ferray.report.results.sentences import three_sentences
-from ferray.report.wording import in_words, value_text
+from ferray.report.wording import in_words, setting_text
 from ferray.wording import count_of, utc_now
 
 MAX_OPEN = 8
@@ -187,7 +187,7 @@ def _trained_in_words(results: SearchResults) -> str:
     values = {name: {getattr(record.recipe, name) for record in results.records} for name in COMMON}
     shared = {name: found.pop() for name, found in values.items() if len(found) == 1}
     size = f"{shared.pop('image_size')} pixels" if "image_size" in shared else ""
-    words = [f"{in_words(name)} {value_text(value)}" for name, value in shared.items()]
+    words = [f"{in_words(name)} {setting_text(name, value)}" for name, value in shared.items()]
     return "".join(f"; {word}" for word in [", ".join([*words, *filter(None, [size])])] if word)
 
 

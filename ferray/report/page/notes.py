@@ -13,7 +13,7 @@ from ferray.report.results.importance import POINTS_PER_SETTING, Importance
 from ferray.report.results.read import SearchResults
 from ferray.report.results.scales import Scale
 from ferray.report.slices import worst_in_words
-from ferray.report.wording import in_words, value_text
+from ferray.report.wording import in_words, setting_text
 from ferray.wording import count_of, duration_text, short_path
 
 
@@ -37,7 +37,7 @@ def edge_commands(results: SearchResults, indifferent: Sequence[Scale]) -> list[
     names = {scale.name for scale in indifferent}
     return [
         Command(
-            text=f"Try {in_words(edge.name)} {value_text(edge.beyond)}, too",
+            text=f"Try {in_words(edge.name)} {setting_text(edge.name, edge.beyond)}, too",
             command=edge.way_out(results),
             is_whole="--set" in edge.way_out(results),
         )

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from ferray.records.trial import TrialRecord
 from ferray.report.results.read import SearchResults
 from ferray.report.results.series import overfitting
-from ferray.report.wording import in_words
+from ferray.report.wording import EXPONENTIAL, in_words, sort_words
 from ferray.wording import first_line
 
 MAX_REASON = 300
@@ -32,7 +32,7 @@ def trials_table(results: SearchResults, *, out: Path) -> dict[str, Any]:
         _column("score", score, [record.score() for record in records], digits=4),
         _column("state", "state", [record.state for record in records]),
         *(
-            _column(name, in_words(name), [getattr(record.recipe, name) for record in records])
+            _setting_column(name, [getattr(record.recipe, name) for record in records])
             for name in (*results.searched, *repeated)
         ),
         _column("best_epoch", "best epoch", [None if row is None else row.epoch for row in best]),
@@ -70,6 +70,13 @@ def _column(key: str, title: str, values: Sequence[Any], *, digits: int | None =
     else:
         values = [None if value is None else str(value) for value in values]
     return {"key": key, "title": title, "values": values, "number": is_number, "digits": digits}
+
+
+def _setting_column(name: str, values: Sequence[Any]) -> dict[str, Any]:
+    """A column of a setting, which the page's script writes and sorts as `ferray.report.wording` does."""
+    column = _column(name, in_words(name), values)
+    order = [] if column["number"] else sort_words(name, {value for value in column["values"] if value is not None})
+    return column | {"setting": True, "exponential": name in EXPONENTIAL, "order": order}
 
 
 def _reasons(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:

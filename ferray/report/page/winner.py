@@ -6,7 +6,7 @@ from ferray.metrics.intervals import bracket_text
 from ferray.metrics.names import SCORE_TITLES
 from ferray.recipe import to_values
 from ferray.report.results.read import SearchResults
-from ferray.report.wording import in_words, value_text
+from ferray.report.wording import in_words, setting_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,17 +97,15 @@ def winner_settings(results: SearchResults) -> list[tuple[str, str, bool]]:
     """The kept trial's settings, the searched ones first."""
     if results.kept is None:
         return []
-    values = to_values(results.kept.recipe)
+    values = {name: setting_text(name, value) for name, value in to_values(results.kept.recipe).items()}
     best = results.kept.best()
     epoch = "none" if best is None else f"{best.epoch} of {len(results.kept.epochs)}"
     number = str(results.kept.number)
     if results.points and results.kept not in results.points[0].records:
         number += " (on the whole split)"  # the refit after folds
     searched = [("trial", number, True), ("best epoch", epoch, True)]
-    searched += [(in_words(name), value_text(values[name]), True) for name in results.searched]
-    rest = [
-        (in_words(name), value_text(value), False) for name, value in values.items() if name not in results.searched
-    ]
+    searched += [(in_words(name), values[name], True) for name in results.searched]
+    rest = [(in_words(name), text, False) for name, text in values.items() if name not in results.searched]
     return [*searched, *rest]
 
 

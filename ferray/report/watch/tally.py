@@ -12,8 +12,8 @@ from typing import Any
 from ferray.recipe import MetricName
 from ferray.records.points import rank_trials
 from ferray.records.trial import ENDED, EpochResult, State, TrialRecord
-from ferray.report.columns import setting_in_a_table
 from ferray.report.watch.view import SearchView, TrialView
+from ferray.report.wording import setting_text
 from ferray.space import Space
 from ferray.wording import first_line
 
@@ -104,7 +104,7 @@ class Tally:
             max_epochs=record.recipe.epochs,
             score=record.score(),
             best_epoch=None if best is None else best.epoch,
-            settings={name: setting_in_a_table(getattr(record.recipe, name), digits=4) for name in self._columns},
+            settings={name: setting_text(name, getattr(record.recipe, name)) for name in self._columns},
             activity=activity[:300],
             left_s=left_s,
             reason=self._reason(record)[:300],
