@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ferray.records.trial import TrialRecord
+from ferray.report.results.early import reason_in_words
 from ferray.report.results.read import SearchResults
 from ferray.report.results.series import overfitting
 from ferray.report.wording import EXPONENTIAL, in_words, sort_words
-from ferray.wording import first_line
 
 MAX_REASON = 300
 """Characters of the reason of a failure; `record.json` has all."""
@@ -44,7 +43,7 @@ def trials_table(results: SearchResults, *, out: Path) -> dict[str, Any]:
             for name in ("val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_loss")
             if name != results.metric
         ),
-        *_reasons(records),
+        *_reasons(results),
     ]
     return {
         "columns": columns,
@@ -79,6 +78,6 @@ def _setting_column(name: str, values: Sequence[Any]) -> dict[str, Any]:
     return column | {"setting": True, "exponential": name in EXPONENTIAL, "order": order}
 
 
-def _reasons(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
-    reasons = [first_line(record.reason)[:MAX_REASON] for record in records]
+def _reasons(results: SearchResults) -> list[dict[str, Any]]:
+    reasons = [reason_in_words(record, results.space)[:MAX_REASON] for record in results.records]
     return [_column("reason", "reason", reasons)] if any(reasons) else []

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from ferray.metrics.intervals import bracket_text
 from ferray.metrics.names import SCORE_TITLES
 from ferray.recipe import to_values
+from ferray.report.results.noise import Noise
 from ferray.report.results.read import SearchResults
 from ferray.report.wording import in_words, setting_text
 
@@ -19,8 +20,13 @@ class Figure:
     note: str
 
 
-def figures_of(results: SearchResults) -> list[Figure]:
-    """The test score, the corrected validation score, and the score as measured."""
+def figures_of(results: SearchResults, noise: Noise | None) -> list[Figure]:
+    """The test score, the corrected validation score, and the score as measured.
+
+    Args:
+        results: The search.
+        noise: Of the winner.
+    """
     figures = []
     if results.test_score is not None:
         scores = results.test_score.scores
@@ -48,15 +54,20 @@ def figures_of(results: SearchResults) -> list[Figure]:
         )
     if results.points:
         point = results.points[0]
-        spread = "" if point.spread is None else f"± {point.spread:.3f}"
-        num = len(point.records)
-        note = (
-            "one seed: how much another one moves it is not known"
-            if num == 1
-            else f"mean of {num} trials (seeds, folds)"
-        )
+        note = "one seed: how much another one moves it is not known"
+        if point.spread is not None:
+            note = f"mean of {len(point.records)} trials (seeds, folds), ± {point.spread:.3f} between them"
+        if noise is None:
+            note += "; its interval is not known"
+        elif noise.is_rough:
+            note += "; a rough interval, from the number of pictures alone"
         figures.append(
-            Figure(label=f"{metric.capitalize()}, as measured", value=f"{point.mean:.3f}", interval=spread, note=note)
+            Figure(
+                label=f"{metric.capitalize()}, as measured",
+                value=f"{point.mean:.3f}",
+                interval="" if noise is None else bracket_text(noise.interval, 3),
+                note=note,
+            )
         )
     return figures
 

@@ -26,19 +26,31 @@ function toRows(columns) {
   return columns[names[0]].map((_, row) => Object.fromEntries(names.map((name) => [name, columns[name][row]])));
 }
 
+async function drawPlot(place, spec, config, datasets) {
+  try {
+    await vegaEmbed(place, { ...spec, datasets }, {
+      config, actions: false, renderer: "svg", ast: true, tooltip: { disableDefaultStyle: true },
+    });
+    place.style.minHeight = "";
+    place.querySelector("svg").setAttribute("aria-hidden", "true"); // its place has the label, a table the values
+  } catch (error) {
+    place.textContent = `This plot could not be drawn: ${error.message}`;
+  }
+}
+
 async function drawPlots() {
   for (const place of document.querySelectorAll("[data-chart]")) {
     const given = JSON.parse(document.querySelector(`[data-spec="${place.dataset.chart}"]`).textContent);
     const datasets = Object.fromEntries(Object.entries(given.datasets).map(([name, columns]) => [name, toRows(columns)]));
-    try {
-      await vegaEmbed(place, { ...given.spec, datasets }, {
-        config: given.config, actions: false, renderer: "svg", ast: true, tooltip: { disableDefaultStyle: true },
-      });
-      place.style.minHeight = "";
-      place.querySelector("svg").setAttribute("aria-hidden", "true"); // its place has the label, a table the values
-    } catch (error) {
-      place.textContent = `This plot could not be drawn: ${error.message}`;
-    }
+    const isNarrow = () => place.clientWidth < (given.narrow_below_px ?? 0);
+    await drawPlot(place, isNarrow() ? given.narrow : given.spec, given.config, datasets);
+    if (!given.narrow) continue;
+    let wasNarrow = isNarrow();
+    addEventListener("resize", () => {
+      if (isNarrow() === wasNarrow) return;
+      wasNarrow = isNarrow();
+      drawPlot(place, wasNarrow ? given.narrow : given.spec, given.config, datasets);
+    });
   }
   root.dataset.drawn = "yes";
 }
@@ -78,8 +90,8 @@ function showTrials() {
   }
 
   function compare(one, other) {
-    const { values, order } = byKey.get(sorted.key);
-    const rank = (value) => (order?.includes(value) ? order.indexOf(value) : value);
+    const { values, order: words } = byKey.get(sorted.key);
+    const rank = (value) => (words?.includes(value) ? words.indexOf(value) : value);
     const a = rank(values[one]), b = rank(values[other]);
     if (a === null || b === null) return (a === null) - (b === null) || one - other; // what is missing comes last
     const order = a < b ? -1 : a > b ? 1 : 0;

@@ -23,6 +23,9 @@ from ferray.wording import count_of
 MAX_DOTS = (2000, 2000)
 """Trials in the plot of overfitting: of the best, and of the others."""
 
+MIN_JOINED = 20
+"""Pictures of a bin from which on it is joined to its neighbors: the 95 % interval of fewer is 0.2 on each side."""
+
 
 def gap_chart(results: SearchResults) -> Chart | None:
     """How far training was ahead of validation in each trial; None with fewer than two scores."""
@@ -83,6 +86,11 @@ def gap_chart(results: SearchResults) -> Chart | None:
 def reliability_chart(calibration: Calibration) -> Chart:
     """How often predictions were correct, by their confidence, before and after temperature scaling."""
     versions = {"as trained": calibration.before, "with temperature": calibration.after}
+    joined = [
+        (name, six_digits(one.confidence), six_digits(one.accuracy) if one.faces >= MIN_JOINED else None)
+        for name, errors in versions.items()
+        for one in errors.bins
+    ]
     rows = [
         (name, six_digits(one.confidence), six_digits(one.accuracy), one.faces)
         for name, errors in versions.items()
@@ -108,7 +116,7 @@ def reliability_chart(calibration: Calibration) -> Chart:
             "encoding": {"x": x, "y": y},
         },
         {
-            "data": named("bins"),
+            "data": named("joined"),
             "mark": {"type": "line", "strokeWidth": 1.5, "opacity": 0.6},
             "encoding": {"x": x, "y": y, "color": color},
         },
@@ -136,6 +144,7 @@ def reliability_chart(calibration: Calibration) -> Chart:
         spec=make_spec(320, layer=layers),
         datasets={
             "diagonal": {"confidence": [0, 1], "accuracy": [0, 1]},
+            "joined": by_column(("version", "confidence", "accuracy"), joined),
             "bins": by_column(("version", "confidence", "accuracy", "num"), rows),
         },
         table=TextTable(
@@ -144,6 +153,7 @@ def reliability_chart(calibration: Calibration) -> Chart:
                 (name, f"{confidence:.3f}", f"{accuracy:.3f}", f"{num:,}") for name, confidence, accuracy, num in rows
             ],
         ),
-        note="Larger dots stand for more pictures. Below the dashed line the model is too sure of itself.",
+        note=f"Larger dots stand for more pictures; those of fewer than {MIN_JOINED} are not joined by lines, since"
+        " chance alone moves them by 0.2 and more. Below the dashed line the model is too sure of itself.",
         height_px=400,
     )

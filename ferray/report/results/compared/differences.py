@@ -19,6 +19,9 @@ from ferray.wording import count_of
 
 NOT_KNOWN = "not known"
 
+_DEFAULT = " (default)"
+"""After a value that a search has because its space does not have the setting."""
+
 MAX_LISTED_VALUES = 8
 """Values of a parameter that are listed."""
 
@@ -34,7 +37,7 @@ class Property:
     @property
     def differs(self) -> bool:
         """Whether they do not all have the same."""
-        return len(set(self.values)) > 1
+        return len({value.removesuffix(_DEFAULT) for value in self.values}) > 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +88,7 @@ def _setting(search: ComparedSearch, *, name: str) -> str:
         return parameter_in_words(parameter)
     if name == "weights" and results.search.options.weights == "none":  # set by the command, not by the space
         return "none"
-    return f"{setting_text(name, getattr(Recipe, name))} (default)"
+    return f"{setting_text(name, getattr(Recipe, name))}{_DEFAULT}"
 
 
 def _properties(compared: ComparedSearch) -> Iterator[tuple[str, str]]:
