@@ -59,6 +59,14 @@ def test_few_numbers_words_and_none_are_classes_of_their_own() -> None:
     assert scale_of("hidden_units", [None, 256, 64]).texts == ("64", "256", "none")
 
 
+def test_words_stand_in_their_own_order_or_that_of_the_alphabet_and_none_last() -> None:
+    policies = ["strong", "none", "standard", "light"]
+
+    assert scale_of("augmentation", policies).texts == ("none", "light", "standard", "strong")
+    assert scale_of("freeze", ["trunk", "none", "blocks1-3"]).texts == ("none", "blocks1-3", "trunk")
+    assert scale_of("backbone", ["vgg16", "resnet18"]).texts == ("resnet18", "vgg16")
+
+
 def test_a_setting_with_one_value_has_no_scale() -> None:
     assert make_scales(points_with("batch_size", [32, 32]), ["batch_size", "dropout"]) == []
     assert make_scales([], ["batch_size"]) == []
