@@ -45,6 +45,9 @@ CONFIG: dict[str, Any] = {
 WINNER, OTHER = "winner", "others"
 """Kinds of points and trials in legends."""
 
+WHOLE = "trained to the end"
+"""Of points and trials in legends, beside those that have fewer epochs."""
+
 Columns = Mapping[str, Sequence[Any]]
 """A table of values by column, of equal lengths."""
 

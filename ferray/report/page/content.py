@@ -65,6 +65,7 @@ class Content:
     subtitle: str
     written: str
     warnings: Sequence[str]
+    winner_title: str
     figures: Sequence[Figure]
     comparisons: Sequence[str]
     winner_settings: Sequence[tuple[str, str, bool]]
@@ -134,6 +135,7 @@ def make_content(results: SearchResults, *, out: Path, pictures: bool) -> Conten
         subtitle=_subtitle(results),
         written=utc_now().replace("T", " ").removesuffix("+00:00") + " UTC",
         warnings=[*_state_warnings(results), *warnings],
+        winner_title="The winner" if results.is_finished or not results.points else "The best so far",
         figures=figures_of(results, noise),
         comparisons=comparisons_of(results),
         winner_settings=winner_settings(results),

@@ -100,7 +100,11 @@ def comparisons_of(results: SearchResults) -> list[str]:
         more = " Whoever saw the earlier ones may have searched further because of them." if readings > 1 else ""
         lines.append(f"The search has read its test split {'once' if readings == 1 else f'{readings} times'}.{more}")
     if results.verdict is None and results.points:
-        lines.append("How sure the winner is was not computed, as where the trunk is trained with one seed.")
+        lines.append(
+            "How sure the winner is was not computed, as where the trunk is trained with one seed."
+            if results.is_finished
+            else "How sure the best point is will be computed when the search ends."
+        )
     return lines
 
 

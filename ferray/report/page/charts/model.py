@@ -4,6 +4,7 @@ from ferray.metrics.calibration import Calibration
 from ferray.records.points import rank_trials
 from ferray.report.page.chart import (
     OTHER,
+    WHOLE,
     WINNER,
     Chart,
     Columns,
@@ -15,6 +16,7 @@ from ferray.report.page.chart import (
     named,
     six_digits,
 )
+from ferray.report.results.early import cut_in_words
 from ferray.report.results.read import SearchResults
 from ferray.report.results.series import overfitting, pick_evenly
 from ferray.report.wording import in_words
@@ -34,14 +36,18 @@ def gap_chart(results: SearchResults) -> Chart | None:
         return None
     shown = pick_evenly(ranked, max_best=MAX_DOTS[0], max_others=MAX_DOTS[1])
     left_out = len(ranked) - len(shown)
-    score = in_words(results.metric)
+    score, cut = in_words(results.metric), cut_in_words(results.points)
     data: Columns = {
         "trial": [record.number for record in shown],
         "score": [six_digits(record.score() or 0.0) for record in shown],
         "gap": [six_digits(overfitting(record) or 0.0) for record in shown],
         "kind": [WINNER if place == 0 else OTHER for place in range(len(shown))],
+        "end": [WHOLE if record.state == "done" else cut for record in shown],
     }
     colors = {WINNER: "var(--c2)", OTHER: "var(--c1)"}
+    shapes = {WHOLE: "circle", cut: "cross"}
+    legend = {"symbolFillColor": "var(--ink)"}
+    shape = {"shape": field("end", "nominal", scale=categories(shapes, data["end"]), legend=legend)} if cut else {}
     layers = [
         {"mark": {"type": "rule", "color": "var(--border)"}, "encoding": {"y": {"datum": 0}}},
         {
@@ -55,6 +61,7 @@ def gap_chart(results: SearchResults) -> Chart | None:
                     axis={"tickCount": 6},
                 ),
                 "color": field("kind", "nominal", scale=categories(colors, colors)),
+                **shape,
                 "size": {"condition": {"test": f"datum.kind == '{WINNER}'", "value": 160}, "value": 50},
                 "tooltip": [
                     field("trial", "nominal", "trial"),

@@ -8,6 +8,7 @@ from typing import Any
 
 from ferray.report.page.chart import (
     OTHER,
+    WHOLE,
     WINNER,
     Chart,
     by_column,
@@ -42,8 +43,6 @@ LETTERS = 44
 """Letters that fit beside each other on a phone."""
 
 NEAR = "within noise of it"
-
-WHOLE = "trained to the end"
 
 _COLORS = {WINNER: "var(--c2)", NEAR: "var(--c1)", OTHER: "var(--line)"}
 
