@@ -46,7 +46,7 @@ def gap_chart(results: SearchResults) -> Chart | None:
     }
     colors = {WINNER: "var(--c2)", OTHER: "var(--c1)"}
     shapes = {WHOLE: "circle", cut: "cross"}
-    legend = {"symbolFillColor": "var(--ink)"}
+    legend = {"symbolFillColor": "var(--ink)", "direction": "vertical"}
     shape = {"shape": field("end", "nominal", scale=categories(shapes, data["end"]), legend=legend)} if cut else {}
     layers = [
         {"mark": {"type": "rule", "color": "var(--border)"}, "encoding": {"y": {"datum": 0}}},

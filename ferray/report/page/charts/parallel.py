@@ -143,7 +143,7 @@ def _lines(score: str, kinds: Sequence[str], ends: Sequence[str], *, num: int) -
     }
     if set(ends) != {WHOLE}:
         dashes = {WHOLE: [1, 0]} | {end: [5, 3] for end in ends if end != WHOLE}
-        legend = {"symbolStrokeColor": "var(--ink)", "symbolType": "stroke", "symbolSize": 600}
+        legend = {"symbolStrokeColor": "var(--ink)", "symbolType": "stroke", "symbolSize": 600, "direction": "vertical"}
         encoding["strokeDash"] = field("end", "nominal", scale=categories(dashes, ends), legend=legend)
     return {
         "data": named("lines"),
