@@ -39,9 +39,10 @@ EPOCHS = 10
 RECIPE = Recipe(precision="float32", image_size=64, epochs=EPOCHS)
 ROWS = tuple(EpochResult(epoch=epoch, **dict.fromkeys(METRIC_FIELDS, 0.123456789)) for epoch in range(1, EPOCHS + 1))
 SEARCH = {
-    "id": "0123abcd", "command": "", "options": {"space": "grid", "data": None, "weights": "none", "set": [], "seed": 0},
+    "id": "0123abcd", "command": "", "openings": 1,
+    "options": {"space": "grid", "data": None, "weights": "none", "set": [], "seed": 0},
     "data": {"folder": "faces", "fingerprint": "f", "size_px": 32}, "weights": {"vgg16": "w"}, "sessions": [],
-    "test_readings": [], "openings": 1,
+    "test_readings": [],
 }  # fmt: skip
 
 
@@ -175,9 +176,7 @@ def _resume(folder: Path, address: Address, num_trials: int, asked: Counter[str]
     other = BucketRun(address, "fetched")
     other.fetch()
     seconds = time.perf_counter() - began
-    print(
-        f"resume: {1e3 * seconds / num_trials:.2f} ms a record of an index, with {asked.total()} requests: {dict(asked)}"
-    )
+    print(f"resume: {1e3 * seconds / num_trials:.2f} ms a record of an index; requests: {dict(asked)}")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from ferray.errors import CheckpointError, RecordError
 from ferray.records.run import Run
 from ferray.records.search_file import SearchFile
 from ferray.records.trial import ENDED, TrialRecord
+from ferray.report.wording import setting_text
 from ferray.space import Space
 from ferray.wording import count_of
 
@@ -136,7 +137,9 @@ class SearchResult:
         state = "finished" if self.is_finished else "not finished"
         lines = [f"search {self.name}: {state}, {count_of(len(self.records), 'trial')}, in {self.path}"]
         if self.best is not None and (row := self.best.best()) is not None:
-            settings = ", ".join(f"{name}={getattr(self.best.recipe, name)}" for name in self._space.searched)
+            settings = ", ".join(
+                f"{name}={setting_text(name, getattr(self.best.recipe, name))}" for name in self._space.searched
+            )
             score = f"{self.metric} {self.best.score():.4f} in epoch {row.epoch} of trial {self.best.number}"
             lines.append(f"  best {score}: {settings}")
         if "accuracy" in self.test_scores:

@@ -18,6 +18,7 @@ from ferray.commands.common import make_parser, run_command
 from ferray.errors import RecipeError, StorageError
 from ferray.files import untrusted
 from ferray.recipe import Recipe, check_value, make_recipe, trial_id
+from ferray.report.wording import setting_text
 from ferray.signals import catch_signals, say_from_handler
 from ferray.space import parse_settings
 from ferray.space.nodes import Node, read_yaml
@@ -261,5 +262,5 @@ def format_epoch(result: "EpochResult", recipe: Recipe) -> str:
         f"  train loss {result.train_loss:.4f} accuracy {result.train_accuracy:.3f}"
         f"  validation loss {result.val_loss:.4f} accuracy {result.val_accuracy:.3f}"
         f" balanced {result.val_balanced_accuracy:.3f} macro F1 {result.val_macro_f1:.3f}"
-        f"  rate {result.learning_rate:.2g}  {result.images_per_s:.0f} images/s"
+        f"  rate {setting_text('learning_rate', result.learning_rate)}  {result.images_per_s:.0f} images/s"
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.report.wording import exponent_text, in_words, value_text
+from ferray.report.wording import in_words, setting_text, sort_words
 
 if TYPE_CHECKING:
     import pandas
@@ -30,7 +30,7 @@ class Axis:
     name: str
     """A field of `Recipe`."""
     values: tuple[Any, ...]
-    """Distinct values: numbers ascending, other values in the order in which they were first tried, None last."""
+    """Distinct values: numbers ascending, other values in their own order or that of the alphabet, None last."""
     places: NDArray[np.int64]
     """Index of each trial's value in `values`, shape (trials,)."""
     is_numeric: bool
@@ -43,14 +43,8 @@ class Axis:
 
     @property
     def texts(self) -> list[str]:
-        """The values as people write them, all numbers in one form: with exponents where one of them needs it."""
-        texts = [value_text(value) for value in self.values]
-        if not any(isinstance(value, float) and "e" in text for value, text in zip(self.values, texts, strict=True)):
-            return texts
-        return [
-            exponent_text(value) if isinstance(value, int | float) and value else text
-            for value, text in zip(self.values, texts, strict=True)
-        ]
+        """The values as people write them."""
+        return [setting_text(self.name, value) for value in self.values]
 
     @property
     def is_log(self) -> bool:
@@ -98,12 +92,11 @@ def settings_text(place: int, axes: Sequence[Axis]) -> str:
 def _make_axis(trials: "pandas.DataFrame", name: str) -> Axis:
     plain = trials[name].astype("object").where(trials[name].notna(), None)
     column = [_plain(value) for value in plain.tolist()]
-    in_order = [column[place] for place in np.argsort(trials["number"].to_numpy(dtype=np.int64), kind="stable")]
-    is_number = {value: isinstance(value, int | float) for value in in_order if value is not None}
-    values = sorted(is_number) if all(is_number.values()) else list(is_number)
-    numeric = bool(values) and all(is_number.values()) and None not in column
-    if None in column:
-        values.append(None)
+    distinct = set(column)
+    are_numbers = all(isinstance(value, int | float) for value in distinct if value is not None)
+    numbers = sorted(value for value in distinct if value is not None) if are_numbers else []
+    values = [*numbers, *sort_words(name, distinct.difference(numbers))]
+    numeric = bool(numbers) and None not in distinct
     return Axis(name, tuple(values), np.asarray([values.index(value) for value in column], dtype=np.int64), numeric)
 
 

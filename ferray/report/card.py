@@ -21,7 +21,7 @@ from ferray.report.expw_words import EXPW_LIMITS
 from ferray.report.many_classes import MAX_NAMES, escape_cell, list_names, lowest_recalls
 from ferray.report.slices import worst_in_words
 from ferray.report.test_split.recorded import RecordedScore, SliceSummary
-from ferray.report.wording import in_words, value_text
+from ferray.report.wording import in_words, setting_text
 
 MAX_ROWS = 50
 """Classes that a table has a row for."""
@@ -346,9 +346,9 @@ def _data(manifest: Manifest) -> str:
 def _recipe(selection: ModelSelection, weights: str) -> str:
     """The searched settings first, in bold; the others in the order of the class."""
     recipe = selection.recipe
-    values = to_values(recipe)
-    rows = [f"| **{name}** (searched) | **{value_text(values[name])}** |" for name in selection.searched]
-    rows += [f"| {name} | {value_text(value)} |" for name, value in values.items() if name not in selection.searched]
+    values = {name: setting_text(name, value) for name, value in to_values(recipe).items()}
+    rows = [f"| **{name}** (searched) | **{values[name]}** |" for name in selection.searched]
+    rows += [f"| {name} | {text} |" for name, text in values.items() if name not in selection.searched]
     table = "\n".join(rows)
     start = "random weights" if recipe.weights == "none" else f"`{weights}`"
     return f"""## Recipe

@@ -6,6 +6,8 @@ Begin at `fit_settings`.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ferray.report.wording import setting_text
+
 WIDTH = 80
 """Columns of a terminal that every table fits."""
 
@@ -47,7 +49,7 @@ def fit_settings(
     """
     columns, left_out = [], []
     for name in names:
-        cells = tuple(_cut(setting_in_a_table(row.get(name, ""), digits=4), _MAX_VALUE, "…") for row in rows)
+        cells = tuple(_cut(setting_text(name, row.get(name, "")), _MAX_VALUE, "…") for row in rows)
         header = "\n".join(_cut(word, _MAX_WORD, ".") for word in name.split("_"))
         column = SettingColumn(name=name, header=header, cells=cells)
         if column.width + GAP <= room:
@@ -56,11 +58,6 @@ def fit_settings(
         else:
             left_out.append(name)
     return columns, left_out
-
-
-def setting_in_a_table(value: object, *, digits: int = 6) -> str:
-    """A setting in a line, or with fewer digits in a table."""
-    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
 
 
 def _cut(text: str, length: int, sign: str) -> str:

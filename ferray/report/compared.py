@@ -10,9 +10,11 @@ from ferray.report.results.compared.sentences import (
     BEST_OF_MANY,
     ONE_SEED,
     coinciding_sentence,
-    contrast_sentences,
+    luck_sentences,
+    verdict_sentences,
 )
 from ferray.report.results.compared.winners import Standing
+from ferray.report.results.series import Step
 from ferray.report.wording import in_words
 from ferray.wording import count_of
 
@@ -22,10 +24,12 @@ _MAX_NAME = 24
 
 
 def format_comparison(comparison: SearchComparison) -> str:
-    """What differs, the winners, the scores at equal budget, and the points that coincide."""
+    """The verdict, what differs, the winners, the scores at equal budget, and the points that coincide."""
     lines = [
         *_searches(comparison),
         *(line for text in comparison.warnings for line in _wrap(f"note: {text}", indent="  ")),
+        "",
+        *(line for text in verdict_sentences(comparison) for line in _wrap(text)),
         "",
         *_differences(comparison),
         "",
@@ -78,7 +82,7 @@ def _winners(comparison: SearchComparison) -> list[str]:
     ]
     if any(one is not None and one.is_rough for one in comparison.standings):
         lines += _wrap("  ~ a binomial interval, from the number of pictures alone", indent="  ")
-    lines += ["", *(line for text in contrast_sentences(comparison) for line in _wrap(text))]
+    lines += [line for text in luck_sentences(comparison) for line in _wrap(text)]
     if any(one.interval is not None for one in comparison.contrasts):
         lines += [*_wrap(ONE_SEED), *_wrap(BEST_OF_MANY)]
     return lines
@@ -112,8 +116,25 @@ def _budgets(comparison: SearchComparison) -> list[str]:
     lines = [f"the best {score} of one trial at equal budget, and in all:"]
     head = ("", "equal", *letters, *(f"{letter} in all" for letter in letters))
     lines += _table([head, *(_budget(one) for one in comparison.budgets)])
-    last = [one.steps[-1].score for one in comparison.searches]
-    return [*lines, *_wrap("  in all: " + ", ".join(f"{a} {b:.4f}" for a, b in zip(letters, last, strict=True)))]
+    return [
+        *lines,
+        "",
+        "what each spent until its own best, and until the best that all reached:",
+        *_milestones(comparison),
+    ]
+
+
+def _milestones(comparison: SearchComparison) -> list[str]:
+    head = ("", "its best", "trials", "epochs", "seconds", "for all", "trials", "epochs", "seconds")
+    rows = [
+        (one.letter, *(text for step in (one.best, one.common) for text in _spent(step)))
+        for one in comparison.milestones
+    ]
+    return _table([head, *rows])
+
+
+def _spent(step: Step) -> tuple[str, ...]:
+    return (f"{step.score:.4f}", f"{step.trials:,}", f"{step.epochs:,}", f"{step.seconds:,.0f}")
 
 
 def _budget(one: Budget) -> tuple[str, ...]:

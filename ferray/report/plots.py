@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ferray.metrics.intervals import Interval, range_text
 from ferray.report.axes import Axis, pick_axes, settings_text
 from ferray.report.figure import BEST_COLORS, ink, open_figure
-from ferray.report.wording import in_words, value_text
+from ferray.report.wording import in_words, setting_text
 from ferray.space import Metric
 
 if TYPE_CHECKING:
@@ -324,7 +324,7 @@ def _scale_axis(panel: "Axes", axis: Axis, side: str) -> None:
     if few:
         ruler.set_major_locator(FixedLocator(list(axis.values)))
         ruler.set_minor_locator(NullLocator())
-    ruler.set_major_formatter(FuncFormatter(lambda value, _: value_text(float(value))))
+    ruler.set_major_formatter(FuncFormatter(lambda value, _: setting_text(axis.name, float(value))))
 
 
 def _limit_losses(panel: "Axes", epochs: "pandas.DataFrame", best: Sequence[str]) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 from ferray.records.points import rank_trials
 from ferray.report.results.edges import Edge, edge_to_json
+from ferray.report.wording import setting_text
 from ferray.search.forecast import make_forecast
-from ferray.search.history.points import MAX_LISTED, describe_additions, format_value
+from ferray.search.history.points import MAX_LISTED, describe_additions
 from ferray.search.history.recorded import History
 from ferray.search.history.resume import MORE
 from ferray.search.outcome.finals import rank_search
@@ -133,7 +134,7 @@ def _list_points(plan: Plan, total: int | None) -> Iterator[str]:
     before = 0 if additions is None else additions.num_known + len(additions.left_out)
     listed = islice(new_points(plan), min(10 if total is None else total, MAX_LISTED))
     for number, point in enumerate(listed, start=before):
-        yield f"{number:5}  " + "  ".join(f"{name}={format_value(point[name])}" for name in plan.space.searched)
+        yield f"{number:5}  " + "  ".join(f"{name}={setting_text(name, point[name])}" for name in plan.space.searched)
     if total is None or total > MAX_LISTED:
         yield f"  ...  {'without end' if total is None else f'{total - MAX_LISTED} more'}"
 

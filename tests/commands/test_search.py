@@ -53,7 +53,7 @@ def test_a_dry_run_lists_every_point_and_the_passes_of_the_trunk(
 ) -> None:
     assert main(["--space", space, "--dry-run"]) == 0
     out = capsys.readouterr().out
-    assert "augmentation=light  learning_rate=0.0001" in out
+    assert "augmentation=light  learning_rate=1e-4" in out
     assert "4, at most 3 epochs each" in out
     assert "4 passes of the frozen trunk" in out  # one without augmentation, one an epoch with it
 
@@ -267,7 +267,7 @@ def test_a_dry_run_of_a_resumed_search_lists_only_what_is_new(
     out = dry(capsys, resumed)
     assert "1 new point of" in out
     assert [line for line in out.splitlines() if "learning_rate=" in line] == [
-        "    3  augmentation=light  learning_rate=0.0001"
+        "    3  augmentation=light  learning_rate=1e-4"
     ]
     assert "nothing   For more, give --space FILE" in dry(capsys, resumed, "--max-trials", "3")
     before = {file: file.read_bytes() for file in resumed.folder.rglob("*") if file.is_file()}
@@ -276,9 +276,9 @@ def test_a_dry_run_of_a_resumed_search_lists_only_what_is_new(
     assert "3 new points of" in out
     assert "3 of its points are on record" in out
     assert [line.split()[1:] for line in out.splitlines() if "learning_rate=" in line] == [
-        ["augmentation=none", "learning_rate=0.01"],
-        ["augmentation=light", "learning_rate=0.01"],
-        ["augmentation=light", "learning_rate=0.0001"],
+        ["augmentation=none", "learning_rate=1e-2"],
+        ["augmentation=light", "learning_rate=1e-2"],
+        ["augmentation=light", "learning_rate=1e-4"],
     ]
     assert "at most 9 epochs" in out
     assert {file: file.read_bytes() for file in resumed.folder.rglob("*") if file.is_file()} == before
@@ -289,7 +289,7 @@ def test_a_dry_run_names_what_a_new_space_no_longer_asks_for(resumed: Run, capsy
     assert "4 new points of" in out
     assert "3 earlier points, no longer asked for, stay in tables and ranking:" in out
     line = next(line for line in out.splitlines() if "trial 2:" in line)
-    assert set(line.split()[2:]) == {"augmentation=light", "learning_rate=0.001", "epochs=3"}
+    assert set(line.split()[2:]) == {"augmentation=light", "learning_rate=1e-3", "epochs=3"}
 
 
 def test_a_search_that_grew_knows_so_though_its_journal_is_cut_off_before_the_line_that_says_it(

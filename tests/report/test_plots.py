@@ -19,7 +19,7 @@ from ferray.records.tables import epochs_frame, trials_frame
 from ferray.records.trial import TrialRecord
 from ferray.report import diagrams, figure, fonts, plots
 from ferray.report.axes import pick_axes, settings_text
-from ferray.report.wording import exponent_text, in_words, value_text
+from ferray.report.wording import exponent_text, in_words, setting_text, value_text
 from ferray.space import Metric
 
 
@@ -318,7 +318,14 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_a_setting_is_written_as_people_write_it(value: Any, text: str) -> None:
-    assert value_text(value) == text
+    assert value_text(value) == setting_text("dropout", value) == text
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "weight_decay"])
+def test_what_varies_by_factors_of_ten_has_an_exponent_whatever_stands_beside_it(name: str) -> None:
+    texts = [setting_text(name, value) for value in (0.0, 1e-5, 2.345678e-3, 1e-3, 0.01, 0.3, 1.0)]
+
+    assert texts == ["0", "1e-5", "2.35e-3", "1e-3", "1e-2", "0.3", "1"]
 
 
 @pytest.mark.parametrize(
@@ -333,11 +340,11 @@ def test_names_are_written_in_words(name: str, words: str) -> None:
     assert in_words(name) == words
 
 
-def test_words_stand_in_the_order_of_the_search_and_numbers_ascend() -> None:
+def test_words_stand_in_their_own_order_and_numbers_ascend() -> None:
     trials = trials_frame(make_trials(augmentation=["none", "strong", "light"], hidden_units=[512, None, 128]))
     axes = {axis.name: axis for axis in pick_axes(trials.sort_values("best_val_accuracy"), SEARCHED)}
 
-    assert axes["augmentation"].values == ("none", "strong", "light")
+    assert axes["augmentation"].values == ("none", "light", "strong")
     assert axes["hidden_units"].values == (128, 512, None)
     assert not axes["hidden_units"].is_numeric
 

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import logging
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -57,7 +58,7 @@ def test_in_a_log_a_trial_that_ends_is_one_line_with_its_settings_and_score(
         view.epoch_ended("t3", ROW)
         view.trial_ended(ended(trial(3, dropout=0.0)))
         lines = capsys.readouterr().err.splitlines()
-    settings = "(augmentation none, dropout 0, batch_size 32, learning_rate 0.001)"
+    settings = "(augmentation none, dropout 0, batch_size 32, learning_rate 1e-3)"
     assert lines == [f"3/24: trial 3 done {settings}: val_accuracy 0.2500 in epoch 1 of 1"]
     assert "live" not in {thread.name for thread in threading.enumerate()}
 
@@ -118,6 +119,29 @@ def screen(view: LiveView, *, width: int = 80, height: int = 23) -> list[str]:
     with console.capture() as captured:
         console.print(draw(view.view(), width=width, height=height))
     return [Text.from_ansi(line).plain for line in captured.get().splitlines()]
+
+
+@pytest.mark.parametrize("height", [7, 8, 9, 10, 11, 12, 14, 23, 60])
+def test_in_a_window_of_any_height_every_trial_has_a_row_or_is_counted(height: int) -> None:
+    view = LiveView(tally_of("grid"), total=1000, ended=0, pace=Pace(1000), status=Status(), activities=dict)
+    for number in range(40):
+        view.trial_ended(ended(trial(number)))
+    view.trial_started(running(40))
+    lines = screen(view, height=height)
+    rows = [line for line in lines if re.match(r" +\d+ +(done|waiting) ", line)]
+    counted = re.search(r"(\d+) more|no room for (\d+) trials", "\n".join(lines))
+
+    assert len(lines) <= height
+    assert (height < 8) == (counted is None)
+    assert counted is None or len(rows) + int(counted[1] or counted[2]) == 41
+
+
+def test_the_table_says_in_which_epoch_each_trial_was_best() -> None:
+    view = LiveView(tally_of("grid"), total=1000, ended=0, pace=Pace(1000), status=Status(), activities=dict)
+    view.trial_started(running(40))
+    head, row = (line for line in screen(view) if line.startswith(("trial  state", "   40  waiting")))
+
+    assert row[: head.index("best at") + len("best at")].split()[-1] == "1"  # of three epochs with equal scores
 
 
 @pytest.mark.parametrize("name", ["grid", "asha", "imbalance"])

@@ -45,6 +45,9 @@ CONFIG: dict[str, Any] = {
 WINNER, OTHER = "winner", "others"
 """Kinds of points and trials in legends."""
 
+WHOLE = "trained to the end"
+"""Of points and trials in legends, beside those that have fewer epochs."""
+
 Columns = Mapping[str, Sequence[Any]]
 """A table of values by column, of equal lengths."""
 
@@ -74,13 +77,15 @@ class Chart:
     """The same values; None where the table of all trials has them."""
     note: str = ""
     """A sentence below the plot."""
-    min_width_px: int = 0
-    """A narrower screen scrolls."""
+    narrow: Mapping[str, Any] | None = None
+    """What is drawn of the same data instead where the place is narrower than `narrow_below_px`."""
+    narrow_below_px: int = 0
     height_px: int = 300
 
     def to_json(self) -> dict[str, Any]:
         """What the page's script draws."""
-        return {"spec": self.spec, "datasets": self.datasets, "config": CONFIG}
+        other = {} if self.narrow is None else {"narrow": self.narrow, "narrow_below_px": self.narrow_below_px}
+        return {"spec": self.spec, "datasets": self.datasets, "config": CONFIG, **other}
 
 
 def make_spec(height_px: int, **content: Any) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from ferray.report.results.compared.sentences import (
     BEST_OF_MANY,
     ONE_SEED,
     coinciding_sentence,
-    contrast_sentences,
+    luck_sentences,
+    verdict_sentences,
 )
 from ferray.report.results.compared.winners import Standing
 from ferray.report.wording import in_words
@@ -40,7 +41,8 @@ class ComparedContent:
     written: str
     warnings: Sequence[str]
     figures: Sequence[SearchFigure]
-    sentences: Sequence[str]
+    verdict: Sequence[str]
+    """What it comes to, at its head."""
     sentence_notes: Sequence[str]
     differing: TextTable
     equal: Sequence[tuple[str, str]]
@@ -48,6 +50,8 @@ class ComparedContent:
     winners_note: str
     winner_settings: Sequence[tuple[str, str]]
     progress_title: str
+    milestones: TextTable | None
+    """What each search spent until it was as good as itself, and as all; None for stages."""
     budgets: TextTable
     budgets_note: str
     charts: dict[str, Chart]
@@ -70,8 +74,8 @@ def make_compared_content(comparison: SearchComparison) -> ComparedContent:
         written=utc_now().replace("T", " ").removesuffix("+00:00") + " UTC",
         warnings=comparison.warnings,
         figures=[_figure(search, standing) for search, standing in pairs],
-        sentences=list(map(_typeset, contrast_sentences(comparison))),
-        sentence_notes=[ONE_SEED, BEST_OF_MANY] if has_interval else [],
+        verdict=list(map(_typeset, verdict_sentences(comparison))),
+        sentence_notes=[*luck_sentences(comparison), *([ONE_SEED, BEST_OF_MANY] if has_interval else [])],
         differing=TextTable(
             head=("", *(one.title for one in searches)), rows=[(one.name, *one.values) for one in found.differing]
         ),
@@ -88,6 +92,7 @@ def make_compared_content(comparison: SearchComparison) -> ComparedContent:
             if standing is not None and standing.settings
         ],
         progress_title="What each stage had spent" if comparison.are_stages else "The best so far, at equal budget",
+        milestones=_milestones(comparison) if comparison.milestones else None,
         budgets=TextTable(
             head=("", *([] if comparison.are_stages else ["equal budget"]), *_budget_head(comparison, letters)),
             rows=[_budget_row(one, comparison) for one in comparison.budgets],
@@ -142,6 +147,25 @@ def _winners_note(standings: Sequence[Standing | None]) -> str:
     rough = any(one is not None and one.is_rough for one in standings)
     note = "Corrected: without the luck of having been chosen as the best of many."
     return note + (" * A binomial interval, from the number of pictures alone." if rough else "")
+
+
+def _milestones(comparison: SearchComparison) -> TextTable:
+    titles = {one.letter: one.title for one in comparison.searches}
+    return TextTable(
+        head=("search", "its best", "trials", "epochs", "seconds", "what all reached", "trials", "epochs", "seconds"),
+        rows=[
+            (
+                titles[one.letter],
+                *(
+                    text
+                    for step in (one.best, one.common)
+                    for text in (f"{step.score:.4f}", f"{step.trials:,}", f"{step.epochs:,}", f"{step.seconds:,.0f}")
+                ),
+            )
+            for one in comparison.milestones
+        ],
+        caption="What each search spent until then",
+    )
 
 
 def _budget_head(comparison: SearchComparison, letters: Sequence[str]) -> list[str]:

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from ferray.data.store.reader import Store
+from ferray.data.subject import EXPRESSIONS, Subject
 from ferray.errors import FerrayError
 from ferray.report.page.chart import Chart, TextTable
 from ferray.report.page.charts.epochs import curve_charts, progress_charts
 from ferray.report.page.charts.model import gap_chart, reliability_chart
-from ferray.report.page.charts.settings import importance_chart, noise_note, parallel_chart
+from ferray.report.page.charts.parallel import parallel_chart
+from ferray.report.page.charts.settings import importance_chart, noise_note
 from ferray.report.page.data import DataNotes, describe_data
 from ferray.report.page.heat import (
     ConfusionTable,
@@ -37,13 +39,15 @@ from ferray.report.page.pictures import PictureGroup, picture_groups
 from ferray.report.page.trials import folder_link, trials_table
 from ferray.report.page.winner import Figure, comparisons_of, figures_of, why_untested, winner_settings
 from ferray.report.results.cost import measure_cost
+from ferray.report.results.early import cut_in_words
 from ferray.report.results.importance import measure_importance
 from ferray.report.results.noise import find_noise, indifferent_settings
 from ferray.report.results.pairs import make_pairs
 from ferray.report.results.read import SearchResults
+from ferray.report.results.recalls import recall_sentences
 from ferray.report.results.scales import make_scales
 from ferray.report.results.sentences import three_sentences
-from ferray.report.wording import in_words, value_text
+from ferray.report.wording import in_words, setting_text
 from ferray.wording import count_of, utc_now
 
 MAX_OPEN = 8
@@ -61,6 +65,7 @@ class Content:
     subtitle: str
     written: str
     warnings: Sequence[str]
+    winner_title: str
     figures: Sequence[Figure]
     comparisons: Sequence[str]
     winner_settings: Sequence[tuple[str, str, bool]]
@@ -71,11 +76,15 @@ class Content:
     heats: Sequence[HeatTable]
     more_heats: Sequence[HeatTable]
     heat_note: str
+    cut: str
+    """Why points have fewer epochs than others; empty where none has."""
     charts: dict[str, Chart]
     importance_note: str
     importance_warning: str
     confusion: ConfusionTable | None
     confusions: Sequence[tuple[str, str, int, float]]
+    recalls: Sequence[str]
+    """Which classes the best model knows, in sentences."""
     test_missing: str
     calibration_note: str
     slices: TextTable | None
@@ -107,7 +116,8 @@ def make_content(results: SearchResults, *, out: Path, pictures: bool) -> Conten
     importance = measure_importance(results.points, results.searched)
     shares = {} if importance is None else importance.shares
     by_importance = sorted(scales, key=lambda scale: -shares.get(scale.name, 0.0))
-    heats = heat_tables(make_pairs(results.points, by_importance, noise), maximize=results.maximize)
+    cut = cut_in_words(results.points)
+    heats = heat_tables(make_pairs(results.points, by_importance, noise), maximize=results.maximize, cut=cut)
     cost = measure_cost(results.search, results.records)
     score = results.test_score
     charts = [
@@ -125,7 +135,8 @@ def make_content(results: SearchResults, *, out: Path, pictures: bool) -> Conten
         subtitle=_subtitle(results),
         written=utc_now().replace("T", " ").removesuffix("+00:00") + " UTC",
         warnings=[*_state_warnings(results), *warnings],
-        figures=figures_of(results),
+        winner_title="The winner" if results.is_finished or not results.points else "The best so far",
+        figures=figures_of(results, noise),
         comparisons=comparisons_of(results),
         winner_settings=winner_settings(results),
         best_link=folder_link(results.run.best_dir, out=out) if score is not None or results.is_finished else "",
@@ -134,11 +145,13 @@ def make_content(results: SearchResults, *, out: Path, pictures: bool) -> Conten
         heats=heats[:MAX_OPEN],
         more_heats=heats[MAX_OPEN:],
         heat_note=" ".join(filter(None, (stopped_note(results), noise_note(noise)))),
+        cut=cut,
         charts={chart.key: chart for chart in charts if chart is not None},
-        importance_note=importance_note(importance),
+        importance_note=importance_note(importance, results),
         importance_warning=importance_warning(importance),
         confusion=None if score is None else confusion_table(score.scores),
         confusions=[] if score is None else frequent_confusions(score.scores),
+        recalls=[] if score is None else recall_sentences(score.scores, _subject(results)),
         test_missing=why_untested(results),
         calibration_note=calibration_note(results),
         slices=slices_table(results),
@@ -152,6 +165,10 @@ def make_content(results: SearchResults, *, out: Path, pictures: bool) -> Conten
         commands=commands_of(results),
         versions=list((results.search.versions or {}).items()),
     )
+
+
+def _subject(results: SearchResults) -> Subject:
+    return EXPRESSIONS if results.manifest is None else results.manifest.shown
 
 
 def _open_store(results: SearchResults, warnings: list[str]) -> Store | None:
@@ -187,7 +204,7 @@ def _trained_in_words(results: SearchResults) -> str:
     values = {name: {getattr(record.recipe, name) for record in results.records} for name in COMMON}
     shared = {name: found.pop() for name, found in values.items() if len(found) == 1}
     size = f"{shared.pop('image_size')} pixels" if "image_size" in shared else ""
-    words = [f"{in_words(name)} {value_text(value)}" for name, value in shared.items()]
+    words = [f"{in_words(name)} {setting_text(name, value)}" for name, value in shared.items()]
     return "".join(f"; {word}" for word in [", ".join([*words, *filter(None, [size])])] if word)
 
 

@@ -43,6 +43,12 @@ class HeatCell:
     num: Shade
     has_winner: bool
     is_near: bool
+    is_cut: bool
+    """Whether its best point was stopped early or has not ended."""
+    has_cut: bool
+    """Whether any point of it was."""
+    title: str
+    """All of it in words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +61,13 @@ class HeatTable:
     rows: Sequence[tuple[str, Sequence[HeatCell | None]]]
 
 
-def heat_tables(pairs: Sequence[Pair], *, maximize: bool) -> list[HeatTable]:
+def heat_tables(pairs: Sequence[Pair], *, maximize: bool, cut: str = "") -> list[HeatTable]:
     """The tables of pairs of settings, all with one scale of colors: lighter is better.
 
     Args:
         pairs: Of one search.
         maximize: Whether a larger score is better.
+        cut: Why points have fewer epochs, in words.
     """
     cells = [cell for pair in pairs for row in pair.rows for cell in row if cell is not None]
     if not cells:
@@ -80,6 +87,9 @@ def heat_tables(pairs: Sequence[Pair], *, maximize: bool) -> list[HeatTable]:
             num=_shade(f"{cell.num:,}", cell.num / largest, _COUNT_STOPS),
             has_winner=cell.has_winner,
             is_near=cell.is_near,
+            is_cut=cell.is_cut,
+            has_cut=cell.num_cut > 0,
+            title=_title(cell, cut),
         )
 
     return [
@@ -96,13 +106,19 @@ def heat_tables(pairs: Sequence[Pair], *, maximize: bool) -> list[HeatTable]:
     ]
 
 
+def _title(cell: Cell, cut: str) -> str:
+    best = f"best {cell.best:.3f}" + (f" ({cut})" if cell.is_cut else "")
+    num = f"points {cell.num:,}" + (f", {cut}: {cell.num_cut:,}" if cell.num_cut else "")
+    return f"{best}, mean {cell.mean:.3f}, {num}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ConfusionTable:
     """A confusion matrix, rows are labels; cells are shaded by their share of the row."""
 
     names: Sequence[str]
-    rows: Sequence[tuple[str, int, Sequence[Shade]]]
-    """Name, pictures, cells."""
+    rows: Sequence[tuple[str, int, Sequence[Shade], str]]
+    """Name, pictures, cells, recall."""
 
 
 def confusion_table(scores: Scores) -> ConfusionTable | None:
@@ -110,9 +126,10 @@ def confusion_table(scores: Scores) -> ConfusionTable | None:
     if len(scores.class_names) > MAX_CLASSES:
         return None
     rows = []
-    for name, row in zip(scores.class_names, scores.confusion.tolist(), strict=True):
+    for name, row, recall in zip(scores.class_names, scores.confusion.tolist(), scores.recalls, strict=True):
         total = sum(row)
-        rows.append((name, total, [_shade(f"{count:,}", count / max(1, total), _COUNT_STOPS) for count in row]))
+        cells = [_shade(f"{count:,}", count / max(1, total), _COUNT_STOPS) for count in row]
+        rows.append((name, total, cells, "" if recall is None else f"{recall:.2f}"))
     return ConfusionTable(names=scores.class_names, rows=rows)
 
 

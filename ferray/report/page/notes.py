@@ -9,11 +9,12 @@ from ferray.files.location import short_location
 from ferray.metrics.intervals import bracket_text
 from ferray.report.page.chart import TextTable
 from ferray.report.results.cost import Cost
+from ferray.report.results.early import cut_in_words, is_cut
 from ferray.report.results.importance import POINTS_PER_SETTING, Importance
 from ferray.report.results.read import SearchResults
 from ferray.report.results.scales import Scale
 from ferray.report.slices import worst_in_words
-from ferray.report.wording import in_words, value_text
+from ferray.report.wording import in_words, setting_text
 from ferray.wording import count_of, duration_text, short_path
 
 
@@ -37,7 +38,7 @@ def edge_commands(results: SearchResults, indifferent: Sequence[Scale]) -> list[
     names = {scale.name for scale in indifferent}
     return [
         Command(
-            text=f"Try {in_words(edge.name)} {value_text(edge.beyond)}, too",
+            text=f"Try {in_words(edge.name)} {setting_text(edge.name, edge.beyond)}, too",
             command=edge.way_out(results),
             is_whole="--set" in edge.way_out(results),
         )
@@ -68,15 +69,22 @@ def commands_of(results: SearchResults) -> list[Command]:
     return commands
 
 
-def importance_note(importance: Importance | None) -> str:
+def importance_note(importance: Importance | None, results: SearchResults) -> str:
     """What the shares are, or why there are none."""
     if importance is None:
         return (
             "Not measured: it needs at least four points with different scores, and a setting that differs among them."
         )
+    cut = sum(map(is_cut, results.points))
+    fewer = (
+        f" {cut:,} of {count_of(len(results.points), 'point')} ({cut_in_words(results.points)}) count with a score of"
+        " fewer epochs, so the shares are also of how fast settings learn."
+        if cut
+        else ""
+    )
     return (
         f"fANOVA on the scores of {count_of(importance.num_points, 'point')}: the share of their variance that each"
-        f" setting explains by itself. Settings together explain another {importance.interactions:.0%}."
+        f" setting explains by itself. Settings together explain another {importance.interactions:.0%}.{fewer}"
     )
 
 

@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ferray.records.trial import TrialRecord
+from ferray.report.results.early import reason_in_words
 from ferray.report.results.read import SearchResults
 from ferray.report.results.series import overfitting
-from ferray.report.wording import in_words
-from ferray.wording import first_line
+from ferray.report.wording import EXPONENTIAL, in_words, sort_words
 
 MAX_REASON = 300
 """Characters of the reason of a failure; `record.json` has all."""
@@ -32,7 +31,7 @@ def trials_table(results: SearchResults, *, out: Path) -> dict[str, Any]:
         _column("score", score, [record.score() for record in records], digits=4),
         _column("state", "state", [record.state for record in records]),
         *(
-            _column(name, in_words(name), [getattr(record.recipe, name) for record in records])
+            _setting_column(name, [getattr(record.recipe, name) for record in records])
             for name in (*results.searched, *repeated)
         ),
         _column("best_epoch", "best epoch", [None if row is None else row.epoch for row in best]),
@@ -44,7 +43,7 @@ def trials_table(results: SearchResults, *, out: Path) -> dict[str, Any]:
             for name in ("val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_loss")
             if name != results.metric
         ),
-        *_reasons(records),
+        *_reasons(results),
     ]
     return {
         "columns": columns,
@@ -72,6 +71,13 @@ def _column(key: str, title: str, values: Sequence[Any], *, digits: int | None =
     return {"key": key, "title": title, "values": values, "number": is_number, "digits": digits}
 
 
-def _reasons(records: Sequence[TrialRecord]) -> list[dict[str, Any]]:
-    reasons = [first_line(record.reason)[:MAX_REASON] for record in records]
+def _setting_column(name: str, values: Sequence[Any]) -> dict[str, Any]:
+    """A column of a setting, which the page's script writes and sorts as `ferray.report.wording` does."""
+    column = _column(name, in_words(name), values)
+    order = [] if column["number"] else sort_words(name, {value for value in column["values"] if value is not None})
+    return column | {"setting": True, "exponential": name in EXPONENTIAL, "order": order}
+
+
+def _reasons(results: SearchResults) -> list[dict[str, Any]]:
+    reasons = [reason_in_words(record, results.space)[:MAX_REASON] for record in results.records]
     return [_column("reason", "reason", reasons)] if any(reasons) else []

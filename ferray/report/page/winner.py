@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from ferray.metrics.intervals import bracket_text
 from ferray.metrics.names import SCORE_TITLES
 from ferray.recipe import to_values
+from ferray.report.results.noise import Noise
 from ferray.report.results.read import SearchResults
-from ferray.report.wording import in_words, value_text
+from ferray.report.wording import in_words, setting_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,8 +20,13 @@ class Figure:
     note: str
 
 
-def figures_of(results: SearchResults) -> list[Figure]:
-    """The test score, the corrected validation score, and the score as measured."""
+def figures_of(results: SearchResults, noise: Noise | None) -> list[Figure]:
+    """The test score, the corrected validation score, and the score as measured.
+
+    Args:
+        results: The search.
+        noise: Of the winner.
+    """
     figures = []
     if results.test_score is not None:
         scores = results.test_score.scores
@@ -48,15 +54,20 @@ def figures_of(results: SearchResults) -> list[Figure]:
         )
     if results.points:
         point = results.points[0]
-        spread = "" if point.spread is None else f"± {point.spread:.3f}"
-        num = len(point.records)
-        note = (
-            "one seed: how much another one moves it is not known"
-            if num == 1
-            else f"mean of {num} trials (seeds, folds)"
-        )
+        note = "one seed: how much another one moves it is not known"
+        if point.spread is not None:
+            note = f"mean of {len(point.records)} trials (seeds, folds), ± {point.spread:.3f} between them"
+        if noise is None:
+            note += "; its interval is not known"
+        elif noise.is_rough:
+            note += "; a rough interval, from the number of pictures alone"
         figures.append(
-            Figure(label=f"{metric.capitalize()}, as measured", value=f"{point.mean:.3f}", interval=spread, note=note)
+            Figure(
+                label=f"{metric.capitalize()}, as measured",
+                value=f"{point.mean:.3f}",
+                interval="" if noise is None else bracket_text(noise.interval, 3),
+                note=note,
+            )
         )
     return figures
 
@@ -89,7 +100,11 @@ def comparisons_of(results: SearchResults) -> list[str]:
         more = " Whoever saw the earlier ones may have searched further because of them." if readings > 1 else ""
         lines.append(f"The search has read its test split {'once' if readings == 1 else f'{readings} times'}.{more}")
     if results.verdict is None and results.points:
-        lines.append("How sure the winner is was not computed, as where the trunk is trained with one seed.")
+        lines.append(
+            "How sure the winner is was not computed, as where the trunk is trained with one seed."
+            if results.is_finished
+            else "How sure the best point is will be computed when the search ends."
+        )
     return lines
 
 
@@ -97,17 +112,15 @@ def winner_settings(results: SearchResults) -> list[tuple[str, str, bool]]:
     """The kept trial's settings, the searched ones first."""
     if results.kept is None:
         return []
-    values = to_values(results.kept.recipe)
+    values = {name: setting_text(name, value) for name, value in to_values(results.kept.recipe).items()}
     best = results.kept.best()
     epoch = "none" if best is None else f"{best.epoch} of {len(results.kept.epochs)}"
     number = str(results.kept.number)
     if results.points and results.kept not in results.points[0].records:
         number += " (on the whole split)"  # the refit after folds
     searched = [("trial", number, True), ("best epoch", epoch, True)]
-    searched += [(in_words(name), value_text(values[name]), True) for name in results.searched]
-    rest = [
-        (in_words(name), value_text(value), False) for name, value in values.items() if name not in results.searched
-    ]
+    searched += [(in_words(name), values[name], True) for name in results.searched]
+    rest = [(in_words(name), text, False) for name, text in values.items() if name not in results.searched]
     return [*searched, *rest]
 
 

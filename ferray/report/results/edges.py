@@ -10,16 +10,14 @@ import math
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol
 
 from ferray.errors import RecipeError
-from ferray.recipe import Freeze, Policy, Recipe, check_value, is_integer_field
+from ferray.recipe import Recipe, check_value, is_integer_field
 from ferray.records.points import REPEATED
 from ferray.records.run import Run
+from ferray.report.wording import ORDERED, setting_text
 from ferray.space import Parameter, Space
-
-ORDERED: dict[str, tuple[str, ...]] = {"freeze": get_args(Freeze), "augmentation": get_args(Policy)}
-"""Settings of words with an order: by how much of the trunk is frozen, and how strongly pictures are altered."""
 
 NEAR = 0.05
 """Share of a range from which on a value counts as being at its end."""
@@ -75,7 +73,7 @@ class Edge:
             where = f"close to the {self.side} that the space allows"
         else:
             where = f"the {self.side} of {self.num_values} values"
-        return f"{self.name} {_text(self.value)} is {where}"
+        return f"{self.name} {setting_text(self.name, self.value)} is {where}"
 
     def way_out(self, search: Extendable) -> str:
         """The command that goes on beyond it, with room for as many points again where their number is limited."""
@@ -152,7 +150,7 @@ def _edge_of_values(parameter: Parameter, value: float, tried: Sequence[Any]) ->
 
 
 def _make_edge(name: str, value: Any, side: Side, beyond: Any, values: Sequence[Any]) -> Edge:
-    setting = f"{name}=[{','.join(map(_text, values))}]"
+    setting = f"{name}=[{','.join(_text(name, one) for one in values)}]"
     return Edge(name=name, value=value, side=side, num_values=len(values) - 1, beyond=beyond, setting=setting)
 
 
@@ -165,8 +163,8 @@ def _edge_of_range(parameter: Parameter, value: float) -> Edge | None:
     sides += [] if parameter.name == "epochs" else [("lowest", place < NEAR, high, low)]
     for side, is_near, far, end in sides:
         if is_near and (beyond := _wider_end(parameter, far, end)) is not None:
-            ends = sorted([beyond, far])
-            setting = f"{parameter.name}={{{_distribution(parameter)}, min: {_text(ends[0])}, max: {_text(ends[1])}}}"
+            ends = [_text(parameter.name, one) for one in sorted([beyond, far])]
+            setting = f"{parameter.name}={{{_distribution(parameter)}, min: {ends[0]}, max: {ends[1]}}}"
             return Edge(name=parameter.name, value=value, side=side, num_values=0, beyond=beyond, setting=setting)
     return None
 
@@ -213,10 +211,15 @@ def _distribution(parameter: Parameter) -> str:
     name = parameter.distribution
     if parameter.log:
         name = "q_log_uniform_values" if parameter.step is not None else "log_uniform_values"
-    step = "" if parameter.step is None or not name.startswith("q_") else f", q: {_text(parameter.step)}"
+    step = (
+        "" if parameter.step is None or not name.startswith("q_") else f", q: {_text(parameter.name, parameter.step)}"
+    )
     return f"distribution: {name}{step}"
 
 
-def _text(value: Any) -> str:
-    """A value as YAML reads it back."""
-    return "null" if value is None else f"{value:.12g}" if isinstance(value, float) else str(value)
+def _text(name: str, value: Any) -> str:
+    """A value as YAML reads it back, as people write it unless that has too few digits."""
+    if not isinstance(value, float):
+        return "null" if value is None else str(value)
+    text = setting_text(name, value)
+    return text if float(text) == value else f"{value:.12g}"

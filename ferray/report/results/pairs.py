@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ferray.records.points import Point
+from ferray.report.results.early import is_cut
 from ferray.report.results.noise import Noise
 from ferray.report.results.scales import Scale
 
@@ -25,6 +26,10 @@ class Cell:
     has_winner: bool
     is_near: bool
     """Whether chance may explain that its best point is below the winner."""
+    is_cut: bool
+    """Whether its best point was stopped early or has not ended."""
+    num_cut: int
+    """Points of it that were."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +56,7 @@ def make_pairs(points: Sequence[Point], scales: Sequence[Scale], noise: Noise | 
 def _make_pair(points: Sequence[Point], down: Scale, across: Scale, noise: Noise | None) -> Pair:
     if len(across.texts) < len(down.texts):
         down, across = across, down
+    cut = [is_cut(point) for point in points]
     members: dict[tuple[int, int], list[int]] = {}
     for place, key in enumerate(zip(down.places, across.places, strict=True)):
         members.setdefault(key, []).append(place)
@@ -67,6 +73,8 @@ def _make_pair(points: Sequence[Point], down: Scale, across: Scale, noise: Noise
             num=len(scores),
             has_winner=inside[0] == 0,
             is_near=noise is not None and noise.covers(scores[0]),
+            is_cut=cut[inside[0]],
+            num_cut=sum(cut[place] for place in inside),
         )
 
     rows = tuple(tuple(cell(row, column) for column in range(len(across.texts))) for row in range(len(down.texts)))

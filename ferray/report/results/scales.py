@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from ferray.records.points import Point
-from ferray.report.wording import exponent_text, in_words, value_text
+from ferray.report.wording import in_words, setting_text, sort_words
 
 MAX_VALUES = 8
 """Distinct numbers up to which each is a class of its own; more are put into ranges."""
@@ -67,8 +67,9 @@ def make_scales(points: Sequence[Point], names: Sequence[str]) -> list[Scale]:
 
 def _make_scale(name: str, values: Sequence[Any]) -> Scale:
     numbers = sorted({one for one in values if isinstance(one, int | float) and not isinstance(one, bool)})
-    others = list(dict.fromkeys(one for one in values if isinstance(one, bool) or not isinstance(one, int | float)))
-    labels = tuple(map(value_text, values))
+    words = {one for one in values if isinstance(one, bool) or not isinstance(one, int | float)}
+    others = sort_words(name, words)
+    labels = tuple(setting_text(name, value) for value in values)
     if others or len(numbers) <= MAX_VALUES:
         return _of_values(name, values, [*numbers, *others], labels, evenly=bool(others))
     return _of_ranges(name, values, numbers, labels)
@@ -84,7 +85,7 @@ def _of_values(
         if evenly
         else _positions(distinct, is_log=_is_log(distinct))
     )
-    texts = number_texts(distinct)
+    texts = distinct_texts(name, distinct)
     places = tuple(place[_key(value)] for value in values)
     return Scale(
         name=name,
@@ -101,7 +102,7 @@ def _of_ranges(name: str, values: Sequence[float], numbers: list[float], labels:
     is_log = _is_log(numbers)
     edges = _log_edges(numbers[0], numbers[-1]) if is_log else _linear_edges(numbers[0], numbers[-1])
     places = tuple(min(len(edges) - 2, bisect.bisect_right(edges, value) - 1) for value in values)
-    written = number_texts(edges)
+    written = distinct_texts(name, edges)
     all_positions = _positions([*numbers, *edges], is_log=is_log)
     position = dict(zip(numbers, all_positions, strict=False))
     return Scale(
@@ -136,14 +137,9 @@ def _log_edges(low: float, high: float) -> list[float]:
     return edges
 
 
-def number_texts(values: Sequence[Any]) -> list[str]:
-    """Different values as people write them, all numbers in one form: with exponents where one of them needs it."""
-    texts = [value_text(value) for value in values]
-    if any(isinstance(value, float) and "e" in text for value, text in zip(values, texts, strict=True)):
-        texts = [
-            exponent_text(value) if isinstance(value, int | float) and value else text
-            for value, text in zip(values, texts, strict=True)
-        ]
+def distinct_texts(name: str, values: Sequence[Any]) -> list[str]:
+    """Different values of a setting as people write them, with all digits where fewer do not tell them apart."""
+    texts = [setting_text(name, value) for value in values]
     if len(set(texts)) == len(texts):
         return texts
     return [f"{value:.12g}" if isinstance(value, float) else text for value, text in zip(values, texts, strict=True)]

@@ -10,7 +10,7 @@ from ferray.metrics.intervals import range_text
 from ferray.report.results.noise import Noise, find_noise, indifferent_settings
 from ferray.report.results.read import SearchResults
 from ferray.report.results.scales import Scale, make_scales
-from ferray.report.wording import in_words, value_text
+from ferray.report.wording import in_words, setting_text
 
 
 def three_sentences(results: SearchResults, noise: Noise | None, indifferent: Sequence[Scale]) -> list[str]:
@@ -35,7 +35,7 @@ def on_indifference(results: SearchResults) -> tuple[str, list[str]]:
 def settings_in_words(results: SearchResults) -> str:
     """The searched settings of the best point: `learning rate 1e-3, dropout 0.5`."""
     recipe = results.points[0].recipe
-    return ", ".join(f"{in_words(name)} {value_text(getattr(recipe, name))}" for name in results.searched)
+    return ", ".join(f"{in_words(name)} {setting_text(name, getattr(recipe, name))}" for name in results.searched)
 
 
 def _winner(results: SearchResults) -> str:

@@ -172,7 +172,8 @@ def _table(view: SearchView, *, width: int, room: int) -> list[RenderableType]:
     trials = [*view.running, *ended]
     if not trials:
         return []
-    names = ("trial", "state", "epoch", "score", "left")
+    names = ("trial", "state", "epoch", "score", "best at", "left")
+    num_trials = len(view.running) + view.num_ended
     columns: list[SettingColumn] = []
     left_out: list[str] = []
     num_rows = MAX_ROWS
@@ -184,12 +185,12 @@ def _table(view: SearchView, *, width: int, room: int) -> list[RenderableType]:
         columns, left_out = fit_settings(view.columns, [trial.settings for trial in rows], room=space)
         header = max([1, *(column.header.count("\n") + 1 for column in columns)])
         num_lines = 2 + header + bool(left_out)  # a blank line above it, a rule below it
-        if room <= num_lines:  # a low terminal: trials without their settings
+        if room <= num_lines + 1:  # a low terminal: trials without their settings
             columns, left_out, num_lines = [], [], 3
-        num_rows = min(MAX_ROWS, room - num_lines)
+        num_rows = min(MAX_ROWS, room - num_lines, len(trials))
+        num_rows -= num_trials > num_rows and num_rows == min(MAX_ROWS, room - num_lines)  # a row counts the others
         if num_rows < 1:
-            return []
-        num_rows -= len(trials) > num_rows and num_rows > 1  # the last row counts the others
+            return [_cut(Text(f"no room for {count_of(num_trials, 'trial')}", "dim"))] if room > 0 else []
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for name in names[:2]:
         table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
@@ -203,14 +204,13 @@ def _table(view: SearchView, *, width: int, room: int) -> list[RenderableType]:
         texts = _cells(trial, view.phase)
         style = "bold green" if trial == leader else None if trial.state == "running" else "dim"
         table.add_row(*texts[:2], *(column.cells[place] for column in columns), *texts[2:], style=style)
-    num_others = len(view.running) + view.num_ended - len(rows)
-    if num_others > 0 and num_rows < min(MAX_ROWS, room):
-        table.add_row("...", Text(f"{num_others:,} more"), style="dim")
+    if num_trials > len(rows):
+        table.add_row("...", Text(f"{num_trials - len(rows):,} more"), style="dim")
     return [Text(), table, *([_cut(Text(f"no room for {', '.join(left_out)}", "dim"))] if left_out else [])]
 
 
-def _cells(trial: TrialView, phase: Phase) -> tuple[str, str, str, str, str]:
-    """Number, state, epochs, score and the time that is left."""
+def _cells(trial: TrialView, phase: Phase) -> tuple[str, ...]:
+    """Number, state, epochs, score, the epoch that has it, and the time that is left."""
     state: str = trial.state
     if state == "running" and phase in OVER:
         state = "unfinished"
@@ -218,7 +218,8 @@ def _cells(trial: TrialView, phase: Phase) -> tuple[str, str, str, str, str]:
         state = "waiting" if not trial.activity else TRAINING if trial.activity == TRAINING else "features"
     left = "" if trial.left_s is None or state != TRAINING else duration_text(trial.left_s)
     score = "" if trial.score is None else f"{trial.score:.4f}"
-    return str(trial.number), state, f"{trial.num_epochs}/{trial.max_epochs}", score, left
+    best = "" if trial.best_epoch is None else str(trial.best_epoch)
+    return str(trial.number), state, f"{trial.num_epochs}/{trial.max_epochs}", score, best, left
 
 
 def _left(view: SearchView) -> list[str]:

@@ -12,10 +12,10 @@ from typing import Any
 from ferray.recipe import MetricName
 from ferray.records.points import rank_trials
 from ferray.records.trial import ENDED, EpochResult, State, TrialRecord
-from ferray.report.columns import setting_in_a_table
+from ferray.report.results.early import reason_in_words
 from ferray.report.watch.view import SearchView, TrialView
+from ferray.report.wording import setting_text
 from ferray.space import Space
-from ferray.wording import first_line
 
 MAX_BEST = 30
 """Trials that have ended and are kept, the best ones; failed ones are not among them."""
@@ -104,7 +104,7 @@ class Tally:
             max_epochs=record.recipe.epochs,
             score=record.score(),
             best_epoch=None if best is None else best.epoch,
-            settings={name: setting_in_a_table(getattr(record.recipe, name), digits=4) for name in self._columns},
+            settings={name: setting_text(name, getattr(record.recipe, name)) for name in self._columns},
             activity=activity[:300],
             left_s=left_s,
             reason=self._reason(record)[:300],
@@ -144,9 +144,5 @@ class Tally:
         )
 
     def _reason(self, record: TrialRecord) -> str:
-        if record.state == "failed":
-            return first_line(record.reason, default="without a reason on record")
-        halving = self._space.early_terminate
-        if record.state == "stopped" and not record.reason and halving is not None:
-            return f"not in the best 1/{halving.eta:g} there"
-        return first_line(record.reason)
+        default = "without a reason on record" if record.state == "failed" else ""
+        return reason_in_words(record, self._space) or default

@@ -23,6 +23,7 @@ from ferray.errors import FerrayError
 from ferray.recipe import FIELD_NAMES, Recipe
 from ferray.records.events import Event, ExtendEvent, SpaceSource, SuggestEvent, ended_trials
 from ferray.records.search_file import SearchFile
+from ferray.report.wording import setting_text
 from ferray.search.history.recorded import History
 from ferray.space import Parameter, Space
 from ferray.wording import count_of
@@ -258,15 +259,10 @@ def describe_additions(additions: Additions, space: Space, *, max_listed: int = 
         other = {parameter.name for parameter in space.parameters if _excludes_any(parameter, additions.left_out)}
         names = [name for name in FIELD_NAMES if name in vary | other]
         for one in islice(additions.left_out, max_listed):
-            words = "  ".join(f"{name}={format_value(one.values[name])}" for name in names)
+            words = "  ".join(f"{name}={setting_text(name, one.values[name])}" for name in names)
             yield f"  trial {one.number}: {words}"
         if num > max_listed:
             yield f"  and {num - max_listed:,} more"
-
-
-def format_value(value: object) -> str:
-    """A setting in a list."""
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _allows(parameter: Parameter, value: Any) -> bool:

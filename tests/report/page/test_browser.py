@@ -13,6 +13,7 @@ from ferray.records.run import Run
 from ferray.report.page.write import write_comparison, write_page
 from ferray.report.results.compared.comparison import compare_searches
 from ferray.report.results.compared.searches import read_compared
+from ferray.report.wording import setting_text
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page
@@ -114,6 +115,23 @@ def test_a_filter_keeps_the_trials_for_which_all_conditions_hold(page: "Page") -
     assert page.locator("#count").inner_text() == f"{len(states)} of 60 trials"
 
 
+def test_the_table_writes_settings_as_all_other_parts_do(page: "Page", ended_run: Run) -> None:
+    records = {str(record.number): record.recipe for record in ended_run.read_trials()}
+    numbers = column(page, "trial")
+
+    for name in ("learning_rate", "dropout", "batch_size", "augmentation"):
+        cells = column(page, name.replace("_", " "))
+        assert cells == [setting_text(name, getattr(records[number], name)) for number in numbers]
+
+
+def test_words_sort_in_their_own_order(page: "Page") -> None:
+    heading(page, "augmentation").click()
+    words = column(page, "augmentation")
+
+    assert words == sorted(words, key=["none", "light"].index)
+    assert len(set(words)) == 2
+
+
 def test_rows_beyond_a_page_are_a_button_away(page: "Page") -> None:
     first = column(page, "trial")
     page.get_by_role("button", name="Next rows").click()
@@ -177,10 +195,11 @@ def test_a_cell_of_a_heatmap_shows_what_is_asked_for(page: "Page") -> None:
     for name in ("its mean score", "its number of points"):
         page.get_by_label(name).check()
         shown.append(cell.inner_text())
-    best, mean, num = (float(text.split()[0]) for text in shown)
+    best, mean, num = (float(re.sub(r"[^\d.]", "", text)) for text in shown)
 
     assert best >= mean
     assert num == int(num) >= 1
+    assert ["†" in text for text in shown] == [True, True, False]  # stopped trials have a score of fewer epochs
 
 
 def test_the_keyboard_reaches_theme_filter_headings_and_tables(page: "Page") -> None:
@@ -207,6 +226,28 @@ def test_no_part_is_wider_than_a_phone(browser: "Browser", hostile_run: Run) -> 
 
     assert opened.page.evaluate("document.documentElement.scrollWidth") <= 390
     opened.page.close()
+
+
+def test_on_a_phone_all_axes_of_the_points_are_seen_without_scrolling(browser: "Browser", ended_page: Path) -> None:
+    opened = OpenPage(browser, ended_page, width=360)
+    texts = "#parallel svg .role-mark text"
+
+    def box_of(title: str) -> dict[str, float]:
+        box = opened.page.locator(texts, has_text=re.compile(f"^{title}$")).last.bounding_box()
+        assert box is not None
+        return dict(box)  # type: ignore[call-overload]
+
+    titles = ("learning rate", "dropout", "batch size", "augmentation", "validation accuracy")
+    phone = [box_of(title) for title in titles]
+    opened.page.set_viewport_size({"width": 1280, "height": 900})
+    opened.page.wait_for_function("document.querySelector('#parallel svg').clientWidth > 800")
+    desk = [box_of(title) for title in titles]
+    opened.page.close()
+
+    assert opened.faults == []
+    assert all(box["x"] >= 0 and box["x"] + box["width"] <= 360 for box in phone)
+    assert len({round(box["y"]) for box in phone}) == len(titles)  # below each other
+    assert len({round(box["y"]) for box in desk}) == 1  # beside each other
 
 
 def test_axe_finds_nothing_that_keeps_people_out(page: "Page") -> None:

@@ -49,16 +49,28 @@ def compare(*words: Any) -> int:
     return main(["compare", *map(str, words)])
 
 
-def test_a_comparison_fits_80_columns_and_says_what_differs_first(
+def test_a_comparison_fits_80_columns_and_begins_with_its_verdict(
     ended_run: Run, other_run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert compare(ended_run.folder, other_run.folder) == 0
     text = capsys.readouterr().out
-    places = [text.index(part) for part in ("differs", "the winners, by", "at equal budget", "points that coincide")]
+    places = [
+        text.index(part)
+        for part in ("To reach validation", "differs", "the winners, by", "at equal budget", "points that coincide")
+    ]
 
     assert places == sorted(places)
     assert max(map(len, text.splitlines())) <= 80
     assert re.search(r"epochs +\d+ +0\.\d{4} +0\.\d{4} +\d+ +\d+\n", text)
+
+
+def test_the_page_of_a_comparison_begins_with_its_verdict(ended_run: Run, other_run: Run, tmp_path: Path) -> None:
+    page = tmp_path / "compared.html"
+    assert compare(ended_run.folder, other_run.folder, "--out", page) == 0
+    text = page.read_text()
+    places = [text.index(part) for part in ('class="verdict"', "To reach validation accuracy", 'id="differences"')]
+
+    assert places == sorted(places)
 
 
 def test_searches_of_different_data_are_refused_unless_forced(
@@ -94,7 +106,9 @@ def test_json_is_one_object_without_a_broken_number(
     value = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
 
     assert [one["name"] for one in value["searches"]] == ["ended", "other"]
-    assert {"differing", "winners", "contrasts", "best_so_far", "equal_budgets", "coinciding"} <= set(value)
+    assert {"differing", "winners", "contrasts", "best_so_far", "equal_budgets", "milestones", "coinciding"} <= set(
+        value
+    )
     assert value["best_so_far"]["B"][-1]["trials"] == 20
 
 

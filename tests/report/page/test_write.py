@@ -18,9 +18,11 @@ from fixtures.run_folder import write_run
 
 from ferray.commands.report import main
 from ferray.data.store.reader import Store
+from ferray.records.points import rank_trials
 from ferray.records.run import Run
 from ferray.records.trial import State
 from ferray.report.page import library
+from ferray.report.page.charts.model import MIN_JOINED
 from ferray.report.page.library import plot_library
 from ferray.report.page.write import write_page
 from ferray.search.outcome import export
@@ -112,7 +114,7 @@ def test_the_winner_and_its_scores_come_first(ended_page: Path) -> None:
     assert places == sorted(places)
     assert re.search(r"Test accuracy 0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] on 84 faces", text)
     assert re.search(r"Validation accuracy, corrected 0\.\d{3} \[0\.\d{3}, 0\.\d{3}\]", text)
-    assert "one seed" in text
+    assert re.search(r"Validation accuracy, as measured 0\.\d{3} \[0\.\d{3}, 0\.\d{3}\] one seed", text)
     assert re.search(r"Trial \d+ is ahead of trial \d+ in validation accuracy .* within noise", text)
 
 
@@ -136,6 +138,32 @@ def test_a_search_in_any_state_has_a_page(
     assert said in text
     if "done" in states:
         assert ("leads so far" in text, "won" in text) == (not has_ended, has_ended)
+
+
+def test_what_was_stopped_early_is_marked_in_cells_and_lines_and_said_of_importance(
+    ended_run: Run, shown_store: Store, tmp_path: Path
+) -> None:
+    whole = write_run(tmp_path / "whole", shown_store, 20)
+    states = [record.state for record in rank_trials(ended_run.read_trials())]
+    marked, plain = data_of(ended_run)["parallel"], data_of(whole)["parallel"]
+    ends = ["trained to the end" if state == "done" else "stopped early" for state in states]
+
+    assert marked["datasets"]["points"]["end"] == ends
+    assert "strokeDash" in json.dumps(marked["spec"])
+    assert "strokeDash" not in json.dumps(plain["spec"])
+    for run, is_marked in ((ended_run, True), (whole, False)):
+        text = text_of(run)
+        assert ("†" in text) == is_marked
+        assert ("the shares are also of how fast settings learn" in text) == is_marked
+        assert ("(stopped early), mean" in without_scripts(run.folder / "report.html")) == is_marked
+
+
+def test_bins_of_few_pictures_are_not_joined(ended_run: Run) -> None:
+    datasets = data_of(ended_run)["reliability"]["datasets"]
+    num_joined = sum(value is not None for value in datasets["joined"]["accuracy"])
+
+    assert 0 < num_joined < len(datasets["bins"]["num"])
+    assert num_joined == sum(num >= MIN_JOINED for num in datasets["bins"]["num"])
 
 
 @pytest.mark.parametrize("num_trials", [0, 1, 2])

@@ -14,12 +14,17 @@ from hypothesis import strategies as st
 from ferray.metrics.compare import SelectionBias
 from ferray.metrics.intervals import student_interval, unpaired_difference
 from ferray.records.trial import TrialRecord
-from ferray.report.results.compared.budgets import UNITS, find_budgets, spent_of
+from ferray.report.results.compared.budgets import UNITS, find_budgets, find_milestones, spent_of
 from ferray.report.results.compared.coinciding import find_coinciding
 from ferray.report.results.compared.comparison import compare_searches
 from ferray.report.results.compared.differences import find_differences
 from ferray.report.results.compared.searches import ComparedSearch
-from ferray.report.results.compared.sentences import coinciding_sentence, contrast_sentences
+from ferray.report.results.compared.sentences import (
+    coinciding_sentence,
+    contrast_sentences,
+    luck_sentences,
+    verdict_sentences,
+)
 from ferray.report.results.compared.winners import compare_winners
 from ferray.report.results.verdict import Significance
 
@@ -40,14 +45,15 @@ def search_of(letter: str, lists: list[list[float]]) -> ComparedSearch:
     return compared(letter, [made(*scores, number=number) for number, scores in enumerate(lists)])
 
 
-def judged(search: ComparedSearch, *, half_width: float) -> ComparedSearch:
+def judged(search: ComparedSearch, *, half_width: float, luck: float = 0.0) -> ComparedSearch:
     """With an interval of the winner on record."""
     point = search.results.points[0]
-    luck = SelectionBias(
-        best=point.mean, corrected=point.mean, interval=(point.mean - half_width, point.mean + half_width)
+    corrected = point.mean - luck
+    bias = SelectionBias(
+        best=point.mean, corrected=corrected, interval=(corrected - half_width, corrected + half_width)
     )
     verdict = Significance(
-        winner=point.number, trials=1, mean=point.mean, spread=None, runner_up=None, comparison=None, luck=luck
+        winner=point.number, trials=1, mean=point.mean, spread=None, runner_up=None, comparison=None, luck=bias
     )
     return dataclasses.replace(search, results=dataclasses.replace(search.results, verdict=verdict))
 
@@ -80,7 +86,41 @@ def test_a_better_score_beyond_the_equal_budget_does_not_count() -> None:
 
 
 def test_without_a_score_in_one_search_there_is_no_equal_budget() -> None:
-    assert find_budgets([search_of("A", [[0.5]]), search_of("B", [[]])]) == []
+    searches = [search_of("A", [[0.5]]), search_of("B", [[]])]
+
+    assert find_budgets(searches) == []
+    assert find_milestones(searches) == []
+
+
+@given(trials, trials)
+def test_until_a_milestone_a_search_was_never_as_good(ours: list[list[float]], theirs: list[list[float]]) -> None:
+    searches = [search_of("A", ours), search_of("B", theirs)]
+    worst = min(search.steps[-1].score for search in searches)
+    for search, found in zip(searches, find_milestones(searches), strict=True):
+        for score, step in ((search.steps[-1].score, found.best), (worst, found.common)):
+            assert step.score >= score
+            assert all(one.score < score for one in search.steps if one.epochs < step.epochs)
+
+
+def test_a_comparison_begins_with_which_is_better_and_what_it_took() -> None:
+    first = [made(0.4, 0.5, number=0), made(0.6, number=1, dropout=0.1)]
+    searches = [compared("A", first), search_of("B", [[0.7]])]
+    better, took = verdict_sentences(compare_searches([judged(one, half_width=0.01) for one in searches]))
+
+    assert better.startswith("B (search-B) is better than A (search-A) by 10.0 +- 1.4 points")
+    assert took.startswith("To reach validation accuracy 0.6000, as all did, it took A 3 epochs and 2 s and B 1 epoch")
+
+
+@pytest.mark.parametrize("lucks, num", [((0.01, 0.02), 1), ((0.01, 0.01), 0)])
+def test_corrected_scores_of_one_winner_that_differ_are_explained(lucks: tuple[float, float], num: int) -> None:
+    searches = [
+        judged(compared(letter, [made(0.5, name="one"), made(0.4, number=1, dropout=0.1)]), half_width=0.1, luck=luck)
+        for letter, luck in zip("AB", lucks, strict=True)
+    ]
+    sentences = luck_sentences(compare_searches(searches))
+
+    assert len(sentences) == num
+    assert all("of 2 points in A and 2 in B" in text for text in sentences)
 
 
 def test_points_of_equal_settings_are_paired_after_equally_many_epochs() -> None:
@@ -197,7 +237,7 @@ def test_of_three_searches_the_best_is_compared_with_each() -> None:
 
 
 def test_what_differs_is_apart_from_what_is_equal() -> None:
-    options = {"space": "grid", "data": None, "weights": "none", "set": [], "seed": 7}
+    options = {"space": "grid", "data": None, "weights": "none", "set": [], "seed": 7}  # a default set is no difference
     ours = compared("A", [made(0.5)], versions={"ferray": "0.9", "torch": "2.10"}, precision="float32")
     theirs = compared("B", [made(0.5)], versions={"ferray": "1.0", "torch": "2.10"}, options=options)
     found = find_differences([ours, theirs])

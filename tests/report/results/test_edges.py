@@ -153,6 +153,6 @@ def test_an_edge_of_a_setting_that_makes_no_difference_gets_no_advice(tmp_path: 
 
     assert [command.text for command in edge_commands(results, indifferent)] == ["Try learning rate 1e-5, too"]
     assert "batch_size" not in edges_in_words(results, indifferent)
-    assert "learning_rate 0.0001 is the lowest of 2 values" in edges_in_words(results, indifferent)
+    assert "learning_rate 1e-4 is the lowest of 2 values" in edges_in_words(results, indifferent)
     results.edges = edges[:1]
     assert "only of settings that make no difference" in edges_in_words(results, indifferent)

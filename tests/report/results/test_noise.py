@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ferray.records.points import Point, rank_points
+from ferray.report.results.early import cut_in_words
 from ferray.report.results.importance import measure_importance
 from ferray.report.results.noise import Noise, indifferent_settings
 from ferray.report.results.pairs import make_pairs
@@ -54,6 +55,21 @@ def test_every_point_is_in_one_cell_and_the_winner_in_the_best(scores: dict[tupl
         assert winner.best == max(cell.best for cell in cells) == points[0].mean
         assert all(cell.is_near == (cell.best >= 0.45) for cell in cells)
         assert all(cell.mean <= cell.best + 1e-12 for cell in cells)
+
+
+def test_a_cell_says_which_of_its_points_have_fewer_epochs() -> None:
+    points = grid({(0.0, 32): 0.5, (0.5, 32): 0.4, (0.0, 64): 0.3, (0.5, 64): 0.2}, epochs=1)
+    states = ("done", "stopped", "done", "running")
+    points = [
+        dataclasses.replace(point, records=(dataclasses.replace(point.records[0], state=state),))
+        for point, state in zip(points, states, strict=True)
+    ]
+    (pair,) = make_pairs(points, make_scales(points, ["dropout", "batch_size"]), NOISE)
+    cells = {cell.best: (cell.is_cut, cell.num_cut) for row in pair.rows for cell in row if cell is not None}
+
+    assert cells == {0.5: (False, 0), 0.4: (True, 1), 0.3: (False, 0), 0.2: (True, 1)}
+    assert cut_in_words(points) == "stopped early or not ended"
+    assert cut_in_words(points[:1]) == ""
 
 
 def test_the_setting_that_moves_the_score_is_the_important_one() -> None:

@@ -45,7 +45,7 @@ def test_every_number_lies_in_its_class_and_larger_ones_lie_higher(values: list[
 @pytest.mark.parametrize(
     "values, texts",
     [
-        ([1e-5 * 3**power for power in range(9)], ("1e-5 to 1e-4", "1e-4 to 1e-3", "1e-3 to 1e-2", "1e-2 to 1e-1")),
+        ([1e-5 * 3**power for power in range(9)], ("1e-5 to 1e-4", "1e-4 to 1e-3", "1e-3 to 1e-2", "1e-2 to 0.1")),
         ([0.01 * number for number in range(1, 60, 2)], tuple(f"{n / 10:g} to {(n + 1) / 10:g}" for n in range(6))),
     ],
 )  # fmt: skip
@@ -55,8 +55,16 @@ def test_many_numbers_are_put_into_ranges_between_round_numbers(values: list[flo
 
 def test_few_numbers_words_and_none_are_classes_of_their_own() -> None:
     assert scale_of("batch_size", [32, 128, 32, 64]).texts == ("32", "64", "128")
-    assert scale_of("augmentation", ["light", "none", "light"]).texts == ("light", "none")
+    assert scale_of("augmentation", ["light", "none", "light"]).texts == ("none", "light")
     assert scale_of("hidden_units", [None, 256, 64]).texts == ("64", "256", "none")
+
+
+def test_words_stand_in_their_own_order_or_that_of_the_alphabet_and_none_last() -> None:
+    policies = ["strong", "none", "standard", "light"]
+
+    assert scale_of("augmentation", policies).texts == ("none", "light", "standard", "strong")
+    assert scale_of("freeze", ["trunk", "none", "blocks1-3"]).texts == ("none", "blocks1-3", "trunk")
+    assert scale_of("backbone", ["vgg16", "resnet18"]).texts == ("resnet18", "vgg16")
 
 
 def test_a_setting_with_one_value_has_no_scale() -> None:

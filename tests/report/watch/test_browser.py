@@ -30,7 +30,7 @@ def test_the_page_reloads_for_a_new_record_and_keeps_the_filter_the_order_and_th
     with PageServer(going_run) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
-        page = browser.new_page(viewport={"width": 1280, "height": 700})
+        page = browser.new_page(viewport={"width": 1280, "height": 700}, reduced_motion="reduce")
         page.set_default_timeout(120_000)
         faults: list[str] = []
         page.on("console", lambda message: faults.append(message.text))

@@ -27,6 +27,14 @@ def test_of_many_trials_the_best_and_the_last_are_kept_and_all_are_counted() -> 
     assert view.stopped[0].reason == "not in the best 1/3 there"
 
 
+def test_a_trial_that_was_stopped_says_at_which_rung() -> None:
+    view = tally_of(make_trial(0, state="stopped", epochs=2), make_trial(1, state="stopped", epochs=6)).view()
+
+    assert [trial.reason for trial in view.stopped] == [
+        f"not in the best 1/3 at rung {number} of 2" for number in (2, 1)
+    ]
+
+
 def test_a_failed_trial_that_is_run_again_counts_once() -> None:
     failed = dataclasses.replace(make_trial(0, state="failed"), reason="loss is nan\nmore")
     tally = tally_of(failed)

@@ -26,19 +26,31 @@ function toRows(columns) {
   return columns[names[0]].map((_, row) => Object.fromEntries(names.map((name) => [name, columns[name][row]])));
 }
 
+async function drawPlot(place, spec, config, datasets) {
+  try {
+    await vegaEmbed(place, { ...spec, datasets }, {
+      config, actions: false, renderer: "svg", ast: true, tooltip: { disableDefaultStyle: true },
+    });
+    place.style.minHeight = "";
+    place.querySelector("svg").setAttribute("aria-hidden", "true"); // its place has the label, a table the values
+  } catch (error) {
+    place.textContent = `This plot could not be drawn: ${error.message}`;
+  }
+}
+
 async function drawPlots() {
   for (const place of document.querySelectorAll("[data-chart]")) {
     const given = JSON.parse(document.querySelector(`[data-spec="${place.dataset.chart}"]`).textContent);
     const datasets = Object.fromEntries(Object.entries(given.datasets).map(([name, columns]) => [name, toRows(columns)]));
-    try {
-      await vegaEmbed(place, { ...given.spec, datasets }, {
-        config: given.config, actions: false, renderer: "svg", ast: true, tooltip: { disableDefaultStyle: true },
-      });
-      place.style.minHeight = "";
-      place.querySelector("svg").setAttribute("aria-hidden", "true"); // its place has the label, a table the values
-    } catch (error) {
-      place.textContent = `This plot could not be drawn: ${error.message}`;
-    }
+    const isNarrow = () => place.clientWidth < (given.narrow_below_px ?? 0);
+    await drawPlot(place, isNarrow() ? given.narrow : given.spec, given.config, datasets);
+    if (!given.narrow) continue;
+    let wasNarrow = isNarrow();
+    addEventListener("resize", () => {
+      if (isNarrow() === wasNarrow) return;
+      wasNarrow = isNarrow();
+      drawPlot(place, wasNarrow ? given.narrow : given.spec, given.config, datasets);
+    });
   }
   root.dataset.drawn = "yes";
 }
@@ -52,11 +64,12 @@ function showTrials() {
   const byKey = new Map(data.columns.map((column) => [column.key, column]));
   const shown = (column, row) => {
     const value = column.values[row];
-    if (value === null) return "";
+    if (value === null) return column.setting ? "none" : "";
     if (column.digits !== null) return value.toFixed(column.digits);
     if (!column.number || Number.isInteger(value)) return String(value);
-    const isTiny = Math.abs(value) < 1e-3;
-    return isTiny ? value.toExponential(2).replace(/\.?0+e/, "e") : String(Number(value.toPrecision(4)));
+    const size = Math.abs(value); // as setting_text of ferray/report/wording.py
+    if (column.exponential ? size < 0.1 : size < 1e-3) return value.toExponential(2).replace(/\.?0+e/, "e");
+    return size < 1000 ? String(Number(value.toPrecision(3))) : value.toFixed(0);
   };
   const texts = Array.from({ length: numRows }, (_, row) => data.columns.map((one) => shown(one, row)).join(" ").toLowerCase());
   let rows = [], first = 0, sorted = { key: "score", down: data.maximize };
@@ -77,8 +90,9 @@ function showTrials() {
   }
 
   function compare(one, other) {
-    const values = byKey.get(sorted.key).values;
-    const a = values[one], b = values[other];
+    const { values, order: words } = byKey.get(sorted.key);
+    const rank = (value) => (words?.includes(value) ? words.indexOf(value) : value);
+    const a = rank(values[one]), b = rank(values[other]);
     if (a === null || b === null) return (a === null) - (b === null) || one - other; // what is missing comes last
     const order = a < b ? -1 : a > b ? 1 : 0;
     return (sorted.down ? -order : order) || one - other;

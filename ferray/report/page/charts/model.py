@@ -4,6 +4,7 @@ from ferray.metrics.calibration import Calibration
 from ferray.records.points import rank_trials
 from ferray.report.page.chart import (
     OTHER,
+    WHOLE,
     WINNER,
     Chart,
     Columns,
@@ -15,6 +16,7 @@ from ferray.report.page.chart import (
     named,
     six_digits,
 )
+from ferray.report.results.early import cut_in_words
 from ferray.report.results.read import SearchResults
 from ferray.report.results.series import overfitting, pick_evenly
 from ferray.report.wording import in_words
@@ -22,6 +24,9 @@ from ferray.wording import count_of
 
 MAX_DOTS = (2000, 2000)
 """Trials in the plot of overfitting: of the best, and of the others."""
+
+MIN_JOINED = 20
+"""Pictures of a bin from which on it is joined to its neighbors: the 95 % interval of fewer is 0.2 on each side."""
 
 
 def gap_chart(results: SearchResults) -> Chart | None:
@@ -31,14 +36,18 @@ def gap_chart(results: SearchResults) -> Chart | None:
         return None
     shown = pick_evenly(ranked, max_best=MAX_DOTS[0], max_others=MAX_DOTS[1])
     left_out = len(ranked) - len(shown)
-    score = in_words(results.metric)
+    score, cut = in_words(results.metric), cut_in_words(results.points)
     data: Columns = {
         "trial": [record.number for record in shown],
         "score": [six_digits(record.score() or 0.0) for record in shown],
         "gap": [six_digits(overfitting(record) or 0.0) for record in shown],
         "kind": [WINNER if place == 0 else OTHER for place in range(len(shown))],
+        "end": [WHOLE if record.state == "done" else cut for record in shown],
     }
     colors = {WINNER: "var(--c2)", OTHER: "var(--c1)"}
+    shapes = {WHOLE: "circle", cut: "cross"}
+    legend = {"symbolFillColor": "var(--ink)", "direction": "vertical"}
+    shape = {"shape": field("end", "nominal", scale=categories(shapes, data["end"]), legend=legend)} if cut else {}
     layers = [
         {"mark": {"type": "rule", "color": "var(--border)"}, "encoding": {"y": {"datum": 0}}},
         {
@@ -52,6 +61,7 @@ def gap_chart(results: SearchResults) -> Chart | None:
                     axis={"tickCount": 6},
                 ),
                 "color": field("kind", "nominal", scale=categories(colors, colors)),
+                **shape,
                 "size": {"condition": {"test": f"datum.kind == '{WINNER}'", "value": 160}, "value": 50},
                 "tooltip": [
                     field("trial", "nominal", "trial"),
@@ -83,6 +93,11 @@ def gap_chart(results: SearchResults) -> Chart | None:
 def reliability_chart(calibration: Calibration) -> Chart:
     """How often predictions were correct, by their confidence, before and after temperature scaling."""
     versions = {"as trained": calibration.before, "with temperature": calibration.after}
+    joined = [
+        (name, six_digits(one.confidence), six_digits(one.accuracy) if one.faces >= MIN_JOINED else None)
+        for name, errors in versions.items()
+        for one in errors.bins
+    ]
     rows = [
         (name, six_digits(one.confidence), six_digits(one.accuracy), one.faces)
         for name, errors in versions.items()
@@ -108,7 +123,7 @@ def reliability_chart(calibration: Calibration) -> Chart:
             "encoding": {"x": x, "y": y},
         },
         {
-            "data": named("bins"),
+            "data": named("joined"),
             "mark": {"type": "line", "strokeWidth": 1.5, "opacity": 0.6},
             "encoding": {"x": x, "y": y, "color": color},
         },
@@ -136,6 +151,7 @@ def reliability_chart(calibration: Calibration) -> Chart:
         spec=make_spec(320, layer=layers),
         datasets={
             "diagonal": {"confidence": [0, 1], "accuracy": [0, 1]},
+            "joined": by_column(("version", "confidence", "accuracy"), joined),
             "bins": by_column(("version", "confidence", "accuracy", "num"), rows),
         },
         table=TextTable(
@@ -144,6 +160,7 @@ def reliability_chart(calibration: Calibration) -> Chart:
                 (name, f"{confidence:.3f}", f"{accuracy:.3f}", f"{num:,}") for name, confidence, accuracy, num in rows
             ],
         ),
-        note="Larger dots stand for more pictures. Below the dashed line the model is too sure of itself.",
+        note=f"Larger dots stand for more pictures; those of fewer than {MIN_JOINED} are not joined by lines, since"
+        " chance alone moves them by 0.2 and more. Below the dashed line the model is too sure of itself.",
         height_px=400,
     )

@@ -1,6 +1,6 @@
-"""How good searches were at equal budget: the largest number of trials, epochs and seconds that all of them reached.
+"""How good searches were at equal budget, and what each had to spend for equal scores.
 
-Begin at `find_budgets`.
+Equal budget is the largest number of trials, epochs and seconds that all of them reached. Begin at `find_budgets`.
 """
 
 from collections.abc import Sequence
@@ -41,6 +41,37 @@ def find_budgets(searches: Sequence[ComparedSearch]) -> list[Budget]:
         reached = tuple(step_within(search.steps, unit, min(spent)) for search in searches)
         budgets.append(Budget(unit=unit, spent=spent, reached=reached))
     return budgets
+
+
+@dataclass(frozen=True, kw_only=True)
+class Milestones:
+    """What a search had spent when it had its best score, and when it had a score that all searches reached."""
+
+    letter: str
+    """Of the search."""
+    best: Step
+    """When it first had its best score."""
+    common: Step
+    """When it was first as good as the worst of the searches' best scores."""
+
+
+def find_milestones(searches: Sequence[ComparedSearch]) -> list[Milestones]:
+    """By search, in their order; nothing where a search has no score, and for the stages of one search."""
+    if searches[0].is_stage or not all(search.steps for search in searches):
+        return []
+    lowest = max((search.steps[-1].score for search in searches), key=searches[0].cost)
+    return [
+        Milestones(
+            letter=search.letter,
+            best=_first_as_good(search, search.steps[-1].score),
+            common=_first_as_good(search, lowest),
+        )
+        for search in searches
+    ]
+
+
+def _first_as_good(search: ComparedSearch, score: float) -> Step:
+    return next(step for step in search.steps if search.cost(step.score) <= search.cost(score))
 
 
 def step_within(steps: Sequence[Step], unit: Unit, budget: float) -> Step | None:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ferray.recipe import MetricName
-from ferray.report.results.compared.budgets import Budget, find_budgets
+from ferray.report.results.compared.budgets import Budget, Milestones, find_budgets, find_milestones
 from ferray.report.results.compared.coinciding import Coinciding, find_coinciding
 from ferray.report.results.compared.differences import Differences, Property, find_differences
 from ferray.report.results.compared.searches import ComparedSearch, share_validation
@@ -26,6 +26,8 @@ class SearchComparison:
     contrasts: tuple[Contrast, ...]
     """The best winner against each other."""
     budgets: tuple[Budget, ...]
+    milestones: tuple[Milestones, ...]
+    """By search; none where a search has no score, and for stages."""
     coinciding: tuple[Coinciding, ...]
 
     @property
@@ -56,6 +58,7 @@ class SearchComparison:
             "contrasts": [asdict(one) | {"approximate": one.is_approximate} for one in self.contrasts],
             "best_so_far": {one.letter: [asdict(step) for step in one.steps] for one in self.searches},
             "equal_budgets": [asdict(one) | {"equal": one.equal} for one in self.budgets],
+            "milestones": [asdict(one) for one in self.milestones],
             "coinciding": [asdict(one) | {"mean": one.mean, "interval": one.interval} for one in self.coinciding],
         }
 
@@ -69,6 +72,7 @@ def compare_searches(searches: Sequence[ComparedSearch]) -> SearchComparison:
         standings=tuple(map(standing_of, searches)),
         contrasts=tuple(compare_winners(searches)),
         budgets=tuple(find_budgets(searches)),
+        milestones=tuple(find_milestones(searches)),
         coinciding=tuple(find_coinciding(searches)),
     )
 

@@ -13,11 +13,14 @@ from ferray.errors import RecipeError
 from ferray.recipe import NUMBERS_VERSION, Recipe
 from ferray.report.results.compared.searches import ComparedSearch, validation_in_words
 from ferray.report.results.read import SearchResults
-from ferray.report.wording import in_words, value_text
+from ferray.report.wording import in_words, setting_text, value_text
 from ferray.space import Parameter
 from ferray.wording import count_of
 
 NOT_KNOWN = "not known"
+
+_DEFAULT = " (default)"
+"""After a value that a search has because its space does not have the setting."""
 
 MAX_LISTED_VALUES = 8
 """Values of a parameter that are listed."""
@@ -34,7 +37,7 @@ class Property:
     @property
     def differs(self) -> bool:
         """Whether they do not all have the same."""
-        return len(set(self.values)) > 1
+        return len({value.removesuffix(_DEFAULT) for value in self.values}) > 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +67,9 @@ def find_differences(searches: Sequence[ComparedSearch]) -> Differences:
 
 
 def parameter_in_words(parameter: Parameter) -> str:
-    """The values or the distribution of a parameter: `0.1, 0.01`, `1e-5 to 0.1 (log uniform values)`."""
+    """The values or the distribution of a parameter: `0.1, 1e-2`, `1e-5 to 0.1 (log uniform values)`."""
     if parameter.kind in ("value", "values"):
-        texts = [value_text(value) for value in parameter.values[:MAX_LISTED_VALUES]]
+        texts = [setting_text(parameter.name, value) for value in parameter.values[:MAX_LISTED_VALUES]]
         more = len(parameter.values) - len(texts)
         return ", ".join(texts) + (f" and {more} more" if more else "")
     words = parameter.distribution.replace("_", " ")
@@ -74,7 +77,7 @@ def parameter_in_words(parameter: Parameter) -> str:
         words += f" {value_text(parameter.shape[0])}, {value_text(parameter.shape[1])}"
     if parameter.low is None or parameter.high is None:
         return words
-    return f"{value_text(parameter.low)} to {value_text(parameter.high)} ({words})"
+    return f"{setting_text(parameter.name, parameter.low)} to {setting_text(parameter.name, parameter.high)} ({words})"
 
 
 def _setting(search: ComparedSearch, *, name: str) -> str:
@@ -85,7 +88,7 @@ def _setting(search: ComparedSearch, *, name: str) -> str:
         return parameter_in_words(parameter)
     if name == "weights" and results.search.options.weights == "none":  # set by the command, not by the space
         return "none"
-    return f"{value_text(getattr(Recipe, name))} (default)"
+    return f"{setting_text(name, getattr(Recipe, name))}{_DEFAULT}"
 
 
 def _properties(compared: ComparedSearch) -> Iterator[tuple[str, str]]:

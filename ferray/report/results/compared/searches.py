@@ -59,6 +59,10 @@ class ComparedSearch:
         """Its best score so far."""
         return best_so_far(self.records)
 
+    def cost(self, score: float) -> float:
+        """A score as something to minimize."""
+        return -score if self.results.maximize else score
+
     @property
     def winner(self) -> Point | None:
         """Its best point; None without a score."""

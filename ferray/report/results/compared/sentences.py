@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 
+from ferray.audit.finding import listed
 from ferray.metrics.intervals import range_text
 from ferray.recipe import MetricName, is_maximized
 from ferray.report.results.compared.coinciding import Coinciding
 from ferray.report.results.compared.comparison import SearchComparison
 from ferray.report.results.compared.winners import Contrast
 from ferray.report.wording import in_words
-from ferray.wording import count_of
+from ferray.wording import count_of, duration_text
 
 ONE_SEED = "An interval covers the choice of pictures; how much another seed moves a score is not in it."
 BEST_OF_MANY = (
@@ -23,6 +24,40 @@ def contrast_sentences(comparison: SearchComparison) -> list[str]:
     if not comparison.contrasts:
         return ["Fewer than two searches have a score, so there is nothing to compare yet."]
     return [_contrast(one, titles) for one in comparison.contrasts]
+
+
+def verdict_sentences(comparison: SearchComparison) -> list[str]:
+    """What a comparison comes to: which winner is better, and what each search spent to be equally good."""
+    milestones = comparison.milestones
+    if not milestones or any(one.outcome == "not comparable" for one in comparison.contrasts):
+        return contrast_sentences(comparison)
+    common = max((one.common.score for one in milestones), key=comparison.searches[0].cost)
+    spent = [
+        f"{one.letter} {count_of(one.common.epochs, 'epoch')} and {duration_text(one.common.seconds)}"
+        for one in milestones
+    ]
+    reached = f"To reach {in_words(comparison.metric)} {common:.4f}, as all did, it took {listed(spent)} of training."
+    if any(record.recipe.freeze != "none" for one in comparison.searches for record in one.records):
+        reached += " That counts computing the features of frozen layers only where the cache did not have them yet."
+    return [*contrast_sentences(comparison), reached]
+
+
+def luck_sentences(comparison: SearchComparison) -> list[str]:
+    """Why searches with the same winner have different corrected scores."""
+    sentences = []
+    standings = {one.letter: one for one in comparison.standings if one is not None}
+    for one in comparison.contrasts:
+        lucks = [standings[letter].corrected for letter in sorted((one.better, one.other))]
+        if one.outcome != "the same trials" or None in lucks or lucks[0] == lucks[1]:
+            continue
+        sizes = {search.letter: len(search.results.points) for search in comparison.searches}
+        first, second = sorted((one.better, one.other))
+        sentences.append(
+            f"{first} and {second} have the same winner but different corrected scores: how much of it is luck is"
+            f" estimated from all scores of a search, of {count_of(sizes[first], 'point')} in {first} and"
+            f" {sizes[second]:,} in {second}, those that were stopped early as they stood."
+        )
+    return sentences
 
 
 def coinciding_sentence(found: Coinciding, metric: MetricName) -> str:
