@@ -124,7 +124,12 @@ def read_json(path: Path) -> Any:
 
 
 def write_checked_json(
-    path: Path, value: dict[str, Any], *, lease: "Lease | None" = None, keep_previous: bool = False
+    path: Path,
+    value: dict[str, Any],
+    *,
+    lease: "Lease | None" = None,
+    keep_previous: bool = False,
+    durable: bool = True,
 ) -> None:
     """Write a JSON object as `write_json` does, with a checksum of the content as its last key.
 
@@ -133,13 +138,14 @@ def write_checked_json(
         value: An object without a key `checksum`.
         lease: As `write_bytes`.
         keep_previous: As `write_bytes`.
+        durable: As `write_bytes`.
 
     Raises:
         FencedError: As `write_bytes`.
         StorageError: As `write_bytes`.
     """
     text = json.dumps(with_checksum(value), indent=2, allow_nan=False)
-    write_bytes(path, (text + "\n").encode(), lease=lease, keep_previous=keep_previous)
+    write_bytes(path, (text + "\n").encode(), lease=lease, keep_previous=keep_previous, durable=durable)
 
 
 def with_checksum(value: dict[str, Any]) -> dict[str, Any]:

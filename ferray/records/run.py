@@ -134,15 +134,20 @@ class Run:
         value = search.to_json() | {"format": FORMAT_VERSION}
         storage.write_checked_json(self._search_file, value, keep_previous=True)
 
-    def write_trial(self, record: TrialRecord, *, lease: Lease | None = None) -> None:
+    def write_trial(self, record: TrialRecord, *, lease: Lease | None = None, durable: bool = True) -> None:
         """Replace a trial's record.
+
+        Args:
+            record: The trial's.
+            lease: On its folder, where workers may write it.
+            durable: As `ferray.files.storage.write_bytes`; not for a copy of what is elsewhere.
 
         Raises:
             FencedError: Another writer has taken over the trial's folder, so `lease` is no longer valid.
             StorageError: The record cannot be written.
         """
         values = {"format": FORMAT_VERSION, **record_to_json(record)}
-        storage.write_checked_json(self.record_file(record.trial_id), values, lease=lease)
+        storage.write_checked_json(self.record_file(record.trial_id), values, lease=lease, durable=durable)
 
     def read_trial(self, trial_id: str) -> TrialRecord | None:
         """A trial's record; None where none was written.

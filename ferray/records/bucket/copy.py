@@ -127,7 +127,7 @@ class Copy:
         if record is None:
             file.unlink(missing_ok=True)
         else:
-            Run.write_trial(self._run, record)
+            Run.write_trial(self._run, record, durable=False)
         self._etags[key] = entry.etag
 
     def _fetch_files(self) -> None:

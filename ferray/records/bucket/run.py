@@ -183,12 +183,12 @@ class BucketRun(Run):
             for journal in self._journals.values():
                 journal.send()  # what a former session still sends is refused from here on
 
-    def write_trial(self, record: TrialRecord, *, lease: storage.Lease | None = None) -> None:
+    def write_trial(self, record: TrialRecord, *, lease: storage.Lease | None = None, durable: bool = False) -> None:
         """As `Run.write_trial`, for a trial that no worker has."""
         trial = self._trial(record.trial_id)
         patiently(trial.read)
         patiently(lambda: trial.write(record))
-        super().write_trial(record, lease=lease)
+        super().write_trial(record, lease=lease, durable=durable)
 
     def read_trial(self, trial_id: str) -> TrialRecord | None:
         """As `Run.read_trial`; fetched first where a worker may have replaced it."""
