@@ -87,7 +87,7 @@ def test_a_search_waits_while_its_bucket_is_down_and_loses_nothing(
     process = begin(searches, bucket)
     bucket.asked.clear()
     bucket.is_down.set()
-    wait_until(lambda: len(bucket.of("PUT runs/long/records")) > 2 * buckets.TRIES, every_s=0.2)
+    wait_until(lambda: len(bucket.of("/records/") + bucket.of("/checkpoints/")) > 2 * buckets.TRIES, every_s=0.2)
     assert process.poll() is None
     bucket.is_down.clear()
     finish(process)
