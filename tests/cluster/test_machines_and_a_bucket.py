@@ -49,7 +49,8 @@ def cluster(tmp_path: Path) -> Iterator[OwnMachines]:
             (folder / "credentials").write_text("[default]\naws_access_key_id = nobody\naws_secret_access_key = none\n")
         machines.run("laptop", "ray", "get-auth-token", "--generate")
         (machines.shared / "grid.yaml").write_text(SPACE)
-        service = machines.begin("laptop", str(Path(sys.executable).parent / "moto_server"), "-H", "0.0.0.0", "-p", "5555")
+        server = str(Path(sys.executable).parent / "moto_server")
+        service = machines.begin("laptop", server, "-H", "0.0.0.0", "-p", "5555")
         try:
             wait_until(lambda: answers(machines), every_s=0.5)
             made = OwnMachines(machines)
