@@ -5,7 +5,6 @@ pytest -m slow tests/cluster/test_aws_stand_in.py -s        # prints how long ea
 
 import json
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
