@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import yaml
-from fixtures.machines import REPOSITORY, SHARED, Clock, Machines, end, simulated
+from fixtures.machines import REPOSITORY, SHARED, Clock, OwnMachines, end, simulated
 from fixtures.process import wait_until
 from fixtures.search import table
 
@@ -28,32 +27,8 @@ parameters:
 """
 
 
-class Cluster:
-    """clusters/local.yaml on simulated machines."""
-
-    def __init__(self, machines: Machines) -> None:
-        self.machines = machines
-
-    def write_file(self, *workers: str) -> None:
-        """clusters/local.yaml for these machines, on which ferray is installed already."""
-        config = yaml.safe_load((REPOSITORY / "clusters" / "local.yaml").read_text())
-        config["provider"] |= {"head_ip": "10.77.0.11", "worker_ips": list(workers)}
-        config["auth"]["ssh_user"] = "root"
-        config["file_mounts"] = {"~/.ray/auth_token": "~/.ray/auth_token"}
-        config["setup_commands"] = [command for command in config["setup_commands"] if "venv" not in command]
-        for key, num_cpus in (("head_start_ray_commands", 0), ("worker_start_ray_commands", 1)):
-            config[key] = [
-                f"export PYTHONPATH={REPOSITORY}; {command} --num-cpus={num_cpus} --object-store-memory=100000000"
-                if "ray start" in command
-                else command
-                for command in config[key]
-            ]
-        (self.machines.shared / "local.yaml").write_text(yaml.safe_dump(config))
-
-    def hosts(self, act: str) -> str:
-        """`clusters/hosts.py` on the laptop."""
-        script = str(REPOSITORY / "clusters" / "hosts.py")
-        return self.machines.run("laptop", "python", script, act, f"{SHARED}/local.yaml")
+class Cluster(OwnMachines):
+    """With searches on it."""
 
     def search(self, name: str) -> Any:
         """A search on the cluster, from the laptop."""
