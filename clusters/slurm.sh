@@ -7,7 +7,7 @@
 # that sbatch is called in must be the same on all nodes, .venv in it or named by VENV. Called again with the same OUT
 # and NAME, it goes on with that search; so does Slurm itself, when the job was preempted, lost a node, or ran out of time.
 #
-#   tail -f slurm-JOB.out               the search; or python -m ferray.report watch first --out /shared/runs
+#   tail -f slurm-JOB.out               the search; or python -m ferray.report watch /shared/runs/first
 #   scancel --batch --signal=INT JOB    ends it as Ctrl-C does: every epoch is kept, its report written
 #   scancel JOB                         ends it at once; finished epochs are kept
 #
