@@ -63,7 +63,7 @@ def faults(file: Path) -> Iterator[str]:
         yield f"cannot be read: {error}"
         return
     if not isinstance(config, dict) or not isinstance(config.get("provider"), dict):
-        yield "has no `provider`; begin with cluster.yaml or a file of clusters/"
+        yield "has no `provider`, as a file for `ray up` has; begin with cluster.yaml or clusters/local.yaml"
         return
     provider = config["provider"]
     kind = provider.get("type")
@@ -72,6 +72,9 @@ def faults(file: Path) -> Iterator[str]:
         return
     for key in provider.keys() - PROVIDER_KEYS[kind] - {"type"}:
         yield _unknown(f"provider.{key}", key, PROVIDER_KEYS[kind])
+    for key, value in provider.items():
+        if value == "fill-in":
+            yield f"provider.{key} is a place to fill in"
     if not (config.get("auth") or {}).get("ssh_user"):
         yield "auth.ssh_user is missing: the user of the image, such as ubuntu"
     types = config.get("available_node_types") or {}

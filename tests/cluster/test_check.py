@@ -37,7 +37,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("file", LAUNCHED, ids=lambda file: file.name)
-def test_the_files_that_are_shipped_lack_an_image_at_most(check: Any, file: Path, place: Path) -> None:
+def test_the_files_that_are_shipped_lack_what_is_to_be_filled_in_at_most(check: Any, file: Path, place: Path) -> None:
     found = [fault for fault in check.faults(file) if "a place to fill in" not in fault]
 
     assert not found

@@ -21,9 +21,9 @@ SPACE = """\
 method: grid
 metric: {name: val_accuracy, goal: maximize}
 parameters:
-  learning_rate: {values: [0.001, 0.0001]}
+  learning_rate: {value: 0.001}
   dropout: {values: [0.0, 0.5]}
-  epochs: {value: 150}
+  epochs: {value: 60}
   batch_size: {value: 16}
 """
 
@@ -110,17 +110,17 @@ def test_a_search_runs_as_a_job_is_stopped_and_goes_on(cluster: Jobs) -> None:
     job = submit(cluster, first)
     wait_until(lambda: run.exists() and any(len(one.epochs) > 5 for one in run.read_trials()))
     clock.note("the search trains, as a job")
-    assert "search first: 4 points" in cluster.job("logs", job)
+    assert "search first: 2 points" in cluster.job("logs", job)
     cluster.job("stop", job)
     clock.note("ray job stop")
     wait_until(lambda: "STOPPED" in cluster.job("status", job), every_s=1.0)
-    assert sum(record.state == "done" for record in run.read_trials()) < 4
+    assert sum(record.state == "done" for record in run.read_trials()) < 2
     print(cluster.job("logs", job)[-1500:])
 
     again = submit(cluster, f"{search} --out {SHARED}/runs --resume first")
     wait_until(lambda: "SUCCEEDED" in cluster.job("status", again), every_s=2.0, within_s=400)
     clock.note("another job, with --resume")
-    assert [record.state for record in run.read_trials()] == ["done"] * 4
+    assert [record.state for record in run.read_trials()] == ["done"] * 2
     assert "test accuracy of trial" in cluster.job("logs", again)
 
 

@@ -19,9 +19,9 @@ SPACE = """\
 method: grid
 metric: {name: val_accuracy, goal: maximize}
 parameters:
-  learning_rate: {values: [0.001, 0.0001]}
+  learning_rate: {value: 0.001}
   dropout: {values: [0.0, 0.5]}
-  epochs: {value: 150}
+  epochs: {value: 60}
   batch_size: {value: 16}
 """
 
@@ -72,14 +72,14 @@ def test_a_search_that_runs_out_of_time_is_put_back_goes_on_and_leaves_no_proces
     assert first.returncode == 130, out[-3000:]
     assert (machines.shared / "scontrol.log").read_text() == "requeue 4711\n"
     num_ended = sum(record.state == "done" for record in run.read_trials())
-    assert num_ended < 4
+    assert num_ended < 2
     for host in ("h1", "h2"):
         wait_until(lambda host=host: "raylet" not in processes(machines, host), within_s=60)
 
     print(out := end(machines.begin("h1", *job(machines)), limit_s=600))
     clock.note("the same job again")
     assert "test accuracy of trial" in out
-    assert [record.state for record in run.read_trials()] == ["done"] * 4
+    assert [record.state for record in run.read_trials()] == ["done"] * 2
     sessions = run.read_search().sessions
     assert len(sessions) == 2
     assert (machines.shared / "scontrol.log").read_text() == "requeue 4711\n", "it was not put back again"
