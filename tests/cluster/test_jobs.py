@@ -108,7 +108,7 @@ def test_a_search_runs_as_a_job_is_stopped_and_goes_on(cluster: Jobs) -> None:
     search = f"cd {REPOSITORY} && PYTHONPATH={REPOSITORY} python -m ferray.search --address auto --wandb disabled"
     first = f"{search} --space {SHARED}/grid.yaml --out {SHARED}/runs --name first"
     job = submit(cluster, first)
-    wait_until(lambda: run.exists() and any(len(one.epochs) > 5 for one in run.read_trials()))
+    wait_until(lambda: run.exists() and any(len(one.epochs) > 5 for one in run.read_trials()), within_s=600)
     clock.note("the search trains, as a job")
     assert "search first: 2 points" in cluster.job("logs", job)
     cluster.job("stop", job)

@@ -62,7 +62,7 @@ def test_a_search_that_runs_out_of_time_is_put_back_goes_on_and_leaves_no_proces
     clock = Clock()
     run = Run(machines.shared / "runs" / "first")
     first = machines.begin("h1", *job(machines))
-    wait_until(lambda: run.exists() and any(len(one.epochs) > 5 for one in run.read_trials()))
+    wait_until(lambda: run.exists() and any(len(one.epochs) > 5 for one in run.read_trials()), within_s=600)
     clock.note("the search trains")
     (pid,) = [line.split()[0] for line in machines.run("h1", "ps", "axo", "pid,args").splitlines()
               if "bash clusters/slurm.sh --space" in line and "env" not in line][:1]  # fmt: skip
