@@ -26,8 +26,8 @@ set -u
 export VENV=${VENV:-$PWD/.venv} SELF=${SELF:-$PWD/clusters/slurm.sh}
 export PATH=$VENV/bin:$PATH
 
-# A port of its own, since another job may run on the same node; and Ray's files under the job's number.
-export PORT=$((20000 + SLURM_JOB_ID % 20000)) TEMP=/tmp/ray-$SLURM_JOB_ID
+# Two ports of its own, since another job may run on the same node; and Ray's files under the job's number.
+export PORT=$((20000 + SLURM_JOB_ID % 5000 * 2)) TEMP=/tmp/ray-$SLURM_JOB_ID
 # The token is drawn for this job. Only its own processes have it; nothing else can join or ask this cluster.
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN=${RAY_AUTH_TOKEN:-$(python -c 'import secrets; print(secrets.token_hex(32))')}
 # A node that does not answer for 9 s is dead; a call to it fails after 15 s (docs/cluster.md).
@@ -38,12 +38,14 @@ export RAY_grpc_client_keepalive_time_ms=10000 RAY_grpc_client_keepalive_timeout
 # What srun runs on each node: Ray in the foreground; started again where it ends, up to four times.
 if [ "${1:-}" = node ]; then
     ulimit -n hard
-    start="ray start --block --disable-usage-stats --num-cpus=$SLURM_CPUS_PER_TASK"
+    role=(--address="$HEAD:$PORT")
+    [ "$SLURM_PROCID" != 0 ] ||
+        role=(--head --port="$PORT" --ray-client-server-port=$((PORT + 1)) --temp-dir="$TEMP" --include-dashboard=false)
+    trap 'kill $ray; wait $ray; exit' TERM
     for _ in 1 2 3 4; do
-        if [ "$SLURM_PROCID" = 0 ]; then
-            exec $start --head --port="$PORT" --temp-dir="$TEMP" --include-dashboard=false
-        fi
-        $start --address="$HEAD:$PORT"
+        ray start --block --disable-usage-stats --num-cpus="$SLURM_CPUS_PER_TASK" "${role[@]}" &
+        ray=$!
+        wait $ray
     done
     exit 1
 fi
