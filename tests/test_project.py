@@ -24,6 +24,7 @@ DECISIONS = sorted((REPOSITORY / "docs" / "decisions").glob("*.md"))
 PROSE = [
     *sorted(REPOSITORY.glob("*.md")),
     *sorted((REPOSITORY / "docs").glob("*.md")),
+    *sorted((REPOSITORY / "docs" / "clusters").glob("*.md")),
     *DECISIONS,
     REPOSITORY / "benchmarks" / "README.md",
 ]
@@ -168,6 +169,7 @@ def test_the_readme_is_short_and_its_reading_list_too() -> None:
 
 def test_every_command_in_the_prose_is_one_and_has_its_options() -> None:
     texts = [*PROSE, *(REPOSITORY / "search_spaces").glob("*.yaml"), REPOSITORY / "cluster.yaml"]
+    texts += sorted((REPOSITORY / "clusters").glob("*.*"))
     found = {command for file in texts for command in commands(file.read_text())}
 
     assert len(found) > 5

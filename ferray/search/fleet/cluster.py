@@ -3,6 +3,7 @@
 Begin at `connect`; `ferray.search.fleet.allocation` divides the cluster into worker groups.
 """
 
+import functools
 import logging
 import os
 import secrets
@@ -223,9 +224,14 @@ def _read_growth() -> Growth | None:
     try:
         config = ray.get(read.remote())
     except ray.exceptions.RayError as error:  # such as a head that has no ferray
-        log.warning("the head does not say what its autoscaler may start: %s", first_line(str(error)))
+        _warn_once(first_line(str(getattr(error, "cause", None) or error)))
         return None
     return None if config is None else read_growth(config)
+
+
+@functools.cache
+def _warn_once(reason: str) -> None:
+    log.warning("the head does not say what its autoscaler may start: %s", reason)
 
 
 def start_dispatcher(name: str, *, has_scheduler: bool, session: int = 1, max_failures: int = 2) -> Any:

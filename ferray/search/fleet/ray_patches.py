@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -176,8 +177,8 @@ def autoscaler_config() -> dict[str, Any] | None:
             continue
         for word in words:
             if word.startswith(option):
-                with open(word.removeprefix(option), encoding="utf-8") as file:
-                    config: dict[str, Any] = yaml.safe_load(file)
+                file = Path(word.removeprefix(option)).expanduser()  # no shell expands a `~` within a word
+                config: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
                 return config
     return None
 
@@ -201,8 +202,9 @@ def launching_nodes() -> list[str]:
         status = get_cluster_status(ray.get_runtime_context().gcs_address)
         for request in status.pending_launches:
             lines.append(f"the autoscaler starts {request.count} x {request.ray_node_type_name}")
-        for node in status.pending_nodes:
-            lines.append(f"a node of type {node.ray_node_type_name} is starting ({node.details or node.node_status})")
+        starting = Counter((node.ray_node_type_name, node.details) for node in status.pending_nodes)
+        for (kind, details), num in starting.items():
+            lines.append(f"starting: {num} x {kind}{f' ({details})' if details else ''}")
         for request in status.failed_launches:
             lines.append(f"a node of type {request.ray_node_type_name} could not be started: {request.details}")
         return lines

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import pytest
 import yaml
 
+from ferray.search.fleet import ray_patches
 from ferray.search.fleet.growth import Growth, NodeType, largest_cluster, read_growth
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -30,3 +32,21 @@ def test_machines_of_unknown_size_are_taken_for_one_that_is_there() -> None:
     assert largest_cluster([HEAD], [(8, 2.0)], growth) == (HEAD, (8, 2.0), (8, 2.0))
     assert largest_cluster([(4, 0.0)], [], growth) == ((4, 0.0),) * 3
     assert largest_cluster([HEAD], [], growth) == (HEAD,), "nothing is known before one is there"
+
+
+def test_the_file_of_the_autoscaler_is_found_in_the_home_of_its_user_as_cluster_yaml_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (start,) = [
+        command
+        for command in yaml.safe_load((REPOSITORY / "cluster.yaml").read_text())["head_start_ray_commands"]
+        if "ray start" in command
+    ]
+    (option,) = [word for word in start.split() if word.startswith("--autoscaling-config=")]
+    (tmp_path / "ray_bootstrap_config.yaml").write_text("max_workers: 123\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "4711").mkdir()  # as the process of Ray's monitor in /proc
+    (tmp_path / "4711" / "cmdline").write_text(f"python\0/ray/autoscaler/_private/monitor.py\0{option}\0")
+    monkeypatch.setattr(ray_patches, "Path", lambda place: tmp_path if place == "/proc" else Path(place))
+
+    assert ray_patches.autoscaler_config() == {"max_workers": 123}
