@@ -16,11 +16,12 @@ dropped when the journal is read.
 import logging
 import os
 import shlex
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ferray.errors import RecordError, StorageError
+from ferray.errors import BucketError, FencedError, FerrayError, RecordError, StorageError
 from ferray.files import storage
 from ferray.files.journal import Journal
 from ferray.files.location import Address
@@ -240,6 +241,23 @@ class Run:
     @property
     def _search_file(self) -> Path:
         return self.folder / "search.json"
+
+
+@contextmanager
+def sent_at_the_end(run: Run) -> Iterator[None]:
+    """However the block ends, what it has left in the folder is in the bucket, too, if the search is in one.
+
+    Not where another process goes on with the search, or where nothing can be sent.
+    """
+    try:
+        yield
+    except (FencedError, BucketError):
+        raise
+    except BaseException:
+        with suppress(FerrayError):
+            run.send_files()
+        raise
+    run.send_files()
 
 
 def _read_object(file: Path, what: str) -> dict[str, Any]:

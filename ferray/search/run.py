@@ -17,12 +17,12 @@ from pathlib import Path
 from ferray.data.demo.photographs import demo_store
 from ferray.data.store.reader import Store, open_store
 from ferray.data.store.verify import verify_store
-from ferray.errors import BucketError, FencedError, FerrayError, StorageError
+from ferray.errors import FerrayError, StorageError
 from ferray.files import storage
 from ferray.model.weights import load_weights
-from ferray.records.run import Run
+from ferray.records.run import sent_at_the_end
 from ferray.records.search_file import Session
-from ferray.records.trial import FINISHED, State, TrialRecord
+from ferray.records.trial import TrialRecord
 from ferray.report.results.verdict import Significance
 from ferray.report.watch.tally import Tally
 from ferray.report.watch.view import Phase
@@ -117,7 +117,7 @@ def _run(
                 weights = {name: load_weights(plan.weights_path, name) for name in backbones_of(plan, history)}
             if history is None:
                 stack.enter_context(plan.run.lock())
-            stack.enter_context(_sent_at_the_end(plan.run))
+            stack.enter_context(sent_at_the_end(plan.run))
             with waiting("reading and checking the records"):
                 search = open_search(plan, history, store, weights, say=_say)
             mode, sentence = choose_mode(plan.wandb, folder=short_path(plan.run.folder))
@@ -137,7 +137,7 @@ def _run(
         connect = cache(lambda: cluster or stack.enter_context(clusters.connect(plan.address)))
         judging = Judging(search, connect)
         done = _train_what_is_missing(search, [tracker, *others, *observers], stop, connect, status, judging)
-        records, num_classes = _write_final_states(search.history), len(store.class_names)
+        records, num_classes = search.history.write_final_states(), len(store.class_names)
         for one in others:
             one.search_ended(records)
         if not done:
@@ -323,20 +323,6 @@ def _decisions(search: Search) -> Decisions:
     return Decisions(plan.space, log, identify=search.trial_id, seed=plan.seed, max_points=plan.num_points)
 
 
-def _write_final_states(history: History) -> list[TrialRecord]:
-    """All records, now that nobody writes them: the journals say how a trial ended, the others were interrupted."""
-    ended = {event.trial_id: event for event in history.ended()}
-    for record in history.records:
-        event = ended.get(record.trial_id)
-        state: State = "interrupted" if event is None else event.state
-        # Its record was lost, and the trial was not trained again in this session.
-        if event is not None and len(record.epochs) < event.epoch:
-            event, state = None, "failed" if record.state == "failed" else "interrupted"
-        if record.state not in FINISHED and record.state != state:
-            history.write_record(dataclasses.replace(record, state=state, reason=record.reason if event else ""))
-    return history.records
-
-
 def _conclude(
     search: Search, records: list[TrialRecord], stop: StopRequest, status: Status, judging: Judging
 ) -> Outcome:
@@ -369,23 +355,6 @@ def _judge(
     except DamagedError as error:
         raise repair.discard_record(search.history, error) from error
     return Outcome(records=records, ranking=ranking, significance=significance, best=best)
-
-
-@contextmanager
-def _sent_at_the_end(run: Run) -> Iterator[None]:
-    """However the block ends, what it has left in the folder is in the bucket, too, if the search is in one.
-
-    Not where another process goes on with the search, or where nothing can be sent.
-    """
-    try:
-        yield
-    except (FencedError, BucketError):
-        raise
-    except BaseException:
-        with suppress(FerrayError):
-            run.send_files()
-        raise
-    run.send_files()
 
 
 @contextmanager

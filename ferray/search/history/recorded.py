@@ -23,7 +23,7 @@ from ferray.errors import FerrayError
 from ferray.records.events import EndEvent, EventLog, SuggestEvent
 from ferray.records.run import Run
 from ferray.records.search_file import SearchFile
-from ferray.records.trial import FINISHED, EpochResult, TrialRecord
+from ferray.records.trial import FINISHED, EpochResult, State, TrialRecord
 
 log = logging.getLogger(__name__)
 
@@ -138,6 +138,19 @@ class History:
             known = self.record(record.trial_id)
             if known is None or not known.reason:
                 self.write_record(dataclasses.replace(known or record, state="failed", reason=record.reason))
+
+    def write_final_states(self) -> list[TrialRecord]:
+        """All records, now that nobody writes them: the journals say how a trial ended, the others were interrupted."""
+        ended = {event.trial_id: event for event in self.ended()}
+        for record in self.records:
+            event = ended.get(record.trial_id)
+            state: State = "interrupted" if event is None else event.state
+            # Its record was lost, and the trial was not trained again in this session.
+            if event is not None and len(record.epochs) < event.epoch:
+                event, state = None, "failed" if record.state == "failed" else "interrupted"
+            if record.state not in FINISHED and record.state != state:
+                self.write_record(dataclasses.replace(record, state=state, reason=record.reason if event else ""))
+        return self.records
 
     @functools.cached_property
     def _read(self) -> "_Records":

@@ -33,7 +33,6 @@ from ferray.search.history.resume import RecordedSpaces
 from ferray.search.jobs import Jobs
 from ferray.search.open import Search, open_search
 from ferray.search.plan import Plan
-from ferray.search.run import _write_final_states
 from ferray.space import Space, read_space
 from ferray.train.checkpoints.checked_safetensors import DamagedError
 
@@ -148,7 +147,7 @@ def test_a_trial_that_was_not_trained_again_is_not_done(state: State, left: Stat
     whole = history.record(IDS[0])
     assert whole is not None
     history.write_record(dataclasses.replace(whole, state=state, epochs=whole.epochs[:1]))
-    assert next(one.state for one in _write_final_states(history) if one.trial_id == IDS[0]) == left
+    assert next(one.state for one in history.write_final_states() if one.trial_id == IDS[0]) == left
 
 
 def test_a_lost_trial_is_trained_again_with_all_the_settings_that_it_had(run: Run, space: Space) -> None:
