@@ -33,6 +33,9 @@ test: $(STAMP) ## the tests, but for the slow ones
 test-slow: $(STAMP) ## the slow tests only
 	$(BIN)/python -m pytest -m slow $(ARGS)
 
+test-hosts: $(STAMP) ## a search on simulated machines with a bucket, whose head is lost; needs root and hosts.sh
+	$(BIN)/python -m pytest -m slow tests/cluster/test_machines_and_a_bucket.py $(ARGS)
+
 test-all: $(STAMP) ## every test
 	$(BIN)/python -m pytest -m "" $(ARGS)
 

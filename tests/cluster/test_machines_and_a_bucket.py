@@ -59,7 +59,7 @@ def cluster(tmp_path: Path) -> Iterator[OwnMachines]:
             made.hosts("stop")
         finally:
             service.kill()
-            service.wait()
+            service.communicate()
 
 
 def answers(machines: Machines) -> bool:
@@ -93,7 +93,7 @@ def test_a_search_in_a_bucket_goes_on_after_its_head_was_lost_and_its_table_is_t
     clock.note("the search trains on two hosts")
     machines.call("crash", "h1")
     process.kill()
-    process.wait()
+    process.communicate()
     before = num_epochs(machines)
     machines.call("boot", "h1")
     print(cluster.hosts("start"))
