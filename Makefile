@@ -8,7 +8,7 @@ BIN := .venv/bin
 STAMP := .venv/.ferray-stamp
 
 .DEFAULT_GOAL := help
-.PHONY: help setup search test test-slow test-all test-ray fuzz check format bench clean
+.PHONY: help setup search test test-slow test-hosts test-all test-ray fuzz check format bench clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
