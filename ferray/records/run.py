@@ -119,8 +119,9 @@ class Run:
         Raises:
             RecordError: There is no search here, or it was written by an incompatible version.
         """
-        self.check_exists()
         file = self._search_file
+        if not file.exists():
+            self.check_exists()
         try:
             return to_search_file(_read_object(file, "search"), where=file)
         except StorageError as error:  # damaged on the disk, since it is never half written

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from ferray.records.bucket.lock import BucketLock
 from ferray.records.bucket.run import BucketRun, find_run, open_folder
 from ferray.records.bucket.trial import TrialObject
 from ferray.records.run import Run
+from ferray.report.test_split.readings import note_reading_in_search
 
 RUN = Address(BUCKET, "runs/first")
 
@@ -297,6 +299,20 @@ def test_a_copy_of_a_search_that_was_deleted_is_not_mixed_with_a_new_one(bucket:
     assert not (new.folder / "trials.csv").exists()
     with pytest.raises(RecordError, match="Known names: first"):
         find_run("s3://faces/runs", "second").check_exists()
+
+
+def test_a_reading_of_the_test_split_from_a_copy_is_on_record_in_the_bucket(
+    bucket: BucketService, machine: Any, tmp_path: Path
+) -> None:
+    run = begin()
+    machine("laptop")
+    copy = BucketRun(run.address, "fetched")
+    copy.fetch()
+    store: Any = SimpleNamespace(fingerprint="f")
+    note_reading_in_search(copy.folder / "best", store)
+    machine("head")
+    run.fetch()
+    assert [one.by for one in run.read_search().test_readings] == ["evaluate --again"]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("key", ["../../stolen", "trials/x/record.json", ".hidden", "a/../../b", "search.json"])

@@ -51,9 +51,7 @@ def recorded_score(best_dir: Path, store: Store, split: str) -> RecordedScore | 
         of_this_model = readings[-1].trial_id == _best_trial(search)
         model = "this model, whose score" if of_this_model else "another model of this search; the score of this model"
         what = f"the test split was read at {readings[-1].time} for {model} is not on record"
-        way_out = (
-            f"To read it once more, on record: python -m ferray.search --resume {_run_above(best_dir).name} --again"
-        )
+        way_out = f"To read it once more, on record: {open_folder(best_dir.resolve().parent).resume_command} --again"
         raise CheckpointError(str(best_dir / METRICS_FILE), what, f"{way_out}, or --again here")
     return dataclasses.replace(recorded, num_readings=len(readings))
 
@@ -82,10 +80,11 @@ def note_reading_in_search(best_dir: Path, store: Store) -> None:
     Raises:
         StorageError: A search is running in the folder, or the file cannot be written.
     """
-    run, search = _run_above(best_dir), _read_search(best_dir)
+    run, search = open_folder(best_dir.resolve().parent), _read_search(best_dir)
     if search is None or search.data.fingerprint != store.fingerprint:
         return
     with run.lock():
+        run.fetch()
         search = run.read_search()  # again, since the last writer may have changed it before the lock was free
         reading = TestReading.model_validate(
             {"time": utc_now(), "trial_id": _best_trial(search), "by": "evaluate --again"}
@@ -112,12 +111,8 @@ def note_reading_beside_model(best_dir: Path, store: Store, split: str, scores: 
 
 def _read_search(best_dir: Path) -> SearchFile | None:
     """The content of `search.json` in the folder above; None where the model was taken out of its search."""
-    run = _run_above(best_dir)
+    run = Run(best_dir.resolve().parent)
     return run.read_search() if run.exists() else None
-
-
-def _run_above(best_dir: Path) -> Run:
-    return open_folder(best_dir.resolve().parent)
 
 
 def _best_trial(search: SearchFile) -> str | None:
