@@ -214,7 +214,7 @@ def test_a_missing_record_of_a_score_is_an_error_and_the_split_is_not_read_again
     assert main(["evaluate", str(finished.best_dir), "--data", str(tiny_store.folder)]) == 2
     shown = capsys.readouterr().err
     assert "2030-01-01T00:00:00+00:00 for this model" in shown
-    assert "--resume grid --again" in shown
+    assert f"--resume grid --out {finished.folder.parent} --again" in shown
     finished.write_search(finished.read_search().changed(best=KeptTrial(trial_id="another")))
     assert main(["evaluate", str(finished.best_dir), "--data", str(tiny_store.folder)]) == 2
     assert "for another model of this search" in capsys.readouterr().err
