@@ -16,14 +16,17 @@ from ferray.records.run import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.cluster, pytest.mark.timeout(3000)]
 
-SPACE = """\
+EPOCHS = 400
+"""So many that a search is still training after a minute in which a machine had no network."""
+
+SPACE = f"""\
 method: grid
-metric: {name: val_accuracy, goal: maximize}
+metric: {{name: val_accuracy, goal: maximize}}
 parameters:
-  learning_rate: {values: [0.001, 0.0001, 0.00001]}
-  dropout: {values: [0.0, 0.5]}
-  epochs: {value: 120}
-  batch_size: {value: 16}
+  learning_rate: {{values: [0.001, 0.0001, 0.00001]}}
+  dropout: {{values: [0.0, 0.5]}}
+  epochs: {{value: {EPOCHS}}}
+  batch_size: {{value: 16}}
 """
 
 
@@ -84,7 +87,9 @@ def test_machines_are_lost_added_cut_off_and_come_back_in_the_middle_of_a_search
     clock = Clock()
     machines, name = cluster.machines, "disturbed"
     process, run = cluster.search(name), cluster.found(name)
-    wait_until(lambda: run.exists() and sum(0 < len(one.epochs) < 120 for one in run.read_trials()) >= 2, within_s=900)
+    wait_until(
+        lambda: run.exists() and sum(0 < len(one.epochs) < EPOCHS for one in run.read_trials()) >= 2, within_s=900
+    )
     clock.note("the search trains on h2 and h3")
     machines.call("crash", "h3")
     cluster.write_file("10.77.0.12", "10.77.0.14")
