@@ -8,7 +8,7 @@
                           files/          see `ferray.records.bucket.copy`
 
     CACHE/runs/HASH/NAME/      the copy that a driver works with; HASH is of s3://BUCKET/RUNS
-    CACHE/work/HASH/NAME/      what workers of this machine train in
+    CACHE/workers/HASH/NAME/   what workers of this machine train in
     CACHE/fetched/HASH/NAME/   the copy that reports read
 
 A copy is a folder as `ferray.records.run` describes it. Begin at `find_run`.
@@ -41,7 +41,7 @@ from ferray.waiting import waiting
 
 log = logging.getLogger(__name__)
 
-Use = Literal["runs", "work", "fetched"]
+Use = Literal["runs", "workers", "fetched"]
 
 LIVE = "live.json"
 

@@ -28,7 +28,7 @@ class BucketWriter(TrialWriter):
     """
 
     def __init__(self, address: Address) -> None:
-        super().__init__(Run(copy_folder(address, "work")))
+        super().__init__(Run(copy_folder(address, "workers")))
         self._address = address
         self._trial = TrialObject(address, "")
         self._sent_at = 0.0

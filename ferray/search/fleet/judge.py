@@ -93,7 +93,7 @@ class Judge:
 
     def _trial_dir(self, record: TrialRecord) -> Path:
         address = self._config.address
-        run = Run(self._config.run_dir) if address is None else BucketRun(address, "work")
+        run = Run(self._config.run_dir) if address is None else BucketRun(address, "workers")
         return run.checkpoints(record.trial_id)
 
     def _weights_of(self, record: TrialRecord) -> Weights:
