@@ -101,7 +101,7 @@ def run_only_when_idle(pid: int) -> None:
 
 
 @contextmanager
-def simulated_cluster(num_nodes: int) -> Iterator[tuple[str, int]]:
+def simulated_cluster(num_nodes: int, *, cpus_per_node: int = CPUS_PER_NODE) -> Iterator[tuple[str, int]]:
     """Address of a cluster with a head without CPUs, and the id of the head's raylet."""
     os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
     from ray.cluster_utils import Cluster
@@ -110,7 +110,7 @@ def simulated_cluster(num_nodes: int) -> Iterator[tuple[str, int]]:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **room})
     try:
         for _ in range(num_nodes):
-            cluster.add_node(num_cpus=CPUS_PER_NODE, **room)
+            cluster.add_node(num_cpus=cpus_per_node, **room)
         yield cluster.address, cluster.head_node.all_processes["raylet"][0].process.pid
     finally:
         cluster.shutdown()

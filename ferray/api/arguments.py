@@ -12,6 +12,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from ferray.errors import FerrayError
+from ferray.files.location import local_path
 
 Options = TypeVar("Options")
 AnyPath = str | os.PathLike[str]
@@ -41,7 +42,7 @@ def make_options(kind: type[Options], given: Mapping[str, Any], error: type[Ferr
 
 
 def to_path(name: str, value: Any, error: type[FerrayError]) -> str:
-    """A path as text; `~` is the user's home.
+    """A path or an address as text; `~` is the user's home.
 
     Raises:
         FerrayError: As `error`: it is no path.
@@ -51,6 +52,16 @@ def to_path(name: str, value: Any, error: type[FerrayError]) -> str:
     if not isinstance(value, str) or not value or "\0" in value:
         raise error(describe_argument(name, value), "not a path", "Give a str or a pathlib.Path")
     return os.path.expanduser(value)
+
+
+def to_local(name: str, value: Any, error: type[FerrayError]) -> str:
+    """As `to_path`, of this machine alone, which may be named by `file:///PATH`.
+
+    Raises:
+        FerrayError: As `error`: it is no path.
+        StorageError: It names a bucket, or another machine.
+    """
+    return os.path.expanduser(local_path(to_path(name, value, error), option=name))
 
 
 def to_settings(overrides: Any, error: type[FerrayError]) -> tuple[str, ...]:

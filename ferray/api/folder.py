@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -26,6 +26,7 @@ from ferray.data.prepare.options import OnCopies, PrepareOptions
 from ferray.data.threads import Threads
 from ferray.errors import DataError
 from ferray.files import storage
+from ferray.files.location import local_path
 from ferray.search.options import MAX_MINUTES, MIN_MINUTES, SearchOptions, Show, WandbMode
 from ferray.search.session import announce_stop, run_session
 from ferray.signals import StopRequest, catch_signals
@@ -159,6 +160,7 @@ def run_folder(
         FerrayError: Place, fault and way out.
     """
     deadline = time.monotonic() + 60 * options.minutes
+    options = _of_this_machine(options)
     with stop.raised():
         source = read_source_of(options.images, classes=options.classes)
         check_enough(source)
@@ -170,6 +172,13 @@ def run_folder(
         _check(store)
     minutes = max(MIN_MINUTES, (deadline - time.monotonic()) / 60)
     return run_session(_search_options(options, choice, minutes), stop, show=show, observers=observers)
+
+
+def _of_this_machine(options: FolderOptions) -> FolderOptions:
+    """The options with paths where they name `file://`; what names a bucket is refused."""
+    given = ((name, getattr(options, name)) for name in ("images", "out", "weights", "space", "classes"))
+    paths: dict[str, Any] = {name: local_path(text, option=name) for name, text in given if text is not None}
+    return replace(options, **paths)
 
 
 def _choose(options: FolderOptions, source: "Source") -> Choice:

@@ -7,7 +7,7 @@ defaults, which a test compares. Begin at `prepare`.
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ferray.api.arguments import AnyPath, describe_argument, make_options, to_path
+from ferray.api.arguments import AnyPath, describe_argument, make_options, to_local, to_path
 from ferray.data.prepare.options import (
     DEFAULT_MARGIN,
     DEFAULT_SIZE_PX,
@@ -19,6 +19,7 @@ from ferray.data.prepare.options import (
 )
 from ferray.data.threads import Threads
 from ferray.errors import DataError
+from ferray.files.location import is_address, read_location, to_address
 from ferray.files.storage import give_home
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def prepare(
 
     Args:
         images: Folder of the pictures; with `table` None for the table's folder.
-        out: The store; what is left out is listed beside it.
+        out: The store, or `s3://BUCKET/KEY`, of which a copy stays here; what is left out is listed beside it.
         table: CSV file with the columns path and label.
         labels: ExpW's `label.lst`.
         classes: `expressions`, or a file of classes and the names that mean them; None for the names in the source.
@@ -79,8 +80,12 @@ def prepare(
     options = make_options(PrepareOptions, {**given, "threads": Threads(show_progress=True)}, DataError)
 
     from ferray.data.prepare.run import prepare as prepare_source
+    from ferray.data.prepare.send import prepare_and_send
 
-    return prepare_source(source, Path(to_path("out", out, DataError)), options)
+    place = read_location(to_path("out", out, DataError), option="out")
+    if is_address(place):
+        return prepare_and_send(source, to_address(place, option="out"), options)[0]
+    return prepare_source(source, Path(place), options)
 
 
 def read_source_of(images: Any = None, *, table: Any = None, labels: Any = None, classes: Any = None) -> "Source":
@@ -93,18 +98,18 @@ def read_source_of(images: Any = None, *, table: Any = None, labels: Any = None,
         raise DataError(describe_argument("labels", labels), "beside table", "Give one of the two")
     if labels is not None and classes is not None:
         raise DataError(describe_argument("classes", classes), "ExpW has its own", "Leave classes or labels out")
-    folder = None if images is None else Path(to_path("images", images, DataError))
-    named = None if classes is None else to_path("classes", classes, DataError)
+    folder = None if images is None else Path(to_local("images", images, DataError))
+    named = None if classes is None else to_local("classes", classes, DataError)
     if table is not None:
         from ferray.data.sources.table import read_table_source
 
-        return read_table_source(Path(to_path("table", table, DataError)), folder, named)
+        return read_table_source(Path(to_local("table", table, DataError)), folder, named)
     if folder is None:
         raise DataError("images=None", "names no pictures", "Give a folder of class folders, or table=FILE")
     if labels is not None:
         from ferray.data.sources.expw import read_expw
 
-        return read_expw(folder, Path(to_path("labels", labels, DataError)))
+        return read_expw(folder, Path(to_local("labels", labels, DataError)))
     from ferray.data.sources.folders import read_folders
 
     return read_folders(folder, named)

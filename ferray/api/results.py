@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 from ferray.api.arguments import AnyPath, to_path
 from ferray.errors import CheckpointError, RecordError
-from ferray.records.run import Run
+from ferray.records.bucket.fetch import search_folder
+from ferray.records.bucket.run import open_folder
 from ferray.records.search_file import SearchFile
 from ferray.records.trial import ENDED, TrialRecord
 from ferray.report.wording import setting_text
@@ -27,13 +28,16 @@ if TYPE_CHECKING:
 
 
 def open(folder: AnyPath) -> "SearchResult":
-    """The search in a folder `runs/NAME`, finished or not; another process may be working on it.
+    """The search in a folder `runs/NAME`, or at `s3://BUCKET/RUNS/NAME`, finished or not; it may be going on.
+
+    Of a search in a bucket everything but the checkpoints of its trials is fetched into this machine's cache.
 
     Raises:
         RecordError: There is no search.
+        BucketError: The bucket cannot be read.
         FerrayError: Its records cannot be read.
     """
-    return SearchResult(to_path("folder", folder, RecordError))
+    return SearchResult(search_folder(to_path("folder", folder, RecordError), option="folder"))
 
 
 class SearchResult:
@@ -47,7 +51,7 @@ class SearchResult:
     """
 
     def __init__(self, folder: AnyPath) -> None:
-        self._run = Run(Path(folder))
+        self._run = open_folder(Path(folder))
         self._search: SearchFile = self._run.read_search()
 
     @property

@@ -13,6 +13,7 @@ from ferray.api.arguments import AnyPath, describe_argument, make_options, to_pa
 from ferray.api.epochs import EpochCallback, OnEpoch
 from ferray.api.results import SearchResult
 from ferray.errors import SearchError
+from ferray.files.location import is_address, to_address
 from ferray.files.storage import give_home
 from ferray.search.options import Keep, SearchOptions, WandbMode
 from ferray.search.session import announce_stop, open_plan, run_session
@@ -62,13 +63,13 @@ def search(
 
     Args:
         space: Name of a shipped space, a sweep file, or its content as a dict; None for `grid`.
-        data: Store that `ferray.prepare` made; None for demo faces drawn by code.
+        data: Store that `ferray.prepare` made, or `s3://BUCKET/KEY`; None for demo faces drawn by code.
         weights: `imagenet`, the default, or `none`, the default with demo faces, or a file.
         overrides: Settings in place of the space's, by name: a value, or a list of values to be searched. `folds` and
             `shuffle_labels` are settings, too.
-        out: Parent folder of all searches.
+        out: Parent folder of all searches, or `s3://BUCKET/RUNS`.
         name: Of the search and its folder; None for space and time.
-        resume: Name or folder of a search to go on with; with `space` or `overrides` only what is new is run.
+        resume: Name, folder or address of a search to go on with; with `space` or `overrides` only what is new is run.
         retry: With `resume`: run failed trials again, once.
         again: Read the test split once more if a resumed search keeps another model.
         max_trials: Points at most.
@@ -102,7 +103,7 @@ def search(
     if callback is not None and callback.error is not None:
         raise callback.error
     if not is_complete:
-        raise KeyboardInterrupt(f"every finished epoch is kept; go on: ferray.search(resume={str(plan.run.folder)!r})")
+        raise KeyboardInterrupt(f"every finished epoch is kept; go on: ferray.search(resume={plan.run.place!r})")
     return SearchResult(plan.run.folder)
 
 
@@ -155,11 +156,18 @@ def _to_options(given: dict[str, Any], *, dry_run: bool = False) -> SearchOption
     if overrides is not None:
         given["settings"] = to_settings(overrides, SearchError)
     if resume is not None:
-        folder = Path(to_path("resume", resume, SearchError))
-        given["resume"] = folder.name
-        if folder.parent != Path():
-            given["out"] = str(folder.parent)
+        parent, given["resume"] = _parent_and_name(to_path("resume", resume, SearchError))
+        given["out"] = parent or given["out"]
     return make_options(SearchOptions, {**given, "command": command, "dry_run": dry_run}, SearchError)
+
+
+def _parent_and_name(place: str) -> tuple[str, str]:
+    """Of a search: the parent's folder or address, empty for a name alone, and its name."""
+    if is_address(place):
+        address = to_address(place, option="resume")
+        return str(address.parent), address.name
+    folder = Path(place)
+    return ("" if folder.parent == Path() else str(folder.parent)), folder.name
 
 
 def _describe_call(given: Mapping[str, Any]) -> str:

@@ -9,10 +9,12 @@ import math
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 from ferray.commands.streams import READER_LEFT, kept_streams
 from ferray.errors import FerrayError, StorageError
+from ferray.files.location import local_path
 from ferray.files.storage import give_home
 
 log = logging.getLogger(__name__)
@@ -22,6 +24,19 @@ Number = TypeVar("Number", int, float)
 _WAY_OUT = "Name another place, or repair this one; FERRAY_LOG=debug shows where ferray uses it"
 
 _LOST = "What was to be printed is lost; all else is done"
+
+
+RUN_HELP = "runs/NAME, or s3://BUCKET/RUNS/NAME"
+"""How a search is named, for helps."""
+
+
+def path_option(text: str) -> Path:
+    """The `type` of an argument that is a file or a folder of this machine: a path, or `file:///PATH`.
+
+    Raises:
+        StorageError: It names a bucket, or another machine.
+    """
+    return Path(local_path(text))
 
 
 def run_command(body: Callable[[], int]) -> int:

@@ -5,9 +5,9 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from ferray.commands.common import as_typed, number_option
-from ferray.commands.copies import RUN_HELP, search_folder
+from ferray.commands.common import RUN_HELP, as_typed, number_option, path_option
 from ferray.errors import RecordError
+from ferray.records.bucket.fetch import search_folder
 from ferray.waiting import waiting
 from ferray.wording import short_path
 
@@ -47,7 +47,7 @@ def add_compare_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPa
         "--before", type=number_option(int, 1, 10**9), metavar="N",
         help="of one search: its trials below number N against all (default: before each extension in its journal)",
     )  # fmt: skip
-    compare.add_argument("--out", type=Path, metavar="FILE", help="write a page, too: one HTML file")
+    compare.add_argument("--out", type=path_option, metavar="FILE", help="write a page, too: one HTML file")
     compare.add_argument(
         "--force", action="store_true", help="show searches whose validation pictures differ side by side anyway"
     )

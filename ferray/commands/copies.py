@@ -1,4 +1,4 @@
-"""Searches as reports name them: a folder, or an address in a bucket, of which this machine gets a copy first."""
+"""`ferray report fetch`: a search from a bucket as a folder of this machine."""
 
 import argparse
 import shutil
@@ -6,18 +6,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ferray.commands.common import as_typed
+from ferray.commands.common import as_typed, path_option
 from ferray.errors import RecordError
-from ferray.files.location import is_address, to_address
-from ferray.records.bucket.run import BucketRun, open_folder
+from ferray.files.location import to_address
+from ferray.records.bucket.fetch import search_folder
+from ferray.records.bucket.run import open_folder
 from ferray.wording import DEFAULT_OUT, short_path
 
 EXAMPLES = """\
   python -m ferray.report fetch s3://faces/runs/grid                     # into runs/grid
   python -m ferray.report fetch s3://faces/runs/grid --checkpoints       # with the checkpoints of all trials
 """
-
-RUN_HELP = "runs/NAME, or s3://BUCKET/RUNS/NAME"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,31 +28,6 @@ class FetchOptions:
     checkpoints: bool
 
 
-def search_folder(text: str) -> Path:
-    """The `type` of an argument that names the folder of a search; one in a bucket is fetched into the cache.
-
-    Raises:
-        RecordError: There is no search at the address.
-        BucketError: The bucket cannot be read.
-        StorageError: The cache cannot be written.
-    """
-    if not is_address(text):
-        return Path(text)
-    run = BucketRun(to_address(text, option="RUN"), "fetched")
-    run.fetch()
-    return run.folder
-
-
-def best_folder(text: str) -> Path:
-    """The same for the folder of a best model; the address `s3://BUCKET/RUNS/NAME/best` is that of one."""
-    if not is_address(text):
-        return Path(text)
-    address = to_address(text, option="BEST")
-    if address.name != "best":
-        raise RecordError(text, "not the address of a best model", f"Give {address}/best")
-    return search_folder(str(address.parent)) / "best"
-
-
 def add_fetch_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]", prog: str) -> None:
     """The parser of `fetch`; `prog` is the command as it was typed."""
     text = "bring a search from a bucket into a folder of this machine"
@@ -63,7 +37,7 @@ def add_fetch_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     )  # fmt: skip
     fetch.add_argument("address", metavar="ADDRESS", help="s3://BUCKET/RUNS/NAME")
     fetch.add_argument(
-        "--out", type=Path, default=Path(DEFAULT_OUT), metavar="DIR", help="parent folder (default: runs)"
+        "--out", type=path_option, default=Path(DEFAULT_OUT), metavar="DIR", help="parent folder (default: runs)"
     )
     fetch.add_argument("--checkpoints", action="store_true", help="the checkpoints of its trials, too")
     fetch.set_defaults(options=FetchOptions)

@@ -3,9 +3,8 @@
 import argparse
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
-from ferray.commands.common import as_typed, make_parser, run_command
+from ferray.commands.common import as_typed, make_parser, path_option, run_command
 from ferray.commands.merge import add_merge
 from ferray.commands.prepare import add_prepare
 from ferray.commands.store_options import READ_FORMATS
@@ -60,19 +59,23 @@ def _parse(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
         metavar="PATH",
         help="a store, folders, ExpW's folder, or a CSV file (columns path and label, or FER2013's)",
     )
-    check.add_argument("--images", type=Path, metavar="DIR", help="ExpW's photographs, instead of PATH")
-    check.add_argument("--labels", type=Path, metavar="FILE", help="ExpW's list of faces, instead of PATH")
+    check.add_argument("--images", type=path_option, metavar="DIR", help="ExpW's photographs, instead of PATH")
+    check.add_argument("--labels", type=path_option, metavar="FILE", help="ExpW's list of faces, instead of PATH")
     check.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     check.add_argument("--strict", action="store_true", help="exit with 1 if there is a fault")
     check.set_defaults(run=_check)
 
     demo = commands.add_parser("demo", help="draw demo faces in ExpW's own layout", allow_abbrev=False)
-    demo.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder: origin/ and label.lst")
+    demo.add_argument(
+        "--out", type=path_option, required=True, metavar="DIR", help="a new folder: origin/ and label.lst"
+    )
     demo.set_defaults(run=_demo)
 
     show = commands.add_parser("show", help="count a store's pictures and draw a contact sheet", allow_abbrev=False)
     show.add_argument("store", metavar="DIR", help="a store")
-    show.add_argument("--out", type=Path, metavar="PNG", help="the contact sheet (default: DIR.png, beside the store)")
+    show.add_argument(
+        "--out", type=path_option, metavar="PNG", help="the contact sheet (default: DIR.png, beside the store)"
+    )
     show.set_defaults(run=_show)
     return parser.parse_args(argv)
 

@@ -3,9 +3,9 @@
 import argparse
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
 from ferray.commands.common import make_parser, number_option, run_command
+from ferray.files.location import local_path
 from ferray.search.options import MAX_MINUTES, MIN_MINUTES
 from ferray.signals import catch_signals
 from ferray.wording import DEFAULT_OUT, short_path
@@ -62,7 +62,7 @@ def _fit(arguments: argparse.Namespace) -> int:
         plan, is_complete = run_folder(options, stop, show="text")
     if not is_complete:
         return 130
-    best, pictures = shlex.quote(str(short_path(plan.run.best_dir))), shlex.quote(str(Path(options.images)))
+    best, pictures = shlex.quote(str(short_path(plan.run.best_dir))), shlex.quote(local_path(options.images))
     print(f"label pictures with it:\n    python -m ferray.predict {best} {pictures}")
     print(f"go on, for more minutes or without a limit:\n    {plan.resume_command} --minutes {options.minutes:g}")
     return 0

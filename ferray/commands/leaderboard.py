@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ferray.commands.common import number_option
-from ferray.commands.copies import RUN_HELP, search_folder
+from ferray.commands.common import RUN_HELP, number_option
 from ferray.errors import RecordError
 from ferray.model.size import Parameters, count_parameters
 from ferray.recipe import FIELD_NAMES, Recipe, to_values
+from ferray.records.bucket.fetch import search_folder
 from ferray.records.points import REPEATED, Point, rank_points
 from ferray.records.run import Run
 from ferray.report.columns import GAP, WIDTH, fit_settings

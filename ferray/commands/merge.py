@@ -1,8 +1,8 @@
 """`python -m ferray.data merge`: one store of several. Begin at `add_merge`."""
 
 import argparse
-from pathlib import Path
 
+from ferray.commands.common import path_option
 from ferray.commands.store_options import Commands, add_copies, add_source, prepare_and_print
 from ferray.data.prepare.options import PrepareOptions
 from ferray.data.threads import Threads
@@ -23,7 +23,7 @@ def add_merge(commands: Commands, prog: str) -> None:
         "split is left out, so that no photograph is on two sides.",
         examples=MERGE_EXAMPLES,
     )  # fmt: skip
-    merge.add_argument("stores", type=Path, nargs="+", metavar="STORE", help="a prepared store, two or more")
+    merge.add_argument("stores", type=path_option, nargs="+", metavar="STORE", help="a prepared store, two or more")
     merge.add_argument(
         "--out", required=True, metavar="DIR", help="the merged store; must not exist; or s3://BUCKET/KEY"
     )

@@ -4,9 +4,9 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from ferray.commands.common import as_typed
-from ferray.commands.copies import RUN_HELP, search_folder
+from ferray.commands.common import RUN_HELP, as_typed, path_option
 from ferray.errors import RecordError
+from ferray.records.bucket.fetch import search_folder
 from ferray.waiting import waiting
 from ferray.wording import short_path
 
@@ -34,7 +34,7 @@ def add_page_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParse
         epilog=f"examples:\n{as_typed(EXAMPLES, prog)}", formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     page.add_argument("run", type=search_folder, metavar="RUN", help=f"a search, which may still run: {RUN_HELP}")
-    page.add_argument("--out", type=Path, metavar="FILE", help="where to write it (default: RUN/report.html)")
+    page.add_argument("--out", type=path_option, metavar="FILE", help="where to write it (default: RUN/report.html)")
     page.add_argument(
         "--pictures", action="store_true",
         help="show pictures of the data: the most confident mistakes, copies with different labels",

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ferray.commands.common import number_option
+from ferray.commands.common import number_option, path_option
 from ferray.errors import RecipeError
+from ferray.records.bucket.fetch import best_folder
 from ferray.waiting import waiting
 
 if TYPE_CHECKING:
@@ -48,15 +49,21 @@ def add_export_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     """The parser of `export`."""
     text = "write a model as one file that runs without ferray, and compare its answers"
     export = commands.add_parser("export", help=text, description=text.capitalize() + ".", allow_abbrev=False)
-    export.add_argument("best_dir", type=Path, metavar="MODEL", help="the folder `best` of a search: runs/NAME/best")
+    export.add_argument(
+        "best_dir", type=best_folder, metavar="MODEL", help="the folder `best` of a search: runs/NAME/best"
+    )
     export.add_argument(
         "--format", default="onnx", choices=("onnx", "torch-export", "safetensors"),
         help="default: %(default)s, which needs the extra ferray[export]; safetensors has the tensors alone",
     )  # fmt: skip
-    export.add_argument("--out", type=Path, required=True, metavar="FILE", help="FILE.json and FILE.md come beside it")
-    export.add_argument("--pictures", type=Path, metavar="DIR", help="compare for these, too: a folder or a picture")
     export.add_argument(
-        "--int8", type=Path, metavar="STORE",
+        "--out", type=path_option, required=True, metavar="FILE", help="FILE.json and FILE.md come beside it"
+    )
+    export.add_argument(
+        "--pictures", type=path_option, metavar="DIR", help="compare for these, too: a folder or a picture"
+    )
+    export.add_argument(
+        "--int8", type=path_option, metavar="STORE",
         help="write integers of 8 bits, a quarter of the size, with ranges from training pictures of the store; its"
         " validation pictures show what that costs in accuracy; only for onnx",
     )  # fmt: skip
@@ -68,7 +75,9 @@ def add_latency_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPa
     """The parser of `latency`."""
     text = "time a model on batches of 1 and 32 pictures, and show its size"
     latency = commands.add_parser("latency", help=text, description=text.capitalize() + ".", allow_abbrev=False)
-    latency.add_argument("best_dir", type=Path, metavar="MODEL", help="the folder `best` of a search: runs/NAME/best")
+    latency.add_argument(
+        "best_dir", type=best_folder, metavar="MODEL", help="the folder `best` of a search: runs/NAME/best"
+    )
     latency.add_argument(
         "--runtime", default="torch", choices=("torch", "onnxruntime"),
         help="default: %(default)s; onnxruntime needs the extra ferray[export]",

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from ferray.commands.common import make_parser, run_command
+from ferray.commands.common import make_parser, path_option, run_command
 from ferray.errors import StorageError
+from ferray.records.bucket.fetch import best_folder
 from ferray.waiting import waiting
 from ferray.wording import count_of
 
@@ -56,7 +57,9 @@ def _parse(argv: Sequence[str] | None, prog: str) -> PredictOptions:
         "code is 1 if none could be read.",
         EXAMPLES,
     )
-    parser.add_argument("model", type=Path, metavar="MODEL", help="the folder `best` of a search: runs/NAME/best")
+    parser.add_argument(
+        "model", type=best_folder, metavar="MODEL", help="the folder `best` of a search: runs/NAME/best"
+    )
     parser.add_argument(
         "pictures", nargs="+", metavar="PICTURES",
         help="pictures, folders of pictures, tables .csv with a column `path`, or - for a name a line on stdin",
@@ -64,7 +67,7 @@ def _parse(argv: Sequence[str] | None, prog: str) -> PredictOptions:
     parser.add_argument(
         "--format", choices=("jsonl", "csv"), default="jsonl", help="one JSON object a line (default), or a table"
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write to a file instead of stdout")
+    parser.add_argument("--out", type=path_option, metavar="FILE", help="write to a file instead of stdout")
     parser.add_argument(
         "--crop-faces", action="store_true",
         help="find the faces in each picture and label each; needs scikit-image, in the extra ferray[faces]",

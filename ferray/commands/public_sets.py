@@ -4,8 +4,8 @@ Begin at `add_public_sets`.
 """
 
 import argparse
-from pathlib import Path
 
+from ferray.commands.common import path_option
 from ferray.commands.store_options import (
     Commands,
     add_common,
@@ -60,8 +60,10 @@ def _add_fer2013(sources: Commands, prog: str) -> None:
         "makes labels of ten annotators' votes, and the votes are kept, to train on them: --set targets=votes.",
         examples=FER2013_EXAMPLES,
     )  # fmt: skip
-    fer2013.add_argument("--csv", type=Path, required=True, metavar="FILE", help="columns emotion, pixels, Usage")
-    fer2013.add_argument("--ferplus", type=Path, metavar="FILE", help="FER+'s votes, fer2013new.csv")
+    fer2013.add_argument(
+        "--csv", type=path_option, required=True, metavar="FILE", help="columns emotion, pixels, Usage"
+    )
+    fer2013.add_argument("--ferplus", type=path_option, metavar="FILE", help="FER+'s votes, fer2013new.csv")
     fer2013.add_argument(
         "--votes", choices=("majority", "plurality", "microsoft"),
         help="the rule: more than half of the votes (default); the most votes; or the authors' own, more than half "
@@ -80,8 +82,10 @@ def _add_rafdb(sources: Commands, prog: str) -> None:
         "or number. What a number means is decided by the published counts, or by --order.",
         examples=RAFDB_EXAMPLES,
     )  # fmt: skip
-    rafdb.add_argument("--images", type=Path, required=True, metavar="DIR", help="the top of RAF-DB's basic part")
-    rafdb.add_argument("--labels", type=Path, metavar="FILE", help="the list of labels, where it lies elsewhere")
+    rafdb.add_argument(
+        "--images", type=path_option, required=True, metavar="DIR", help="the top of RAF-DB's basic part"
+    )
+    rafdb.add_argument("--labels", type=path_option, metavar="FILE", help="the list of labels, where it lies elsewhere")
     _add_order(rafdb)
     add_common(rafdb, split=_FROM_TRAIN)
     add_drop_leaks(rafdb)
@@ -96,9 +100,15 @@ def _add_affectnet(sources: Commands, prog: str) -> None:
         "out of train.",
         examples=AFFECTNET_EXAMPLES,
     )  # fmt: skip
-    affectnet.add_argument("--images", type=Path, required=True, metavar="DIR", help="both sets, or the photographs")
-    affectnet.add_argument("--training", type=Path, metavar="FILE", help="the list of the training set, training.csv")
-    affectnet.add_argument("--validation", type=Path, metavar="FILE", help="the list that becomes test, validation.csv")
+    affectnet.add_argument(
+        "--images", type=path_option, required=True, metavar="DIR", help="both sets, or the photographs"
+    )
+    affectnet.add_argument(
+        "--training", type=path_option, metavar="FILE", help="the list of the training set, training.csv"
+    )
+    affectnet.add_argument(
+        "--validation", type=path_option, metavar="FILE", help="the list that becomes test, validation.csv"
+    )
     _add_contempt(affectnet)
     _add_order(affectnet)
     add_common(affectnet, split=_FROM_TRAIN)
@@ -113,8 +123,10 @@ def _add_ckplus(sources: Commands, prog: str) -> None:
         description="Take the last frames of each labeled sequence. All faces of a person are in one split.",
         examples=CKPLUS_EXAMPLES,
     )  # fmt: skip
-    ckplus.add_argument("--images", type=Path, required=True, metavar="DIR", help="cohn-kanade-images and Emotion")
-    ckplus.add_argument("--labels", type=Path, metavar="DIR", help="the folder Emotion, where it lies elsewhere")
+    ckplus.add_argument(
+        "--images", type=path_option, required=True, metavar="DIR", help="cohn-kanade-images and Emotion"
+    )
+    ckplus.add_argument("--labels", type=path_option, metavar="DIR", help="the folder Emotion, where it lies elsewhere")
     ckplus.add_argument("--frames", type=int, metavar="N", help="frames from the end of each sequence (default 3)")
     ckplus.add_argument("--with-neutral", action="store_true", help="take the first frame of each, too, as neutral")
     _add_contempt(ckplus)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ferray.commands.common import make_parser, run_command
+from ferray.commands.common import make_parser, path_option, run_command
 from ferray.commands.compare import CompareOptions, add_compare_parser, run_compare
-from ferray.commands.copies import FetchOptions, add_fetch_parser, best_folder, run_fetch
+from ferray.commands.copies import FetchOptions, add_fetch_parser, run_fetch
 from ferray.commands.leaderboard import LeaderboardOptions, add_leaderboard_parser, run_leaderboard
 from ferray.commands.page import PageOptions, add_page_parser, run_page
 from ferray.commands.portable import (
@@ -29,6 +29,7 @@ from ferray.commands.wandb_runs import WandbOptions, add_wandb_parser, run_wandb
 from ferray.commands.watch import WatchOptions, add_watch_parser, run_watch
 from ferray.errors import DataError, FerrayError
 from ferray.files import storage
+from ferray.records.bucket.fetch import best_folder
 from ferray.waiting import waiting
 
 if TYPE_CHECKING:
@@ -161,18 +162,22 @@ def _parse(argv: Sequence[str] | None, prog: str) -> Options:
     )
     evaluate.add_argument("--again", action="store_true", help="read the own test split once more, on record")
     evaluate.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
-    evaluate.add_argument("--predictions", type=Path, metavar="CSV", help="write the predictions too, for `audit`")
+    evaluate.add_argument(
+        "--predictions", type=path_option, metavar="CSV", help="write the predictions too, for `audit`"
+    )
     evaluate.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     evaluate.set_defaults(options=EvaluateOptions)
 
     text = "recompute a score from its predictions under every name, and list the reasons to distrust it"
     audit = commands.add_parser("audit", help=text, description=text.capitalize() + ".", allow_abbrev=False)
     audit.add_argument(
-        "predictions", type=Path, nargs="?", metavar="PREDICTIONS",
+        "predictions", type=path_option, nargs="?", metavar="PREDICTIONS",
         help="CSV: id, label, one column per class with its probability (or `prediction`), optional group, split,"
         " trial, seed; or a folder `best`",
     )  # fmt: skip
-    audit.add_argument("--confusion", type=Path, metavar="CSV", help="a confusion matrix instead, labels in the rows")
+    audit.add_argument(
+        "--confusion", type=path_option, metavar="CSV", help="a confusion matrix instead, labels in the rows"
+    )
     audit.add_argument("--claimed", metavar="X,...", help="the reported accuracy: 0.91 or 91%%")
     audit.add_argument("--classes", type=int, metavar="K", help="number of classes, where there is no table")
     audit.add_argument("--n", type=int, metavar="N", help="number of test faces, where there is no table")

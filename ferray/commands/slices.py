@@ -5,7 +5,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ferray.commands.copies import best_folder
+from ferray.records.bucket.fetch import best_folder
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
 """What all commands that make a store share: their options, and the table that they print. Begin at `add_source`."""
 
 import argparse
-import hashlib
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -9,7 +8,6 @@ from typing import TYPE_CHECKING, TypeAlias
 from ferray.commands.common import as_typed
 from ferray.data.prepare.options import DEFAULT_SIZE_PX, PrepareOptions, parse_shares
 from ferray.data.threads import Threads
-from ferray.files import buckets, storage
 from ferray.files.location import is_address, read_location, to_address
 
 if TYPE_CHECKING:
@@ -104,8 +102,7 @@ def prepare_and_print(source: "Source", out: str, options: PrepareOptions) -> in
     from ferray.data.store.summary import format_counts
 
     location = read_location(out, option="--out")
-    prepare = _prepare_and_send if is_address(location) else _prepare_here
-    store, skipped = prepare(source, location, options)
+    store, skipped = _prepare(source, location, options)
     print(format_counts(store))
     if store.manifest.skipped:
         print(f"What was left out is listed in {skipped}")
@@ -117,31 +114,17 @@ def prepare_and_print(source: "Source", out: str, options: PrepareOptions) -> in
     return 0
 
 
-def _prepare_here(source: "Source", out: str, options: PrepareOptions) -> "tuple[Store, str]":
-    """The store in its folder, and where it is listed what was left out."""
+def _prepare(source: "Source", out: str, options: PrepareOptions) -> "tuple[Store, str]":
+    """The store, and where it is listed what was left out."""
     from ferray.data.prepare.run import prepare, skipped_file
+    from ferray.data.prepare.send import prepare_and_send
 
+    if is_address(out):
+        store, listed = prepare_and_send(source, to_address(out, option="--out"), options)
+        return store, str(listed)
     folder = Path(out)
     existed = folder.exists()
     store = prepare(source, folder, options)
     if existed and any(folder.iterdir()):
         print(f"{folder} is the same store already: same photographs, same settings; nothing was done")
     return store, str(skipped_file(folder))
-
-
-def _prepare_and_send(source: "Source", out: str, options: PrepareOptions) -> "tuple[Store, str]":
-    """The same in a bucket; the store in the cache, where one whose sending broke off is found again."""
-    from ferray.data.prepare.run import prepare, skipped_file
-    from ferray.data.store.fetched import check_no_store, keep_sent, send_store
-    from ferray.data.store.reader import open_store
-
-    address = to_address(out, option="--out")
-    check_no_store(address)
-    folder = storage.cache_dir() / "sending" / hashlib.sha256(str(address).encode()).hexdigest()[:16]
-    prepare(source, folder, options)
-    skipped, listed = address.parent / f"{address.name}.skipped.csv", skipped_file(folder)
-    if listed.exists():
-        buckets.send_file(listed, skipped)
-    send_store(folder, address)
-    listed.unlink(missing_ok=True)
-    return open_store(keep_sent(folder, address)), str(skipped)

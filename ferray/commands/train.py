@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ferray.commands.common import make_parser, run_command
+from ferray.commands.common import make_parser, path_option, run_command
 from ferray.errors import RecipeError, StorageError
 from ferray.files import untrusted
 from ferray.recipe import Recipe, check_value, make_recipe, trial_id
@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m ferray.tra
 def _parse(argv: Sequence[str] | None, prog: str) -> TrainOptions:
     parser = make_parser(prog, "Train one recipe and print one line per epoch.", EXAMPLES)
     parser.add_argument(
-        "--recipe", type=Path, required=True, metavar="FILE", help="settings, YAML or JSON; see ferray.recipe"
+        "--recipe", type=path_option, required=True, metavar="FILE", help="settings, YAML or JSON; see ferray.recipe"
     )
     parser.add_argument("--data", required=True, metavar="DIR", help="a store, as ferray.data writes it")
     parser.add_argument(
@@ -77,7 +77,7 @@ def _parse(argv: Sequence[str] | None, prog: str) -> TrainOptions:
     )
     parser.add_argument(
         "--out",
-        type=Path,
+        type=path_option,
         metavar="DIR",
         help="keep checkpoints here, continue from them if run again, and write the best model to DIR/best",
     )

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ferray.commands.common import as_typed
-from ferray.commands.copies import RUN_HELP, search_folder
+from ferray.commands.common import RUN_HELP, as_typed, path_option
 from ferray.errors import RecordError
+from ferray.records.bucket.fetch import search_folder
 from ferray.waiting import waiting
 from ferray.wording import short_path
 
@@ -45,7 +45,7 @@ def add_wandb_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         "--wandb", choices=("online", "offline"), help="default: online with a key and a server that answers"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FILE",
+        "--out", type=path_option, metavar="FILE",
         help=f"where to keep what the workspace shows, and its address (default: RUN/{WORKSPACE_FILE} of the first)",
     )  # fmt: skip
     parser.set_defaults(options=WandbOptions)

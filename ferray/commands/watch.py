@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ferray.commands.common import as_typed, number_option
-from ferray.commands.copies import RUN_HELP, search_folder
+from ferray.commands.common import RUN_HELP, as_typed, number_option
+from ferray.records.bucket.fetch import search_folder
 
 if TYPE_CHECKING:
     from ferray.records.run import Run

@@ -47,7 +47,7 @@ class Address:
         return self.key.rpartition("/")[2]
 
 
-def local_path(text: str, *, option: str) -> str:
+def local_path(text: str, *, option: str = "") -> str:
     """The path that a text names.
 
     Args:
@@ -60,14 +60,13 @@ def local_path(text: str, *, option: str) -> str:
     scheme = _scheme(text)
     if scheme == "":
         return text
+    where = f"{option} {_without_user(text)}".lstrip()
     if scheme != "file":
         what = f"{scheme}:// is not supported; a path would be taken for a folder of that name"
-        raise StorageError(f"{option} {_without_user(text)}", what, f"Give {SUPPORTED}")
+        raise StorageError(where, what, f"Give {SUPPORTED}")
     parts = urlsplit(text)
     if parts.netloc not in ("", "localhost") or parts.query or parts.fragment or not parts.path:
-        raise StorageError(
-            f"{option} {_without_user(text)}", "does not name a path of this machine", f"Give {SUPPORTED}"
-        )
+        raise StorageError(where, "does not name a path of this machine", f"Give {SUPPORTED}")
     return unquote(parts.path)
 
 

@@ -18,6 +18,7 @@ from ferray.data.threads import Threads, progress_bar
 from ferray.errors import CheckpointError, DataError
 from ferray.files import storage
 from ferray.metrics.calibration import apply_temperature
+from ferray.records.bucket.fetch import best_folder
 from ferray.train.checkpoints.export import LoadedModel, load_model, predict_probabilities
 from ferray.train.device import check_device
 
@@ -170,7 +171,7 @@ def load(folder: str | os.PathLike[str], *, device: str = "cpu", use_temperature
     """The best model of a search.
 
     Args:
-        folder: `runs/NAME/best`, a copy of it, or `runs/NAME`.
+        folder: `runs/NAME/best`, a copy of it, `runs/NAME`, or `s3://BUCKET/RUNS/NAME`.
         device: `cpu`, or `cuda`, `cuda:1`, ...
         use_temperature: Whether the probabilities are calibrated by the temperature that was fitted on the validation
             pictures, where the folder has one. The label is the same either way.
@@ -190,8 +191,9 @@ def find_folder(folder: str | os.PathLike[str]) -> Path:
 
     Raises:
         CheckpointError: There is no such folder.
+        BucketError: The bucket cannot be read.
     """
-    path = Path(folder)
+    path = best_folder(os.fspath(folder), option="MODEL")
     if not (path / "model.safetensors").exists() and (path / "best" / "model.safetensors").exists():
         path = path / "best"
     if not path.is_dir():

@@ -3,6 +3,7 @@
 Begin at `SearchFile`; `to_search_file` checks one.
 """
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -122,6 +123,16 @@ class SearchFile(Recorded):
     def was_tested_with_another(self, trial_id: str) -> bool:
         """Whether the test split was read for a model other than that of a trial."""
         return any(reading.trial_id != trial_id for reading in self.test_readings)
+
+
+def id_in(content: bytes) -> str | None:
+    """The id of the search whose `search.json` has a content; None where it is none."""
+    try:
+        value = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    found = value.get("id") if isinstance(value, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def to_search_file(value: dict[str, Any], *, where: Path) -> SearchFile:

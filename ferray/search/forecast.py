@@ -20,7 +20,16 @@ from ferray.search.fleet.allocation import GroupRequest, allocate
 from ferray.search.fleet.cluster import Cluster, num_allowed_cores
 from ferray.search.pace import Pace, Planned, Prior
 from ferray.search.plan import Plan
-from ferray.search.rates import Kind, Rate, faces_of_epoch, faces_of_view, read_overhead, read_rates, view_rate
+from ferray.search.rates import (
+    Kind,
+    Rate,
+    faces_of_epoch,
+    faces_of_view,
+    find_rate,
+    read_overhead,
+    read_rates,
+    view_rate,
+)
 from ferray.search.work import Work, count_work, max_epochs, num_new_points, num_new_trials
 from ferray.train.features.cache import view_sizes
 from ferray.train.features.key import ViewKey
@@ -245,9 +254,10 @@ def make_prior(plan: Plan, kinds: Set[Kind], manifest: Manifest) -> Prior:
     if len(kinds) != 1 or plan.address is not None:
         return Prior(end_s=end_s)
     (kind,) = kinds
-    rate, view_faces_per_s = rates.get(kind), view_rate(rates, kind)
+    rate, view_faces_per_s = find_rate(rates, kind), view_rate(rates, kind)
     return Prior(
         epoch_s=None if rate is None else faces_of_epoch(manifest, plan.space.folds) / rate.epoch_faces_per_s,
+        is_like=rate is not None and rate.kind == kind,
         view_s=None if view_faces_per_s is None else faces_of_view(manifest) / view_faces_per_s,
         end_s=end_s,
     )
@@ -295,7 +305,8 @@ def _time(
     parts += [f"start and end {duration_text(start_s + prior.end_s)}"] if overhead is not None else []
     most_s = total + (all_epochs - num_epochs) * prior.epoch_s
     bound = f", {duration_text(most_s)} if no trial is stopped" if num_epochs < all_epochs else ""
-    rate = rates[kind]
+    rate = find_rate(rates, kind)
+    assert rate is not None, "its epochs have a time"
     return total, f"about {duration_text(total)}{bound} ({', '.join(parts)}), by search {rate.search}, {rate.groups}"
 
 

@@ -36,6 +36,8 @@ class Prior:
 
     epoch_s: float | None = None
     """Seconds of the search for an epoch, all worker groups together; None where no search was of its kind."""
+    is_like: bool = True
+    """Whether those searches had halving as this one has, or not; else an epoch is believed until one is measured."""
     view_s: float | None = None
     """Seconds for a view."""
     end_s: float = 0.0
@@ -266,7 +268,8 @@ class Pace:
             )
             share = expected / total
         elif planned.epochs is not None and self._num_full:
-            share = self._num_trained / self._num_full  # where patience ends trials
+            # Where patience ends trials. The first to end are those that end early: one of full length counts before.
+            share = (self._num_trained + planned.max_epochs) / (self._num_full + planned.max_epochs)
         else:
             share = 1.0
         return {kind: num * share for kind, num in left.items()}
@@ -279,7 +282,7 @@ class Pace:
             return prior_s
         busy_s = self._groups_busy_s / self._epochs_busy_s if self._epochs_busy_s else 1.0
         measured_s = self._own_seconds(kind) * busy_s / self._num_groups
-        if prior_s is None:
+        if prior_s is None or not self._prior.is_like:
             return measured_s
         weight = 2 * max(1, self._planned.max_epochs)
         return (self._num_ready * measured_s + weight * prior_s) / (self._num_ready + weight)

@@ -1,6 +1,6 @@
 """Rates of earlier searches on this machine, so that a plan can say how long it will take.
 
-    CACHE/rates.json       by backbone, frozen layers, size of the picture and batch sizes: faces a second
+    CACHE/rates.json       by backbone, frozen layers, size of the picture, batch sizes, halving: faces a second
     CACHE/overhead.json    seconds that the last searches took besides their trials
 
 The cache folder belongs to one machine, and losing it costs nothing but an estimate. Begin at `read_rates`.
@@ -39,6 +39,8 @@ class Kind:
     image_size: int
     batch_sizes: tuple[int, ...]
     """Of all trials, in ascending order: a small batch takes nearly as long as a large one."""
+    halving: bool
+    """Whether a scheduler answers to every epoch, for which a worker group waits: of 50 ms it took 30 ms more."""
 
     @property
     def trunk(self) -> tuple[str, str, int]:
@@ -46,16 +48,17 @@ class Kind:
         return self.backbone, self.freeze, self.image_size
 
 
-def kinds_of(settings: Iterable[tuple[str, str, int, int]]) -> set[Kind]:
+def kinds_of(settings: Iterable[tuple[str, str, int, int]], *, halving: bool) -> set[Kind]:
     """The kinds of some trials.
 
     Args:
         settings: Backbone, frozen layers, size of the picture and batch size of each trial.
+        halving: Whether the search may stop them early.
     """
     batch_sizes: dict[tuple[str, str, int], set[int]] = {}
     for backbone, freeze, image_size, batch_size in settings:
         batch_sizes.setdefault((backbone, freeze, image_size), set()).add(batch_size)
-    return {Kind(*trunk, tuple(sorted(sizes))) for trunk, sizes in batch_sizes.items()}
+    return {Kind(*trunk, tuple(sorted(sizes)), halving) for trunk, sizes in batch_sizes.items()}
 
 
 @checked_dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="ignore", allow_inf_nan=False))
@@ -67,6 +70,7 @@ class Rate:
     image_size: int
     batch_sizes: tuple[int, ...] = ()
     """Empty in files of earlier versions, which mixed them: such a rate is that of no plan."""
+    halving: bool = False
     search: str
     """The search's name."""
     groups: str
@@ -79,7 +83,7 @@ class Rate:
     @property
     def kind(self) -> Kind:
         """What it is the rate of."""
-        return Kind(self.backbone, self.freeze, self.image_size, self.batch_sizes)
+        return Kind(self.backbone, self.freeze, self.image_size, self.batch_sizes, self.halving)
 
 
 def faces_of_epoch(manifest: Manifest, folds: int) -> float:
@@ -143,6 +147,11 @@ def read_rates(cache: Path) -> dict[Kind, Rate]:
         return {}
 
 
+def find_rate(rates: Mapping[Kind, Rate], kind: Kind) -> Rate | None:
+    """The rate of a kind, or else of what differs in halving alone; None where neither is on record."""
+    return rates.get(kind) or rates.get(dataclasses.replace(kind, halving=not kind.halving))
+
+
 def view_rate(rates: Mapping[Kind, Rate], kind: Kind) -> float | None:
     """Faces a second through the frozen layers, as the last search measured it that computed any; None for none."""
     newest_first = list(reversed(list(rates.values())))
@@ -169,7 +178,8 @@ def note_rate_of(search: "Search", pace: "Pace", groups: str) -> None:
         groups: Its worker groups, in words.
     """
     epoch_s, view_s = pace.rates()
-    kinds = kinds_of((one.backbone, one.freeze, one.image_size or 0, one.batch_size) for one in pace.recipes)
+    settings = ((one.backbone, one.freeze, one.image_size or 0, one.batch_size) for one in pace.recipes)
+    kinds = kinds_of(settings, halving=search.plan.space.early_terminate is not None)
     if epoch_s is None or len(kinds) != 1:
         return
     (kind,) = kinds

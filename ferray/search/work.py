@@ -42,6 +42,8 @@ class Work:
     """Epochs in which layers of the trunk are trained, too."""
     epochs: Mapping[EpochKind, int]
     """Epochs of all points, if no trial ends early, by what their time depends on."""
+    halving: bool
+    """Whether the search may stop trials early."""
 
     @property
     def settings(self) -> frozenset[EpochKind]:
@@ -54,7 +56,8 @@ class Work:
         Args:
             size_px: That of the store.
         """
-        return kinds_of((backbone, freeze, size or size_px, batch) for backbone, freeze, size, batch in self.settings)
+        settings = ((backbone, freeze, size or size_px, batch) for backbone, freeze, size, batch in self.settings)
+        return kinds_of(settings, halving=self.halving)
 
 
 def count_work(
@@ -83,7 +86,13 @@ def count_work(
         trains_unaltered |= reads_views(recipe) and not recipe.alters_pictures
         epochs[epoch_kind(recipe)] += recipe.epochs
         free += recipe.epochs if recipe.freeze != "trunk" else 0
-    return Work(views=frozenset(views), trains_unaltered=trains_unaltered, free_epochs=free, epochs=epochs)
+    return Work(
+        views=frozenset(views),
+        trains_unaltered=trains_unaltered,
+        free_epochs=free,
+        epochs=epochs,
+        halving=plan.space.early_terminate is not None,
+    )
 
 
 def new_points(plan: Plan) -> Iterator[dict[str, Any]]:

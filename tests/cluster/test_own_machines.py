@@ -33,9 +33,9 @@ parameters:
 class Cluster(OwnMachines):
     """With searches on it."""
 
-    def search(self, name: str) -> Any:
+    def search(self, name: str, options: str = f"--space {SHARED}/grid.yaml --concurrent-trials 2") -> Any:
         """A search on the cluster, from the laptop."""
-        words = f"python {words_of(name)} --address auto --concurrent-trials 2 2>&1 | cat"
+        words = f"python {words_of(name, options)} --address auto 2>&1 | cat"
         command = f"cd {REPOSITORY} && PYTHONPATH={REPOSITORY} RAY_AUTH_MODE=token {words}"
         return self.machines.begin("laptop", "ray", "exec", f"{SHARED}/local.yaml", command)
 
@@ -50,9 +50,8 @@ class Cluster(OwnMachines):
         return sum(record.state == "done" for record in self.found(name).read_trials())
 
 
-def words_of(name: str) -> str:
-    options = f"--space {SHARED}/grid.yaml --out {SHARED}/runs --name {name} --wandb disabled"
-    return f"-m ferray.search {options}"
+def words_of(name: str, options: str = f"--space {SHARED}/grid.yaml") -> str:
+    return f"-m ferray.search {options} --out {SHARED}/runs --name {name} --wandb disabled"
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +110,33 @@ def test_machines_are_lost_added_cut_off_and_come_back_in_the_middle_of_a_search
     print(end(process, limit_s=900))
     clock.note("the search has ended")
     assert table(run) == table(cluster.found("alone"))
+
+
+def test_real_faces_are_prepared_and_searched_with_groups_on_two_machines_and_with_one_group_across_both(
+    cluster: Cluster,
+) -> None:
+    clock = Clock()
+    faces = REPOSITORY.parent / "shared" / "expw"
+    if not faces.is_dir():
+        pytest.skip("ExpW's part is not beside the repository")
+    source = f"--images {faces}/origin --labels {faces}/label.lst --size 48 --num-faces 600"
+    prepare = f"-m ferray.data prepare expw {source} --out {SHARED}/expw"
+    print(cluster.machines.run("laptop", "env", f"PYTHONPATH={REPOSITORY}", "python", *prepare.split()))
+    clock.note("600 faces of ExpW in the shared folder")
+    few = SPACE.replace(f"value: {EPOCHS}", "value: 8").replace(", 0.0001, 0.00001", "")
+    (cluster.machines.shared / "few.yaml").write_text(few)
+    options = f"--space {SHARED}/few.yaml --data {SHARED}/expw --weights none"
+    print(end(cluster.search("faces", options), limit_s=900))
+    clock.note("a search with a group on each of two hosts")
+    print(end(cluster.search("pair", f"{options} --workers-per-trial 2"), limit_s=900))
+    clock.note("a search with one group of two workers, one on each host")
+    for name, groups, workers in (("faces", 2, 1), ("pair", 1, 2)):
+        run = cluster.found(name)
+        assert [(one.state, len(one.epochs)) for one in run.read_trials()] == [("done", 8)] * 2
+        seen = run.read_search().sessions[-1].groups
+        assert (seen["num_groups"], seen["workers"]) == (groups, workers)
+        assert run.read_search().data.dataset == "expw"
+        assert (run.folder / "report.html").exists()
 
 
 def test_all_machines_are_stopped(cluster: Cluster) -> None:

@@ -181,6 +181,22 @@ def test_views_of_two_sets_of_weights_are_not_added_up(cache: Path, tmp_path: Pa
     assert num_ready(plan) == 2
 
 
+def test_a_search_with_halving_has_a_rate_of_its_own_and_until_then_that_of_one_without(
+    cache: Path, tmp_path: Path, tiny_store: Store
+) -> None:
+    halving = SPACE + "early_terminate: {type: hyperband, min_iter: 4, eta: 2}\n"
+    plan = plan_of(tmp_path, tiny_store, halving, settings=("augmentation=none",))
+    put_view(cache, plan, tiny_store, altered=False)
+    epochs = 3 * 4 * tiny_store.manifest.split_sizes["train"]
+    note_rate(cache, RATE)
+    assert forecast(plan).seconds == pytest.approx(epochs / 100)
+    note_rate(cache, dataclasses.replace(RATE, epoch_faces_per_s=50.0, halving=True))
+    assert forecast(plan).seconds == pytest.approx(epochs / 50)
+    assert forecast(plan_of(tmp_path, tiny_store, SPACE, settings=("augmentation=none",))).seconds == pytest.approx(
+        epochs / 100
+    )
+
+
 def test_a_rate_is_kept_by_kind_and_survives_a_damaged_file(cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     note_rate(cache, dataclasses.replace(RATE, view_faces_per_s=2.0))
     note_rate(cache, dataclasses.replace(RATE, search="second", epoch_faces_per_s=50.0))

@@ -93,6 +93,20 @@ def test_a_search_waits_while_its_bucket_is_down_and_loses_nothing(
     assert table(home(tmp_path / "home")) == table(plain)
 
 
+def test_a_search_goes_on_while_its_bucket_takes_seconds_for_every_answer_and_loses_nothing(
+    searches: InBucket, bucket: BucketService, plain: Run, tmp_path: Path
+) -> None:
+    process = begin(searches, bucket)
+    bucket.asked.clear()
+    bucket.delay_s = 3.0
+    wait_until(lambda: process.poll() is not None or len(bucket.of("PUT")) > 25, within_s=600, every_s=0.2)
+    assert process.poll() is None
+    assert num_epochs(bucket) < 6 * LONG_EPOCHS, "it is slow in the middle of the search"
+    bucket.delay_s = 0.0
+    finish(process)
+    assert table(home(tmp_path / "home")) == table(plain)
+
+
 def test_a_second_search_of_the_name_is_refused_while_the_first_runs_and_ctrl_c_leaves_all_in_the_bucket(
     searches: InBucket,
     bucket: BucketService,

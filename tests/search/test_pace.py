@@ -263,6 +263,13 @@ def test_what_is_measured_outweighs_an_earlier_search_after_two_trials() -> None
     assert pace.left(2, []) == pytest.approx(10 * 4 * (1.0 + 2.0) / 2)
 
 
+def test_a_search_that_differs_in_halving_is_believed_until_the_first_epoch() -> None:
+    pace = Pace(12, (), planned=planned_for(12, freeze="none"), prior=Prior(epoch_s=2.0, is_like=False))
+    assert pace.left(0, []) == pytest.approx(12 * 4 * 2.0)
+    trained(pace, trial(0, *[1.0] * 4, epochs=4, freeze="none"), features_s=0, epochs_s=4.0)
+    assert pace.left(1, []) == pytest.approx(11 * 4 * 1.0)
+
+
 def test_where_the_points_are_known_the_epochs_of_the_first_trial_say_how_long_it_takes() -> None:
     pace = Pace(3, (), planned=planned_for(3, freeze="none"))
     first = trial(0, 5.0, epochs=4, freeze="none")
@@ -298,15 +305,16 @@ def test_epochs_with_smaller_batches_are_counted_with_their_own_time() -> None:
     assert pace.left(2, []) == pytest.approx(4 * 8.0 + 28 * 1.0)
 
 
-def test_where_patience_ends_trials_those_to_come_are_expected_to_be_as_short() -> None:
+def test_where_patience_ends_trials_those_to_come_are_expected_to_be_as_short_the_more_so_the_more_have_ended() -> None:
     settings = {"freeze": "none", "epochs": 10, "patience": 2}
-    pace = Pace(4, (), planned=planned_for(4, **settings))
-    short = trial(0, *[1.0] * 5, **settings)
-    pace.note_start(dataclasses.replace(short, epochs=()))
-    pace.note_time(5, on_features=False)
-    measure(pace, short)
-    pace.note_end(dataclasses.replace(short, state="done"))
-    assert pace.left(1, []) == pytest.approx(3 * 5 * 1.0)
+    pace = Pace(40, (), planned=planned_for(40, **settings))
+    for number, share in ((0, (5 + 10) / (10 + 10)), (1, (10 + 10) / (20 + 10)), (2, (15 + 10) / (30 + 10))):
+        short = trial(number, *[1.0] * 5, **settings)
+        pace.note_start(dataclasses.replace(short, epochs=()))
+        pace.note_time(5, on_features=False)
+        measure(pace, short)
+        pace.note_end(dataclasses.replace(short, state="done"))
+        assert pace.left(number + 1, []) == pytest.approx((39 - number) * 10 * share)
 
 
 def test_successive_halving_is_expected_to_stop_trials_whatever_became_of_the_first() -> None:

@@ -35,7 +35,7 @@ from ferray.records.bucket.journal import BucketJournal
 from ferray.records.bucket.lock import BucketLock
 from ferray.records.bucket.trial import RECORDS, TrialObject
 from ferray.records.run import Run
-from ferray.records.search_file import SearchFile
+from ferray.records.search_file import SearchFile, id_in
 from ferray.records.trial import TrialRecord
 from ferray.waiting import waiting
 
@@ -244,8 +244,7 @@ class BucketRun(Run):
         if not self._search_file.exists() or self._search_file.read_bytes() == version.data:
             return
         with suppress(RecordError, StorageError):
-            before = self.read_search().id
-            if f'"id": "{before}"'.encode() in version.data:
+            if self.read_search().id == id_in(version.data):
                 return
         self.clear()
 

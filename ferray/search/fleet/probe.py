@@ -15,6 +15,7 @@ from ferray.files import buckets, storage
 from ferray.files.location import Address, to_address
 from ferray.model.weights_bucket import find_weights
 from ferray.records.run import Run
+from ferray.records.search_file import id_in
 from ferray.search.fleet.messages import GroupConfig
 
 
@@ -74,7 +75,7 @@ def _check_folder(config: GroupConfig) -> None:
 def _check_address(address: Address, search_id: str) -> None:
     """That this node can read the search in its bucket; whether it may write there, its first trial shows."""
     content = buckets.read_object(address / "search.json", max_bytes=storage.MAX_JSON_BYTES)
-    if content is None or f'"id": "{search_id}"'.encode() not in content:
+    if content is None or id_in(content) != search_id:
         what = "is not the address of this search, as this node sees it"
         raise SearchError(str(address), what, "Give all nodes the same AWS_ENDPOINT_URL, keys and region")
 
