@@ -223,3 +223,12 @@ def test_words_in_quotes_stay_and_apostrophes_are_no_quotes() -> None:
 
     assert PICTURES.reword(text) == "each class's pictures, 'face' and a picture's neighbor"
     assert EXPRESSIONS.reword(text) == text
+
+
+def test_spaces_around_the_name_of_a_folder_are_no_part_of_its_class(make_tree: Tree) -> None:
+    root = make_tree({" cat": 3, "dog ": 3})
+
+    assert read_folders(root).classes.names == ("cat", "dog")
+    (root / "cat").mkdir()
+    with pytest.raises(DataError, match="differ only in spaces around them"):
+        read_folders(root)

@@ -6,7 +6,8 @@
     FILE.csv                       class,name                   a line for each name
     nothing                        expressions where every name is one; else each name is a class, in their order
 
-Names are compared as Unicode composes them (NFC), first exactly and then in any case. Begin at `choose_classes`.
+Names are compared as Unicode composes them (NFC) and without spaces around them, first exactly and then in any case.
+Begin at `choose_classes`.
 """
 
 import csv
@@ -147,7 +148,8 @@ def _sort_key(names: Sequence[str]) -> Callable[[str], tuple[int, str]]:
 
 
 def _compose(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
+    """Without the spaces around it, which no table keeps, and as Unicode composes it."""
+    return unicodedata.normalize("NFC", name.strip())
 
 
 def _refuse_lookalikes(names: Sequence[str], place: str) -> None:
@@ -156,7 +158,9 @@ def _refuse_lookalikes(names: Sequence[str], place: str) -> None:
     for name in names:
         first = seen.setdefault(_compose(name).casefold(), name)
         if first != name:
-            how = "in how Unicode composes them" if _compose(first) == _compose(name) else "in case"
+            how = "in case"
+            if _compose(first) == _compose(name):
+                how = "in spaces around them" if first.strip() == name.strip() else "in how Unicode composes them"
             raise DataError(place, f"the classes {first!a} and {name!a} differ only {how}", _TELL_APART)
 
 
