@@ -1,5 +1,6 @@
 """A CSV file with a line for each picture, or for each box in one."""
 
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -203,3 +204,12 @@ def test_a_box_outside_its_picture_is_found_by_check_too(tree: Path) -> None:
     (fault,) = scan_dataset(file, Threads()).faults
 
     assert (fault.reason, fault.place) == ("box outside the photograph", f"{file}:22")
+
+
+def test_a_path_whose_letters_the_disk_composes_otherwise_is_found(tree: Path) -> None:
+    (tree / "cat" / "0.png").rename(tree / "cat" / unicodedata.normalize("NFD", "é.png"))
+    composed = unicodedata.normalize("NFC", "cat/é.png")
+
+    source = table(tree, f"{composed},cat", "dog/0.png,dog")
+
+    assert [face.source for face in source.faces] == [unicodedata.normalize("NFD", composed), "dog/0.png"]

@@ -13,6 +13,7 @@ import hashlib
 import io
 import math
 import os
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -159,7 +160,7 @@ def read_box(row: Mapping[str, str | None]) -> Box | None:
     Raises:
         ValueError: It is no box; the message says what it is.
     """
-    if not any(row.get(name) for name in BOX_COLUMNS):
+    if not any((row.get(name) or "").strip() for name in BOX_COLUMNS):
         return None
     texts = {name: (row[name] or "").strip() for name in BOX_COLUMNS}
     if not all(map(INTEGER.fullmatch, texts.values())):
@@ -209,7 +210,8 @@ def _read_line(
     if None in row or None in row.values():
         return Fault("wrong number of fields", place, "more or fewer cells than the first line has")
     cells = {str(name): (value or "").strip() for name, value in row.items()}
-    path, label, root = _shorten(cells["path"], roots), cells["label"], roots[0]
+    root, label = roots[0], cells["label"]
+    path = spelled_on_disk(root, _shorten(cells["path"], roots))
     if not path or not label:
         return Fault("empty cell", place, f"the {'label' if path else 'path'} is empty", path)
     if fault := find_name_fault(path):
@@ -230,6 +232,15 @@ def _read_line(
         return Fault(MISSING, place, f"there is no photograph {path} in {root}", path, way_out=way_out)
     face = Face(path, 0, 0, place, box=box, split=split, group=cells.get("group") or None)
     return _Line(face, label, {name: cells[name] for name in columns})
+
+
+def spelled_on_disk(root: Path, path: str) -> str:
+    """A path below a folder as the disk composes its letters, where a file of another spelling is there."""
+    spellings = (path, *(unicodedata.normalize(form, path) for form in ("NFC", "NFD")))
+    try:
+        return next((one for one in spellings if os.path.lexists(root / one)), path)
+    except ValueError:  # a NUL in it
+        return path
 
 
 def _shorten(path: str, roots: Sequence[Path]) -> str:
