@@ -139,7 +139,11 @@ def _resume(
         raise SearchError(f"--resume {plan.run.name}", what, "Resume it with that version, or start another search")
     for what, recorded, now in (
         ("data", search.data.fingerprint, store.fingerprint),
-        ("groups of photographs, which folds are made of,", search.data.groups or groups.get("groups"), groups.get("groups")),
+        (
+            "groups of photographs, which folds are made of,",
+            search.data.groups or groups.get("groups"),
+            groups.get("groups"),
+        ),
         ("weights", {**fingerprints, **search.weights}, fingerprints),
     ):
         if recorded != now:
@@ -156,9 +160,7 @@ def _resume(
         "options": search.options.changed(**{**vars(_options(plan)), "space": search.options.space}),
         "weights": fingerprints,
         # It may have been moved.
-        "data": search.data.changed(
-            folder=plan.data or str(store.folder), size_px=store.manifest.size_px, **groups
-        ),
+        "data": search.data.changed(folder=plan.data or str(store.folder), size_px=store.manifest.size_px, **groups),
         "openings": (search.openings or len(search.sessions)) + 1,
     }
     if plan.extension is not None:

@@ -184,14 +184,12 @@ def test_a_class_of_a_table_of_which_no_line_can_be_used_is_missed_and_explained
     make_tree: Callable[..., Path],
 ) -> None:
     root = make_tree({"cat": 12, "dog": 12})
-    file = table_of(
-        root, *(f"cat/{at}.png,cat" for at in range(12)), *(f"hound/{at}.png,dog" for at in range(12))
-    )
+    file = table_of(root, *(f"cat/{at}.png,cat" for at in range(12)), *(f"hound/{at}.png,dog" for at in range(12)))
 
     with pytest.raises(DataError) as caught:
         prepare(read_table_source(file, root), root.parent / "store", small())
 
-    _, what, way_out = caught.value.args
+    _, what, _ = caught.value.args
     assert "class dog has no picture" in what
     assert f"12 missing photograph (first {file}:14: there is no photograph hound/0.png" in what
     assert skipped_file(root.parent / "store").read_text().count("missing photograph") == 12

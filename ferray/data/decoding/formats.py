@@ -109,7 +109,9 @@ def _check_jpeg(content: bytes) -> None:
             if not scans:
                 bad("unreadable photograph", "is a JPEG without a picture")
             if passes.are_missing:
-                bad("truncated photograph", f"is a damaged JPEG: it ends after {scans} passes, and the last are missing")
+                bad(
+                    "truncated photograph", f"is a damaged JPEG: it ends after {scans} passes, and the last are missing"
+                )
             return
         if marker == 0x01:  # has no length
             continue

@@ -25,7 +25,7 @@ WAYS_OUT: Mapping[Reason, str] = {
     "box of zero area": "Check the order of the box's columns: left must be below right, and top below bottom; a line "
     "of ExpW's list is name, face id, top, left, right, bottom, confidence, label",
     "box outside the photograph": "Check that the boxes count pixels of these photographs, which may have been scaled",
-    "two rows for one face": "Write one line for each face; in ExpW's list each face of a photograph has its own face id",
+    "two rows for one face": "Write one line for each face; in ExpW's list each of a photograph has its own face id",
     "name outside the folder": "Copy what links point to into the folder, for example with `cp -rL FOLDER COPY`, and "
     "name the copy; names in a list must be paths below the folder of the photographs",
     "name that is none": "Rename the files so that their names print, and have at most 255 bytes",

@@ -99,8 +99,6 @@ def test_too_few_points_have_no_importance_or_an_uncertain_one() -> None:
 
 def test_the_interval_of_a_winner_near_1_ends_at_1_and_is_no_narrower_below() -> None:
     luck = SelectionBias(best=0.99, corrected=0.98, interval=(0.94, 1.0))  # it would reach 1.02
-    verdict = Significance(
-        winner=0, trials=1, mean=0.99, spread=None, runner_up=None, comparison=None, luck=luck
-    )
+    verdict = Significance(winner=0, trials=1, mean=0.99, spread=None, runner_up=None, comparison=None, luck=luck)
 
     assert verdict.interval == pytest.approx((0.95, 1.0))
