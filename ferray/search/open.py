@@ -134,9 +134,6 @@ def _resume(
     """Repair and extend the records; what this session changes in `search.json`."""
     search = history.search
     groups = _groups_of(plan, store)
-    if groups and search.data.groups is None and history.records:
-        what = "its folds are of an earlier version, whose trials do not say how photographs were grouped"
-        raise SearchError(f"--resume {plan.run.name}", what, "Resume it with that version, or start another search")
     for what, recorded, now in (
         ("data", search.data.fingerprint, store.fingerprint),
         (
