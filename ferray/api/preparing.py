@@ -72,7 +72,12 @@ def prepare(
     given = dict(locals())
     give_home()
     places = {name: given.pop(name) for name in ("images", "out", "table", "labels", "classes")}
-    source = read_source_of(**{name: place for name, place in places.items() if name != "out"})
+    folder = Path(to_path("out", out, DataError))
+
+    from ferray.data.prepare.run import list_unusable
+
+    with list_unusable(folder):
+        source = read_source_of(**{name: place for name, place in places.items() if name != "out"})
     given["margin"] = _default_margin(labels) if margin is None else margin
     if isinstance(split, str | list):
         given["split"] = parse_shares(split) if isinstance(split, str) else tuple(split)
@@ -80,7 +85,7 @@ def prepare(
 
     from ferray.data.prepare.run import prepare as prepare_source
 
-    return prepare_source(source, Path(to_path("out", out, DataError)), options)
+    return prepare_source(source, folder, options)
 
 
 def read_source_of(images: Any = None, *, table: Any = None, labels: Any = None, classes: Any = None) -> "Source":

@@ -129,7 +129,7 @@ def _refuse_folder(error: OSError) -> NoReturn:
 def _read_table(file: Path) -> list[PictureFile]:
     try:
         with untrusted.open_text(file, max_bytes=MAX_TABLE_BYTES) as lines:
-            rows = csv.DictReader(lines)
+            rows = csv.DictReader(lines, strict=True)
             rows.fieldnames = [name.strip() for name in rows.fieldnames or []]
             has_boxes = _check_columns(rows.fieldnames, file)
             return [_to_picture(row, file, rows.line_num, has_boxes=has_boxes) for row in rows]

@@ -10,7 +10,7 @@ from fixtures.prepare import small
 from ferray.audit.dataset.check import check_dataset
 from ferray.audit.dataset.report_text import format_report
 from ferray.audit.dataset.scan.read import scan_dataset
-from ferray.data.prepare.run import prepare
+from ferray.data.prepare.run import prepare, skipped_file
 from ferray.data.sources.folders import read_folders
 from ferray.data.sources.rows import Box, Source
 from ferray.data.sources.table import read_table_source
@@ -213,3 +213,26 @@ def test_a_path_whose_letters_the_disk_composes_otherwise_is_found(tree: Path) -
     source = table(tree, f"{composed},cat", "dog/0.png,dog")
 
     assert [face.source for face in source.faces] == [unicodedata.normalize("NFD", composed), "dog/0.png"]
+
+
+def test_whole_pixels_in_a_column_of_fractions_are_a_box_and_other_fractions_are_none(tree: Path) -> None:
+    source = table(
+        tree, "cat/0.png,cat,0.0,0.0,20.0,20.00", "cat/1.png,cat,,,,", "dog/0.png,dog,0.5,0,20,20", "dog/1.png,dog,,,,",
+        head="path,label,left,top,right,bottom",
+    )  # fmt: skip
+
+    assert [face.box for face in source.faces] == [Box(0, 0, 20, 20), None, None]
+    assert [fault.reason for fault in source.faults] == ["not a number"]
+
+
+def test_a_quote_that_is_never_closed_swallows_no_lines(tree: Path) -> None:
+    with pytest.raises(DataError, match=r"table.csv:3: cannot be read: unexpected end of data; a quote in this line"):
+        table(tree, "cat/0.png,cat", '"cat/1.png,cat', *all_lines())
+
+
+def test_lines_of_another_length_are_explained_and_listed_where_all_are(tree: Path) -> None:
+    source = table(tree, *(f"{line}," for line in all_lines()))
+
+    with pytest.raises(DataError, match=r"no usable pictures: 20 wrong number of fields \(first .*table.csv:2: more"):
+        prepare(source, tree.parent / "store", small())
+    assert skipped_file(tree.parent / "store").exists()

@@ -11,7 +11,7 @@ from fixtures.prepare import make, make_folders, small
 from fixtures.public_sets import write_affectnet_sets, write_ckplus, write_rafdb
 
 from ferray.audit.dataset.scan.read import scan_dataset
-from ferray.data.prepare.run import prepare, skipped_file
+from ferray.data.prepare.run import list_unusable, prepare, skipped_file
 from ferray.data.sources.affectnet import read_affectnet
 from ferray.data.sources.ckplus import read_ckplus
 from ferray.data.sources.expw import read_expw
@@ -199,10 +199,11 @@ def test_too_few_classes_are_explained_by_labels_that_are_missing(make_tree: Cal
     root = make_tree({"cat": 3, "dog": 3})
     file = table_of(root, "cat/0.png,cat", *(f"dog/{at}.png," for at in range(3)))
 
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(DataError) as caught, list_unusable(root.parent / "store"):
         read_table_source(file, root)
 
     _, what, way_out = caught.value.args
+    assert skipped_file(root.parent / "store").read_text().count("empty cell") == 3
     assert f"only one class, 'cat'; left out: 3 empty cell (first {file}:3: the label is empty)" in what
     assert WAYS_OUT["empty cell"] in way_out
 
@@ -235,13 +236,15 @@ def test_public_sets_without_a_usable_face_are_explained_and_leave_the_list(tmp_
     for label in ckplus.rglob("*_emotion.txt"):
         label.write_text("seven")
 
-    for source, expected in (
-        (read_rafdb(rafdb), f"{num} wrong number of fields (first {file}:1: 1 fields, not 2"),
-        (read_fer2013(fer2013), f"5 unknown label (first {fer2013}:2: label is '0.0'"),
-        (read_affectnet(affectnet), "3 no annotation (first "),
-        (read_ckplus(ckplus), "14 unknown label (first "),
+    for read, expected in (
+        (lambda: read_rafdb(rafdb), f"{num} wrong number of fields (first {file}:1: 1 fields, not 2"),
+        (lambda: read_fer2013(fer2013), f"5 unknown label (first {fer2013}:2: label is '0.0'"),
+        (lambda: read_affectnet(affectnet), "3 no annotation (first "),
+        (lambda: read_ckplus(ckplus), "14 unknown label (first "),
     ):
-        with pytest.raises(DataError) as caught:
-            prepare(source, tmp_path / "stores" / source.dataset, small())
+        out = tmp_path / "stores" / expected[:4].strip()
+        with pytest.raises(DataError) as caught, list_unusable(out):
+            prepare(read(), out, small())
         assert expected in caught.value.args[1]
-        assert skipped_file(tmp_path / "stores" / source.dataset).exists()
+        assert str(skipped_file(out)) in caught.value.args[2]
+        assert skipped_file(out).exists()

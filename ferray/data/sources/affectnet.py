@@ -29,6 +29,7 @@ from ferray.data.sources.number_files import read_number_file
 from ferray.data.sources.numbered_folders import read_numbered_folders
 from ferray.data.sources.numbering import OrderName, choose_order
 from ferray.data.sources.rows import MISSING, Box, Face, Fault, Source, find_name_fault
+from ferray.data.sources.ways_out import nothing_usable
 from ferray.data.subject import CLASS_NAMES
 from ferray.errors import DataError, StorageError
 from ferray.files import untrusted
@@ -114,13 +115,8 @@ def _finish(images: Path, found: _Found, order: OrderName | None, *, with_contem
         for face in found.faces
         if face.label in NO_EXPRESSIONS
     ]
-    if not found.faces and not found.faults:
-        raise DataError(str(images), "no usable face", _TREES)
-    if not usable:  # what `prepare` explains by the faults
-        return Source(
-            dataset="affectnet", root=images.resolve(), faces=[], faults=found.faults, left_out=left_out, upright=True,
-            is_listed=found.are_listed,
-        )  # fmt: skip
+    if not usable:
+        raise nothing_usable(str(images), "no usable face", [*found.faults, *left_out], _TREES)
     names = WITH_CONTEMPT if any(face.label == _CONTEMPT for face in usable) else CLASS_NAMES
     numbering = choose_order(
         counts, names, KNOWN,

@@ -21,6 +21,7 @@ from pathlib import Path
 from ferray.data.sources.classes import classes_of_expressions
 from ferray.data.sources.folders import CK_FRAME, read_folders
 from ferray.data.sources.rows import Face, Fault, Source
+from ferray.data.sources.ways_out import nothing_usable
 from ferray.data.subject import CLASS_NAMES
 from ferray.errors import DataError, StorageError
 from ferray.files import untrusted
@@ -114,8 +115,9 @@ def _read_sequences(
                 "subject": subject, "sequence": f"{subject}_{sequence}", "frames_before_peak": before_peak,
             }  # fmt: skip
             faces.append(Face(source, 0, names.index(class_name), str(root / source), group=subject, columns=columns))
-    if not faults and not left_out and not faces:
-        raise DataError(str(pictures), "no sequence of frames", _TREES)
+    if not faces:
+        way_out = "Name the folder Emotion of the same release: --labels DIR"
+        raise nothing_usable(str(labels), "no labeled sequence", [*faults, *left_out], way_out)
     taken_frames = f"the last {num_frames} frames" if num_frames > 1 else "the last frame"
     neutral = ", and the first as neutral" if with_neutral else ""
     return Source(

@@ -25,6 +25,7 @@ from ferray.data.sources.folders import read_folders
 from ferray.data.sources.numbered_folders import read_numbered_folders
 from ferray.data.sources.numbering import OrderName, choose_order
 from ferray.data.sources.rows import MAX_LIST_BYTES, MISSING, Face, Fault, Source, find_name_fault
+from ferray.data.sources.ways_out import nothing_usable
 from ferray.data.subject import CLASS_NAMES
 from ferray.errors import DataError, StorageError
 from ferray.files import untrusted
@@ -92,10 +93,9 @@ def _read_list(images: Path, file: Path, order: OrderName | None) -> Source:
     counts: dict[str, Counter[int]] = {}
     for one in faces:
         counts.setdefault(str(one.split), Counter())[one.label] += 1
-    if not found:
-        raise DataError(str(file), "no usable line", "Name RAF-DB's list_patition_label.txt: --labels FILE")
-    if not faces:  # what `prepare` explains by the faults
-        return Source(dataset="rafdb", root=root, faces=[], faults=faults, upright=True, is_listed=True)
+    if not faces:
+        way_out = "Name RAF-DB's list_patition_label.txt: --labels FILE"
+        raise nothing_usable(str(file), "no usable line", faults, way_out)
     numbering = choose_order(
         counts, CLASS_NAMES, KNOWN,
         readings=READINGS, documented="rafdb", given=order, place=str(file), what="labels",

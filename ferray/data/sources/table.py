@@ -13,12 +13,13 @@ import hashlib
 import io
 import math
 import os
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ferray.data.sources.classes import Classes, choose_classes
+from ferray.data.sources.classes import NONE, Classes, choose_classes
 from ferray.data.sources.folders import SPLIT_OF_ALIAS
 from ferray.data.sources.rows import (
     INTEGER,
@@ -31,7 +32,7 @@ from ferray.data.sources.rows import (
     Source,
     find_name_fault,
 )
-from ferray.data.sources.ways_out import explain_faults
+from ferray.data.sources.ways_out import UnusableSourceError, explain_faults
 from ferray.errors import DataError, StorageError
 from ferray.files import untrusted
 
@@ -42,6 +43,9 @@ MAX_COLUMNS = 100
 """Further columns that are kept."""
 MAX_CHARS = 1000
 """Of a value."""
+
+_FRACTION_OF_0 = re.compile(r"(?<=[0-9])\.0+$")
+"""Of a whole number in a column of fractions, as pandas writes one that lacks some values."""
 
 _FORM = "Write a CSV file in UTF-8 with columns path and label, and a line for each picture"
 
@@ -73,25 +77,35 @@ def read_table_source(file: Path, images: Path | None = None, classes: str | Non
     """
     folder = file.parent if images is None else images
     root = folder.resolve()
+    found: list[tuple[str, _Line | Fault]] = []
+    num_read = 1
     if not root.is_dir():
         raise DataError(str(root), "no such folder of photographs", "Name the folder that the paths begin in: --images")
     try:
         content = untrusted.read_bytes(file, max_bytes=MAX_LIST_BYTES)
-        rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
+        # Strict: a quote that is never closed would make one cell of all lines behind it.
+        rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True)
         rows.fieldnames = [name.strip() for name in rows.fieldnames or []]
         columns = _check_columns(rows.fieldnames, file)
         roots = (root, Path(os.path.abspath(folder)))
-        found = [(_label_of(row), _read_line(row, columns, roots, f"{file}:{rows.line_num}")) for row in rows]
+        for row in rows:
+            found.append((_label_of(row), _read_line(row, columns, roots, f"{file}:{rows.line_num}")))
+            num_read = rows.line_num
     except StorageError as error:
         raise DataError(error.args[0], error.args[1], _FORM) from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
         raise DataError(str(file), f"cannot be read: {error}", _FORM) from error
+    except csv.Error as error:
+        what = f"cannot be read: {error}; a quote in this line may lack another one"
+        raise DataError(f"{file}:{num_read + 1}", what, _FORM) from error
     if not found:
         raise DataError(str(file), "no usable line: it has none", _FORM)
     faults = [one for _, one in found if isinstance(one, Fault)]
     lines, repeated = _leave_out_repeated([one for _, one in found if isinstance(one, _Line)])
     faults = sorted([*faults, *repeated], key=lambda fault: int(fault.place.rpartition(":")[2]))
     labels = [line.label for line in lines] if classes is not None else [label for label, _ in found if label]
+    if not lines and not labels:  # what `prepare` explains by the faults
+        return Source(dataset="csv", is_listed=True, root=root, faces=[], faults=faults, upright=True, classes=NONE)
     known = _choose_classes(classes, labels, faults, file, root)
     values = _read_values(lines)
     faces = []
@@ -129,7 +143,9 @@ def _choose_classes(
             raise
         place, what, way_out = error.args
         left_out, way_out_of_faults = explain_faults(faults, root)
-        raise DataError(place, f"{what}; left out: {left_out}", f"{way_out}; or: {way_out_of_faults}") from error
+        refusal = UnusableSourceError(place, f"{what}; left out: {left_out}", f"{way_out}; or: {way_out_of_faults}")
+        refusal.faults = faults
+        raise refusal from error
 
 
 def is_table(file: Path) -> bool:
@@ -163,6 +179,7 @@ def read_box(row: Mapping[str, str | None]) -> Box | None:
     if not any((row.get(name) or "").strip() for name in BOX_COLUMNS):
         return None
     texts = {name: (row[name] or "").strip() for name in BOX_COLUMNS}
+    texts = {name: _FRACTION_OF_0.sub("", text) for name, text in texts.items()}
     if not all(map(INTEGER.fullmatch, texts.values())):
         raise ValueError(f"a box of {', '.join(f'{name} {text[:20]!r}' for name, text in texts.items())}")
     box = Box(**{name: int(text) for name, text in texts.items()})

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ferray.data.sources.rows import MISSING, NUMBERED_CLASSES, Fault, Reason, count_by_reason
+from ferray.errors import DataError
 
 MIN_SECOND_SHARE = 0.2
 """Share of all faults from which the second reason is explained like the first."""
@@ -47,6 +48,28 @@ WAYS_OUT: Mapping[Reason, str] = {
     "voted not a face": "Expect this: annotators saw no face",
 }
 """What to do about each reason for which a row cannot be used."""
+
+
+class UnusableSourceError(DataError):
+    """A data set of which no row can be used, or too few."""
+
+    faults: Sequence[Fault] = ()
+    """What is wrong with its rows, for the list that a refused preparation leaves."""
+
+
+def nothing_usable(place: str, what: str, faults: Sequence[Fault], way_out: str) -> UnusableSourceError:
+    """The refusal of a data set of which no row can be used.
+
+    Args:
+        place: The data.
+        what: That nothing can be used.
+        faults: Why.
+        way_out: What to do where there is nothing at all; after the ways out of the faults elsewhere.
+    """
+    shown, way_out_of_faults = explain_faults(faults) if faults else ("there are none", "")
+    error = UnusableSourceError(place, f"{what}: {shown}", "; or: ".join(filter(None, (way_out_of_faults, way_out))))
+    error.faults = faults
+    return error
 
 
 def explain_faults(faults: Sequence[Fault], root: Path | None = None) -> tuple[str, str]:
