@@ -235,7 +235,7 @@ def test_spaces_around_the_name_of_a_folder_are_no_part_of_its_class(make_tree: 
 
 
 def test_one_number_in_two_spellings_is_refused_and_versions_are_no_numbers() -> None:
-    with pytest.raises(DataError, match="'0' and '0.0' differ only in how a number is written"):
+    with pytest.raises(DataError, match=r"'0' and '0\.0' differ only in how a number is written"):
         choose_classes(None, ["0", "1", "0.0"], "table")
 
     assert choose_classes(None, ["0.0", "1.0"], "table").names == ("0.0", "1.0")
