@@ -329,16 +329,17 @@ def to_json(recipe: Recipe) -> str:
     return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
-def trial_id(recipe: Recipe, *, data_fingerprint: str, weights_fingerprint: str) -> str:
+def trial_id(recipe: Recipe, *, data_fingerprint: str, weights_fingerprint: str, groups_fingerprint: str = "") -> str:
     """Identity of a training run: 12 hexadecimal digits; runs with the same identity have the same numbers.
 
-    It stays the same in later versions: a setting of `NEUTRAL_BY_DEFAULT` counts only if it is not at its default, and
+    It stays the same in later versions: a setting of `NEUTRAL_BY_DEFAULT` counts only if it is not at its default,
     `altering_libraries` only if the recipe alters pictures, and `building_library` only for timm's backbones.
 
     Args:
         recipe: With `precision` and `image_size` settled, or equal ids would not mean equal numbers.
         data_fingerprint: The store's fingerprint.
         weights_fingerprint: The fingerprint of the pretrained weights; ignored where the recipe starts from none.
+        groups_fingerprint: Of the store's groups, which folds are made of; ignored without; empty in older records.
 
     Raises:
         ValueError: `precision` is still `auto` or `image_size` still None.
@@ -351,6 +352,8 @@ def trial_id(recipe: Recipe, *, data_fingerprint: str, weights_fingerprint: str)
         parts.append(altering_libraries())
     if builder := building_library(recipe.backbone):
         parts.append(builder)
+    if recipe.folds is not None and groups_fingerprint:
+        parts.append(groups_fingerprint)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 

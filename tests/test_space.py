@@ -1124,3 +1124,13 @@ def test_a_setting_on_the_command_line_may_be_a_distribution_or_a_cap(tmp_path: 
     ):
         with pytest.raises(SpaceError, match=re.escape(words)):
             read_space(file, parse_settings([setting]))
+
+
+@pytest.mark.parametrize("seeds, warns", [("values: [0, 1, 2]", True), ("value: 3", False)])
+def test_seeds_that_may_be_stopped_one_by_one_are_warned_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, seeds: str, warns: bool
+) -> None:
+    rest = "early_terminate: {type: hyperband, min_iter: 2}\n"
+    space_of(tmp_path, f"epochs: {{value: 27}}\nseed: {{{seeds}}}", rest=rest)
+
+    assert ["scores of unlike epochs" in message for message in caplog.messages] == [True] * warns

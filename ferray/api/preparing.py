@@ -4,6 +4,7 @@ Its parameters are those that name the source, and the fields of `ferray.data.pr
 defaults, which a test compares. Begin at `prepare`.
 """
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,7 +74,12 @@ def prepare(
     given = dict(locals())
     give_home()
     places = {name: given.pop(name) for name in ("images", "out", "table", "labels", "classes")}
-    source = read_source_of(**{name: place for name, place in places.items() if name != "out"})
+    place = read_location(to_path("out", out, DataError), option="out")
+
+    from ferray.data.prepare.run import list_unusable
+
+    with nullcontext() if is_address(place) else list_unusable(Path(place)):  # none is sent to a bucket
+        source = read_source_of(**{name: place for name, place in places.items() if name != "out"})
     given["margin"] = _default_margin(labels) if margin is None else margin
     if isinstance(split, str | list):
         given["split"] = parse_shares(split) if isinstance(split, str) else tuple(split)
@@ -82,7 +88,6 @@ def prepare(
     from ferray.data.prepare.run import prepare as prepare_source
     from ferray.data.prepare.send import prepare_and_send
 
-    place = read_location(to_path("out", out, DataError), option="out")
     if is_address(place):
         return prepare_and_send(source, to_address(place, option="out"), options)[0]
     return prepare_source(source, Path(place), options)

@@ -13,6 +13,7 @@ from ferray.commands.store_options import (
     add_drop_leaks,
     add_margin,
     add_source,
+    listing_unusable,
     prepare_and_print,
     read_options,
 )
@@ -118,6 +119,6 @@ def _prepare_csv(arguments: argparse.Namespace) -> int:
     options = read_options(arguments)
     from ferray.data.sources.table import read_table_source
 
-    return prepare_and_print(
-        read_table_source(arguments.table, arguments.images, arguments.classes), arguments.out, options
-    )
+    with listing_unusable(arguments.out):
+        source = read_table_source(arguments.table, arguments.images, arguments.classes)
+    return prepare_and_print(source, arguments.out, options)

@@ -12,6 +12,7 @@ from ferray.commands.store_options import (
     add_drop_leaks,
     add_margin,
     add_source,
+    listing_unusable,
     prepare_and_print,
     read_options,
 )
@@ -169,7 +170,8 @@ def _prepare_rafdb(arguments: argparse.Namespace) -> int:
     from ferray.data.prepare.plan import take_validation_from_train
     from ferray.data.sources.rafdb import read_rafdb
 
-    source = read_rafdb(arguments.images, labels=arguments.labels, order=arguments.order)
+    with listing_unusable(arguments.out):
+        source = read_rafdb(arguments.images, labels=arguments.labels, order=arguments.order)
     return prepare_and_print(source, arguments.out, take_validation_from_train(options, source))
 
 
@@ -178,13 +180,14 @@ def _prepare_affectnet(arguments: argparse.Namespace) -> int:
     from ferray.data.prepare.plan import take_validation_from_train
     from ferray.data.sources.affectnet import read_affectnet
 
-    source = read_affectnet(
-        arguments.images,
-        training=arguments.training,
-        validation=arguments.validation,
-        with_contempt=not arguments.without_contempt,
-        order=arguments.order,
-    )
+    with listing_unusable(arguments.out):
+        source = read_affectnet(
+            arguments.images,
+            training=arguments.training,
+            validation=arguments.validation,
+            with_contempt=not arguments.without_contempt,
+            order=arguments.order,
+        )
     return prepare_and_print(source, arguments.out, take_validation_from_train(options, source))
 
 
@@ -192,11 +195,12 @@ def _prepare_ckplus(arguments: argparse.Namespace) -> int:
     options = read_options(arguments)
     from ferray.data.sources.ckplus import read_ckplus
 
-    source = read_ckplus(
-        arguments.images,
-        labels=arguments.labels,
-        frames=arguments.frames,
-        with_neutral=arguments.with_neutral,
-        with_contempt=not arguments.without_contempt,
-    )
+    with listing_unusable(arguments.out):
+        source = read_ckplus(
+            arguments.images,
+            labels=arguments.labels,
+            frames=arguments.frames,
+            with_neutral=arguments.with_neutral,
+            with_contempt=not arguments.without_contempt,
+        )
     return prepare_and_print(source, arguments.out, options)

@@ -2,6 +2,8 @@
 
 import argparse
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -112,6 +114,16 @@ def prepare_and_print(source: "Source", out: str, options: PrepareOptions) -> in
         print(f"It has no validation {nouns}, which a search needs; --split 90/10/0 takes some out of train")
     print(f"Search on it: python -m ferray.search --space grid --data {location}")
     return 0
+
+
+@contextmanager
+def listing_unusable(out: str) -> Iterator[None]:
+    """While a source is read: leave the list of what cannot be used where nothing can; none is sent to a bucket."""
+    from ferray.data.prepare.run import list_unusable
+
+    location = read_location(out, option="--out")
+    with nullcontext() if is_address(location) else list_unusable(Path(location)):
+        yield
 
 
 def _prepare(source: "Source", out: str, options: PrepareOptions) -> "tuple[Store, str]":

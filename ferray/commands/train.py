@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from ferray.commands.common import make_parser, path_option, run_command
 from ferray.errors import RecipeError, StorageError
 from ferray.files import untrusted
-from ferray.recipe import Recipe, check_value, make_recipe, trial_id
+from ferray.recipe import Recipe, check_value, make_recipe
 from ferray.report.wording import setting_text
 from ferray.signals import catch_signals, say_from_handler
 from ferray.space import parse_settings
@@ -102,6 +102,7 @@ def _train(options: TrainOptions) -> int:
     recipe = read_recipe_file(options.recipe, settings=options.settings)  # before torch: a wrong setting fails at once
     from ferray.data.store.fetched import find_store
     from ferray.data.store.reader import open_store
+    from ferray.data.store.verify import verify_store
     from ferray.train.preflight import check_recipe, find_risks
 
     if options.data == DATA_VARIABLE and not Path(options.data).exists():
@@ -112,6 +113,8 @@ def _train(options: TrainOptions) -> int:
     if os.environ.get("RANK", "0") == "0":  # of `torchrun`
         for risk in find_risks(recipe, store):
             log.warning("%s: %s", store.folder, risk)
+    with waiting("checking every face of the store"):
+        verify_store(store)
 
     with waiting("importing torch"):
         from ferray.files.storage import cache_dir
@@ -124,6 +127,7 @@ def _train(options: TrainOptions) -> int:
         from ferray.train.fit import fit
         from ferray.train.interruption import Interrupted
         from ferray.train.settle import measure_precision, settle
+        from ferray.train.spec import identify
 
     from ferray.records.trial import TrialRecord
     from ferray.tracking.agent import AgentRun
@@ -140,7 +144,7 @@ def _train(options: TrainOptions) -> int:
             measure_precision(device, cache=cache) if recipe.precision == "auto" else recipe.precision
         )
         recipe = settle(recipe, store, precision=precision)
-        identity = trial_id(recipe, data_fingerprint=store.fingerprint, weights_fingerprint=weights.fingerprint)
+        identity = identify(recipe, store, weights_fingerprint=weights.fingerprint)
         agent_run = AgentRun(
             AgentTask.from_environment() if ranks.is_first else None,
             TrialRecord(trial_id=identity, number=0, recipe=recipe),

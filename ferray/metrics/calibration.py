@@ -23,8 +23,8 @@ NUM_BINS = 15
 MAX_TEMPERATURE = 20.0
 """The temperature lies between this and its inverse: where all predictions are correct, or none, no finite one fits."""
 
-_TINY = float(np.finfo(np.float32).tiny)
-"""Replaces a probability of 0, which float32 gives where logits differ by more than 87."""
+SMALLEST = float(np.finfo(np.float32).tiny)
+"""Replaces a smaller probability, such as 0, which float32 gives where logits differ by more than 87."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def measure(
     confidence, predicted = probabilities.max(axis=1), probabilities.argmax(axis=1)
     bins = np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1)
     in_bin = np.eye(NUM_BINS)[bins]
-    nll = -np.log(np.maximum(probabilities[faces, labels], _TINY))
+    nll = -np.log(np.maximum(probabilities[faces, labels], SMALLEST))
     brier = ((probabilities - np.eye(probabilities.shape[1])[labels]) ** 2).sum(axis=1)
     columns = [
         in_bin,
@@ -177,7 +177,7 @@ def _errors(totals: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _logits(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    return np.log(np.maximum(probabilities.astype(np.float64), _TINY))
+    return np.log(np.maximum(probabilities.astype(np.float64), SMALLEST))
 
 
 def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:

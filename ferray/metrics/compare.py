@@ -32,6 +32,10 @@ from ferray.metrics.intervals import (
 
 Conclusion = Literal["within noise", "beyond noise"]
 
+MIN_DIFFERING = 6
+"""Photographs on which two models must differ before any test can tell them apart: if chance decides who is ahead on
+each, one of the two is ahead on all of 5 with probability 0.06, on all of 6 with 0.03."""
+
 _GRID_SIZE = 300
 """Number of values that a true score may have."""
 
@@ -81,6 +85,8 @@ def compare_paired(
         groups: Ids of the photographs, shape (faces,).
         bootstrap: Number of draws and seed.
 
+    Fewer than `MIN_DIFFERING` photographs on which the models differ are never beyond noise.
+
     Raises:
         ValueError: The shapes disagree.
 
@@ -100,11 +106,15 @@ def compare_paired(
     differences = (of_seeds * weights).sum(axis=1)
     (interval,) = percentiles(differences[:, None])
     assert interval is not None
+    num_differing = int(np.count_nonzero(by_group[:, :-1].sum(axis=1)))
+    if num_differing < MIN_DIFFERING:  # draws from so few groups are hardly ever on the other side of 0
+        interval = min(interval[0], 0.0), max(interval[1], 0.0)
     beyond = min(np.sum(differences <= 0), np.sum(differences >= 0))
+    of_draws, of_signs = 2 * (1 + beyond) / (1 + bootstrap.resamples), 2.0 ** (1 - num_differing)
     return Comparison(
         difference=float((a - b).mean()),
         interval=interval,
-        p=float(min(1.0, 2 * (1 + beyond) / (1 + bootstrap.resamples))),
+        p=float(min(1.0, max(of_draws, of_signs))),
         seeds=num_seeds,
         groups=len(by_group),
     )

@@ -146,10 +146,15 @@ def student_interval(values: Sequence[float]) -> Interval:
 def unpaired_difference(one: float, interval_one: Interval, other: float, interval_other: Interval) -> Interval:
     """The interval of `one - other` from the intervals of both, as if their errors had nothing in common.
 
-    Errors of two models on the same pictures have much in common; their difference then varies less than this.
+    Errors of two models on the same pictures have much in common; their difference then varies less than this. Each
+    interval counts by its reach to the side that matters, since it may end at the largest or smallest value there is.
+
+    Source: Newcombe, "Interval Estimation for the Difference Between Independent Proportions", 1998, method 10.
     """
-    reach = math.hypot(*((high - low) / 2 for low, high in (interval_one, interval_other)))
-    return one - other - reach, one - other + reach
+    (low_one, high_one), (low_other, high_other) = interval_one, interval_other
+    difference = one - other
+    low = difference - math.hypot(one - low_one, high_other - other)
+    return low, difference + math.hypot(high_one - one, other - low_other)
 
 
 def wilson_interval(share: float, n: int) -> Interval:
@@ -161,6 +166,26 @@ def wilson_interval(share: float, n: int) -> Interval:
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
     reach = math.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n**2))) / (1 + z2 / n)
     return max(0.0, middle - reach), min(1.0, middle + reach)
+
+
+def certain_interval(share: float, counts: Sequence[int], weights: Sequence[float] = (1.0,)) -> Interval:
+    """The interval of a weighted mean of shares that are all 1, or all 0: each draw of a bootstrap has the same value.
+
+    Args:
+        share: 0 or 1.
+        counts: Independent groups that each share was counted among.
+        weights: Of the shares; together at most 1.
+
+    Returns:
+        From the mean to one side, by Wilson's intervals of the shares.
+
+    Source: Zou and Donner, "Construction of Confidence Limits About Effect Measures", 2008, for a sum of estimates.
+    """
+    reach = math.hypot(
+        *(weight * wilson_interval(0.0, count)[1] for weight, count in zip(weights, counts, strict=True))
+    )
+    total = math.fsum(weights)
+    return (total - reach, total) if share else (0.0, reach)
 
 
 def _normal_quantile(num_comparisons: int = 1) -> float:

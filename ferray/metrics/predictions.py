@@ -174,7 +174,7 @@ def read_confusion(file: Path) -> PredictionTable:
 
 
 def _read_csv(file: Path) -> tuple[list[str], list[list[str]]]:
-    """Header and rows, all with the same number of cells."""
+    """Header and rows, all with the same number of cells; without the spaces around these, but for ids."""
     try:
         with untrusted.open_text(file, max_bytes=MAX_BYTES) as text:
             rows = [row for row in csv.reader(text) if row]
@@ -188,7 +188,8 @@ def _read_csv(file: Path) -> tuple[list[str], list[list[str]]]:
     for number, row in enumerate(rows[1:], start=2):
         if len(row) != len(head):
             raise DataError(f"{file}: row {number}", f"{len(row)} cells, not {len(head)}", "Write every column")
-    return head, [[cell.strip() for cell in row] for row in rows[1:]]
+    ids = head.index("id") if "id" in head else None  # file names, in which spaces count
+    return head, [[cell if at == ids else cell.strip() for at, cell in enumerate(row)] for row in rows[1:]]
 
 
 def _check_names(names: Sequence[str], file: Path) -> None:

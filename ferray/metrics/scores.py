@@ -16,7 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferray.metrics.confusion import make_confusion
-from ferray.metrics.intervals import BOOTSTRAP, Bootstrap, Interval, draw_kinds, percentiles, wilson_interval
+from ferray.metrics.intervals import (
+    BOOTSTRAP,
+    Bootstrap,
+    Interval,
+    certain_interval,
+    draw_kinds,
+    percentiles,
+    wilson_interval,
+)
 from ferray.metrics.labeled import LabeledPredictions
 from ferray.metrics.names import SCORE_TITLES, correct_cells, score_chance, score_confusion, score_constant
 
@@ -125,7 +133,8 @@ def score(
     kinds, times = _kinds_of_groups(predictions, cells)
     intervals = percentiles(_score_draws(draw_kinds(kinds, times, bootstrap), num_classes))
     names = list(SCORE_TITLES)[: len(SCORE_TITLES) - (cells is None)]
-    of_scores = dict(zip(names, intervals, strict=False))
+    num_of_class = _groups_by_class(predictions)
+    of_scores = dict(zip(names, intervals, strict=False)) | _certain_scores(confusion, num_of_class, int(times.sum()))
     majority = int(np.argmax(train_counts)) if train_counts is not None and any(train_counts) else None
     return Scores(
         class_names=predictions.class_names,
@@ -136,7 +145,7 @@ def score(
         one_vs_rest_accuracy=values["one_vs_rest_accuracy"],
         binary_accuracy=None if cells is None else float(cells.mean() / num_classes),
         intervals={name: interval for name, interval in of_scores.items() if interval is not None},
-        recall_intervals=_replace_certain(intervals[len(names) :], confusion, predictions),
+        recall_intervals=_replace_certain(intervals[len(names) :], confusion, num_of_class),
         num_groups=int(times.sum()),
         baselines={
             "majority": None if majority is None else score_constant(counts, majority),
@@ -147,22 +156,53 @@ def score(
     )
 
 
+def _groups_by_class(predictions: LabeledPredictions) -> NDArray[np.int64]:
+    """Photographs with faces of each class, shape (classes,)."""
+    pairs = np.unique(np.stack([predictions.labels, predictions.groups]), axis=1)
+    return np.bincount(pairs[0], minlength=len(predictions.class_names)).astype(np.int64)
+
+
+def _certain_scores(
+    confusion: NDArray[np.int64], num_of_class: NDArray[np.int64], num_groups: int
+) -> dict[str, Interval]:
+    """Intervals where all faces are predicted correctly, or none is; else nothing.
+
+    Every draw of the bootstrap then has the same scores, though a model that is right on ten faces may fail on the
+    next. An F1 score counts as its recall does.
+
+    Args:
+        confusion: Shape (classes, classes).
+        num_of_class: Photographs with faces of each class.
+        num_groups: All photographs.
+    """
+    num_classes, num_hits = len(confusion), int(confusion.trace())
+    if num_hits not in (0, confusion.sum()):
+        return {}
+    share = float(num_hits > 0)
+    low, high = certain_interval(share, [num_groups])
+    counts = num_of_class[num_of_class > 0].tolist()
+    return {
+        "accuracy": (low, high),
+        "balanced_accuracy": certain_interval(share, counts, [1 / len(counts)] * len(counts)),
+        "macro_f1": certain_interval(share, counts, [1 / num_classes] * len(counts)),
+        "one_vs_rest_accuracy": (1 - 2 * (1 - low) / num_classes, 1 - 2 * (1 - high) / num_classes),
+    }
+
+
 def _replace_certain(
-    intervals: Sequence[Interval | None], confusion: NDArray[np.int64], predictions: LabeledPredictions
+    intervals: Sequence[Interval | None], confusion: NDArray[np.int64], num_of_class: NDArray[np.int64]
 ) -> tuple[Interval | None, ...]:
     """Intervals of recalls; where all faces of a class have one answer, every draw has it too, so Wilson's is taken.
 
     Args:
         intervals: Of the bootstrap, one per class.
         confusion: Shape (classes, classes).
-        predictions: Of which the photographs with faces of a class count, not the faces.
+        num_of_class: Photographs with faces of each class, which count, not the faces.
     """
-    pairs = np.unique(np.stack([predictions.labels, predictions.groups]), axis=1)
-    num_groups = np.bincount(pairs[0], minlength=len(confusion))
     hits, counts = confusion.diagonal(), confusion.sum(axis=1)
     return tuple(
         wilson_interval(hit / count, int(num)) if interval is not None and hit in (0, count) else interval
-        for interval, hit, count, num in zip(intervals, hits, counts, num_groups, strict=True)
+        for interval, hit, count, num in zip(intervals, hits, counts, num_of_class, strict=True)
     )
 
 

@@ -5,10 +5,13 @@ Shapes: B pictures, S pixels along a side, C colors, K classes.
 Begin at `Inference`; `trace` makes the graph that `ferray.train.checkpoints.portable` writes.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
+from ferray.metrics.calibration import SMALLEST
 from ferray.model.classifier import Classifier
 
 INPUT, OUTPUT, BATCH = "pictures", "probabilities", "batch"
@@ -27,6 +30,7 @@ class Inference(nn.Module):
         super().__init__()
         self.classifier = classifier
         self.temperature = temperature
+        self.smallest = nn.Buffer(torch.tensor(math.log(SMALLEST)), persistent=False)
 
     @torch.no_grad()
     def forward(self, pictures: Tensor) -> Tensor:
@@ -36,7 +40,9 @@ class Inference(nn.Module):
             pictures: RGB, uint8, of the recipe's size, shape (B, S, S, C), on the device of this module.
         """
         logits_BK: Tensor = self.classifier(pictures)
-        return (logits_BK / self.temperature).softmax(dim=1)
+        # As `ferray.metrics.calibration`, which has only probabilities: a high temperature would show what was below.
+        log_p_BK = torch.maximum(logits_BK.log_softmax(dim=1), self.smallest)
+        return (log_p_BK / self.temperature).softmax(dim=1)
 
     @property
     def num_parameters(self) -> int:

@@ -5,7 +5,7 @@ Begin at `list_pictures`.
 
 import csv
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, TextIO
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ferray.data.decoding.formats import BadPhotographError
 from ferray.data.prepare.photographs import read_photograph
 from ferray.data.sources.rows import SUFFIXES, Box
-from ferray.data.sources.table import check_box_columns, read_box
+from ferray.data.sources.table import check_box_columns, read_box, spelled_on_disk
 from ferray.data.threads import Threads, progress_bar
 from ferray.errors import DataError
 from ferray.files import untrusted
@@ -129,8 +129,9 @@ def _refuse_folder(error: OSError) -> NoReturn:
 def _read_table(file: Path) -> list[PictureFile]:
     try:
         with untrusted.open_text(file, max_bytes=MAX_TABLE_BYTES) as lines:
-            rows = csv.DictReader(lines)
-            has_boxes = _check_columns(rows.fieldnames or [], file)
+            rows = csv.DictReader(lines, strict=True)
+            rows.fieldnames = [name.strip() for name in rows.fieldnames or []]
+            has_boxes = _check_columns(rows.fieldnames, file)
             return [_to_picture(row, file, rows.line_num, has_boxes=has_boxes) for row in rows]
     except UnicodeDecodeError as error:
         raise DataError(str(file), "not UTF-8", "Save it as UTF-8") from error
@@ -146,10 +147,11 @@ def _check_columns(columns: Sequence[str], file: Path) -> bool:
     return check_box_columns(columns, file)
 
 
-def _to_picture(row: dict[str, str], file: Path, line: int, *, has_boxes: bool) -> PictureFile:
-    if not row["path"]:
+def _to_picture(row: Mapping[str, str | None], file: Path, line: int, *, has_boxes: bool) -> PictureFile:
+    text = (row["path"] or "").strip()  # as `prepare csv` reads a table
+    if not text:
         raise DataError(f"{file}:{line}", "the path is empty", "Give one, or remove the line")
-    path = str(file.parent / row["path"])
+    path = str(file.parent / spelled_on_disk(file.parent, text))
     try:
         return PictureFile(path, read_box(row) if has_boxes else None)
     except ValueError as error:

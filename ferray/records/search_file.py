@@ -50,6 +50,8 @@ class RecordedData(Recorded):
     fingerprint: Text
     size_px: Annotated[StrictInt, Field(ge=1, le=10_000)] | None = None
     """None in files of the first versions."""
+    groups: Text | None = None
+    """Fingerprint of the groups of photographs; None without folds, and in files of earlier versions."""
 
     @property
     def title(self) -> str:

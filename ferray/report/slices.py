@@ -30,11 +30,13 @@ from ferray.metrics.intervals import (
     BOOTSTRAP,
     Bootstrap,
     Interval,
+    certain_interval,
     draw_totals,
     normal_interval,
     percentiles,
     range_text,
     sum_by_group,
+    wilson_interval,
 )
 from ferray.metrics.labeled import LabeledPredictions
 from ferray.metrics.predictions import PREDICTIONS_FILE, PredictionTable, face_ids, read_predictions
@@ -46,6 +48,10 @@ if TYPE_CHECKING:
 
 MIN_FACES = 30
 """Smaller slices are not scored: their intervals would be 35 points wide."""
+
+MIN_GROUPS = 10
+"""Photographs that a slice must come from to be the worst one: many faces of a few photographs, or people, are a few
+draws, and a bootstrap of them is far too narrow; of one photograph its error would be 0."""
 
 MIN_COVERED = 0.8
 """Share of labels that a slice must cover to be the worst one: without it, it is compared on few classes only."""
@@ -117,7 +123,7 @@ class WorstSlice:
     """Of `gap`. All intervals of the compared slices together have a coverage of 95 % (Bonferroni). It is normal, since
     percentiles so far out would need more draws."""
     num_compared: int
-    """Slices that cover enough labels to be compared with the whole split."""
+    """Slices that cover enough labels, and enough photographs, to be compared with the whole split."""
 
     @property
     def beyond_noise(self) -> bool:
@@ -198,7 +204,7 @@ def read_recorded_predictions(best_dir: Path) -> PredictionTable:
 
 
 def worst_slice(slices: Sequence[Slice]) -> WorstSlice | None:
-    """The slice farthest below the whole split; None where no slice covers enough of the labels."""
+    """The slice farthest below the whole split; None where no slice covers enough of the labels and photographs."""
     compared = compared_slices(slices)
     if not compared:
         return None
@@ -228,7 +234,7 @@ def worst_to_json(slices: Sequence[Slice]) -> dict[str, Any] | None:
 def worst_in_words(worst: WorstSlice | None, shown: Subject = EXPRESSIONS) -> str:
     """The worst slice in sentences, in Markdown."""
     if worst is None:
-        return "No slice holds enough of the labels to be compared with the whole split."
+        return "No slice holds enough of the labels, of enough photographs, to be compared with the whole split."
     conclusion = (
         "The gap is larger than chance explains among so many slices."
         if worst.beyond_noise
@@ -260,8 +266,8 @@ def slices_csv(slices: Sequence[Slice]) -> str:
 
 
 def compared_slices(slices: Sequence[Slice]) -> list[Slice]:
-    """The slices that cover enough labels to be compared with the whole split."""
-    return [one for one in slices if one.covered >= MIN_COVERED]
+    """The slices that cover enough labels, and enough photographs, to be compared with the whole split."""
+    return [one for one in slices if one.covered >= MIN_COVERED and one.groups >= MIN_GROUPS]
 
 
 def _gap(one: Slice) -> float:
@@ -303,17 +309,26 @@ def _score(
     accuracies = drawn[:, :num_classes].sum(axis=1) / drawn[:, num_classes:].sum(axis=1)
     interval, standardized_interval = percentiles(np.stack([accuracies, of_draws], axis=1))
     assert interval is not None and standardized_interval is not None
+    accuracy, gap_error = float(total[:num_classes].sum() / total[num_classes:].sum()), float(of_draws.std())
+    if accuracy in (0, 1):  # so it is in every draw
+        num_of_class = (by_group[:, num_classes:] > 0).sum(axis=0)[present].tolist()
+        interval = certain_interval(accuracy, [len(by_group)])
+        shares = weights[present] / weights[present].sum()
+        standardized_interval = certain_interval(accuracy, num_of_class, shares.tolist())
+        gap_error = (standardized_interval[1] - standardized_interval[0]) / 1.96
+    elif len(by_group) == 1:
+        interval, standardized_interval = wilson_interval(accuracy, 1), wilson_interval(float(standardized), 1)
     return Slice(
         column=column,
         value=value,
         n=int(total[num_classes:].sum()),
         groups=len(by_group),
-        accuracy=float(total[:num_classes].sum() / total[num_classes:].sum()),
+        accuracy=accuracy,
         interval=interval,
         standardized=float(standardized),
         standardized_interval=standardized_interval,
         gap=float(standardized - reference),
-        gap_error=float(of_draws.std()),
+        gap_error=gap_error,
         covered=math.fsum(weights[present]),
     )
 

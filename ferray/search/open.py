@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ferray import recipe as recipes
 from ferray.data.store.reader import Store
 from ferray.errors import SearchError
 from ferray.files import storage
@@ -24,7 +23,9 @@ from ferray.search.history.points import recipe_of_point
 from ferray.search.history.recorded import History
 from ferray.search.history.resume import CHANGEABLE
 from ferray.search.plan import Plan, name_is_taken
+from ferray.train.folds import groups_fingerprint
 from ferray.train.settle import settle
+from ferray.train.spec import identify
 
 PACKAGES = (
     "ferray",
@@ -60,7 +61,7 @@ class Search:
         """The trial id of a point, as `recipe`."""
         recipe = self.recipe(point)
         weights = self.weights[recipe.backbone].fingerprint
-        return recipes.trial_id(recipe, data_fingerprint=self.store.fingerprint, weights_fingerprint=weights)
+        return identify(recipe, self.store, weights_fingerprint=weights)
 
 
 def open_search(
@@ -118,6 +119,7 @@ def _begin(plan: Plan, store: Store, fingerprints: dict[str, str]) -> SearchFile
             dataset=store.manifest.dataset,
             fingerprint=store.fingerprint,
             size_px=store.manifest.size_px,
+            **_groups_of(plan, store),
         ),
         weights=fingerprints,
         openings=1,
@@ -131,8 +133,14 @@ def _resume(
 ) -> dict[str, Any]:
     """Repair and extend the records; what this session changes in `search.json`."""
     search = history.search
+    groups = _groups_of(plan, store)
     for what, recorded, now in (
         ("data", search.data.fingerprint, store.fingerprint),
+        (
+            "groups of photographs, which folds are made of,",
+            search.data.groups or groups.get("groups"),
+            groups.get("groups"),
+        ),
         ("weights", {**fingerprints, **search.weights}, fingerprints),
     ):
         if recorded != now:
@@ -149,7 +157,7 @@ def _resume(
         "options": search.options.changed(**{**vars(_options(plan)), "space": search.options.space}),
         "weights": fingerprints,
         # It may have been moved.
-        "data": search.data.changed(folder=plan.data or str(store.folder), size_px=store.manifest.size_px),
+        "data": search.data.changed(folder=plan.data or str(store.folder), size_px=store.manifest.size_px, **groups),
         "openings": (search.openings or len(search.sessions)) + 1,
     }
     if plan.extension is not None:
@@ -158,6 +166,11 @@ def _resume(
         changes["options"] = changes["options"].changed(space=plan.extension.space.name)
         history.decisions.append(plan.extension)  # from here on it has the new space, whatever fails afterwards
     return changes
+
+
+def _groups_of(plan: Plan, store: Store) -> dict[str, str]:
+    """`RecordedData.groups` by its name; nothing without folds."""
+    return {} if plan.space.folds == 1 else {"groups": groups_fingerprint(store)}
 
 
 def _options(plan: Plan) -> RecordedOptions:

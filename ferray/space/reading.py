@@ -248,6 +248,12 @@ def _check_folds(space: Space) -> None:
         if parameter.name == "folds" and space.folds > 1 and space.early_terminate is not None:
             what = f"folds is {space.folds}, but early_terminate stops single trials: means would lack some folds"
             raise SpaceError(parameter.where, what, "Leave one of the two out")
+        if parameter.name == "seed" and parameter.searched and space.early_terminate is not None:
+            log.warning(
+                "%s: early_terminate stops single seeds, so that a point's mean has scores of unlike epochs; "
+                "leave seed out, and train the best points with more seeds to their end: replicates",
+                parameter.where,
+            )
 
 
 def _warn_of_program(keys: Mapping[str, Node], space: Space) -> None:

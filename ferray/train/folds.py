@@ -77,6 +77,18 @@ def span_rows(store: Store, span: str) -> slice:
     return slice(0, stop)
 
 
+@lru_cache(maxsize=4)
+def groups_fingerprint(store: Store) -> str:
+    """SHA-256 over the photographs of the training and validation faces, which folds are made of.
+
+    A store's own fingerprint has no part of them: the same faces have other groups where copies were not looked for.
+
+    Raises:
+        DataError: As `span_rows`.
+    """
+    return hashlib.sha256(_groups(store).astype("<i8").tobytes()).hexdigest()
+
+
 def assign_folds(groups: Sequence[int] | NDArray[np.int64], labels: NDArray[np.int64], folds: int) -> NDArray[np.int64]:
     """Assign faces to folds so that no group is in two folds and each fold has its share of every class.
 
@@ -111,8 +123,7 @@ def assign_folds(groups: Sequence[int] | NDArray[np.int64], labels: NDArray[np.i
 @lru_cache(maxsize=4)
 def _folds_of_store(store: Store, folds: int) -> NDArray[np.int64]:
     """The fold of each training and validation row; cached, since most runs of a process ask for the same."""
-    span, sizes = span_rows(store, TRAIN_AND_VALIDATION), store.manifest.split_sizes
-    groups = np.concatenate([store.groups(split) for split in ("train", "validation") if sizes[split]])
+    span, groups = span_rows(store, TRAIN_AND_VALIDATION), _groups(store)
     num_groups = len(np.unique(groups))
     if num_groups < folds:
         what = f"{num_groups} photographs to train and validate with cannot be divided into {folds} folds"
@@ -120,6 +131,13 @@ def _folds_of_store(store: Store, folds: int) -> NDArray[np.int64]:
     assigned = assign_folds(groups, np.asarray(store.labels[span]), folds)
     assigned.flags.writeable = False
     return assigned
+
+
+def _groups(store: Store) -> NDArray[np.int64]:
+    """The photograph of each training and validation row."""
+    span_rows(store, TRAIN_AND_VALIDATION)  # an error where there is none
+    sizes = store.manifest.split_sizes
+    return np.concatenate([store.groups(split) for split in ("train", "validation") if sizes[split]])
 
 
 def _whole_split(store: Store, split: str) -> Subset:

@@ -14,7 +14,22 @@ from ferray.data.store.reader import Store
 from ferray.model.classifier import FreePart, FrozenPart, build_free, build_frozen, trunk_tensors
 from ferray.model.weights import Weights
 from ferray.recipe import Recipe, trial_id
-from ferray.train.folds import DataSplit, split_rows
+from ferray.train.folds import DataSplit, groups_fingerprint, split_rows
+
+
+def identify(recipe: Recipe, store: Store, *, weights_fingerprint: str) -> str:
+    """The identity of a training run on a store.
+
+    Raises:
+        ValueError: The recipe is not settled.
+    """
+    groups = "" if recipe.folds is None else groups_fingerprint(store)
+    return trial_id(
+        recipe,
+        data_fingerprint=store.fingerprint,
+        weights_fingerprint=weights_fingerprint,
+        groups_fingerprint=groups,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +50,7 @@ class RunSpec:
         Raises:
             ValueError: The recipe is not settled.
         """
-        return trial_id(
-            self.recipe, data_fingerprint=self.store.fingerprint, weights_fingerprint=self.weights.fingerprint
-        )
+        return identify(self.recipe, self.store, weights_fingerprint=self.weights.fingerprint)
 
     @cached_property
     def split(self) -> DataSplit:

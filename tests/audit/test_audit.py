@@ -387,3 +387,11 @@ def test_faces_of_a_store_are_named_by_photograph_and_number(tiny_store: Store) 
     assert face_ids(table.assign(face_id=3))[0] == f"{table['source'][0]}#3"
     assert face_ids(table.drop(columns="source"))[5] == "row 5"
     assert not set(tiny_store.class_names) & set(RESERVED)
+
+
+def test_spaces_at_the_ends_of_a_file_name_are_a_part_of_its_id(tmp_path: Path) -> None:
+    labels = np.array([0, 1])
+    table = predictions_csv(make_predictions(labels, np.eye(2)[labels], None, ("cat", "dog")), [" a.jpg", "b.jpg "])
+    (tmp_path / "predictions.csv").write_text(table)
+
+    assert read_predictions(tmp_path / "predictions.csv").ids == (" a.jpg", "b.jpg ")

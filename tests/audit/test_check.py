@@ -214,3 +214,13 @@ def test_class_names_of_a_real_test_split_read_by_the_alphabet_are_found(shared_
 
     assert "test sad looks like neutral" in finding.seen
     assert not find_mixed_order(fer2013)
+
+
+def test_a_store_with_a_changed_byte_is_refused_by_the_name_of_the_face(tmp_path: Path) -> None:
+    store = prepare(read_folders(write_tree(tmp_path / "tree", clean_rows())), tmp_path / "store", small())
+    faces = np.load(store.folder / "faces.npy", mmap_mode="r+")
+    faces[3, 0, 0, 0] ^= 1
+    faces.flush()
+
+    with pytest.raises(DataError, match=r"face 3 \(.*\): damaged: its checksum has changed"):
+        scan_dataset(store.folder, Threads())

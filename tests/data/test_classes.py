@@ -223,3 +223,20 @@ def test_words_in_quotes_stay_and_apostrophes_are_no_quotes() -> None:
 
     assert PICTURES.reword(text) == "each class's pictures, 'face' and a picture's neighbor"
     assert EXPRESSIONS.reword(text) == text
+
+
+def test_spaces_around_the_name_of_a_folder_are_no_part_of_its_class(make_tree: Tree) -> None:
+    root = make_tree({" cat": 3, "dog ": 3})
+
+    assert read_folders(root).classes.names == ("cat", "dog")
+    (root / "cat").mkdir()
+    with pytest.raises(DataError, match="differ only in spaces around them"):
+        read_folders(root)
+
+
+def test_one_number_in_two_spellings_is_refused_and_versions_are_no_numbers() -> None:
+    with pytest.raises(DataError, match=r"'0' and '0\.0' differ only in how a number is written"):
+        choose_classes(None, ["0", "1", "0.0"], "table")
+
+    assert choose_classes(None, ["0.0", "1.0"], "table").names == ("0.0", "1.0")
+    assert choose_classes(None, ["v1", "v1.0"], "table").names == ("v1", "v1.0")

@@ -1,5 +1,6 @@
 """A CSV file with a line for each picture, or for each box in one."""
 
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from fixtures.prepare import small
 from ferray.audit.dataset.check import check_dataset
 from ferray.audit.dataset.report_text import format_report
 from ferray.audit.dataset.scan.read import scan_dataset
-from ferray.data.prepare.run import prepare
+from ferray.data.prepare.run import prepare, skipped_file
 from ferray.data.sources.folders import read_folders
 from ferray.data.sources.rows import Box, Source
 from ferray.data.sources.table import read_table_source
@@ -152,3 +153,86 @@ def test_check_reads_a_table_and_speaks_of_pictures(tree: Path) -> None:
 
     assert "20 pictures" in text
     assert "face" not in text
+
+
+def test_a_path_may_begin_with_a_point_or_with_a_link_to_the_folder(tree: Path) -> None:
+    (tree.parent / "linked").symlink_to(tree)
+    file = tree.parent / "table.csv"
+    file.write_text(f"path,label\n./cat/0.png,cat\n{tree.parent}/linked/cat//1.png,cat\n{tree}/dog/0.png,dog\n")
+
+    source = read_table_source(file, tree.parent / "linked")
+
+    assert [face.source for face in source.faces] == ["cat/0.png", "cat/1.png", "dog/0.png"]
+    assert not source.faults
+
+
+def test_one_picture_under_two_spellings_of_its_path_is_one(tree: Path) -> None:
+    source = table(tree, "cat/1.png,cat", "./cat//1.png,cat", "dog/1.png,dog")
+
+    assert [face.source for face in source.faces] == ["cat/1.png", "dog/1.png"]
+    assert [fault.reason for fault in source.faults] == ["two rows for one face"]
+
+
+def test_names_of_columns_may_have_spaces_around_them(tree: Path) -> None:
+    assert len(table(tree, "cat/0.png, cat", "dog/0.png, dog", head="path, label").faces) == 2
+
+
+@pytest.mark.parametrize("between", [";", "\t"])
+def test_cells_with_something_else_than_commas_between_them_are_named(tree: Path, between: str) -> None:
+    with pytest.raises(DataError, match=f"Write commas between the cells, not {between!r}".replace("\\", r"\\")):
+        table(tree, f"cat/0.png{between}cat", head=f"path{between}label")
+
+
+def test_backslashes_in_paths_are_what_a_refusal_is_about(tree: Path) -> None:
+    source = table(tree, "cat\\0.png,cat", "dog\\0.png,dog")
+
+    with pytest.raises(DataError, match=r"2 missing photograph[\s\S]*Write / between the folders"):
+        prepare(source, tree.parent / "store", small())
+
+
+def test_names_with_underscores_are_no_numbers(tree: Path) -> None:
+    source = table(tree, *all_lines(lambda at: f",1_{at}"), head="path,label,scene")
+
+    assert {face.columns["scene"] for face in source.faces} == {f"1_{at}" for at in range(10)}
+
+
+def test_a_box_outside_its_picture_is_found_by_check_too(tree: Path) -> None:
+    file, width = tree / "table.csv", 10_000
+    lines = [f"{line},0,0,20,20" for line in all_lines()]
+    file.write_text("\n".join(["path,label,left,top,right,bottom", *lines, f"cat/0.png,cat,{width},0,{width + 20},20"]))
+
+    (fault,) = scan_dataset(file, Threads()).faults
+
+    assert (fault.reason, fault.place) == ("box outside the photograph", f"{file}:22")
+
+
+def test_a_path_whose_letters_the_disk_composes_otherwise_is_found(tree: Path) -> None:
+    (tree / "cat" / "0.png").rename(tree / "cat" / unicodedata.normalize("NFD", "é.png"))
+    composed = unicodedata.normalize("NFC", "cat/é.png")
+
+    source = table(tree, f"{composed},cat", "dog/0.png,dog")
+
+    assert [face.source for face in source.faces] == [unicodedata.normalize("NFD", composed), "dog/0.png"]
+
+
+def test_whole_pixels_in_a_column_of_fractions_are_a_box_and_other_fractions_are_none(tree: Path) -> None:
+    source = table(
+        tree, "cat/0.png,cat,0.0,0.0,20.0,20.00", "cat/1.png,cat,,,,", "dog/0.png,dog,0.5,0,20,20", "dog/1.png,dog,,,,",
+        head="path,label,left,top,right,bottom",
+    )  # fmt: skip
+
+    assert [face.box for face in source.faces] == [Box(0, 0, 20, 20), None, None]
+    assert [fault.reason for fault in source.faults] == ["not a number"]
+
+
+def test_a_quote_that_is_never_closed_swallows_no_lines(tree: Path) -> None:
+    with pytest.raises(DataError, match=r"table.csv:3: cannot be read: unexpected end of data; a quote in this line"):
+        table(tree, "cat/0.png,cat", '"cat/1.png,cat', *all_lines())
+
+
+def test_lines_of_another_length_are_explained_and_listed_where_all_are(tree: Path) -> None:
+    source = table(tree, *(f"{line}," for line in all_lines()))
+
+    with pytest.raises(DataError, match=r"no usable pictures: 20 wrong number of fields \(first .*table.csv:2: more"):
+        prepare(source, tree.parent / "store", small())
+    assert skipped_file(tree.parent / "store").exists()

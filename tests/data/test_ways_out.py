@@ -8,11 +8,17 @@ from typing import get_args
 import pytest
 from fixtures.expw import WORDS, ExpW
 from fixtures.prepare import make, make_folders, small
+from fixtures.public_sets import write_affectnet_sets, write_ckplus, write_rafdb
 
 from ferray.audit.dataset.scan.read import scan_dataset
-from ferray.data.prepare.run import prepare, skipped_file
+from ferray.data.prepare.run import list_unusable, prepare, skipped_file
+from ferray.data.sources.affectnet import read_affectnet
+from ferray.data.sources.ckplus import read_ckplus
 from ferray.data.sources.expw import read_expw
+from ferray.data.sources.fer2013 import read_fer2013
+from ferray.data.sources.rafdb import read_rafdb
 from ferray.data.sources.rows import Fault, Reason
+from ferray.data.sources.table import read_table_source
 from ferray.data.sources.ways_out import WAYS_OUT, explain_faults
 from ferray.data.threads import Threads
 from ferray.errors import DataError
@@ -153,3 +159,92 @@ def test_check_explains_why_no_picture_can_be_used(make_tree: Callable[..., Path
     assert "14 not a picture (first " in what
     assert "1 truncated photograph" in what
     assert way_out == WAYS_OUT["not a picture"]
+
+
+def table_of(root: Path, *lines: str, head: str = "path,label") -> Path:
+    file = root.parent / "table.csv"
+    file.write_text("\n".join([head, *lines]))
+    return file
+
+
+def test_a_table_of_which_no_line_can_be_used_leaves_the_list(make_tree: Callable[..., Path]) -> None:
+    root = make_tree({"cat": 3, "dog": 3})
+    file = table_of(root, *(f"{name}/{at}.jpg,{name}" for name in ("cat", "dog") for at in range(3)))
+
+    with pytest.raises(DataError) as caught:
+        prepare(read_table_source(file, root), root.parent / "store", small())
+
+    _, what, way_out = caught.value.args
+    assert f"6 missing photograph (first {file}:2: there is no photograph cat/0.jpg in {root}" in what
+    assert str(skipped_file(root.parent / "store")) in way_out
+    assert skipped_file(root.parent / "store").read_text().count("missing photograph") == 6
+
+
+def test_a_class_of_a_table_of_which_no_line_can_be_used_is_missed_and_explained(
+    make_tree: Callable[..., Path],
+) -> None:
+    root = make_tree({"cat": 12, "dog": 12})
+    file = table_of(root, *(f"cat/{at}.png,cat" for at in range(12)), *(f"hound/{at}.png,dog" for at in range(12)))
+
+    with pytest.raises(DataError) as caught:
+        prepare(read_table_source(file, root), root.parent / "store", small())
+
+    _, what, _ = caught.value.args
+    assert "class dog has no picture" in what
+    assert f"12 missing photograph (first {file}:14: there is no photograph hound/0.png" in what
+    assert skipped_file(root.parent / "store").read_text().count("missing photograph") == 12
+
+
+def test_too_few_classes_are_explained_by_labels_that_are_missing(make_tree: Callable[..., Path]) -> None:
+    root = make_tree({"cat": 3, "dog": 3})
+    file = table_of(root, "cat/0.png,cat", *(f"dog/{at}.png," for at in range(3)))
+
+    with pytest.raises(DataError) as caught, list_unusable(root.parent / "store"):
+        read_table_source(file, root)
+
+    _, what, way_out = caught.value.args
+    assert skipped_file(root.parent / "store").read_text().count("empty cell") == 3
+    assert f"only one class, 'cat'; left out: 3 empty cell (first {file}:3: the label is empty)" in what
+    assert WAYS_OUT["empty cell"] in way_out
+
+
+def test_a_box_of_a_table_whose_sides_are_exchanged_is_not_explained_by_expws_list_alone(
+    make_tree: Callable[..., Path],
+) -> None:
+    root = make_tree({"cat": 3, "dog": 3})
+    file = table_of(
+        root,
+        *(f"{name}/{at}.png,{name},20,0,0,20" for name in ("cat", "dog") for at in range(3)),
+        head="path,label,left,top,right,bottom",
+    )
+
+    with pytest.raises(DataError, match=r"6 box of zero area[\s\S]*left must be below right, and top below bottom"):
+        prepare(read_table_source(file, root), root.parent / "store", small())
+
+
+def test_public_sets_without_a_usable_face_are_explained_and_leave_the_list(tmp_path: Path) -> None:
+    rafdb = write_rafdb(tmp_path / "rafdb")
+    file = rafdb / "EmoLabel" / "list_patition_label.txt"
+    num = len(file.read_text().splitlines())
+    file.write_text(file.read_text().replace(" ", ","))
+    fer2013 = tmp_path / "fer2013.csv"
+    fer2013.write_text("emotion,pixels,Usage\n" + "0.0,7 7,Training\n" * 5)
+    affectnet = write_affectnet_sets(tmp_path / "affectnet", {"train_set": [0, 1], "val_set": [0]})
+    for annotation in affectnet.rglob("*_exp.npy"):
+        annotation.unlink()
+    ckplus = write_ckplus(tmp_path / "ck+", people=2)
+    for label in ckplus.rglob("*_emotion.txt"):
+        label.write_text("seven")
+
+    for read, expected in (
+        (lambda: read_rafdb(rafdb), f"{num} wrong number of fields (first {file}:1: 1 fields, not 2"),
+        (lambda: read_fer2013(fer2013), f"5 unknown label (first {fer2013}:2: label is '0.0'"),
+        (lambda: read_affectnet(affectnet), "3 no annotation (first "),
+        (lambda: read_ckplus(ckplus), "14 unknown label (first "),
+    ):
+        out = tmp_path / "stores" / expected[:4].strip()
+        with pytest.raises(DataError) as caught, list_unusable(out):
+            prepare(read(), out, small())
+        assert expected in caught.value.args[1]
+        assert str(skipped_file(out)) in caught.value.args[2]
+        assert skipped_file(out).exists()

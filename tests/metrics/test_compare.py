@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 
 from ferray.metrics.compare import compare_paired, correct_selection_bias
 from ferray.metrics.intervals import Bootstrap, normal_interval
@@ -140,3 +141,21 @@ def test_the_interval_of_a_corrected_score_holds_no_score_that_there_cannot_be()
     assert correct_selection_bias([0.92, 0.67], 0.06).interval[1] == 1
     low, high = correct_selection_bias([0.92, 0.67], 0.06, bounds=(-math.inf, math.inf)).interval
     assert low < 0.92 < 1 < high
+
+
+@pytest.mark.parametrize("num, conclusion", [(1, "within noise"), (5, "within noise"), (6, "beyond noise")])
+def test_models_that_differ_on_fewer_than_six_photographs_cannot_be_told_apart(num: int, conclusion: str) -> None:
+    faces = np.arange(4 * num)  # four of each photograph
+    found = compare_paired(faces >= 0, faces < 0, faces // 4)
+
+    assert found.difference == 1
+    assert found.conclusion == conclusion
+    assert found.p >= binomtest(num, num).pvalue
+
+
+def test_faces_on_which_both_are_right_do_not_make_five_others_a_proof() -> None:
+    better = np.ones(500, dtype=np.bool_)
+    found = compare_paired(better, np.arange(500) >= 5, np.arange(500))
+
+    assert found.interval[0] == 0
+    assert found.p >= 0.05

@@ -273,3 +273,17 @@ def test_a_thousand_classes_are_scored_in_little_memory() -> None:
 
     assert scores.accuracy == np.mean(labels == predicted)
     assert peak_bytes < 200e6  # a matrix for each group would take 16 GB
+
+
+@pytest.mark.parametrize("answers, expected", [([0, 1] * 5, (0.722, 1.0)), ([1, 0] * 5, (0.0, 0.278))])
+def test_ten_faces_that_are_all_right_or_all_wrong_leave_the_scores_uncertain(
+    answers: list[int], expected: tuple[float, float]
+) -> None:
+    scores = score(make_predictions(np.array([0, 1] * 5), np.eye(2)[answers], None, ("cat", "dog")))
+
+    assert scores.intervals["accuracy"] == pytest.approx(expected, abs=1e-3)  # Wilson's, of 10 of 10 and of 0 of 10
+    assert scores.intervals["one_vs_rest_accuracy"] == pytest.approx(expected, abs=1e-3)
+    for name in ("accuracy", "balanced_accuracy", "macro_f1", "one_vs_rest_accuracy"):
+        low, high = scores.intervals[name]
+        assert 0 <= low <= getattr(scores, name) <= high <= 1
+        assert high - low > 0.2

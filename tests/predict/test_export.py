@@ -21,7 +21,7 @@ from ferray.data.store.reader import Store
 from ferray.errors import DataError
 from ferray.files import storage
 from ferray.predict.export import FORMATS, Exported, draw_pictures, export_model
-from ferray.predict.model import load
+from ferray.predict.model import Model, load
 from ferray.train.checkpoints import portable
 from ferray.train.checkpoints.export import export_best, load_model
 from ferray.train.checkpoints.writer import Checkpointing
@@ -262,3 +262,19 @@ def test_integers_are_refused_for_other_classes_and_other_formats(
     with pytest.raises(DataError, match="the model has angry"):
         export_model(calibrated, tmp_path / "face", form="onnx", int8=other)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_high_temperature_shows_the_same_in_a_file_as_in_ferray_where_logits_differ_by_hundreds(
+    best_dir: Path,
+) -> None:
+    loaded = load_model(best_dir, precision="float32")
+    with torch.no_grad():
+        loaded.classifier.free.head.output.weight.mul_(3000)
+    pictures = draw_pictures(16, size_px=loaded.preprocessing.size_px)
+    module = portable.make_inference(loaded, temperature=20.0)
+    logits = loaded.classifier(torch.from_numpy(pictures))
+    assert (logits.max(dim=1).values - logits.min(dim=1).values).max() > 200
+
+    found = portable.make_runner(module, device=loaded.device)(pictures)
+
+    np.testing.assert_allclose(found, Model(loaded, temperature=20.0).probabilities(pictures), atol=1e-5)

@@ -98,3 +98,12 @@ def test_a_picture_without_a_face_and_one_that_cannot_be_read_are_named(tmp_path
     reasons = [one.reason for one in found[:2] if isinstance(one, Unreadable)]
     assert reasons[0] == "no face was found in it"
     assert "none.png" in reasons[1]
+
+
+def test_a_table_is_read_as_prepare_reads_it_with_spaces_around_cells(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("path, left, top, right, bottom\n a.png , 1, 2, 30, 40\nb.png , , , ,\n")
+
+    assert listed(str(tmp_path / "a.csv")) == [
+        PictureFile(str(tmp_path / "a.png"), Box(left=1, top=2, right=30, bottom=40)),
+        PictureFile(str(tmp_path / "b.png")),
+    ]

@@ -157,3 +157,20 @@ def test_the_table_of_slices_is_csv_with_a_header() -> None:
 
     assert [row["value"] for row in rows] == [one.value for one in slices]
     assert float(rows[0]["gap"]) == pytest.approx(slices[0].gap, abs=1e-4)
+
+
+@pytest.mark.parametrize("num_wrong", [1, 2])
+def test_many_faces_of_one_person_are_no_worst_slice_and_their_accuracy_is_not_certain(num_wrong: int) -> None:
+    faces = make_faces()
+    person = np.where(np.arange(1200) < 40, "one", "others")
+    faces["groups"] = np.where(person == "one", 0, 1 + np.arange(1200))
+    faces["predicted"] = np.where(
+        (person == "one") & (np.arange(1200) % num_wrong == 0), (faces["labels"] + 1) % 3, faces["predicted"]
+    )
+    slices = cut(faces, by="person", person=person)
+    one, worst = next(each for each in slices if each.value == "one"), worst_slice(slices)
+
+    assert one.groups == 1
+    assert one.interval[1] - one.interval[0] > 0.7
+    assert worst is not None
+    assert worst.value == "others"

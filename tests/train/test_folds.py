@@ -1,6 +1,7 @@
 """Folds: every learning face is validated with once, photographs stay whole, and the test split is left alone."""
 
 from collections import Counter
+from typing import cast
 
 import numpy as np
 import pytest
@@ -10,7 +11,10 @@ from hypothesis import strategies as st
 
 from ferray.data.store.reader import Store
 from ferray.errors import DataError
+from ferray.model.weights import Weights
+from ferray.recipe import Recipe
 from ferray.train.folds import TRAIN_AND_VALIDATION, assign_folds, span_rows, split_rows
+from ferray.train.spec import RunSpec
 
 
 @given(
@@ -89,3 +93,15 @@ def test_without_folds_the_splits_are_as_they_are(tiny_store: Store) -> None:
 def test_fewer_photographs_than_folds_are_an_error() -> None:
     with pytest.raises(DataError, match="3 photographs to train and validate with cannot be divided into 5 folds"):
         split_rows(small_recipe(folds=5, fold=0), SmallStore(4, 2))
+
+
+def test_a_run_with_folds_of_other_photographs_is_another_run_and_one_without_folds_is_not(weights: Weights) -> None:
+    store, regrouped = SmallStore(), SmallStore()
+    regrouped._groups = np.arange(36) // 3
+    assert store.fingerprint == regrouped.fingerprint, "the same faces"
+
+    def ids(recipe: Recipe) -> set[str]:
+        return {RunSpec(recipe, cast(Store, one), weights).trial_id for one in (store, regrouped)}
+
+    assert len(ids(small_recipe())) == 1
+    assert len(ids(small_recipe(folds=3, fold=0))) == 2

@@ -15,14 +15,15 @@ One reading for each kind of picture:
 
 import io
 import re
+import zlib
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.data.decoding.formats import BadPhotographError, Format, bad, check_size
+from ferray.data.decoding.formats import MAX_PIXELS, BadPhotographError, Format, bad, check_size, check_whole
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -31,6 +32,9 @@ _DAMAGE = re.compile(r"Corrupt JPEG data: (?!bad ICC).*|Premature end of JPEG.*|
 _LEFT_OVER = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
 MAX_PADDING = 16
 """Zeros behind the coded picture that are no damage: some programs write them."""
+
+MAX_UNPACKED = 8 * MAX_PIXELS
+"""Bytes of a part of a TIFF; no picture of at most `MAX_PIXELS` has more."""
 
 _READABLE_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr")
 """Of Pillow's modes, those whose values are 8 bits."""
@@ -98,6 +102,8 @@ def _decode_with_pillow(
             if not upright:
                 image.getexif().pop(ExifTags.Base.Orientation, None)  # before it is loaded: a TIFF turns itself
             image.load()
+            if kind == "TIFF":
+                _check_strips(image, content, read_stderr)
             if upright:
                 ImageOps.exif_transpose(image, in_place=True)
             return _to_bgr(image)
@@ -112,9 +118,46 @@ def _decode_with_pillow(
         )
 
 
+def _check_strips(image: Any, content: bytes, read_stderr: Callable[[], str]) -> None:
+    """Refuse a TIFF whose coded parts are damaged, of which its reader says nothing.
+
+    It reads no checksum of a compressed strip or tile, and keeps back what libjpeg says of one in JPEG's code.
+
+    Args:
+        image: As Pillow opened it.
+        content: The bytes of the file.
+        read_stderr: As for `decode`.
+    """
+    tags = image.tag_v2
+    code = tags.get(259)
+    places = zip(tags.get(324, tags.get(273, ())), tags.get(325, tags.get(279, ())), strict=False)
+    for number, (begin, length) in enumerate(places, start=1):
+        part = content[begin : begin + length]
+        if code in (8, 32946):  # deflate, under both of its numbers
+            if not _is_whole(part):
+                bad("damaged photograph", f"is a damaged TIFF: part {number} ends early, or its checksum is wrong")
+        elif code == 7:
+            tables = tags.get(347, b"\xff\xd8\xff\xd9")  # of all parts, between marks of their own
+            decode(tables[:-2] + part[2:], check_whole(tables[:-2] + part[2:]), upright=False, read_stderr=read_stderr)
+
+
+def _is_whole(deflated: bytes) -> bool:
+    """Whether packed bytes are whole by their own checksum; at most `MAX_UNPACKED` are unpacked."""
+    unpacking, num = zlib.decompressobj(), 0
+    try:
+        while deflated and not unpacking.eof and num <= MAX_UNPACKED:
+            num += len(unpacking.decompress(deflated, 2**20))
+            deflated = unpacking.unconsumed_tail
+    except zlib.error:
+        return False
+    return unpacking.eof
+
+
 def _to_bgr(image: "Image.Image") -> NDArray[np.uint8]:
     if image.mode.startswith("I;16"):
         gray = (np.asarray(image) >> 8).astype(np.uint8)
+        if getattr(image, "tag_v2", {}).get(262) == 0:  # white is 0, which Pillow turns around for 8 bits alone
+            gray = 255 - gray
         return np.repeat(gray[..., None], 3, axis=2)
     if image.mode not in _READABLE_MODES:
         bad("unreadable photograph", f"has values of Pillow's mode {image.mode}, not of 8 or 16 bits")

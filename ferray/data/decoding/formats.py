@@ -102,13 +102,17 @@ def bad(reason: Reason, what: str) -> NoReturn:
 def _check_jpeg(content: bytes) -> None:
     """Follow the markers: a segment states its length, and the coded picture of a scan ends at the next marker."""
     at, scans = 2, 0
-    codes = _ZeroCodes()
+    codes, passes = _ZeroCodes(), _Passes()
     while found := _MARKER.match(content, at):
         marker, at = content[found.end() - 1], found.end()
         if marker == 0xD9:  # end of image
-            if scans:
-                return
-            bad("unreadable photograph", "is a JPEG without a picture")
+            if not scans:
+                bad("unreadable photograph", "is a JPEG without a picture")
+            if passes.are_missing:
+                bad(
+                    "truncated photograph", f"is a damaged JPEG: it ends after {scans} passes, and the last are missing"
+                )
+            return
         if marker == 0x01:  # has no length
             continue
         length = int.from_bytes(content[at : at + 2], "big")
@@ -117,6 +121,7 @@ def _check_jpeg(content: bytes) -> None:
             if len(content) >= at + 7:
                 check_size(width, height)
         codes.read(marker, content[at + 2 : at + length])
+        passes.read(marker, content[at + 2 : at + length])
         at += max(length, 2)
         if marker == 0xDA:
             scans += 1
@@ -159,6 +164,32 @@ class _ZeroCodes:
         elif marker == 0xDA:
             tables = [0x10 | table & 0x0F for table in segment[2 : 1 + 2 * segment[0] : 2]] if segment else []
             self.may_repeat = not (self._is_sequential and any(self._size_of.get(table) for table in tables))
+
+
+class _Passes:
+    """Whether a progressive JPEG lacks passes, as one does that was cut off between two and given an end mark.
+
+    Each pass has some coefficients of some colors, up to some bit; together they have all coefficients to the last bit.
+    A decoder takes whatever passes there are, and says nothing: the picture is only blurred.
+
+    Source: ITU-T T.81, G.1.1 (spectral selection and successive approximation), B.2.3 (the header of a scan).
+    """
+
+    def __init__(self) -> None:
+        self._missing: set[tuple[int, int]] = set()  # color and coefficient whose last bit has not come yet
+
+    @property
+    def are_missing(self) -> bool:
+        """Whether passes are missing so far; never in a JPEG that is not progressive."""
+        return bool(self._missing)
+
+    def read(self, marker: int, segment: bytes) -> None:
+        """Read a segment: a progressive frame, which names the colors, or the start of a scan."""
+        if marker == 0xC2:
+            self._missing = {(color, place) for color in segment[6::3] for place in range(64)}
+        elif marker == 0xDA and len(segment) >= 4 and not segment[-1] & 0x0F:
+            colors, (first, last) = segment[1 : 1 + 2 * segment[0] : 2], segment[-3:-1]
+            self._missing -= {(color, place) for color in colors for place in range(first, last + 1)}
 
 
 def _check_png(content: bytes) -> None:

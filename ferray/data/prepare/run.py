@@ -34,6 +34,7 @@ from ferray.data.prepare.photographs import digest_photograph
 from ferray.data.prepare.plan import SplitPlan, check_classes, divide_again, order_rows, plan_split
 from ferray.data.sources.classes import MAX_NAMED
 from ferray.data.sources.rows import DELIBERATE, Face, Fault, Source, count_by_reason
+from ferray.data.sources.ways_out import UnusableSourceError
 from ferray.data.store.reader import Store, open_store
 from ferray.data.store.writer import Provenance, StoreWriter, check_absent
 from ferray.data.subject import Subject
@@ -283,6 +284,23 @@ def _list_what_was_left_out(out: Path, faults: Sequence[Fault]) -> Iterator[None
         _write_skipped(out, faults)
         place, what, way_out = error.args
         raise DataError(place, what, f"{way_out}\n  {len(faults):,} rows left out: {skipped_file(out)}") from error
+
+
+@contextmanager
+def list_unusable(out: Path) -> Iterator[None]:
+    """While a source is read: leave the list of what cannot be used where nothing else is left, or too little.
+
+    Args:
+        out: The store's folder.
+
+    Raises:
+        DataError: The source is refused; it names the list.
+    """
+    try:
+        yield
+    except UnusableSourceError as error:
+        with _list_what_was_left_out(out.resolve(), error.faults):
+            raise
 
 
 def skipped_file(out: Path) -> Path:

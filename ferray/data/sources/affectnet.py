@@ -29,6 +29,7 @@ from ferray.data.sources.number_files import read_number_file
 from ferray.data.sources.numbered_folders import read_numbered_folders
 from ferray.data.sources.numbering import OrderName, choose_order
 from ferray.data.sources.rows import MISSING, Box, Face, Fault, Source, find_name_fault
+from ferray.data.sources.ways_out import nothing_usable
 from ferray.data.subject import CLASS_NAMES
 from ferray.errors import DataError, StorageError
 from ferray.files import untrusted
@@ -44,6 +45,10 @@ MAX_CSV_BYTES = 2**31
 NO_EXPRESSIONS = {8: "none", 9: "uncertain", 10: "no face"}
 
 _CONTEMPT = 7
+_WAY_OUT_OF_LABEL = (
+    "Write the expression as a whole number: 0 neutral, 1 happy, 2 sad, 3 surprise, 4 fear, 5 disgust, 6 angry, "
+    "7 contempt; or 8 to 10 for none of them"
+)
 _TREES = (
     "Name the folder that holds train_set and val_set; or the folder of the photographs, and the lists: --images DIR "
     "--training training.csv --validation validation.csv; or train and val with a folder for each class"
@@ -105,20 +110,19 @@ def _finish(images: Path, found: _Found, order: OrderName | None, *, with_contem
     counts: dict[str, Counter[int]] = {}
     for face in usable:
         counts.setdefault(str(face.split), Counter())[face.label] += 1
+    left_out = [
+        Fault("of another class", face.place, f"label is {face.label}, {NO_EXPRESSIONS[face.label]}", face.source)
+        for face in found.faces
+        if face.label in NO_EXPRESSIONS
+    ]
     if not usable:
-        first = f"; the first: {found.faults[0].place}: {found.faults[0].what}" if found.faults else ""
-        raise DataError(str(images), f"no usable face{first}", _TREES)
+        raise nothing_usable(str(images), "no usable face", [*found.faults, *left_out], _TREES)
     names = WITH_CONTEMPT if any(face.label == _CONTEMPT for face in usable) else CLASS_NAMES
     numbering = choose_order(
         counts, names, KNOWN,
         readings=READINGS, documented="affectnet", given=order, place=str(images), what="labels",
     )  # fmt: skip
     label_of = {number: names.index(name) for number, name in numbering.classes.items()}
-    left_out = [
-        Fault("of another class", face.place, f"label is {face.label}, {NO_EXPRESSIONS[face.label]}", face.source)
-        for face in found.faces
-        if face.label in NO_EXPRESSIONS
-    ]
     source = Source(
         dataset="affectnet",
         root=images.resolve(),
@@ -211,7 +215,8 @@ def _read_line(fields: Mapping[str, str], split: str, root: Path, place: str) ->
     if fault := find_name_fault(name):
         return Fault(fault[0], place, fault[1])
     if not (label.isascii() and label.isdecimal() and len(label) < 3 and int(label) <= 10):
-        return Fault("unknown label", place, f"expression is {label[:20]!r}, not 0 to 10", name)
+        what = f"expression is {label[:20]!r}, not 0 to 10"
+        return Fault("unknown label", place, what, name, way_out=_WAY_OUT_OF_LABEL)
     try:
         left, top, width, height = (round(float(text)) for text in corners)
     except (ValueError, OverflowError):
@@ -257,7 +262,8 @@ def _read_annotated(root: Path, folder: str, name: str, split: str) -> Face | Fa
     except DataError as error:
         return Fault("no annotation", place, f"{error.args[0]}: {error.args[1]}"[:400], source)
     if label is None or not label.is_integer() or not 0 <= label <= 10:
-        return Fault("unknown label", place, f"{stem}_exp.npy holds {label}, not 0 to 10", source)
+        what = f"{stem}_exp.npy holds {label}, not 0 to 10"
+        return Fault("unknown label", place, what, source, way_out=_WAY_OUT_OF_LABEL)
     return Face(source, 0, int(label), place, split=split, columns=columns)
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from ferray.data.sources.classes import classes_of_expressions
 from ferray.data.sources.folders import CK_FRAME, read_folders
 from ferray.data.sources.rows import Face, Fault, Source
+from ferray.data.sources.ways_out import nothing_usable
 from ferray.data.subject import CLASS_NAMES
 from ferray.errors import DataError, StorageError
 from ferray.files import untrusted
@@ -30,6 +31,7 @@ DEFAULT_FRAMES = 3
 MAX_FRAMES = 20
 """Frames of a sequence that may be taken; the shortest have few, and the first are neutral."""
 
+_WAY_OUT_OF_LABEL = "Unpack CK+'s Emotion again: each of its files has one number from 0 to 7"
 _SUBJECT, _SEQUENCE = re.compile(r"S\d{3}"), re.compile(r"\d{3}")
 _TREES = (
     "Name the folder that holds cohn-kanade-images and Emotion, or folders by class whose files are named as "
@@ -114,9 +116,8 @@ def _read_sequences(
             }  # fmt: skip
             faces.append(Face(source, 0, names.index(class_name), str(root / source), group=subject, columns=columns))
     if not faces:
-        first = f"; the first: {faults[0].place}: {faults[0].what}" if faults else ""
-        what = f"no labeled sequence, of {len(faults) + len(left_out):,} in all{first}"
-        raise DataError(str(labels), what, "Name the folder Emotion of the same release: --labels DIR")
+        way_out = "Name the folder Emotion of the same release: --labels DIR"
+        raise nothing_usable(str(labels), "no labeled sequence", [*faults, *left_out], way_out)
     taken_frames = f"the last {num_frames} frames" if num_frames > 1 else "the last frame"
     neutral = ", and the first as neutral" if with_neutral else ""
     return Source(
@@ -166,9 +167,11 @@ def _read_label(labels: Path, subject: str, sequence: str) -> int | Fault:
     except StorageError as error:
         return Fault("no annotation", error.args[0], error.args[1], place)
     except ValueError:
-        return Fault("unknown label", str(folder / files[0]), "its text is not one number", place)
+        what = "its text is not one number"
+        return Fault("unknown label", str(folder / files[0]), what, place, way_out=_WAY_OUT_OF_LABEL)
     if not number.is_integer() or not 0 <= number < len(CLASS_OF_NUMBER):
-        return Fault("unknown label", str(folder / files[0]), f"label is {text[:20]!r}, not 0 to 7", place)
+        what = f"label is {text[:20]!r}, not 0 to 7"
+        return Fault("unknown label", str(folder / files[0]), what, place, way_out=_WAY_OUT_OF_LABEL)
     return int(number)
 
 

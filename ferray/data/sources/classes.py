@@ -6,11 +6,13 @@
     FILE.csv                       class,name                   a line for each name
     nothing                        expressions where every name is one; else each name is a class, in their order
 
-Names are compared as Unicode composes them (NFC), first exactly and then in any case. Begin at `choose_classes`.
+Names are compared as Unicode composes them (NFC) and without spaces around them, first exactly and then in any case.
+Begin at `choose_classes`.
 """
 
 import csv
 import io
+import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +29,9 @@ from ferray.metrics.predictions import RESERVED
 MAX_FILE_BYTES = 2**20
 MAX_NAMED = 8
 """Names that a message lists."""
+
+_WHOLE = re.compile(r"^(-?[0-9]+)\.0+$", re.MULTILINE)
+"""A whole number as it is written in a column of fractions: 1.0."""
 
 _FORM = "Write `class: [name, ...]` lines into a .yaml file, or columns `class,name` into a .csv file"
 _TELL_APART = "Rename one of them, or say which class each name means: --classes FILE (docs/data.md)"
@@ -147,16 +152,19 @@ def _sort_key(names: Sequence[str]) -> Callable[[str], tuple[int, str]]:
 
 
 def _compose(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
+    """Without the spaces around it, which no table keeps, and as Unicode composes it."""
+    return unicodedata.normalize("NFC", name.strip())
 
 
 def _refuse_lookalikes(names: Sequence[str], place: str) -> None:
     """Refuse names that are one name to some file systems and to most readers."""
     seen: dict[str, str] = {}
     for name in names:
-        first = seen.setdefault(_compose(name).casefold(), name)
+        first = seen.setdefault(_WHOLE.sub(r"\1", _compose(name).casefold()), name)
         if first != name:
-            how = "in how Unicode composes them" if _compose(first) == _compose(name) else "in case"
+            how = "in how a number is written" if _WHOLE.search(f"{first}\n{name}") else "in case"
+            if _compose(first) == _compose(name):
+                how = "in spaces around them" if first.strip() == name.strip() else "in how Unicode composes them"
             raise DataError(place, f"the classes {first!a} and {name!a} differ only {how}", _TELL_APART)
 
 
@@ -226,6 +234,9 @@ def classes_of_expressions(names: Sequence[str]) -> Classes:
     """
     return _make({name: _ALL_ALIASES[name] for name in names}, EXPRESSIONS, "expressions", are_required=False)
 
+
+NONE = Classes(names=(), subject=PICTURES, are_required=False, exact={}, folded={})
+"""Of data that names none."""
 
 _ALL_ALIASES = {**EXPRESSIONS.class_aliases, "contempt": ("contempt", "contemptuous")}
 

@@ -42,10 +42,10 @@ def read_fer2013(
         with_contempt: Whether FER+'s eighth class is kept.
 
     Raises:
-        DataError: A file cannot be read, has no usable line or no split; FER+'s lines are not those of the faces.
+        DataError: A file cannot be read, has no line or no split; FER+'s lines are not those of the faces.
     """
     table = read_fer2013_csv(file)
-    has_split = table.splits[0] is not None
+    has_split = None not in table.splits  # where no line can be used, `prepare` explains why
     if not has_split and not may_divide:
         way_out = (
             "Take fer2013.csv or icml_face_data.csv, whose split others report on; or divide these faces by copies, "
@@ -123,7 +123,7 @@ def _check_lines(table: PixelTable, votes: VoteTable, file: Path) -> None:
     if len(votes.votes) != table.num_lines:
         what = f"has {len(votes.votes):,} lines of votes, but there are {table.num_lines:,} faces"
         raise DataError(str(file), what, way_out)
-    if votes.usages is None or table.splits[0] is None:
+    if votes.usages is None or None in table.splits:
         return
     for place, split in zip(table.places.tolist(), table.splits, strict=True):
         usage = votes.usages[place]

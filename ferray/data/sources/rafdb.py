@@ -25,6 +25,7 @@ from ferray.data.sources.folders import read_folders
 from ferray.data.sources.numbered_folders import read_numbered_folders
 from ferray.data.sources.numbering import OrderName, choose_order
 from ferray.data.sources.rows import MAX_LIST_BYTES, MISSING, Face, Fault, Source, find_name_fault
+from ferray.data.sources.ways_out import nothing_usable
 from ferray.data.subject import CLASS_NAMES
 from ferray.errors import DataError, StorageError
 from ferray.files import untrusted
@@ -93,8 +94,8 @@ def _read_list(images: Path, file: Path, order: OrderName | None) -> Source:
     for one in faces:
         counts.setdefault(str(one.split), Counter())[one.label] += 1
     if not faces:
-        first = f"; the first: {faults[0].place}: {faults[0].what}" if faults else ""
-        raise DataError(str(file), f"no usable line{first}", "Name RAF-DB's list_patition_label.txt: --labels FILE")
+        way_out = "Name RAF-DB's list_patition_label.txt: --labels FILE"
+        raise nothing_usable(str(file), "no usable line", faults, way_out)
     numbering = choose_order(
         counts, CLASS_NAMES, KNOWN,
         readings=READINGS, documented="rafdb", given=order, place=str(file), what="labels",
@@ -126,9 +127,11 @@ def _read_line(line: bytes, place: str, aligned: str, present: set[str]) -> Face
         return Fault(fault[0], place, fault[1])
     split = _NAME.fullmatch(name)
     if split is None:
-        return Fault("unknown split", place, f"the name {name[:40]!r} is not train_ or test_ and a number", name)
+        what = f"the name {name[:40]!r} is not train_ or test_ and a number"
+        return Fault("unknown split", place, what, name, way_out="Name the pictures as RAF-DB does: train_00001.jpg")
     if label not in ("0", "1", "2", "3", "4", "5", "6", "7"):
-        return Fault("unknown label", place, f"label is {label[:20]!r}, not 1 to 7", name)
+        way_out = "Take RAF-DB's own list of the seven basic expressions, whose labels are 1 to 7: --labels FILE"
+        return Fault("unknown label", place, f"label is {label[:20]!r}, not 1 to 7", name, way_out=way_out)
     stem = name.removesuffix(".jpg")
     file = next((one for one in (f"{stem}_aligned.jpg", name) if one in present), None)
     if file is None:

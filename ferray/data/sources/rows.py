@@ -113,6 +113,8 @@ class Fault:
     """The photograph, where it is known."""
     face_id: int | None = None
     """The face, where it is known."""
+    way_out: str = ""
+    """What to do about it, where that is not what its reason usually needs."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ferray.data.sources.rows import MISSING, NUMBERED_CLASSES, Fault, Reason, count_by_reason
+from ferray.errors import DataError
 
 MIN_SECOND_SHARE = 0.2
 """Share of all faults from which the second reason is explained like the first."""
@@ -22,9 +23,10 @@ WAYS_OUT: Mapping[Reason, str] = {
     "unknown split": "Write train, validation or test into the column, or the names of FER2013's column Usage: "
     "Training, PublicTest, PrivateTest",
     "value that does not print": "Write texts of at most 1,000 characters, without line ends, into the columns",
-    "box of zero area": "Check the order of the columns: name, face id, top, left, right, bottom, confidence, label",
+    "box of zero area": "Check the order of the box's columns: left must be below right, and top below bottom; a line "
+    "of ExpW's list is name, face id, top, left, right, bottom, confidence, label",
     "box outside the photograph": "Check that the boxes count pixels of these photographs, which may have been scaled",
-    "two rows for one face": "Give each face of a photograph its own face id, and one line",
+    "two rows for one face": "Write one line for each face; in ExpW's list each of a photograph has its own face id",
     "name outside the folder": "Copy what links point to into the folder, for example with `cp -rL FOLDER COPY`, and "
     "name the copy; names in a list must be paths below the folder of the photographs",
     "name that is none": "Rename the files so that their names print, and have at most 255 bytes",
@@ -38,13 +40,36 @@ WAYS_OUT: Mapping[Reason, str] = {
     "copy of a face in a later split": "Leave out --drop-leaks",
     "of another class": "Keep it: without --without-contempt, or with `merge --classes all`; AffectNet's 8 to 10 "
     "are no expressions",
-    "no label": "Expect this: half of the sequences of CK+ have no label",
+    "no label": "Expect this of half of CK+'s sequences; where all lack one, name the folder Emotion of the same "
+    "release: --labels DIR",
     "no majority of votes": "Take another rule: --votes plurality",
     "tied votes": "Take another rule: --votes microsoft",
     "voted unknown": "Expect this: annotators saw no expression that they could name",
     "voted not a face": "Expect this: annotators saw no face",
 }
 """What to do about each reason for which a row cannot be used."""
+
+
+class UnusableSourceError(DataError):
+    """A data set of which no row can be used, or too few."""
+
+    faults: Sequence[Fault] = ()
+    """What is wrong with its rows, for the list that a refused preparation leaves."""
+
+
+def nothing_usable(place: str, what: str, faults: Sequence[Fault], way_out: str) -> UnusableSourceError:
+    """The refusal of a data set of which no row can be used.
+
+    Args:
+        place: The data.
+        what: That nothing can be used.
+        faults: Why.
+        way_out: What to do where there is nothing at all; after the ways out of the faults elsewhere.
+    """
+    shown, way_out_of_faults = explain_faults(faults) if faults else ("there are none", "")
+    error = UnusableSourceError(place, f"{what}: {shown}", "; or: ".join(filter(None, (way_out_of_faults, way_out))))
+    error.faults = faults
+    return error
 
 
 def explain_faults(faults: Sequence[Fault], root: Path | None = None) -> tuple[str, str]:
@@ -77,7 +102,7 @@ def first_of(faults: Sequence[Fault], reason: Reason) -> Fault:
 
 def way_out_of(fault: Fault, root: Path | None = None) -> str:
     """What to do about a fault; a photograph that lies one folder beside, above or below `root` is found there."""
-    way_out = WAYS_OUT[fault.reason]
+    way_out = fault.way_out or WAYS_OUT[fault.reason]
     found = _find_folder(fault.source, root) if fault.reason == MISSING and root is not None else None
     return f"The photographs lie in another folder: --images {found}" if found else way_out
 

@@ -82,8 +82,10 @@ class PointAnswers:
             labels, probabilities, self.groups, class_names=self._store.class_names
         )
         scores = score(predictions)
-        low, high = scores.intervals[name]
-        return max((high - low) / (2 * 1.96), 1e-6)
+        (low, high), value = scores.intervals[name], float(getattr(scores, name))
+        # An interval that ends at 0 or 1 is cut off there: its other side says how far chance reaches.
+        reach = (high - low) / 2 if low > 0 and high < 1 else max(high - value, value - low)
+        return max(reach / 1.96, 1e-6)
 
     def _probabilities(self, records: Sequence[TrialRecord]) -> NDArray[np.float32]:
         """Probabilities of trials that validated with different faces, by row."""

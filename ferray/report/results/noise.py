@@ -44,7 +44,8 @@ def find_noise(results: SearchResults) -> Noise | None:
     if not num or not 0 <= share <= 1:
         return None
     error = math.sqrt(max(share * (1 - share), 1 / num) / num)
-    return Noise(interval=normal_interval(share, error), is_rough=True, maximize=True)
+    low, high = normal_interval(share, error)
+    return Noise(interval=(max(0.0, low), min(1.0, high)), is_rough=True, maximize=True)
 
 
 def indifferent_settings(points: Sequence[Point], scales: Sequence[Scale], noise: Noise) -> list[Scale]:

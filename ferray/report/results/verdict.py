@@ -3,6 +3,7 @@
 `ferray.search.outcome.significance` computes it, with the predictions of the trials. Begin at `Significance`.
 """
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -39,8 +40,10 @@ class Significance:
         """95 %, of the winner's mean over the choice of validation faces; None where it was not computed."""
         if self.luck is None:
             return None
-        low, high = self.luck.interval  # around the corrected score
-        return self.mean - (high - low) / 2, self.mean + (high - low) / 2
+        low, high = self.luck.interval  # around the corrected score; one end may be cut off at the best or worst score
+        reach = max(high - self.luck.corrected, self.luck.corrected - low)
+        largest = 1.0 if self.mean <= 1 else math.inf
+        return max(0.0, self.mean - reach), min(largest, self.mean + reach)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""

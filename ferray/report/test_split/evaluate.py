@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ferray.data.store.reader import Store
+from ferray.data.store.verify import verify_faces
 from ferray.errors import CheckpointError, DataError
 from ferray.metrics.labeled import LabeledPredictions
 from ferray.metrics.predictions import face_ids, predictions_csv
@@ -71,7 +72,8 @@ def evaluate(best_dir: Path, store: Store, split: str, *, device: str = "cpu", n
 
     Raises:
         CheckpointError: The folder has no model, or the model's probabilities are not finite.
-        DataError: The split is empty or unknown, the class names are not the model's, or no face has a class of it.
+        DataError: The split is empty or unknown, a face of it is damaged, the class names are not the model's, or no
+            face has a class of it.
         RecipeError: There is no such device.
     """
     return score_split(predict_split(best_dir, store, split, device=device, needs_all=needs_all), store, split)
@@ -154,6 +156,7 @@ def predict_split(
             f"the store's {store.manifest.shown.nouns} are cut with a margin of {store.manifest.margin:g},"
             f" the model was trained with {model.preprocessing.margin:g}"
         )
+    verify_faces(store, rows.tolist())
     span = slice(rows[0], rows[-1] + 1)
     faces = store.faces[span] if len(rows) == span.stop - span.start else store.faces[rows]
     probabilities = predict_probabilities(model, faces)

@@ -29,7 +29,15 @@ def check_identities(history: History, recorded: RecordedSpaces) -> None:
     search = history.search
     for record in history.records:
         weights = search.weights.get(record.recipe.backbone, "")
-        now = recipes.trial_id(record.recipe, data_fingerprint=search.data.fingerprint, weights_fingerprint=weights)
+        if record.recipe.folds is not None and search.data.groups is None:
+            what = "trained by a version whose trials with folds do not say how photographs were grouped"
+            raise RecordError(str(history.run.record_file(record.trial_id)), what, _WAY_OUT)
+        now = recipes.trial_id(
+            record.recipe,
+            data_fingerprint=search.data.fingerprint,
+            weights_fingerprint=weights,
+            groups_fingerprint=search.data.groups or "",
+        )
         if now != record.trial_id:
             what = f"trained by a version whose numbers are others: with its settings it would be trial {now} now"
             raise RecordError(str(history.run.record_file(record.trial_id)), what, _WAY_OUT)

@@ -240,6 +240,7 @@ def make_identify(search: SearchFile, space: Space) -> Identify:
             recipes.make_recipe(values, where=space.file),
             data_fingerprint=search.data.fingerprint,
             weights_fingerprint=search.weights.get(recipe.backbone, ""),
+            groups_fingerprint=search.data.groups or "",
         )
 
     return identify

@@ -1,5 +1,6 @@
 """A damaged photograph is left out with a reason, or its pixels are those of the whole one."""
 
+import re
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -75,6 +76,27 @@ def test_a_jpeg_whose_second_half_is_zeros_is_left_out_whatever_its_code(name: s
 
     for at in places(begin, (begin + end) // 2):
         assert isinstance(decode(jpeg[:at] + bytes(end - at) + jpeg[end:]), BadPhotographError), at
+
+
+def test_a_progressive_jpeg_that_ends_between_two_passes_is_left_out() -> None:
+    jpeg = JPEGS["progressive"]
+    passes = [found.start() for found in re.finditer(rb"\xff\xda", jpeg)]
+    assert len(passes) > 5
+
+    for at in passes[1:]:
+        cut = decode(jpeg[:at] + b"\xff\xd9")
+        assert isinstance(cut, BadPhotographError), at
+        assert "the last are missing" in cut.what
+    assert isinstance(decode(encode("JPEG", PHOTOGRAPH[..., 0], progressive=True)), np.ndarray)
+
+
+@pytest.mark.parametrize("code", ["tiff_adobe_deflate", "jpeg"])
+def test_a_compressed_tiff_with_zeros_in_its_middle_is_left_out(code: str) -> None:
+    tiff = encode("TIFF", PHOTOGRAPH, compression=code)
+    assert isinstance(decode(tiff), np.ndarray)
+
+    for at in places(len(tiff) // 5, len(tiff) * 4 // 5, 25):
+        assert isinstance(decode(tiff[:at] + bytes(64) + tiff[at + 64 :]), BadPhotographError), at
 
 
 def test_a_flat_picture_whose_code_is_mostly_zeros_is_whole() -> None:

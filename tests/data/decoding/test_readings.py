@@ -74,6 +74,16 @@ def test_of_16_bits_the_upper_8_are_taken(kind: str) -> None:
     assert np.array_equal(rgb(content), np.dstack([(gray >> 8).astype(np.uint8)] * 3))
 
 
+def test_a_tiff_of_16_bits_in_which_white_is_0_is_not_inverted() -> None:
+    gray = (np.arange(24 * 32, dtype=np.uint32).reshape(24, 32) * 85).astype(np.uint16)
+    content, black_is_0 = save(Image.fromarray(gray), "TIFF"), bytes.fromhex("0601 0300 01000000 0100")
+    assert content.count(black_is_0) == 1
+
+    found = rgb(content.replace(black_is_0, bytes.fromhex("0601 0300 01000000 0000")))
+
+    assert np.array_equal(found, np.dstack([255 - (gray >> 8).astype(np.uint8)] * 3))
+
+
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
 def test_black_and_white_becomes_0_and_255(kind: str) -> None:
     is_white = np.arange(24 * 32).reshape(24, 32) % 3 == 0

@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 from fixtures.compared import compared
 from fixtures.data import write_tiny_store
@@ -11,16 +12,20 @@ from fixtures.train import small_backbone
 from ferray.data.store.reader import Store
 from ferray.errors import WeightsError
 from ferray.files.storage import cache_dir
+from ferray.metrics.intervals import wilson_interval
 from ferray.model.backbones import BACKBONES
 from ferray.model.weights import load_weights, unloaded_weights
 from ferray.recipe import NO_WEIGHTS, Recipe, trial_id
+from ferray.records.points import Point
 from ferray.records.run import Run
 from ferray.records.trial import TrialRecord
+from ferray.report.results.answers import PointAnswers
 from ferray.report.results.compared.searches import ComparedSearch
 from ferray.report.results.compared.winners import compare_winners
 from ferray.train.checkpoints.writer import Checkpointing
 from ferray.train.environment import Environment
 from ferray.train.fit import fit
+from ferray.train.predict import ValidationAnswers
 
 RECIPE = Recipe(weights="none", precision="float32", image_size=32, hidden_units=8, epochs=2, batch_size=16)
 
@@ -69,3 +74,19 @@ def test_weights_that_were_not_loaded_are_never_taken_for_weights() -> None:
 
     with pytest.raises(WeightsError, match="the features of the frozen trunk are damaged"):
         dict(weights.tensors)
+
+
+def test_the_error_of_a_winner_that_is_always_right_is_that_of_so_many_photographs(
+    tiny_store: Store, tmp_path: Path
+) -> None:
+    rows = np.arange(len(tiny_store.labels))[tiny_store.rows("validation")]
+    right = np.eye(len(tiny_store.class_names), dtype=np.float32)[tiny_store.labels[rows]]
+    answers = PointAnswers(
+        Run(tmp_path / "one"), tiny_store, {}, predict=lambda _: ValidationAnswers(rows=rows, probabilities=right)
+    )
+    record = TrialRecord(trial_id="0" * 12, number=0, recipe=RECIPE)
+
+    error = answers.standard_error(Point(records=(record,)), "accuracy")
+
+    low, _ = wilson_interval(1.0, len(set(tiny_store.groups("validation").tolist())))
+    assert error == pytest.approx((1 - low) / 1.96)

@@ -260,5 +260,12 @@ def test_an_unpaired_difference_is_wider_than_either_interval(a: float, b: float
     assert (low + high) / 2 == pytest.approx(a - b, abs=1e-9)
 
 
+def test_an_interval_that_ends_at_1_makes_a_difference_no_surer() -> None:
+    low, high = unpaired_difference(0.99, (0.95, 1.0), 0.95, (0.91, 0.99))  # the first would reach 1.03
+
+    assert low == pytest.approx(0.04 - math.hypot(0.04, 0.04))
+    assert high == pytest.approx(0.04 + math.hypot(0.01, 0.04))
+
+
 def test_students_interval_of_equal_values_has_no_width() -> None:
     assert student_interval([0.25, 0.25, 0.25]) == (0.25, 0.25)

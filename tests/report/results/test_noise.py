@@ -3,16 +3,19 @@
 import dataclasses
 from typing import Any
 
+import pytest
 from fixtures.records import RECIPE, trial
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ferray.metrics.compare import SelectionBias
 from ferray.records.points import Point, rank_points
 from ferray.report.results.early import cut_in_words
 from ferray.report.results.importance import measure_importance
 from ferray.report.results.noise import Noise, indifferent_settings
 from ferray.report.results.pairs import make_pairs
 from ferray.report.results.scales import make_scales
+from ferray.report.results.verdict import Significance
 
 NOISE = Noise(interval=(0.45, 0.55), is_rough=False, maximize=True)
 
@@ -92,3 +95,10 @@ def test_too_few_points_have_no_importance_or_an_uncertain_one() -> None:
     assert few.is_uncertain
     assert measure_importance(points[:3], ["dropout"]) is None
     assert measure_importance(grid({(0.1 * number, 16): 0.5 for number in range(9)}), ["dropout"]) is None
+
+
+def test_the_interval_of_a_winner_near_1_ends_at_1_and_is_no_narrower_below() -> None:
+    luck = SelectionBias(best=0.99, corrected=0.98, interval=(0.94, 1.0))  # it would reach 1.02
+    verdict = Significance(winner=0, trials=1, mean=0.99, spread=None, runner_up=None, comparison=None, luck=luck)
+
+    assert verdict.interval == pytest.approx((0.95, 1.0))

@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from fixtures.report import copy_store
 from fixtures.train import small_recipe
 
 from ferray.commands.report import main
-from ferray.data.store.reader import Store
+from ferray.data.store.reader import Store, open_store
 from ferray.errors import CheckpointError, DataError, RecipeError
 from ferray.metrics.predictions import read_predictions
 from ferray.model.weights import load_weights
@@ -188,3 +189,17 @@ def test_without_a_device_a_model_is_scored_on_a_gpu_if_there_is_one(
     with PretendedGpu(count=int(has_gpu)):
         assert main(["evaluate", str(best_dir), "--data", str(tiny_store.folder), *options]) == 0
     assert asked == [device]
+
+
+def test_a_changed_byte_of_the_split_is_found_before_it_is_scored(
+    tiny_store: Store, best_dir: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_store.folder, tmp_path / "store")
+    copied = open_store(tmp_path / "store")
+    faces = np.load(copied.folder / "faces.npy", mmap_mode="r+")
+    faces[copied.rows("test").start, 0, 0, 0] ^= 1
+    faces.flush()
+
+    with pytest.raises(DataError, match="damaged: its checksum has changed"):
+        evaluate(best_dir, open_store(copied.folder), "test")
+    assert evaluate(best_dir, copied, "validation").scores.num_faces > 0

@@ -1,6 +1,7 @@
 """What a resumed search puts right before it goes on."""
 
 import dataclasses
+import shutil
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -243,6 +244,25 @@ def test_a_search_of_a_version_with_other_numbers_is_refused_before_anything_is_
     with pytest.raises(RecordError, match=f"(?s){IDS[0]}.*a version whose numbers are others.*another name"):
         check_identities(history, cast(RecordedSpaces, None))  # no record is lost: the spaces are not asked
     assert {file: file.read_bytes() for file in run.folder.rglob("*.json*")} == before
+
+
+def test_trials_with_folds_are_those_of_the_groups_on_record(run: Run) -> None:
+    recipe = dataclasses.replace(RECIPE, folds=2, fold=0)
+    own = recipes.trial_id(recipe, data_fingerprint="f", weights_fingerprint="w", groups_fingerprint="g")
+    search = run.read_search()
+    for number in IDS:
+        shutil.rmtree(run.trial_dir(number))
+    run.write_trial(TrialRecord(trial_id=own, number=0, recipe=recipe))
+
+    def check(**data: str) -> None:
+        run.write_search(search.changed(data=search.data.changed(**data)))
+        check_identities(read_history(run), cast(RecordedSpaces, None))
+
+    with pytest.raises(RecordError, match="do not say how photographs were grouped"):
+        check()
+    with pytest.raises(RecordError, match="a version whose numbers are others"):
+        check(groups="h")
+    check(groups="g")
 
 
 def test_each_file_is_read_once_and_a_record_once_more_where_a_worker_wrote_it(

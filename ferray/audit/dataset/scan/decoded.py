@@ -15,10 +15,13 @@ from ferray.audit.dataset.scan.pictures import PictureScan, PictureScans, scan_p
 from ferray.data.copies.find import Copies, find_copies, join_places
 from ferray.data.prepare.options import OnCopies
 from ferray.data.sources.fer2013_csv import read_fer2013_csv
+from ferray.data.sources.ways_out import explain_faults
 from ferray.data.store.manifest import split_place
 from ferray.data.store.reader import open_store
+from ferray.data.store.verify import verify_store
 from ferray.data.subject import CLASS_NAMES
 from ferray.data.threads import Threads
+from ferray.errors import DataError
 
 
 def scan_store(folder: Path, threads: Threads, *, copies: OnCopies = "find") -> ScannedDataset:
@@ -30,9 +33,10 @@ def scan_store(folder: Path, threads: Threads, *, copies: OnCopies = "find") -> 
         copies: Whether to look for copies, which takes most of the time where pictures are alike.
 
     Raises:
-        DataError: It is not a store, or it is broken.
+        DataError: It is not a store, it is broken, or a face differs from its checksum.
     """
     store = open_store(folder)
+    verify_store(store)
     table, manifest = store.table, store.manifest
     digests = [bytes.fromhex(digest) for digest in table["sha256"]]
 
@@ -68,10 +72,13 @@ def scan_csv(file: Path, threads: Threads) -> ScannedDataset:
     """Read FER2013's CSV file.
 
     Raises:
-        DataError: It cannot be read, or is not such a file.
+        DataError: It cannot be read, is not such a file, or no line of it can be used.
     """
     table = read_fer2013_csv(file)
     num = len(table.labels)
+    if not num:
+        what, way_out = explain_faults(table.faults)
+        raise DataError(str(file), f"no usable line of {len(table.faults):,}: {what}", way_out)
     pictures = _scan_all(num, lambda row: scan_picture(table.pixels[row]), threads)
     return ScannedDataset(
         form="csv",

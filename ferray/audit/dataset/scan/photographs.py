@@ -61,9 +61,12 @@ def _scan_source(form: Form, place: Path, source: Source, threads: Threads) -> S
             photograph = read_photograph(source.root, face.source, upright=source.upright)
         except BadPhotographError as error:
             return error.as_fault(face)
-        if have_boxes:
-            return scan_picture(_crop(photograph.pixels, face.box))
-        return scan_picture(photograph.pixels, photograph.digest)
+        if not have_boxes:
+            return scan_picture(photograph.pixels, photograph.digest)
+        try:
+            return scan_picture(crop_face(photograph.pixels, face.box, size_px=CROP_PX, margin=DEFAULT_MARGIN)[0])
+        except BadPhotographError as error:
+            return Fault(error.reason, face.place, f"{face.source} {error.what}", face.source, face.face_id)
 
     pictures = PictureScans(len(source.faces), digest_of="pixels" if have_boxes else "bytes")
     faults = list(source.faults)

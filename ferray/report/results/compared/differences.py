@@ -126,6 +126,7 @@ def _numbers_version(results: SearchResults) -> str:
                 recipes.make_recipe(recipes.to_values(one.recipe) | {"monitor": _own_monitor(results)}, where="record"),
                 data_fingerprint=search.data.fingerprint,
                 weights_fingerprint=search.weights.get(one.recipe.backbone, ""),
+                groups_fingerprint=search.data.groups or "",
             )
             == one.trial_id
             for one in results.records[:1]

@@ -117,7 +117,8 @@ def validation_in_words(results: SearchResults) -> str:
 def share_validation(one: SearchResults, other: SearchResults) -> bool:
     """Whether two searches were validated with the same pictures."""
     same_data = one.search.data.fingerprint == other.search.data.fingerprint
-    return same_data and one.space.folds == other.space.folds
+    same_folds = one.space.folds == other.space.folds and one.search.data.groups == other.search.data.groups
+    return same_data and same_folds
 
 
 def _check_comparable(found: Sequence[SearchResults]) -> None:
@@ -130,6 +131,8 @@ def _check_comparable(found: Sequence[SearchResults]) -> None:
         what = f"their data differ, {one} and {two}"
         if first.search.data.fingerprint == other.search.data.fingerprint:
             what = f"their validation differs, {validation_in_words(first)} and {validation_in_words(other)}"
+            if first.space.folds == other.space.folds:
+                what = "their folds differ, since their stores group photographs otherwise"
         way_out = "Scores of different validation pictures do not compare. To see them side by side anyway: --force"
         raise RecordError(where, what, way_out)
 
