@@ -16,7 +16,7 @@ from ferray.errors import FerrayError, RecipeError, SearchError
 from ferray.files import storage
 from ferray.recipe import NUMBERS_VERSION, Recipe
 from ferray.search.expected import epochs_to_come
-from ferray.search.fleet.allocation import GroupRequest, allocate
+from ferray.search.fleet.allocation import Allocation, GroupRequest, allocate
 from ferray.search.fleet.cluster import Cluster, num_allowed_cores
 from ferray.search.pace import Pace, Planned, Prior
 from ferray.search.plan import Plan
@@ -185,6 +185,21 @@ def _manifest(plan: Plan, cache: Path) -> Manifest | None:
 def _workers(plan: Plan) -> str:
     if plan.address is not None:
         return f"what the cluster at {plan.address} has room for"
+    here = f"this machine: {count_of(num_allowed_cores(), 'CPU')}, {count_of(num_gpus(), 'GPU')}"
+    try:
+        return f"{allocate_here(plan)} ({here})"
+    except SearchError as error:
+        return f"do not fit {here}: {error.args[1]}"
+
+
+def allocate_here(plan: Plan) -> Allocation:
+    """The worker groups of a plan on this machine, as far as its resources are known without Ray.
+
+    Ray may count fewer cores, in a container: then it refuses later.
+
+    Raises:
+        SearchError: They do not fit; the missing resource is named.
+    """
     freeze = next((one.values for one in plan.space.parameters if one.name == "freeze"), (Recipe().freeze,))
     request = GroupRequest(
         workers=plan.workers_per_trial,
@@ -193,13 +208,7 @@ def _workers(plan: Plan) -> str:
         heads_only=list(freeze) == ["trunk"],
         num_trials=plan.num_trials,
     )
-    cpus = num_allowed_cores()
-    gpus = num_gpus()
-    here = f"this machine: {count_of(cpus, 'CPU')}, {count_of(gpus, 'GPU')}"
-    try:
-        return f"{allocate(Cluster(cpus, float(gpus), 1, joined=False), request)} ({here})"
-    except SearchError as error:
-        return f"do not fit {here}: {error.args[1]}"
+    return allocate(Cluster(num_allowed_cores(), float(num_gpus()), 1, joined=False), request)
 
 
 def _device(plan: Plan) -> str | None:

@@ -18,6 +18,7 @@ from ferray.files.location import is_address
 from ferray.model.backbones import find_backbone
 from ferray.model.weights_file import check_header, find_file
 from ferray.recipe import Recipe, check_value
+from ferray.search.forecast import allocate_here
 from ferray.search.plan import Plan
 from ferray.space import Space, to_recipe
 from ferray.space.idle import describe_capped_grid, find_idle_settings
@@ -32,6 +33,12 @@ MEETS_THE_DATA = (
     "epochs",
 )  # fmt: skip
 """Settings that decide whether a recipe can be trained on a store, or what that takes."""
+
+SMALLEST_SHARE = 1e-4
+"""Ray knows no smaller share of a GPU."""
+
+OTHER_GPUS = ("/dev/dxg", "/dev/kfd")
+"""Devices of GPUs that are not counted here: those of Windows below Linux, and AMD's. Ray counts them later."""
 
 
 def check_plan(plan: Plan, *, is_dry: bool = False) -> list[str]:
@@ -115,18 +122,18 @@ def _find_equal_poolings(space: Space, store: Store) -> Iterator[str]:
 
 
 def _check_machine(plan: Plan) -> None:
-    """That this machine has a core for each worker; of a cluster that is joined, only the cluster knows.
-
-    Ray may count fewer cores, in a container: then it refuses later.
-    """
-    cores = os.cpu_count() or 1
-    groups = plan.concurrent_trials or 1
-    if plan.address is None and groups * plan.workers_per_trial > cores:
-        raise SearchError(
-            f"{groups} x {plan.workers_per_trial} workers",
-            f"need {groups * plan.workers_per_trial} CPUs, but this machine has {cores}",
-            "Lower --concurrent-trials or --workers-per-trial, or join a larger cluster: --address",
-        )
+    """That this machine has a core and a GPU for each worker; of a cluster that is joined, only the cluster knows."""
+    gpus = plan.gpus_per_worker or 0.0
+    if (gpus > 1 and gpus != int(gpus)) or 0 < gpus < SMALLEST_SHARE:
+        what = "is neither a whole number of GPUs nor a share of one"
+        raise SearchError(f"--gpus-per-worker {gpus:g}", what, "Give 1, or a share such as 0.5")
+    if plan.address is not None:
+        return
+    try:
+        allocate_here(plan)
+    except SearchError:
+        if plan.gpus_per_worker == 0 or not any(map(os.path.exists, OTHER_GPUS)):
+            raise
 
 
 def _check_seeds(plan: Plan) -> None:
