@@ -6,11 +6,14 @@ started. What can be done but is probably not meant comes back in words. Nothing
 Begin at `check_plan`.
 """
 
+import itertools
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from ferray.data.demo import SIZE_PX
 from ferray.data.store.reader import Store, open_store
 from ferray.errors import DataError, RecipeError, SearchError, StorageError, WeightsError
 from ferray.files import storage
@@ -19,12 +22,14 @@ from ferray.model.backbones import find_backbone
 from ferray.model.weights_file import check_header, find_file
 from ferray.recipe import Recipe, check_value
 from ferray.search.forecast import allocate_here
+from ferray.search.fleet.messages import stall_limit_s
+from ferray.search.options import SearchOptions
 from ferray.search.plan import Plan
-from ferray.space import Space, to_recipe
+from ferray.space import Parameter, Space, to_recipe
 from ferray.space.idle import describe_capped_grid, find_idle_settings
 from ferray.train.features import cache as viewcache
 from ferray.train.features.key import keys_of_run
-from ferray.train.preflight import VOTES_WAY_OUT, check_recipe, find_risks
+from ferray.train.preflight import VOTES_WAY_OUT, check_picture_size, check_recipe, find_risks
 
 USE_FOLDS = "--folds 5 --keep best-fold"
 
@@ -33,6 +38,9 @@ MEETS_THE_DATA = (
     "epochs",
 )  # fmt: skip
 """Settings that decide whether a recipe can be trained on a store, or what that takes."""
+
+MAX_TRIED = 10_000
+"""Combinations of backbone, freeze and image_size that are tried."""
 
 SMALLEST_SHARE = 1e-4
 """Ray knows no smaller share of a GPU."""
@@ -56,6 +64,9 @@ def check_plan(plan: Plan, *, is_dry: bool = False) -> list[str]:
     """
     _check_folder(plan.run.folder, "--out names the parent of all searches: name another")
     _check_machine(plan)
+    _check_variables()
+    if plan.address is None:  # else the disks are those of the nodes
+        _check_folder(storage.cache_dir(), "Name another cache folder with FERRAY_CACHE")
     _check_seeds(plan)
     missing = _check_weights(plan, is_dry=is_dry)
     found = [*missing, *_find_idle_options(plan), *find_idle_settings(plan.space)]
@@ -67,9 +78,38 @@ def check_plan(plan: Plan, *, is_dry: bool = False) -> list[str]:
         store = open_store(plan.data_dir)
         found += _check_data(plan, store)
         found += _check_cache(plan, store)
-    elif any(recipe.targets == "votes" for recipe in _recipes(plan.space)):
-        raise DataError("targets votes", "demo faces have labels alone, and no votes", VOTES_WAY_OUT)
+    else:
+        _check_pictures(plan.space, SIZE_PX, whose="demo faces", nouns="faces")
+        if any(recipe.targets == "votes" for recipe in _recipes(plan.space)):
+            raise DataError("targets votes", "demo faces have labels alone, and no votes", VOTES_WAY_OUT)
     return list(dict.fromkeys(found))
+
+
+def check_changes(plan: Plan, options: SearchOptions) -> list[str]:
+    """Refuse what is asked anew of a search that is resumed with its own space, and that cannot be carried out.
+
+    Its space, data and weights were checked when it was begun. What is only on record, such as the number of trials at
+    a time, is no fault here: a search that has ended can be looked at on a smaller machine.
+
+    Args:
+        plan: With what is on record and what is given now.
+        options: What is given now.
+
+    Returns:
+        As `check_plan`.
+
+    Raises:
+        FerrayError: Place, fault and way out.
+    """
+    given = (options.concurrent_trials, options.workers_per_trial, options.gpus_per_worker)
+    if any(one is not None for one in given):
+        _check_machine(plan)
+    _check_variables()
+    _check_seeds(plan)
+    if options.keep is not None and plan.refits and plan.data_dir is not None and plan.has_faces:
+        _check_refit(open_store(plan.data_dir))
+    asked = any(one is not None for one in (options.keep, options.finalists, options.gpus_per_worker))
+    return list(_find_idle_options(plan)) if asked else []
 
 
 def _check_data(plan: Plan, store: Store) -> Iterator[str]:
@@ -77,6 +117,7 @@ def _check_data(plan: Plan, store: Store) -> Iterator[str]:
     for recipe in _recipes(plan.space):
         check_recipe(recipe, store, use_folds=USE_FOLDS)
         yield from (f"{store.folder}: {risk}" for risk in find_risks(recipe, store))
+    _check_pictures(plan.space, store.size_px, whose=str(store.folder), nouns=store.manifest.shown.nouns)
     if plan.refits:
         _check_refit(store)
     yield from _find_equal_poolings(plan.space, store)
@@ -102,6 +143,34 @@ def _recipes(space: Space) -> Iterator[Recipe]:
         of_fold = {"fold": fold} if space.folds > 1 else {}
         for change in changes or [{}]:
             yield to_recipe(space, {**first, **of_fold, **change}, seed=0)
+
+
+def _check_pictures(space: Space, size_px: int, *, whose: str, nouns: str) -> None:
+    """Try every backbone with every part that may be frozen and every size of the pictures: each may be refused alone.
+
+    Args:
+        space: Any.
+        size_px: As `check_picture_size`, like the other two.
+        whose: The store.
+        nouns: Its pictures.
+    """
+    names = ("backbone", "freeze", "image_size")
+    tried = {one.name: values for one in space.parameters if one.name in names and (values := _values_to_try(one))}
+    if math.prod(map(len, tried.values())) > MAX_TRIED:
+        return  # what is refused then fails its own trials
+    first = {parameter.name: parameter.ends()[0] for parameter in space.parameters if parameter.ends()}
+    for values in itertools.product(*tried.values()):
+        point = {**first, **dict(zip(tried, values, strict=True))}
+        check_picture_size(to_recipe(space, point, seed=0), size_px, whose=whose, nouns=nouns)
+
+
+def _values_to_try(parameter: Parameter) -> tuple[Any, ...]:
+    """All values that are listed, or of a range the first two and the last: what takes those takes all multiples."""
+    if parameter.kind in ("value", "values"):
+        return parameter.values
+    count = parameter.num_values or 0
+    second = (parameter.value_at(1),) if count > 1 else ()
+    return tuple(dict.fromkeys([*second, *parameter.ends()]))
 
 
 def _find_equal_poolings(space: Space, store: Store) -> Iterator[str]:
@@ -134,6 +203,12 @@ def _check_machine(plan: Plan) -> None:
     except SearchError:
         if plan.gpus_per_worker == 0 or not any(map(os.path.exists, OTHER_GPUS)):
             raise
+
+
+def _check_variables() -> None:
+    """That ferray's own variables can be read; each raises its own error."""
+    stall_limit_s()
+    viewcache.limit_bytes()
 
 
 def _check_seeds(plan: Plan) -> None:
@@ -193,10 +268,9 @@ def _check_cache(plan: Plan, store: Store) -> Iterator[str]:
     What has no room on the disk is computed by every trial for itself, in memory; what has to make room for other
     epochs of the trial is computed again by the next trial.
     """
-    if plan.address is not None:  # the disks are those of the nodes
+    if plan.address is not None:
         return
     cache = storage.cache_dir()
-    _check_folder(cache, "Name another cache folder with FERRAY_CACHE")
     one_view, all_views = _sizes_of_views(plan, store)
     capacity = viewcache.capacity_bytes(cache)
     if all_views <= capacity:
@@ -236,5 +310,7 @@ def _find_idle_options(plan: Plan) -> Iterator[str]:
     """Options that have no effect beside the others."""
     if plan.replicates == 1 and plan.finalists != plan.space.finalists:
         yield f"--finalists {plan.finalists} has no effect without finals. Add --replicates 3, or leave it out"
+    if (plan.gpus_per_worker or 0) > 1:
+        yield f"--gpus-per-worker {plan.gpus_per_worker:g}: a worker trains on one of its GPUs. Give 1"
     if plan.keep == "best-fold" and plan.space.folds == 1:
         yield "--keep best-fold has no effect without folds. Add --folds 5, or leave it out"

@@ -77,7 +77,7 @@ def open_plan(options: SearchOptions) -> Iterator[tuple["Plan", "History | None"
     from ferray.search.history.resume import open_history
     from ferray.search.inputs import bring_inputs
     from ferray.search.plan import make_plan
-    from ferray.search.preflight import check_plan
+    from ferray.search.preflight import check_changes, check_plan
 
     options = _with_paths(options)
     with ExitStack() as stack:
@@ -86,8 +86,10 @@ def open_plan(options: SearchOptions) -> Iterator[tuple["Plan", "History | None"
             plan = make_plan(options, history)
         plan = bring_inputs(plan, history, is_dry=options.dry_run)
         with waiting("checking the plan"):
-            is_checked = history is None or plan.extension is not None
-            warnings = list(check_plan(plan, is_dry=options.dry_run)) if is_checked else []
+            if history is None or plan.extension is not None:
+                warnings = check_plan(plan, is_dry=options.dry_run)
+            else:
+                warnings = check_changes(plan, options)
         for line in warnings:
             log.warning("%s", line)
         yield plan, history

@@ -193,6 +193,49 @@ def dry(capsys: pytest.CaptureFixture[str], run: Run, *options: str) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--concurrent-trials", "4096"], "need 4096 CPUs"),
+        (["--workers-per-trial", "4096"], "need 4096 CPUs"),
+        (["--gpus-per-worker", "1.5"], "--gpus-per-worker 1.5"),
+    ],
+)
+def test_what_a_resumed_search_is_asked_for_anew_is_checked_as_that_of_a_new_one(
+    options: list[str], words: str, resumed: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--resume", resumed.name, "--out", str(resumed.folder.parent), "--dry-run"]
+    assert main([*asked, *options]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_options_on_record_that_are_too_many_for_this_machine_do_not_keep_anyone_from_looking(
+    resumed: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = resumed.read_search()
+    resumed.write_search(search.changed(options=search.options.changed(concurrent_trials=4096)))
+    dry(capsys, resumed)
+
+
+def test_a_refit_that_is_asked_for_when_a_search_is_resumed_needs_validation_faces_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    store = write_tiny_store(tmp_path / "store", per_class=(6, 0, 2))
+    run = Run(tmp_path / "first")
+    run.folder.mkdir()
+    (run.folder / "space.yaml").write_text(SPACE)
+    recorded = {"data": str(store.folder), "weights": "none", "set": ["folds=3"], "seed": 0, "space": "small"}
+    data = {"fingerprint": store.fingerprint, "folder": str(store.folder), "dataset": "tiny", "size_px": 32}
+    run.write_search(
+        make_search_file(options={**recorded, "keep": "best-fold"}, data=data, weights={"vgg16": NO_WEIGHTS})
+    )
+    dry(capsys, run)
+    err = fails(capsys, "--resume", "first", "--out", str(tmp_path), "--keep", "refit")
+    assert "has no validation faces, which training the winner once more needs" in err
+    dry(capsys, run, "--finalists", "5")
+    assert "--finalists 5 has no effect without finals" in caplog.text
+
+
 def test_a_name_that_is_taken_is_refused_and_a_search_cannot_change_its_data(
     space: str, tmp_path: Path, resumed: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
