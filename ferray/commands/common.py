@@ -57,6 +57,9 @@ def _run(body: Callable[[], int]) -> int:
         return 2
     except OSError as error:
         log.debug("raised here", exc_info=error)
+        if error.filename is None and not _is_somewhere():
+            print("error: the current folder: it was removed\n  Change to one that is there: cd", file=sys.stderr)
+            return 2
         what = error.strerror or str(error) or type(error).__name__
         where = "the system" if error.filename is None else os.fsdecode(error.filename)
         print(f"error: {StorageError(where, what, _WAY_OUT)}", file=sys.stderr)
@@ -64,6 +67,15 @@ def _run(body: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _is_somewhere() -> bool:
+    """Whether the folder that the process is in is still there."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def make_parser(prog: str, description: str, examples: str) -> argparse.ArgumentParser:

@@ -234,6 +234,8 @@ def _new_run(options: SearchOptions, space: Space) -> Run:
     if Path(name).name != name or name in (".", "..") or not name.isprintable():
         way_out = "Leave out slashes, tabs and what else is not printed; --out names the parent folder"
         raise SearchError(f"--name {name}", "not a plain folder name", way_out)
+    if name.startswith("-"):
+        raise SearchError(f"--name {name}", "begins with a dash, as options do", "Choose another one")
     if (num_bytes := len(os.fsencode(name))) > MAX_NAME_BYTES:
         what = f"has {num_bytes} bytes; the name of a folder has at most {MAX_NAME_BYTES}"
         raise SearchError(f"--name {name}", what, "Choose a shorter one")

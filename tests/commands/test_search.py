@@ -82,6 +82,8 @@ def test_a_setting_on_the_command_line_replaces_the_spaces(space: str, capsys: p
         (["--weights", "nowhere.safetensors"], ["--weights nowhere.safetensors", "no such file"]),
         (["--name", "a/b"], ["--name a/b", "not a plain folder name"]),
         (["--name", "a\tb"], ["--name a\\tb", "not a plain folder name", "tabs"]),
+        (["--name=-x"], ["--name -x", "begins with a dash"]),
+        (["--folds", "5", "--set", "folds = 3"], ["--folds 5", "folds is given by --set, too"]),
         (["--name", "n" * 300], ["has 300 bytes", "at most 255", "shorter"]),
         (["--name", "\u8868" * 90], ["has 270 bytes", "at most 255"]),
         (["--resume", "nowhere"], ["no search here", "Known names: none"]),
