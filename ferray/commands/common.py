@@ -9,7 +9,7 @@ import math
 import os
 import sys
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ferray.commands.streams import READER_LEFT, kept_streams
 from ferray.errors import FerrayError, StorageError
@@ -78,6 +78,20 @@ def _is_somewhere() -> bool:
     return True
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser that refuses empty words: those of a shell's variable that is not set, as in `--out "$OUT"`."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As its base, after a look at the words."""
+        words = list(sys.argv[1:] if args is None else args)
+        for before, word in zip(["", *words], words, strict=False):
+            option = before if word == "" else word.removesuffix("=")
+            if word == "" or (word.startswith("--") and word.endswith("=") and word.count("=") == 1):
+                place = f"argument {option}: " if option.startswith("-") else ""
+                self.error(f"{place}an empty value; leave the option out for its default")
+        return super().parse_known_args(args, namespace)
+
+
 def make_parser(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
     """A parser with the project's form of help: one description, then examples to copy.
 
@@ -86,7 +100,7 @@ def make_parser(prog: str, description: str, examples: str) -> argparse.Argument
         description: First lines of the help.
         examples: Commands, one per line, each with a comment, as `python -m ferray.NAME`.
     """
-    return argparse.ArgumentParser(
+    return Parser(
         prog=prog,
         description=description,
         epilog="examples:\n" + as_typed(examples, prog),
