@@ -332,14 +332,17 @@ def test_a_q_that_is_left_out_of_a_setting_of_fractions_is_a_warning(
 ) -> None:
     space_of(tmp_path, parameter)
 
-    assert ["mine.yaml:4: parameters." in one and "without q has whole" in one for one in caplog.messages] == [True] * warns
+    assert ["mine.yaml:4: parameters." in one and "without q has whole" in one for one in caplog.messages] == [
+        True
+    ] * warns
 
 
 @pytest.mark.parametrize(
     "text",
     [
         "{a: &a {x: 1, y: 2}, b: {<<: *a, y: 5, z: 6}}",
-        "{a: &a {x: 1, y: 2}, b: &b {y: 3, z: 4}, c: {q: 0, <<: [*a, *b], y: 9}, d: {<<: [*b, *a]}, e: {<<: *a, <<: *b}}",
+        "{a: &a {x: 1, y: 2}, b: &b {y: 3, z: 4}, c: {q: 0, <<: [*a, *b], y: 9}, d: {<<: [*b, *a]}}",
+        "{a: &a {x: 1, y: 2}, b: &b {y: 3, z: 4}, c: {<<: *a, <<: *b}}",
         "{a: {<<: {<<: {x: 1}, y: 2}, x: 3}}",
     ],
 )

@@ -180,7 +180,7 @@ def _settle(options: SearchOptions, recorded: RecordedSpaces | None, run: Run | 
     space = _read_space(options, recorded, settings_with_weights(options.settings, weights))
     if run is None:
         run = _new_run(options, space)
-    _check_files(options.data, weights)
+    _check_files(options.data, weights, is_resumed=recorded is not None)
     data = None if options.data is None else _resolved(options.data)
     weights = weights if weights in ("imagenet", "none") else _resolved(weights)
     if options.mlflow is not None:
@@ -246,14 +246,19 @@ def _new_run(options: SearchOptions, space: Space) -> Run:
     return run
 
 
-def _check_files(data: str | None, weights: str) -> None:
-    """That data and weights are there, as far as they are files of this machine."""
+def _check_files(data: str | None, weights: str, *, is_resumed: bool) -> None:
+    """That data and weights are there, as far as they are files of this machine; those of a search may have moved."""
     if data is not None and not is_address(data) and not os.path.isfile(os.path.join(data, "manifest.json")):
-        raise StorageError(f"--data {data}", "not a store", "Make one: python -m ferray.data prepare --help")
+        way_out = "Make one: python -m ferray.data prepare --help"
+        if is_resumed:
+            way_out = "Say where the store of the search is now: --data DIR"
+        raise StorageError(f"--data {data}", "not a store", way_out)
     if weights in ("imagenet", "none") or is_address(weights):
         return
     if not os.path.isfile(weights) and not os.path.isdir(weights):
         way_out = "Give a file, a folder with a file for each backbone, or 'imagenet', or 'none'"
+        if is_resumed:
+            way_out = "Say where the weights of the search are now: --weights FILE"
         raise StorageError(f"--weights {weights}", "no such file", way_out)
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ferray.data.demo import SIZE_PX
+from ferray.data.store.manifest import read_manifest
 from ferray.data.store.reader import Store, open_store
 from ferray.errors import DataError, RecipeError, SearchError, StorageError, WeightsError
 from ferray.files import storage
@@ -21,8 +22,9 @@ from ferray.files.location import is_address
 from ferray.model.backbones import find_backbone
 from ferray.model.weights_file import check_header, find_file
 from ferray.recipe import Recipe, check_value
-from ferray.search.forecast import allocate_here
 from ferray.search.fleet.messages import stall_limit_s
+from ferray.search.forecast import allocate_here
+from ferray.search.history.recorded import History
 from ferray.search.options import SearchOptions
 from ferray.search.plan import Plan
 from ferray.space import Parameter, Space, to_recipe
@@ -110,6 +112,20 @@ def check_changes(plan: Plan, options: SearchOptions) -> list[str]:
         _check_refit(open_store(plan.data_dir))
     asked = any(one is not None for one in (options.keep, options.finalists, options.gpus_per_worker))
     return list(_find_idle_options(plan)) if asked else []
+
+
+def check_same_data(plan: Plan, history: History) -> None:
+    """Refuse to go on with a search on other data than its own.
+
+    Raises:
+        SearchError: The store has other pictures or labels.
+        DataError: Its manifest cannot be read.
+    """
+    if plan.data_dir is not None and read_manifest(plan.data_dir).fingerprint != history.search.data.fingerprint:
+        what = f"{plan.data} is not the store of the search: it was made anew, or is another one"
+        raise SearchError(
+            f"--resume {plan.run.name}", what, "Name its own: --data DIR; or start a search of another name"
+        )
 
 
 def _check_data(plan: Plan, store: Store) -> Iterator[str]:

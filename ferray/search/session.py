@@ -77,7 +77,7 @@ def open_plan(options: SearchOptions) -> Iterator[tuple["Plan", "History | None"
     from ferray.search.history.resume import open_history
     from ferray.search.inputs import bring_inputs
     from ferray.search.plan import make_plan
-    from ferray.search.preflight import check_changes, check_plan
+    from ferray.search.preflight import check_changes, check_plan, check_same_data
 
     options = _with_paths(options)
     with ExitStack() as stack:
@@ -86,6 +86,8 @@ def open_plan(options: SearchOptions) -> Iterator[tuple["Plan", "History | None"
             plan = make_plan(options, history)
         plan = bring_inputs(plan, history, is_dry=options.dry_run)
         with waiting("checking the plan"):
+            if history is not None:
+                check_same_data(plan, history)
             if history is None or plan.extension is not None:
                 warnings = check_plan(plan, is_dry=options.dry_run)
             else:

@@ -255,6 +255,23 @@ def test_a_name_that_is_taken_is_refused_and_a_search_cannot_change_its_data(
     assert main(["--resume", "first", "--out", str(tmp_path), "--dry-run", *same]) == 0
 
 
+def test_data_that_are_gone_or_others_are_refused_before_anything_starts(
+    resumed: Run, tmp_path: Path, tiny_store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = shutil.copytree(tiny_store.folder, tmp_path / "store")
+    search = resumed.read_search()
+    resumed.write_search(search.changed(options=search.options.changed(data=str(store))))
+    asked = ("--resume", "first", "--out", str(tmp_path))
+    assert main([*asked, "--dry-run"]) == 0
+
+    shutil.rmtree(store)
+    err = fails(capsys, *asked)
+    assert f"--data {store}: not a store\n  Say where the store of the search is now: --data DIR" in err
+    write_tiny_store(store, per_class=(3, 2, 2))
+    assert f"--resume first: {store} is not the store of the search" in fails(capsys, *asked)
+    assert "is not the store of the search" in fails(capsys, *asked, "--set", "learning_rate=[0.1]")
+
+
 def test_data_that_were_moved_are_known_by_their_content(
     resumed: Run, tmp_path: Path, tiny_store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -305,7 +322,7 @@ def test_a_search_of_a_version_with_other_numbers_is_refused_by_a_dry_run_too_an
     assert {file: file.read_bytes() for file in before} == before
 
 
-@pytest.mark.parametrize("name", ["", "runs/first", "first/", ".."])
+@pytest.mark.parametrize("name", ["runs/first", "first/", ".."])
 def test_what_is_resumed_is_a_plain_name(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"--resume {name!r}: not the name of a search\n  Give the name alone" in fails(capsys, "--resume", name)
 
