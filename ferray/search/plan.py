@@ -26,6 +26,8 @@ from ferray.search.history.resume import (
 )
 from ferray.search.options import Keep, SearchOptions, WandbMode
 from ferray.space import Space
+from ferray.space.nodes import read_yaml
+from ferray.space.settings import flatten
 from ferray.tracking.mlflow import check_tracking_uri
 
 DEMO_COMMAND = "python -m ferray.search --space grid --data DIR"
@@ -56,6 +58,8 @@ class Plan:
     """`imagenet`, `none`, or a file or a folder with a file for each backbone: an absolute path, or an address."""
     weights_path: str
     """The same as a path of this machine; still the address until `bring_inputs`, and in a dry run."""
+    replaces_weights: bool = False
+    """Whether `weights` is `none` in place of pretrained ones that a setting or the space's file asks for."""
     seed: int
     max_trials: int | None
     workers_per_trial: int
@@ -180,6 +184,8 @@ def _settle(options: SearchOptions, recorded: RecordedSpaces | None, run: Run | 
     space = _read_space(options, recorded, settings_with_weights(options.settings, weights))
     if run is None:
         run = _new_run(options, space)
+        if options.weights is None and _asks_for_no_weights(space):
+            weights = "none"
     _check_files(options.data, weights, is_resumed=recorded is not None)
     data = None if options.data is None else _resolved(options.data)
     weights = weights if weights in ("imagenet", "none") else _resolved(weights)
@@ -193,6 +199,7 @@ def _settle(options: SearchOptions, recorded: RecordedSpaces | None, run: Run | 
         data_dir=None if data is None or is_address(data) else Path(data),
         weights=weights,
         weights_path=weights,
+        replaces_weights=weights == "none" and _pretrained_is_asked_for(space, options.settings),
         seed=_default(options.seed, 0),
         max_trials=options.max_trials,
         workers_per_trial=_default(options.workers_per_trial, 1),
@@ -212,6 +219,21 @@ def _settle(options: SearchOptions, recorded: RecordedSpaces | None, run: Run | 
         command=options.command,
         deadline=None if options.minutes is None else time.monotonic() + 60 * options.minutes,
     )
+
+
+def _asks_for_no_weights(space: Space) -> bool:
+    """Whether no trial begins with pretrained weights, so that none need be fetched."""
+    return any(one.name == "weights" and one.values == ("none",) for one in space.parameters)
+
+
+def _pretrained_is_asked_for(space: Space, settings: tuple[str, ...]) -> bool:
+    """Whether `--set`, or else the file, has pretrained weights for some points."""
+    nodes = flatten(read_yaml(space.text, file=space.file).mapping()["parameters"])
+    in_file = nodes["weights"].plain() if "weights" in nodes else None
+    asked = spaces.parse_settings(settings).get("weights", in_file)
+    if isinstance(asked, dict):
+        asked = asked.get("values", asked.get("value"))
+    return "pretrained" in (asked if isinstance(asked, list) else [asked])
 
 
 def _resolved(location: str) -> str:

@@ -326,6 +326,9 @@ def _find_idle_options(plan: Plan) -> Iterator[str]:
     """Options that have no effect beside the others."""
     if plan.replicates == 1 and plan.finalists != plan.space.finalists:
         yield f"--finalists {plan.finalists} has no effect without finals. Add --replicates 3, or leave it out"
+    if plan.replaces_weights:
+        which = "--weights none, the default with demo faces," if plan.data is None else "--weights none"
+        yield f"pretrained weights are asked for, but {which} is for all trials. Give --weights imagenet"
     if (plan.gpus_per_worker or 0) > 1:
         yield f"--gpus-per-worker {plan.gpus_per_worker:g}: a worker trains on one of its GPUs. Give 1"
     if plan.keep == "best-fold" and plan.space.folds == 1:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fixtures.data import write_store_of
@@ -14,6 +15,8 @@ from ferray.commands.search import main
 from ferray.data.store.reader import Store
 from ferray.model.backbones import BACKBONES
 from ferray.search import preflight
+from ferray.search.options import SearchOptions
+from ferray.search.plan import Plan, make_plan
 
 SPACE = """\
 method: grid
@@ -309,6 +312,39 @@ def test_what_is_done_in_vain_is_said_once_in_the_plan(
 ) -> None:
     dry_run(capsys, space, "--data", str(tiny_store.folder), *options)
     assert [words in line for line in warned(caplog)] == [True]
+
+
+@pytest.mark.parametrize(
+    "options, warns",
+    [
+        (["--set", "weights=pretrained"], True),
+        (["--set", "weights=[pretrained, none]"], True),
+        (["--set", "weights={values: [pretrained, none]}"], True),
+        (["--set", "weights={value: pretrained}"], True),
+        (["--set", "weights=none"], False),
+        ([], False),
+    ],
+)
+def test_pretrained_weights_that_are_replaced_by_none_are_named(
+    options: list[str], warns: bool, space: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    dry_run(capsys, space, *options)
+    words = "pretrained weights are asked for, but --weights none, the default with demo faces, is for all trials"
+    assert [words in line for line in warned(caplog)] == [True] * warns
+    caplog.clear()
+    space.write_text(f"{SPACE}  weights: {{value: pretrained}}\n")
+    dry_run(capsys, space, *([] if warns else options))
+    assert len(warned(caplog)) == (not options or warns)
+
+
+def test_a_plan_of_which_no_trial_has_pretrained_weights_fetches_none(space: Path, tiny_store: Store) -> None:
+    def plan(*settings: str, **options: Any) -> Plan:
+        return make_plan(SearchOptions(space=str(space), data=str(tiny_store.folder), settings=settings, **options))
+
+    assert plan("weights=none").weights == plan("weights=none").weights_path == "none"
+    assert plan("weights=[none]").weights == "none"
+    assert plan("weights=[none, pretrained]").weights == plan().weights == "imagenet"
+    assert plan("weights=none", weights="imagenet").weights == "imagenet"
 
 
 def test_a_seed_that_the_records_do_not_take_is_refused_when_it_is_parsed(
