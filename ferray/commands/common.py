@@ -8,6 +8,7 @@ import logging
 import math
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -32,6 +33,7 @@ def run_command(body: Callable[[], int]) -> int:
     ends no command; where output is lost for another reason, a command that has done its work exits with 1.
     """
     give_home()
+    keep_warnings_from_raising()
     with kept_streams() as (out, _):
         try:
             code = _run(body)
@@ -42,6 +44,18 @@ def run_command(body: Callable[[], int]) -> int:
             print(f"error: stdout: {out.fault.strerror}\n  {_LOST}", file=sys.stderr)
             code = code or 1
     return code
+
+
+def keep_warnings_from_raising() -> None:
+    """A user's `PYTHONWARNINGS=error`, or `-W error`, prints warnings: those of libraries must not end a command.
+
+    Also in the processes that it starts: Ray's own warn of their own settings.
+    """
+    kept = [option for option in sys.warnoptions if not "error".startswith(option.partition(":")[0].strip() or "-")]
+    if len(kept) < len(sys.warnoptions):
+        sys.warnoptions[:] = kept
+        os.environ["PYTHONWARNINGS"] = ",".join(kept)
+        warnings.simplefilter("default")
 
 
 def _run(body: Callable[[], int]) -> int:
