@@ -29,6 +29,7 @@ from ferray.search.options import SearchOptions
 from ferray.search.plan import Plan
 from ferray.space import Parameter, Space, to_recipe
 from ferray.space.idle import describe_capped_grid, find_idle_settings
+from ferray.tracking.mode import wanted_mode
 from ferray.train.features import cache as viewcache
 from ferray.train.features.key import keys_of_run
 from ferray.train.preflight import VOTES_WAY_OUT, check_picture_size, check_recipe, find_risks
@@ -66,7 +67,7 @@ def check_plan(plan: Plan, *, is_dry: bool = False) -> list[str]:
     """
     _check_folder(plan.run.folder, "--out names the parent of all searches: name another")
     _check_machine(plan)
-    _check_variables()
+    _check_variables(plan)
     if plan.address is None:  # else the disks are those of the nodes
         _check_folder(storage.cache_dir(), "Name another cache folder with FERRAY_CACHE")
     _check_seeds(plan)
@@ -106,7 +107,7 @@ def check_changes(plan: Plan, options: SearchOptions) -> list[str]:
     given = (options.concurrent_trials, options.workers_per_trial, options.gpus_per_worker)
     if any(one is not None for one in given):
         _check_machine(plan)
-    _check_variables()
+    _check_variables(plan)
     _check_seeds(plan)
     if options.keep is not None and plan.refits and plan.data_dir is not None and plan.has_faces:
         _check_refit(open_store(plan.data_dir))
@@ -221,8 +222,9 @@ def _check_machine(plan: Plan) -> None:
             raise
 
 
-def _check_variables() -> None:
-    """That ferray's own variables can be read; each raises its own error."""
+def _check_variables(plan: Plan) -> None:
+    """That ferray's own variables, and W&B's mode, can be read; each raises its own error."""
+    wanted_mode(plan.wandb)
     stall_limit_s()
     viewcache.limit_bytes()
 

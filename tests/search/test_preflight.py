@@ -250,7 +250,7 @@ def test_a_folder_that_cannot_be_made_is_refused(
     assert (variable or "--out") in err
 
 
-@pytest.mark.parametrize("variable", ["FERRAY_STALL_S", "FERRAY_CACHE_GB", "FERRAY_CACHE"])
+@pytest.mark.parametrize("variable", ["FERRAY_STALL_S", "FERRAY_CACHE_GB", "FERRAY_CACHE", "WANDB_MODE"])
 def test_a_variable_that_says_nothing_is_refused_also_with_demo_faces(
     variable: str, space: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
