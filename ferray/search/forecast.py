@@ -57,6 +57,13 @@ def forecast_plan(plan: Plan) -> Forecast:
     return make_forecast(plan, count_work(plan, num_new_points(plan)), num_trials=num_new_trials(plan))
 
 
+def has_all_views(plan: Plan) -> bool:
+    """Whether the cache has all features that the plan's points need, as far as that is known in advance."""
+    cache, work = storage.cache_dir(), count_work(plan, num_new_points(plan))
+    manifest = _manifest(plan, cache)
+    return work is not None and manifest is not None and _ready_views(plan, cache, work, manifest) == work.views
+
+
 def make_forecast(plan: Plan, work: Work | None, *, num_trials: int | None) -> Forecast:
     """Say where a plan would run, what is in the cache, and how long it would take.
 
@@ -69,18 +76,22 @@ def make_forecast(plan: Plan, work: Work | None, *, num_trials: int | None) -> F
     manifest = _manifest(plan, cache)
     ready: frozenset[ViewKey] = frozenset()
     if work is not None and manifest is not None:
-        ready = ready_views(
-            cache,
-            manifest,
-            work.views,
-            has_folds=plan.space.folds > 1,
-            trains_unaltered=work.trains_unaltered,
-            device=_device(plan),
-        )
+        ready = _ready_views(plan, cache, work, manifest)
     seconds, time = _time(plan, work, ready, manifest, read_rates(cache), num_trials)
     cost = None if seconds is None or plan.price is None else plan.price * seconds / 3600
     return Forecast(
         workers=_workers(plan), cache=_describe_cache(cache, work, ready), seconds=seconds, time=time, cost=cost
+    )
+
+
+def _ready_views(plan: Plan, cache: Path, work: Work, manifest: Manifest) -> frozenset[ViewKey]:
+    return ready_views(
+        cache,
+        manifest,
+        work.views,
+        has_folds=plan.space.folds > 1,
+        trains_unaltered=work.trains_unaltered,
+        device=_device(plan),
     )
 
 

@@ -158,6 +158,9 @@ def make_plan(options: SearchOptions, history: History | None = None) -> Plan:
         if options.retry:
             way_out = "Name the search: --resume NAME --retry"
             raise SearchError("--retry", "runs failed trials of a search again", way_out)
+        if options.again:
+            way_out = "Name the search: --resume NAME --again"
+            raise SearchError("--again", "reads the test split once more for a search that is resumed", way_out)
         return _settle(options, None, None)
     recorded = find_spaces(history)
     check_identities(history, recorded)

@@ -23,7 +23,7 @@ from ferray.model.backbones import find_backbone
 from ferray.model.weights_file import check_header, find_file
 from ferray.recipe import Recipe, check_value
 from ferray.search.fleet.messages import stall_limit_s
-from ferray.search.forecast import allocate_here
+from ferray.search.forecast import allocate_here, has_all_views
 from ferray.search.history.recorded import History
 from ferray.search.options import SearchOptions
 from ferray.search.plan import Plan
@@ -68,8 +68,7 @@ def check_plan(plan: Plan, *, is_dry: bool = False) -> list[str]:
     _check_folder(plan.run.folder, "--out names the parent of all searches: name another")
     _check_machine(plan)
     _check_variables(plan)
-    if plan.address is None:  # else the disks are those of the nodes
-        _check_folder(storage.cache_dir(), "Name another cache folder with FERRAY_CACHE")
+    _check_cache_folder(plan)
     _check_seeds(plan)
     missing = _check_weights(plan, is_dry=is_dry)
     found = [*missing, *_find_idle_options(plan), *find_idle_settings(plan.space)]
@@ -278,6 +277,18 @@ def _check_folder(folder: Path, way_out: str) -> None:
         raise StorageError(str(folder), f"{existing} is a file", way_out)
     if not os.access(existing, os.W_OK | os.X_OK):
         raise StorageError(str(folder), f"{existing} cannot be written by this user", way_out)
+
+
+def _check_cache_folder(plan: Plan) -> None:
+    """That the cache can be written, or has all that the plan needs: then one that can only be read will do."""
+    if plan.address is not None:  # the disks are those of the nodes
+        return
+    cache = storage.cache_dir()
+    try:
+        _check_folder(cache, "Name another cache folder with FERRAY_CACHE")
+    except StorageError:
+        if not has_all_views(plan):
+            raise
 
 
 def _check_cache(plan: Plan, store: Store) -> Iterator[str]:

@@ -92,6 +92,7 @@ def test_a_setting_on_the_command_line_replaces_the_spaces(space: str, capsys: p
         (["--name", "\u8868" * 90], ["has 270 bytes", "at most 255"]),
         (["--resume", "nowhere"], ["no search here", "Known names: none"]),
         (["--set", "freeze=blocks1-4"], ["freeze is 'blocks1-4'", "pretrained"]),
+        (["--again"], ["--again: reads the test split once more", "--resume NAME --again"]),
     ],
 )
 def test_a_wrong_option_is_named_with_its_value_and_the_way_out(
@@ -135,6 +136,13 @@ def test_a_dry_run_says_how_many_points_there_are_and_where_they_can_be_stopped(
     file.write_text(f"method: {method}\nmetric: {{name: val_accuracy, goal: maximize}}\n{text}")
     assert main(["--space", str(file), "--dry-run"]) == 0
     assert set(lines) <= set(capsys.readouterr().out.splitlines())
+
+
+def test_more_points_than_the_space_has_are_said_to_be_none(space: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--space", space, "--max-trials", "12", "--set", "run_cap=7", "--dry-run"]) == 0
+    assert "trials    4 (of run_cap 7 and --max-trials 12: the space has no more points)" in capsys.readouterr().out
+    assert main(["--space", space, "--max-trials", "4", "--set", "run_cap=7", "--dry-run"]) == 0
+    assert "trials    4 (of run_cap 7: the space has no more points)" in capsys.readouterr().out
 
 
 def test_a_dry_run_counts_folds_and_finals(space: str, capsys: pytest.CaptureFixture[str]) -> None:

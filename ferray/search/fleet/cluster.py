@@ -132,7 +132,7 @@ def _update_environment(variables: Mapping[str, str | None]) -> None:
 
 
 def _variables(address: str | None) -> dict[str, str | None]:
-    """What `set_environment` sets, or removes; a user's own value is kept where a search is safe and can run with it."""
+    """What `set_environment` sets, or removes; a user's value is kept where a search is safe and can run with it."""
     optional = {**DOCUMENTED_VARIABLES, **ray_patches.TRAIN_VARIABLES}
     kept = {name: os.environ.get(name, value) for name, value in optional.items()}
     of_tune = dict.fromkeys(name for name in os.environ if name.startswith(ray_patches.OF_TUNE))

@@ -48,8 +48,8 @@ second."""
 
 OF_TUNE = "TUNE_"
 """Begins the names of Tune's variables. A user's have no effect but for those that a search sets itself: they are about
-trials that are processes, and one of them asks for a call that the proxies of `patched_tune` do not have. `tune/tune.py`
-ends with an error where another is set, TUNE_RESULT_DIR."""
+trials that are processes. With one of them Tune makes a call that the proxies of `patched_tune` do not have, and with
+another, TUNE_RESULT_DIR, `tune/tune.py` ends with an error."""
 
 WITHOUT_EFFECT_HERE: dict[str, str | None] = {
     "RAY_LOG_TO_STDERR": None,
