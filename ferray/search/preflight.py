@@ -65,7 +65,7 @@ def check_plan(plan: Plan, *, is_dry: bool = False) -> list[str]:
     Raises:
         FerrayError: Place, fault and way out.
     """
-    _check_folder(plan.run.folder, "--out names the parent of all searches: name another")
+    storage.check_folder(plan.run.folder, "--out names the parent of all searches: name another")
     _check_machine(plan)
     _check_variables(plan)
     _check_cache_folder(plan)
@@ -270,22 +270,13 @@ def _check_weights(plan: Plan, *, is_dry: bool) -> list[str]:
     return [f"--weights {plan.weights}: {what}. {way_out}"]
 
 
-def _check_folder(folder: Path, way_out: str) -> None:
-    """That a folder exists and can be written, or can be made."""
-    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
-    if not existing.is_dir():
-        raise StorageError(str(folder), f"{existing} is a file", way_out)
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise StorageError(str(folder), f"{existing} cannot be written by this user", way_out)
-
-
 def _check_cache_folder(plan: Plan) -> None:
     """That the cache can be written, or has all that the plan needs: then one that can only be read will do."""
     if plan.address is not None:  # the disks are those of the nodes
         return
     cache = storage.cache_dir()
     try:
-        _check_folder(cache, "Name another cache folder with FERRAY_CACHE")
+        storage.check_folder(cache, "Name another cache folder with FERRAY_CACHE")
     except StorageError:
         if not has_all_views(plan):
             raise
