@@ -34,6 +34,7 @@ def run_command(body: Callable[[], int]) -> int:
     """
     give_home()
     keep_warnings_from_raising()
+    os.environ.pop("MPLBACKEND", None)  # no window is opened; one that matplotlib has dropped would end a search late
     with kept_streams() as (out, _):
         try:
             code = _run(body)
