@@ -26,7 +26,10 @@ from ferray.data.prepare.options import OnCopies, PrepareOptions
 from ferray.data.threads import Threads
 from ferray.errors import DataError
 from ferray.files import storage
+from ferray.files.location import local_path
 from ferray.search.options import MAX_MINUTES, MIN_MINUTES, SearchOptions, Show, WandbMode
+from ferray.search.plan import check_name
+from ferray.search.preflight import check_variables
 from ferray.search.session import announce_stop, run_session
 from ferray.signals import StopRequest, catch_signals
 from ferray.waiting import waiting
@@ -159,7 +162,13 @@ def run_folder(
         FerrayError: Place, fault and way out.
     """
     deadline = time.monotonic() + 60 * options.minutes
+    options = replace(options, out=local_path(options.out, option="--out"))
     with stop.raised():
+        # What the search would refuse after the pictures are prepared, which takes minutes.
+        check_name(options.run_name)
+        check_variables(options.wandb)
+        for folder in (options.run_dir, storage.cache_dir()):
+            storage.check_folder(folder, "Name another folder: --out, or FERRAY_CACHE for the cache")
         source = read_source_of(options.images, classes=options.classes)
         check_enough(source)
         choice = _choose(options, source)

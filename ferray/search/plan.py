@@ -256,6 +256,20 @@ def _new_run(options: SearchOptions, space: Space) -> Run:
         RecordError: Its name is another search's.
     """
     name = options.name or f"{space.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    check_name(name)
+    run = find_run(options.out, name)
+    if run.exists():
+        raise name_is_taken(run)
+    run.check_unused()
+    return run
+
+
+def check_name(name: str) -> None:
+    """Refuse a name of a search that cannot be a folder's, or cannot be typed.
+
+    Raises:
+        SearchError: It leads out of the parent folder, is too long, or is taken for an option.
+    """
     if Path(name).name != name or name in (".", "..") or not name.isprintable():
         way_out = "Leave out slashes, tabs and what else is not printed; --out names the parent folder"
         raise SearchError(f"--name {name}", "not a plain folder name", way_out)
@@ -264,11 +278,6 @@ def _new_run(options: SearchOptions, space: Space) -> Run:
     if (num_bytes := len(os.fsencode(name))) > MAX_NAME_BYTES:
         what = f"has {num_bytes} bytes; the name of a folder has at most {MAX_NAME_BYTES}"
         raise SearchError(f"--name {name}", what, "Choose a shorter one")
-    run = find_run(options.out, name)
-    if run.exists():
-        raise name_is_taken(run)
-    run.check_unused()
-    return run
 
 
 def _check_files(data: str | None, weights: str, *, is_resumed: bool) -> None:

@@ -67,7 +67,7 @@ def check_plan(plan: Plan, *, is_dry: bool = False) -> list[str]:
     """
     storage.check_folder(plan.run.folder, "--out names the parent of all searches: name another")
     _check_machine(plan)
-    _check_variables(plan)
+    check_variables(plan.wandb)
     _check_cache_folder(plan)
     _check_seeds(plan)
     missing = _check_weights(plan, is_dry=is_dry)
@@ -106,7 +106,7 @@ def check_changes(plan: Plan, options: SearchOptions) -> list[str]:
     given = (options.concurrent_trials, options.workers_per_trial, options.gpus_per_worker)
     if any(one is not None for one in given):
         _check_machine(plan)
-    _check_variables(plan)
+    check_variables(plan.wandb)
     _check_seeds(plan)
     if options.keep is not None and plan.refits and plan.data_dir is not None and plan.has_faces:
         _check_refit(open_store(plan.data_dir))
@@ -221,9 +221,13 @@ def _check_machine(plan: Plan) -> None:
             raise
 
 
-def _check_variables(plan: Plan) -> None:
-    """That ferray's own variables, and W&B's mode, can be read; each raises its own error."""
-    wanted_mode(plan.wandb)
+def check_variables(wandb: str | None) -> None:
+    """That ferray's own variables, and W&B's mode, can be read; each raises its own error.
+
+    Args:
+        wandb: The mode that is asked for, in which case the variable does not count.
+    """
+    wanted_mode(wandb)
     stall_limit_s()
     viewcache.limit_bytes()
 
