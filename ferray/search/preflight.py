@@ -9,6 +9,7 @@ Begin at `check_plan`.
 import itertools
 import math
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -222,11 +223,14 @@ def _check_machine(plan: Plan) -> None:
 
 
 def check_variables(wandb: str | None) -> None:
-    """That ferray's own variables, and W&B's mode, can be read; each raises its own error.
+    """That ferray's own variables and W&B's mode can be read, and Ray be imported; each raises its own error.
 
     Args:
         wandb: The mode that is asked for, in which case the variable does not count.
     """
+    if sys.flags.optimize > 1:
+        what = "removes docstrings, and Ray cannot be imported without them"
+        raise SearchError("python -OO, or PYTHONOPTIMIZE=2,", what, "Leave it out, or use -O")
     wanted_mode(wandb)
     stall_limit_s()
     viewcache.limit_bytes()

@@ -258,6 +258,13 @@ def test_a_variable_that_says_nothing_is_refused_also_with_demo_faces(
     assert variable in dry_run(capsys, space, code=2)
 
 
+def test_a_python_that_cannot_import_ray_is_refused(space: Path) -> None:
+    asked = ["-m", "ferray.search", "--space", str(space), "--dry-run"]
+    for options, code in ((["-OO"], 2), (["-O"], 0)):
+        done = subprocess.run([sys.executable, *options, *asked], timeout=60, capture_output=True, text=True)
+        assert (done.returncode, "PYTHONOPTIMIZE=2" in done.stderr) == (code, code == 2), done.stderr
+
+
 def test_a_cache_without_room_is_named_and_refused_where_the_memory_is_too_small_as_well(
     space: Path,
     tiny_store: Store,

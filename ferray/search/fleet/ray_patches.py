@@ -58,15 +58,13 @@ WITHOUT_EFFECT_HERE: dict[str, str | None] = {
     "RAY_USE_TLS": None,
     "GLOO_SOCKET_IFNAME": None,
     "NCCL_SOCKET_IFNAME": None,
-    "PYTHONOPTIMIZE": None,
 }
 """The same on a cluster that is started for the search, not on one that is joined.
 
 The first sends the logs of Ray's processes to this one's, also to its stdout, where `--json` prints. The next two, the
 second of which `ray job submit` sets, are of another cluster, and name folders that are only there. The fourth needs
 certificates; the cluster listens on loopback and asks for a token. `_private/ray_constants.py` and
-`_private/worker.py`. The two after it name a network between machines, for ranks that are on this one. Without
-docstrings, which the last may remove, Ray's agent ends: `util/state/common.py`."""
+`_private/worker.py`. The two after it name a network between machines, for ranks that are on this one."""
 
 HEAD_NODE = {"node:__internal_head__": 1e-4}
 """Resources of an actor that must run on the head node: `_common/constants.py`, `HEAD_NODE_RESOURCE_NAME`."""

@@ -47,7 +47,6 @@ def test_variables_with_which_no_search_could_run_have_no_effect_and_are_put_bac
         "RAY_AIR_LOCAL_CACHE_DIR": "/results",
         "RAY_TRAIN_V2_ENABLED": "0",
         "RAY_LOG_TO_STDERR": "1",
-        "PYTHONOPTIMIZE": "2",
         "GLOO_SOCKET_IFNAME": "eth9",
         "RAY_JOB_CONFIG_JSON_ENV_VAR": "{}",
     }

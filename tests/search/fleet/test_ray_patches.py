@@ -105,7 +105,6 @@ REGISTRY = "ray.tune.registry._global_registry"
         ("ray._private.ray_constants", mentions('"RAY_LOG_TO_STDERR"'), "WITHOUT_EFFECT_HERE"),
         ("ray._private.ray_constants", mentions('"RAY_RUNTIME_ENV_HOOK"'), "WITHOUT_EFFECT_HERE"),
         ("ray._private.runtime_env.constants", mentions("RAY_JOB_CONFIG_JSON_ENV_VAR"), "WITHOUT_EFFECT_HERE"),
-        ("ray.util.state.common", mentions("__doc__ +="), "WITHOUT_EFFECT_HERE"),
         ("ray.autoscaler._private.command_runner", mentions("OMP_NUM_THREADS=1 PYTHONWARNINGS=ignore"), "RAY_EXEC"),
         ("ray._common.constants.HEAD_NODE_RESOURCE_NAME", equals("node:__internal_head__"), "HEAD_NODE"),
         ("ray._private.auto_init_hook.enable_auto_connect", is_a(bool), "read_environment_again"),
