@@ -338,6 +338,8 @@ def _find_idle_options(plan: Plan) -> Iterator[str]:
     """Options that have no effect beside the others."""
     if plan.replicates == 1 and plan.finalists != plan.space.finalists:
         yield f"--finalists {plan.finalists} has no effect without finals. Add --replicates 3, or leave it out"
+    if plan.seed and plan.space.method == "grid" and any(one.name == "seed" for one in plan.space.parameters):
+        yield f"--seed {plan.seed} has no effect: the space has seeds of its own. Leave one of the two out"
     if plan.replaces_weights:
         which = "--weights none, the default with demo faces," if plan.data is None else "--weights none"
         yield f"pretrained weights are asked for, but {which} is for all trials. Give --weights imagenet"

@@ -306,6 +306,7 @@ def test_a_cache_without_room_is_named_and_refused_where_the_memory_is_too_small
         (["--max-trials", "1"], "only the first 1 of the grid's 2 points, in the file's order: dropout 0.0 of 2"),
         (["--finalists", "5"], "--finalists 5 has no effect without finals"),
         (["--keep", "best-fold"], "--keep best-fold has no effect without folds"),
+        (["--seed", "3", "--set", "seed=[1, 2]"], "--seed 3 has no effect: the space has seeds of its own"),
         (["--gpus-per-worker", "2", "--address", "auto"], "--gpus-per-worker 2: a worker trains on one of its GPUs"),
     ],
 )
