@@ -21,6 +21,7 @@ from ferray.errors import SpaceError
 from ferray.recipe import Recipe
 from ferray.space import Space, find_space, num_points, parse_settings, points, read_space, to_recipe, to_sweep_config
 from ferray.space.hyperband import rungs_from_max
+from ferray.space.nodes import read_yaml
 from ferray.space.parameter import Parameter
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -169,7 +170,9 @@ def test_a_fault_names_file_line_key_value_and_the_way_out(tmp_path: Path) -> No
         ("method: grid\nrun_cap: 1.5\nparameters: {epochs: {value: 1}}\n", "mine.yaml:2", "run_cap is 1.5"),
         ("method: grid\nproject: 3\nparameters: {epochs: {value: 1}}\n", "mine.yaml:2", "project is 3"),
         ("method: bayes\nparameters: {epochs: {values: [1, 2]}}\n", "mine.yaml:1", "metric is missing"),
-        ("method: grid\nparameters:\n  <<: {epochs: {value: 1}}\n", "mine.yaml:3", "merge"),
+        ("method: grid\nparameters:\n  <<: [{epochs: {value: 1}}, 5]\n", "mine.yaml:3", "takes keys from what is no"),
+        ("method: grid\nparameters:\n  <<: {epochs: {value: 1}}\n  seed: 5\n", "mine.yaml:4", "seed is 5"),
+        ("method: grid\nparameters: &a\n  <<: *a\n  epochs: {value: 1}\n", "mine.yaml", "nested"),
         ("method: grid\nparameters:\n  5: {value: 1}\n", "mine.yaml:3", "no text"),
         ("method: grid\nparameters: !!set {epochs}\n", "mine.yaml:2", "tag"),
         ("method: grid\nparameters: !!python/object:os.system {}\n", "mine.yaml:2", "tag"),
@@ -312,6 +315,47 @@ def test_whole_numbers_for_a_setting_of_fractions_are_one_warning_with_both_spel
     assert len(caplog.messages) == bool(values)
     for words in ("mine.yaml:4: parameters.", f"is {values}, whole", "`min: 0.0`", "`distribution: int_uniform`"):
         assert not values or words in caplog.messages[0]
+
+
+@pytest.mark.parametrize(
+    "parameter, warns",
+    [
+        ("weight_decay: {distribution: q_uniform, min: 0.0, max: 1.0}", True),
+        ("dropout: {distribution: q_beta, a: 2, b: 3}", True),
+        ("random_erasing: {distribution: q_normal, mu: 0.5, sigma: 0.2}", True),
+        ("weight_decay: {distribution: q_uniform, min: 0.0, max: 1.0, q: 1}", False),
+        ("batch_size: {distribution: q_log_uniform_values, min: 8, max: 64}", False),
+    ],
+)
+def test_a_q_that_is_left_out_of_a_setting_of_fractions_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, parameter: str, warns: bool
+) -> None:
+    space_of(tmp_path, parameter)
+
+    assert ["mine.yaml:4: parameters." in one and "without q has whole" in one for one in caplog.messages] == [
+        True
+    ] * warns
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{a: &a {x: 1, y: 2}, b: {<<: *a, y: 5, z: 6}}",
+        "{a: &a {x: 1, y: 2}, b: &b {y: 3, z: 4}, c: {q: 0, <<: [*a, *b], y: 9}, d: {<<: [*b, *a]}}",
+        "{a: &a {x: 1, y: 2}, b: &b {y: 3, z: 4}, c: {<<: *a, <<: *b}}",
+        "{a: {<<: {<<: {x: 1}, y: 2}, x: 3}}",
+    ],
+)
+def test_merges_are_read_in_the_order_and_with_the_values_of_pyyaml(text: str) -> None:
+    found, expected = read_yaml(text, file="mine.yaml").plain(), yaml.safe_load(text)
+    assert found == expected
+    assert [list(one.items()) for one in found.values()] == [list(one.items()) for one in expected.values()]
+
+
+def test_merges_that_multiply_are_refused() -> None:
+    lines = ["x0: &x0 {a: 1}", *(f"x{n + 1}: &x{n + 1} {{<<: [{', '.join([f'*x{n}'] * 9)}]}}" for n in range(11))]
+    with pytest.raises(SpaceError, match="more than 100,000 values"):
+        read_yaml("\n".join(lines), file="mine.yaml")
 
 
 @pytest.mark.parametrize(

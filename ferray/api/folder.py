@@ -28,6 +28,8 @@ from ferray.errors import DataError
 from ferray.files import storage
 from ferray.files.location import local_path
 from ferray.search.options import MAX_MINUTES, MIN_MINUTES, SearchOptions, Show, WandbMode
+from ferray.search.plan import check_name
+from ferray.search.preflight import check_variables
 from ferray.search.session import announce_stop, run_session
 from ferray.signals import StopRequest, catch_signals
 from ferray.waiting import waiting
@@ -162,6 +164,11 @@ def run_folder(
     deadline = time.monotonic() + 60 * options.minutes
     options = _of_this_machine(options)
     with stop.raised():
+        # What the search would refuse after the pictures are prepared, which takes minutes.
+        check_name(options.run_name)
+        check_variables(options.wandb)
+        for folder in (options.run_dir, storage.cache_dir()):
+            storage.check_folder(folder, "Name another folder: --out, or FERRAY_CACHE for the cache")
         source = read_source_of(options.images, classes=options.classes)
         check_enough(source)
         choice = _choose(options, source)
@@ -177,7 +184,11 @@ def run_folder(
 def _of_this_machine(options: FolderOptions) -> FolderOptions:
     """The options with paths where they name `file://`; what names a bucket is refused."""
     given = ((name, getattr(options, name)) for name in ("images", "out", "weights", "space", "classes"))
-    paths: dict[str, Any] = {name: local_path(text, option=name) for name, text in given if text is not None}
+    paths: dict[str, Any] = {
+        name: local_path(text, option="" if name == "images" else f"--{name}")
+        for name, text in given
+        if text is not None
+    }
     return replace(options, **paths)
 
 

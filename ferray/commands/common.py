@@ -8,9 +8,10 @@ import logging
 import math
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ferray.commands.streams import READER_LEFT, kept_streams
 from ferray.errors import FerrayError, StorageError
@@ -30,13 +31,14 @@ RUN_HELP = "runs/NAME, or s3://BUCKET/RUNS/NAME"
 """How a search is named, for helps."""
 
 
-def path_option(text: str) -> Path:
-    """The `type` of an argument that is a file or a folder of this machine: a path, or `file:///PATH`.
+def path_option(option: str) -> Callable[[str], Path]:
+    """A `type` for an argument that is a file or a folder of this machine: a path, or `file:///PATH`.
 
-    Raises:
-        StorageError: It names a bucket, or another machine.
+    Args:
+        option: As it is typed, for the `StorageError` of one that names a bucket or another machine; empty for a
+            positional one.
     """
-    return Path(local_path(text))
+    return lambda text: Path(local_path(text, option=option))
 
 
 def run_command(body: Callable[[], int]) -> int:
@@ -47,6 +49,8 @@ def run_command(body: Callable[[], int]) -> int:
     ends no command; where output is lost for another reason, a command that has done its work exits with 1.
     """
     give_home()
+    keep_warnings_from_raising()
+    os.environ.pop("MPLBACKEND", None)  # no window is opened; one that matplotlib has dropped would end a search late
     with kept_streams() as (out, _):
         try:
             code = _run(body)
@@ -57,6 +61,18 @@ def run_command(body: Callable[[], int]) -> int:
             print(f"error: stdout: {out.fault.strerror}\n  {_LOST}", file=sys.stderr)
             code = code or 1
     return code
+
+
+def keep_warnings_from_raising() -> None:
+    """A user's `PYTHONWARNINGS=error`, or `-W error`, prints warnings: those of libraries must not end a command.
+
+    Also in the processes that it starts: Ray's own warn of their own settings.
+    """
+    kept = [option for option in sys.warnoptions if not "error".startswith(option.partition(":")[0].strip() or "-")]
+    if len(kept) < len(sys.warnoptions):
+        sys.warnoptions[:] = kept
+        os.environ["PYTHONWARNINGS"] = ",".join(kept)
+        warnings.simplefilter("default")
 
 
 def _run(body: Callable[[], int]) -> int:
@@ -72,6 +88,9 @@ def _run(body: Callable[[], int]) -> int:
         return 2
     except OSError as error:
         log.debug("raised here", exc_info=error)
+        if error.filename is None and not _is_somewhere():
+            print("error: the current folder: it was removed\n  Change to one that is there: cd", file=sys.stderr)
+            return 2
         what = error.strerror or str(error) or type(error).__name__
         where = "the system" if error.filename is None else os.fsdecode(error.filename)
         print(f"error: {StorageError(where, what, _WAY_OUT)}", file=sys.stderr)
@@ -79,6 +98,29 @@ def _run(body: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _is_somewhere() -> bool:
+    """Whether the folder that the process is in is still there."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that refuses empty words: those of a shell's variable that is not set, as in `--out "$OUT"`."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As its base, after a look at the words."""
+        words = list(sys.argv[1:] if args is None else args)
+        for before, word in zip(["", *words], words, strict=False):
+            option = before if word == "" else word.removesuffix("=")
+            if word == "" or (word.startswith("--") and word.endswith("=") and word.count("=") == 1):
+                place = f"argument {option}: " if option.startswith("-") else ""
+                self.error(f"{place}an empty value; leave the option out for its default")
+        return super().parse_known_args(args, namespace)
 
 
 def make_parser(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
@@ -89,7 +131,7 @@ def make_parser(prog: str, description: str, examples: str) -> argparse.Argument
         description: First lines of the help.
         examples: Commands, one per line, each with a comment, as `python -m ferray.NAME`.
     """
-    return argparse.ArgumentParser(
+    return Parser(
         prog=prog,
         description=description,
         epilog="examples:\n" + as_typed(examples, prog),

@@ -47,7 +47,7 @@ def add_compare_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPa
         "--before", type=number_option(int, 1, 10**9), metavar="N",
         help="of one search: its trials below number N against all (default: before each extension in its journal)",
     )  # fmt: skip
-    compare.add_argument("--out", type=path_option, metavar="FILE", help="write a page, too: one HTML file")
+    compare.add_argument("--out", type=path_option("--out"), metavar="FILE", help="write a page, too: one HTML file")
     compare.add_argument(
         "--force", action="store_true", help="show searches whose validation pictures differ side by side anyway"
     )

@@ -37,7 +37,11 @@ def add_fetch_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPars
     )  # fmt: skip
     fetch.add_argument("address", metavar="ADDRESS", help="s3://BUCKET/RUNS/NAME")
     fetch.add_argument(
-        "--out", type=path_option, default=Path(DEFAULT_OUT), metavar="DIR", help="parent folder (default: runs)"
+        "--out",
+        type=path_option("--out"),
+        default=Path(DEFAULT_OUT),
+        metavar="DIR",
+        help="parent folder (default: runs)",
     )
     fetch.add_argument("--checkpoints", action="store_true", help="the checkpoints of its trials, too")
     fetch.set_defaults(options=FetchOptions)

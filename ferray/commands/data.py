@@ -59,22 +59,26 @@ def _parse(argv: Sequence[str] | None, prog: str) -> argparse.Namespace:
         metavar="PATH",
         help="a store, folders, ExpW's folder, or a CSV file (columns path and label, or FER2013's)",
     )
-    check.add_argument("--images", type=path_option, metavar="DIR", help="ExpW's photographs, instead of PATH")
-    check.add_argument("--labels", type=path_option, metavar="FILE", help="ExpW's list of faces, instead of PATH")
+    check.add_argument(
+        "--images", type=path_option("--images"), metavar="DIR", help="ExpW's photographs, instead of PATH"
+    )
+    check.add_argument(
+        "--labels", type=path_option("--labels"), metavar="FILE", help="ExpW's list of faces, instead of PATH"
+    )
     check.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     check.add_argument("--strict", action="store_true", help="exit with 1 if there is a fault")
     check.set_defaults(run=_check)
 
     demo = commands.add_parser("demo", help="draw demo faces in ExpW's own layout", allow_abbrev=False)
     demo.add_argument(
-        "--out", type=path_option, required=True, metavar="DIR", help="a new folder: origin/ and label.lst"
+        "--out", type=path_option("--out"), required=True, metavar="DIR", help="a new folder: origin/ and label.lst"
     )
     demo.set_defaults(run=_demo)
 
     show = commands.add_parser("show", help="count a store's pictures and draw a contact sheet", allow_abbrev=False)
     show.add_argument("store", metavar="DIR", help="a store")
     show.add_argument(
-        "--out", type=path_option, metavar="PNG", help="the contact sheet (default: DIR.png, beside the store)"
+        "--out", type=path_option("--out"), metavar="PNG", help="the contact sheet (default: DIR.png, beside the store)"
     )
     show.set_defaults(run=_show)
     return parser.parse_args(argv)

@@ -23,7 +23,7 @@ def add_merge(commands: Commands, prog: str) -> None:
         "split is left out, so that no photograph is on two sides.",
         examples=MERGE_EXAMPLES,
     )  # fmt: skip
-    merge.add_argument("stores", type=path_option, nargs="+", metavar="STORE", help="a prepared store, two or more")
+    merge.add_argument("stores", type=path_option(""), nargs="+", metavar="STORE", help="a prepared store, two or more")
     merge.add_argument(
         "--out", required=True, metavar="DIR", help="the merged store; must not exist; or s3://BUCKET/KEY"
     )

@@ -34,7 +34,9 @@ def add_page_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParse
         epilog=f"examples:\n{as_typed(EXAMPLES, prog)}", formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     page.add_argument("run", type=search_folder, metavar="RUN", help=f"a search, which may still run: {RUN_HELP}")
-    page.add_argument("--out", type=path_option, metavar="FILE", help="where to write it (default: RUN/report.html)")
+    page.add_argument(
+        "--out", type=path_option("--out"), metavar="FILE", help="where to write it (default: RUN/report.html)"
+    )
     page.add_argument(
         "--pictures", action="store_true",
         help="show pictures of the data: the most confident mistakes, copies with different labels",

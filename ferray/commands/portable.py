@@ -57,13 +57,16 @@ def add_export_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPar
         help="default: %(default)s, which needs the extra ferray[export]; safetensors has the tensors alone",
     )  # fmt: skip
     export.add_argument(
-        "--out", type=path_option, required=True, metavar="FILE", help="FILE.json and FILE.md come beside it"
+        "--out", type=path_option("--out"), required=True, metavar="FILE", help="FILE.json and FILE.md come beside it"
     )
     export.add_argument(
-        "--pictures", type=path_option, metavar="DIR", help="compare for these, too: a folder or a picture"
+        "--pictures",
+        type=path_option("--pictures"),
+        metavar="DIR",
+        help="compare for these, too: a folder or a picture",
     )
     export.add_argument(
-        "--int8", type=path_option, metavar="STORE",
+        "--int8", type=path_option("--int8"), metavar="STORE",
         help="write integers of 8 bits, a quarter of the size, with ranges from training pictures of the store; its"
         " validation pictures show what that costs in accuracy; only for onnx",
     )  # fmt: skip

@@ -67,7 +67,7 @@ def _parse(argv: Sequence[str] | None, prog: str) -> PredictOptions:
     parser.add_argument(
         "--format", choices=("jsonl", "csv"), default="jsonl", help="one JSON object a line (default), or a table"
     )
-    parser.add_argument("--out", type=path_option, metavar="FILE", help="write to a file instead of stdout")
+    parser.add_argument("--out", type=path_option("--out"), metavar="FILE", help="write to a file instead of stdout")
     parser.add_argument(
         "--crop-faces", action="store_true",
         help="find the faces in each picture and label each; needs scikit-image, in the extra ferray[faces]",

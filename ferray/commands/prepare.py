@@ -54,10 +54,10 @@ def _add_expw(sources: Commands, prog: str) -> None:
         description="Crop the faces that a label file names.", examples=EXPW_EXAMPLES,
     )  # fmt: skip
     expw.add_argument(
-        "--images", type=path_option, required=True, metavar="DIR", help="the photographs, ExpW's `origin`"
+        "--images", type=path_option("--images"), required=True, metavar="DIR", help="the photographs, ExpW's `origin`"
     )
     expw.add_argument(
-        "--labels", type=path_option, required=True, metavar="FILE", help="the list of faces, `label.lst`"
+        "--labels", type=path_option("--labels"), required=True, metavar="FILE", help="the list of faces, `label.lst`"
     )
     add_common(expw, split="shares of train/validation/test by photograph (default 70/10/20)")
     add_margin(expw, DEFAULT_MARGIN)
@@ -69,7 +69,9 @@ def _add_folders(sources: Commands, prog: str) -> None:
         sources, prog, "folders", help="folders by class, with or without a split",
         description="Take whole photographs; the name of the folder is the class.", examples=FOLDERS_EXAMPLES,
     )  # fmt: skip
-    folders.add_argument("--images", type=path_option, required=True, metavar="DIR", help="the top of the tree")
+    folders.add_argument(
+        "--images", type=path_option("--images"), required=True, metavar="DIR", help="the top of the tree"
+    )
     _add_classes(folders, "the names of the folders")
     add_common(folders, split="for a tree without a split of its own (default 70/10/20); a tree's own split is kept")
     add_drop_leaks(folders)
@@ -84,10 +86,13 @@ def _add_csv(sources: Commands, prog: str) -> None:
         examples=CSV_EXAMPLES,
     )  # fmt: skip
     table.add_argument(
-        "--table", type=path_option, required=True, metavar="FILE", help="the CSV file, with a first line"
+        "--table", type=path_option("--table"), required=True, metavar="FILE", help="the CSV file, with a first line"
     )
     table.add_argument(
-        "--images", type=path_option, metavar="DIR", help="where the paths begin (default: the table's folder)"
+        "--images",
+        type=path_option("--images"),
+        metavar="DIR",
+        help="where the paths begin (default: the table's folder)",
     )
     _add_classes(table, "the labels")
     add_common(table, split="for a table without a column split (default 70/10/20)")

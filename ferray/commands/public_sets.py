@@ -62,9 +62,11 @@ def _add_fer2013(sources: Commands, prog: str) -> None:
         examples=FER2013_EXAMPLES,
     )  # fmt: skip
     fer2013.add_argument(
-        "--csv", type=path_option, required=True, metavar="FILE", help="columns emotion, pixels, Usage"
+        "--csv", type=path_option("--csv"), required=True, metavar="FILE", help="columns emotion, pixels, Usage"
     )
-    fer2013.add_argument("--ferplus", type=path_option, metavar="FILE", help="FER+'s votes, fer2013new.csv")
+    fer2013.add_argument(
+        "--ferplus", type=path_option("--ferplus"), metavar="FILE", help="FER+'s votes, fer2013new.csv"
+    )
     fer2013.add_argument(
         "--votes", choices=("majority", "plurality", "microsoft"),
         help="the rule: more than half of the votes (default); the most votes; or the authors' own, more than half "
@@ -84,9 +86,11 @@ def _add_rafdb(sources: Commands, prog: str) -> None:
         examples=RAFDB_EXAMPLES,
     )  # fmt: skip
     rafdb.add_argument(
-        "--images", type=path_option, required=True, metavar="DIR", help="the top of RAF-DB's basic part"
+        "--images", type=path_option("--images"), required=True, metavar="DIR", help="the top of RAF-DB's basic part"
     )
-    rafdb.add_argument("--labels", type=path_option, metavar="FILE", help="the list of labels, where it lies elsewhere")
+    rafdb.add_argument(
+        "--labels", type=path_option("--labels"), metavar="FILE", help="the list of labels, where it lies elsewhere"
+    )
     _add_order(rafdb)
     add_common(rafdb, split=_FROM_TRAIN)
     add_drop_leaks(rafdb)
@@ -102,13 +106,16 @@ def _add_affectnet(sources: Commands, prog: str) -> None:
         examples=AFFECTNET_EXAMPLES,
     )  # fmt: skip
     affectnet.add_argument(
-        "--images", type=path_option, required=True, metavar="DIR", help="both sets, or the photographs"
+        "--images", type=path_option("--images"), required=True, metavar="DIR", help="both sets, or the photographs"
     )
     affectnet.add_argument(
-        "--training", type=path_option, metavar="FILE", help="the list of the training set, training.csv"
+        "--training", type=path_option("--training"), metavar="FILE", help="the list of the training set, training.csv"
     )
     affectnet.add_argument(
-        "--validation", type=path_option, metavar="FILE", help="the list that becomes test, validation.csv"
+        "--validation",
+        type=path_option("--validation"),
+        metavar="FILE",
+        help="the list that becomes test, validation.csv",
     )
     _add_contempt(affectnet)
     _add_order(affectnet)
@@ -125,9 +132,11 @@ def _add_ckplus(sources: Commands, prog: str) -> None:
         examples=CKPLUS_EXAMPLES,
     )  # fmt: skip
     ckplus.add_argument(
-        "--images", type=path_option, required=True, metavar="DIR", help="cohn-kanade-images and Emotion"
+        "--images", type=path_option("--images"), required=True, metavar="DIR", help="cohn-kanade-images and Emotion"
     )
-    ckplus.add_argument("--labels", type=path_option, metavar="DIR", help="the folder Emotion, where it lies elsewhere")
+    ckplus.add_argument(
+        "--labels", type=path_option("--labels"), metavar="DIR", help="the folder Emotion, where it lies elsewhere"
+    )
     ckplus.add_argument("--frames", type=int, metavar="N", help="frames from the end of each sequence (default 3)")
     ckplus.add_argument("--with-neutral", action="store_true", help="take the first frame of each, too, as neutral")
     _add_contempt(ckplus)

@@ -163,7 +163,7 @@ def _parse(argv: Sequence[str] | None, prog: str) -> Options:
     evaluate.add_argument("--again", action="store_true", help="read the own test split once more, on record")
     evaluate.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N (default: a GPU if there is one)")
     evaluate.add_argument(
-        "--predictions", type=path_option, metavar="CSV", help="write the predictions too, for `audit`"
+        "--predictions", type=path_option("--predictions"), metavar="CSV", help="write the predictions too, for `audit`"
     )
     evaluate.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     evaluate.set_defaults(options=EvaluateOptions)
@@ -171,12 +171,15 @@ def _parse(argv: Sequence[str] | None, prog: str) -> Options:
     text = "recompute a score from its predictions under every name, and list the reasons to distrust it"
     audit = commands.add_parser("audit", help=text, description=text.capitalize() + ".", allow_abbrev=False)
     audit.add_argument(
-        "predictions", type=path_option, nargs="?", metavar="PREDICTIONS",
+        "predictions", type=path_option(""), nargs="?", metavar="PREDICTIONS",
         help="CSV: id, label, one column per class with its probability (or `prediction`), optional group, split,"
         " trial, seed; or a folder `best`",
     )  # fmt: skip
     audit.add_argument(
-        "--confusion", type=path_option, metavar="CSV", help="a confusion matrix instead, labels in the rows"
+        "--confusion",
+        type=path_option("--confusion"),
+        metavar="CSV",
+        help="a confusion matrix instead, labels in the rows",
     )
     audit.add_argument("--claimed", metavar="X,...", help="the reported accuracy: 0.91 or 91%%")
     audit.add_argument("--classes", type=int, metavar="K", help="number of classes, where there is no table")

@@ -42,8 +42,11 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m ferray.sea
 def parse(argv: Sequence[str] | None = None, *, prog: str = "python -m ferray.search") -> SearchOptions:
     """The options of a command line; a wrong one ends the process with exit code 2."""
     words = list(sys.argv[1:] if argv is None else argv)
-    given = vars(_parser(prog).parse_args(words))
+    parser = _parser(prog)
+    given = vars(parser.parse_args(words))
     folds, shuffle_labels, settings = given.pop("folds"), given.pop("shuffle_labels"), given.pop("set") or []
+    if folds is not None and any(setting.partition("=")[0].strip() == "folds" for setting in settings):
+        parser.error(f"argument --folds: --folds {folds}: folds is given by --set, too")
     settings += [] if folds is None else [f"folds={folds}"]
     settings += ["shuffle_labels=true"] if shuffle_labels else []
     command = shlex.join(["python", "-m", "ferray.search", *words])

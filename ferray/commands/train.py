@@ -7,6 +7,7 @@ sweep.
 
 import logging
 import os
+import re
 import shlex
 import sys
 from collections.abc import Sequence
@@ -15,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ferray.commands.common import make_parser, path_option, run_command
-from ferray.errors import RecipeError, StorageError
-from ferray.files import untrusted
+from ferray.errors import RecipeError, StorageError, WeightsError
+from ferray.files import storage, untrusted
+from ferray.files.location import is_address, local_path
 from ferray.recipe import Recipe, check_value, make_recipe
 from ferray.report.wording import setting_text
 from ferray.signals import catch_signals, say_from_handler
@@ -69,7 +71,11 @@ def main(argv: Sequence[str] | None = None, *, prog: str = "python -m ferray.tra
 def _parse(argv: Sequence[str] | None, prog: str) -> TrainOptions:
     parser = make_parser(prog, "Train one recipe and print one line per epoch.", EXAMPLES)
     parser.add_argument(
-        "--recipe", type=path_option, required=True, metavar="FILE", help="settings, YAML or JSON; see ferray.recipe"
+        "--recipe",
+        type=path_option("--recipe"),
+        required=True,
+        metavar="FILE",
+        help="settings, YAML or JSON; see ferray.recipe",
     )
     parser.add_argument("--data", required=True, metavar="DIR", help="a store, as ferray.data writes it")
     parser.add_argument(
@@ -77,7 +83,7 @@ def _parse(argv: Sequence[str] | None, prog: str) -> TrainOptions:
     )
     parser.add_argument(
         "--out",
-        type=path_option,
+        type=path_option("--out"),
         metavar="DIR",
         help="keep checkpoints here, continue from them if run again, and write the best model to DIR/best",
     )
@@ -110,6 +116,7 @@ def _train(options: TrainOptions) -> int:
         raise RecipeError(f"--data {DATA_VARIABLE}", what, f"{DATA_VARIABLE}=data/expw wandb agent ...")
     store = open_store(find_store(options.data, option="--data"))
     check_recipe(recipe, store, use_folds="--set folds=5 --set fold=0")
+    _check_places(recipe, options)
     if os.environ.get("RANK", "0") == "0":  # of `torchrun`
         for risk in find_risks(recipe, store):
             log.warning("%s: %s", store.folder, risk)
@@ -117,7 +124,6 @@ def _train(options: TrainOptions) -> int:
         verify_store(store)
 
     with waiting("importing torch"):
-        from ferray.files.storage import cache_dir
         from ferray.model.weights import load_weights
         from ferray.model.weights_bucket import find_weights
         from ferray.train.checkpoints.export import export_best
@@ -133,7 +139,7 @@ def _train(options: TrainOptions) -> int:
     from ferray.tracking.agent import AgentRun
     from ferray.tracking.names import AgentTask
 
-    cache = cache_dir()
+    cache = storage.cache_dir()
     epochs: list[EpochResult] = []
     device = choose_device(options.device)
     with torchrun_ranks(device) as ranks:
@@ -186,6 +192,20 @@ def _train(options: TrainOptions) -> int:
     return 0
 
 
+def _check_places(recipe: Recipe, options: TrainOptions) -> None:
+    """What the run reads and writes, before it trains for an hour: the weights, `--out`, the cache."""
+    if options.out is not None:
+        storage.check_folder(options.out, "Name another folder for the checkpoints and the model")
+    cache = storage.cache_dir()
+    if not cache.is_dir():  # one that can only be read may have all that is needed
+        storage.check_folder(cache, "Name another cache folder with FERRAY_CACHE")
+    weights = "none" if recipe.weights == "none" else options.weights
+    is_file = weights not in ("imagenet", "none") and not is_address(weights)
+    if is_file and not os.path.exists(local_path(weights, option="--weights")):
+        way_out = "Give a file, or a folder with a file for each backbone; or imagenet, or none"
+        raise WeightsError(f"--weights {weights}", "no such file", way_out)
+
+
 def _write_card(
     best: Path,
     options: TrainOptions,
@@ -196,7 +216,6 @@ def _write_card(
     num_ranks: int,
 ) -> None:
     """The model card beside the model; it has no test score, since training reads no test split."""
-    from ferray.files import storage
     from ferray.records.progress import best_epoch
     from ferray.report.card import ModelOrigin, ModelSelection, model_card
 
@@ -243,9 +262,14 @@ def read_recipe_file(file: Path, *, settings: Sequence[str] = ()) -> Recipe:
         name: check_value(name, node.plain(), where=node.where)
         for name, node in _settings(read_yaml(text, file=str(file))).items()
     }
-    for name, value in parse_settings(settings).items():
+    given = parse_settings(settings)
+    for name, value in given.items():
         values[name] = check_value(name, value, where=f"--set {name}={value}")
-    return make_recipe(values, where=str(file))
+    try:
+        return make_recipe(values, where=str(file))
+    except RecipeError as error:  # a rule between settings; what the user typed is named before the file
+        named = [f"--set {name}={given[name]}" for name in given if re.search(rf"\b{name}\b", str(error.args[1]))]
+        raise RecipeError(", ".join(named) or str(file), *error.args[1:]) from error
 
 
 def _settings(group: Node) -> dict[str, Node]:

@@ -45,7 +45,7 @@ def add_wandb_parser(commands: "argparse._SubParsersAction[argparse.ArgumentPars
         "--wandb", choices=("online", "offline"), help="default: online with a key and a server that answers"
     )
     parser.add_argument(
-        "--out", type=path_option, metavar="FILE",
+        "--out", type=path_option("--out"), metavar="FILE",
         help=f"where to keep what the workspace shows, and its address (default: RUN/{WORKSPACE_FILE} of the first)",
     )  # fmt: skip
     parser.set_defaults(options=WandbOptions)

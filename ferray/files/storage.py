@@ -336,6 +336,19 @@ def cache_dir() -> Path:
         raise StorageError("the cache folder", what, "Name a folder with FERRAY_CACHE") from error
 
 
+def check_folder(folder: Path, way_out: str) -> None:
+    """That a folder exists and can be written, or can be made; nothing is made yet.
+
+    Raises:
+        StorageError: It cannot.
+    """
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    if not existing.is_dir():
+        raise StorageError(str(folder), f"{existing} is a file", way_out)
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise StorageError(str(folder), f"{existing} cannot be written by this user", way_out)
+
+
 def give_home() -> None:
     """A user without a home folder, as in a container that runs as any user, gets the cache folder for one, if named.
 

@@ -108,8 +108,10 @@ def _describe_method(plan: Plan) -> Iterator[str]:
     space, total = plan.space, plan.num_points
     count = f"{total}" if total is not None else "without end (neither run_cap nor --max-trials ends them)"
     existing = num_existing_points(space)
-    if space.run_cap is not None and existing is not None and total == existing < space.run_cap:
-        count = f"{total} (of run_cap {space.run_cap}: the space has no more points)"
+    asked = {"run_cap": space.run_cap, "--max-trials": plan.max_trials}
+    above = [f"{name} {limit}" for name, limit in asked.items() if existing is not None and (limit or 0) > existing]
+    if above and total == existing:
+        count = f"{total} (of {' and '.join(above)}: the space has no more points)"
     yield f"trials    {count}, at most {max_epochs(plan)} epochs each"
     if space.folds > 1:
         yield f"folds     {space.folds} trials a point, ranked by their mean; then {_KEPT[plan.keep]}"

@@ -16,7 +16,7 @@ from ferray.errors import FerrayError, RecipeError, SearchError
 from ferray.files import storage
 from ferray.recipe import NUMBERS_VERSION, Recipe
 from ferray.search.expected import epochs_to_come
-from ferray.search.fleet.allocation import GroupRequest, allocate
+from ferray.search.fleet.allocation import Allocation, GroupRequest, allocate
 from ferray.search.fleet.cluster import Cluster, num_allowed_cores
 from ferray.search.pace import Pace, Planned, Prior
 from ferray.search.plan import Plan
@@ -66,6 +66,13 @@ def forecast_plan(plan: Plan) -> Forecast:
     return make_forecast(plan, count_work(plan, num_new_points(plan)), num_trials=num_new_trials(plan))
 
 
+def has_all_views(plan: Plan) -> bool:
+    """Whether the cache has all features that the plan's points need, as far as that is known in advance."""
+    cache, work = storage.cache_dir(), count_work(plan, num_new_points(plan))
+    manifest = _manifest(plan, cache)
+    return work is not None and manifest is not None and _ready_views(plan, cache, work, manifest) == work.views
+
+
 def make_forecast(plan: Plan, work: Work | None, *, num_trials: int | None) -> Forecast:
     """Say where a plan would run, what is in the cache, and how long it would take.
 
@@ -78,18 +85,22 @@ def make_forecast(plan: Plan, work: Work | None, *, num_trials: int | None) -> F
     manifest = _manifest(plan, cache)
     ready: frozenset[ViewKey] = frozenset()
     if work is not None and manifest is not None:
-        ready = ready_views(
-            cache,
-            manifest,
-            work.views,
-            has_folds=plan.space.folds > 1,
-            trains_unaltered=work.trains_unaltered,
-            device=_device(plan),
-        )
+        ready = _ready_views(plan, cache, work, manifest)
     seconds, time = _time(plan, work, ready, manifest, read_rates(cache), num_trials)
     cost = None if seconds is None or plan.price is None else plan.price * seconds / 3600
     return Forecast(
         workers=_workers(plan), cache=_describe_cache(cache, work, ready), seconds=seconds, time=time, cost=cost
+    )
+
+
+def _ready_views(plan: Plan, cache: Path, work: Work, manifest: Manifest) -> frozenset[ViewKey]:
+    return ready_views(
+        cache,
+        manifest,
+        work.views,
+        has_folds=plan.space.folds > 1,
+        trains_unaltered=work.trains_unaltered,
+        device=_device(plan),
     )
 
 
@@ -194,6 +205,21 @@ def _manifest(plan: Plan, cache: Path) -> Manifest | None:
 def _workers(plan: Plan) -> str:
     if plan.address is not None:
         return f"what the cluster at {plan.address} has room for"
+    here = f"this machine: {count_of(num_allowed_cores(), 'CPU')}, {count_of(num_gpus(), 'GPU')}"
+    try:
+        return f"{allocate_here(plan)} ({here})"
+    except SearchError as error:
+        return f"do not fit {here}: {error.args[1]}"
+
+
+def allocate_here(plan: Plan) -> Allocation:
+    """The worker groups of a plan on this machine, as far as its resources are known without Ray.
+
+    Ray may count fewer cores, in a container: then it refuses later.
+
+    Raises:
+        SearchError: They do not fit; the missing resource is named.
+    """
     freeze = next((one.values for one in plan.space.parameters if one.name == "freeze"), (Recipe().freeze,))
     request = GroupRequest(
         workers=plan.workers_per_trial,
@@ -202,13 +228,7 @@ def _workers(plan: Plan) -> str:
         heads_only=list(freeze) == ["trunk"],
         num_trials=plan.num_trials,
     )
-    cpus = num_allowed_cores()
-    gpus = num_gpus()
-    here = f"this machine: {count_of(cpus, 'CPU')}, {count_of(gpus, 'GPU')}"
-    try:
-        return f"{allocate(Cluster(cpus, float(gpus), 1, joined=False), request)} ({here})"
-    except SearchError as error:
-        return f"do not fit {here}: {error.args[1]}"
+    return allocate(Cluster(num_allowed_cores(), float(num_gpus()), 1, joined=False), request)
 
 
 def _device(plan: Plan) -> str | None:

@@ -26,6 +26,8 @@ from ferray.search.history.resume import (
 )
 from ferray.search.options import Keep, SearchOptions, WandbMode
 from ferray.space import Space
+from ferray.space.nodes import read_yaml
+from ferray.space.settings import flatten
 from ferray.tracking.mlflow import check_tracking_uri
 
 DEMO_COMMAND = "python -m ferray.search --space grid --data DIR"
@@ -56,6 +58,8 @@ class Plan:
     """`imagenet`, `none`, or a file or a folder with a file for each backbone: an absolute path, or an address."""
     weights_path: str
     """The same as a path of this machine; still the address until `bring_inputs`, and in a dry run."""
+    replaces_weights: bool = False
+    """Whether `weights` is `none` in place of pretrained ones that a setting or the space's file asks for."""
     seed: int
     max_trials: int | None
     workers_per_trial: int
@@ -154,6 +158,9 @@ def make_plan(options: SearchOptions, history: History | None = None) -> Plan:
         if options.retry:
             way_out = "Name the search: --resume NAME --retry"
             raise SearchError("--retry", "runs failed trials of a search again", way_out)
+        if options.again:
+            way_out = "Name the search: --resume NAME --again"
+            raise SearchError("--again", "reads the test split once more for a search that is resumed", way_out)
         return _settle(options, None, None)
     recorded = find_spaces(history)
     check_identities(history, recorded)
@@ -180,7 +187,9 @@ def _settle(options: SearchOptions, recorded: RecordedSpaces | None, run: Run | 
     space = _read_space(options, recorded, settings_with_weights(options.settings, weights))
     if run is None:
         run = _new_run(options, space)
-    _check_files(options.data, weights)
+        if options.weights is None and _asks_for_no_weights(space):
+            weights = "none"
+    _check_files(options.data, weights, is_resumed=recorded is not None)
     data = None if options.data is None else _resolved(options.data)
     weights = weights if weights in ("imagenet", "none") else _resolved(weights)
     if options.mlflow is not None:
@@ -193,6 +202,7 @@ def _settle(options: SearchOptions, recorded: RecordedSpaces | None, run: Run | 
         data_dir=None if data is None or is_address(data) else Path(data),
         weights=weights,
         weights_path=weights,
+        replaces_weights=weights == "none" and _pretrained_is_asked_for(space, options.settings),
         seed=_default(options.seed, 0),
         max_trials=options.max_trials,
         workers_per_trial=_default(options.workers_per_trial, 1),
@@ -214,6 +224,21 @@ def _settle(options: SearchOptions, recorded: RecordedSpaces | None, run: Run | 
     )
 
 
+def _asks_for_no_weights(space: Space) -> bool:
+    """Whether no trial begins with pretrained weights, so that none need be fetched."""
+    return any(one.name == "weights" and one.values == ("none",) for one in space.parameters)
+
+
+def _pretrained_is_asked_for(space: Space, settings: tuple[str, ...]) -> bool:
+    """Whether `--set`, or else the file, has pretrained weights for some points."""
+    nodes = flatten(read_yaml(space.text, file=space.file).mapping()["parameters"])
+    in_file = nodes["weights"].plain() if "weights" in nodes else None
+    asked = spaces.parse_settings(settings).get("weights", in_file)
+    if isinstance(asked, dict):
+        asked = asked.get("values", asked.get("value"))
+    return "pretrained" in (asked if isinstance(asked, list) else [asked])
+
+
 def _resolved(location: str) -> str:
     """What records have: an absolute path, or the address."""
     return location if is_address(location) else str(Path(location).resolve())
@@ -231,12 +256,7 @@ def _new_run(options: SearchOptions, space: Space) -> Run:
         RecordError: Its name is another search's.
     """
     name = options.name or f"{space.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    if Path(name).name != name or name in (".", "..") or not name.isprintable():
-        way_out = "Leave out slashes, tabs and what else is not printed; --out names the parent folder"
-        raise SearchError(f"--name {name}", "not a plain folder name", way_out)
-    if (num_bytes := len(os.fsencode(name))) > MAX_NAME_BYTES:
-        what = f"has {num_bytes} bytes; the name of a folder has at most {MAX_NAME_BYTES}"
-        raise SearchError(f"--name {name}", what, "Choose a shorter one")
+    check_name(name)
     run = find_run(options.out, name)
     if run.exists():
         raise name_is_taken(run)
@@ -244,14 +264,35 @@ def _new_run(options: SearchOptions, space: Space) -> Run:
     return run
 
 
-def _check_files(data: str | None, weights: str) -> None:
-    """That data and weights are there, as far as they are files of this machine."""
+def check_name(name: str) -> None:
+    """Refuse a name of a search that cannot be a folder's, or cannot be typed.
+
+    Raises:
+        SearchError: It leads out of the parent folder, is too long, or is taken for an option.
+    """
+    if Path(name).name != name or name in (".", "..") or not name.isprintable():
+        way_out = "Leave out slashes, tabs and what else is not printed; --out names the parent folder"
+        raise SearchError(f"--name {name}", "not a plain folder name", way_out)
+    if name.startswith("-"):
+        raise SearchError(f"--name {name}", "begins with a dash, as options do", "Choose another one")
+    if (num_bytes := len(os.fsencode(name))) > MAX_NAME_BYTES:
+        what = f"has {num_bytes} bytes; the name of a folder has at most {MAX_NAME_BYTES}"
+        raise SearchError(f"--name {name}", what, "Choose a shorter one")
+
+
+def _check_files(data: str | None, weights: str, *, is_resumed: bool) -> None:
+    """That data and weights are there, as far as they are files of this machine; those of a search may have moved."""
     if data is not None and not is_address(data) and not os.path.isfile(os.path.join(data, "manifest.json")):
-        raise StorageError(f"--data {data}", "not a store", "Make one: python -m ferray.data prepare --help")
+        way_out = "Make one: python -m ferray.data prepare --help"
+        if is_resumed:
+            way_out = "Say where the store of the search is now: --data DIR"
+        raise StorageError(f"--data {data}", "not a store", way_out)
     if weights in ("imagenet", "none") or is_address(weights):
         return
     if not os.path.isfile(weights) and not os.path.isdir(weights):
         way_out = "Give a file, a folder with a file for each backbone, or 'imagenet', or 'none'"
+        if is_resumed:
+            way_out = "Say where the weights of the search are now: --weights FILE"
         raise StorageError(f"--weights {weights}", "no such file", way_out)
 
 

@@ -166,6 +166,8 @@ def _run(
             files=[*files, plan.run.best_dir],
             summary=_test_scores(outcome),
         )
+        if tracker.has_given_up:
+            sentence = f"W&B: not all was sent, after errors; go on: {plan.resume_command}"
         if show == "json":
             print(json.dumps(outcome_to_json(search, outcome, tracking=sentence), indent=2))
         elif show == "text":

@@ -8,7 +8,7 @@ import importlib
 import logging
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -51,12 +51,18 @@ def run_session(
 
             cache_dir()  # without one, an error now
             stack.enter_context(ray_environment(plan.address))
-            threading.Thread(target=importlib.import_module, args=("torch",), name="import", daemon=True).start()
+            threading.Thread(target=_import_torch, name="import", daemon=True).start()
             # A new search has something to train: Ray starts while the thread imports torch.
             cluster = stack.enter_context(connect(plan.address)) if history is None else None
             with waiting("importing torch and Ray Tune"):
                 from ferray.search.run import run
         return plan, run(plan, history, cluster, stop, show=show, observers=observers) == 0
+
+
+def _import_torch() -> None:
+    """In a thread, ahead of who needs it, to whom an error is raised then; as where the process ends meanwhile."""
+    with suppress(BaseException):
+        importlib.import_module("torch")
 
 
 def announce_stop() -> None:
@@ -77,7 +83,7 @@ def open_plan(options: SearchOptions) -> Iterator[tuple["Plan", "History | None"
     from ferray.search.history.resume import open_history
     from ferray.search.inputs import bring_inputs
     from ferray.search.plan import make_plan
-    from ferray.search.preflight import check_plan
+    from ferray.search.preflight import check_changes, check_plan, check_same_data
 
     options = _with_paths(options)
     with ExitStack() as stack:
@@ -86,8 +92,12 @@ def open_plan(options: SearchOptions) -> Iterator[tuple["Plan", "History | None"
             plan = make_plan(options, history)
         plan = bring_inputs(plan, history, is_dry=options.dry_run)
         with waiting("checking the plan"):
-            is_checked = history is None or plan.extension is not None
-            warnings = list(check_plan(plan, is_dry=options.dry_run)) if is_checked else []
+            if history is not None:
+                check_same_data(plan, history)
+            if history is None or plan.extension is not None:
+                warnings = check_plan(plan, is_dry=options.dry_run)
+            else:
+                warnings = check_changes(plan, options)
         for line in warnings:
             log.warning("%s", line)
         yield plan, history

@@ -6,6 +6,7 @@ ranks settings that it has not tried. Begin at `find_idle_settings` and `describ
 
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -36,6 +37,15 @@ def _alters(values: Mapping[str, Any]) -> bool:
     return bool(by_policy or values["random_erasing"] > 0)
 
 
+def _has_fewer_views(values: Mapping[str, Any]) -> bool:
+    views = values["augmentation_views"]
+    return _alters(values) and views is not None and views < values["epochs"]
+
+
+def _takes_steps(values: Mapping[str, Any]) -> bool:
+    return bool(values["schedule"] == "step" and values["step_epochs"] < values["epochs"])
+
+
 def _may_end_early(values: Mapping[str, Any]) -> bool:
     return values["patience"] is not None and values["patience"] < values["epochs"] - 1
 
@@ -49,7 +59,9 @@ CONDITIONS: dict[str, Condition] = {
         "an augmentation other than none", ("augmentation",), lambda values: values["augmentation"] != "none"
     ),
     "augmentation_views": Condition(
-        "an augmentation, or random_erasing", ("augmentation", "augmentation_strength", "random_erasing"), _alters
+        "an augmentation, or random_erasing, and fewer views than epochs",
+        ("augmentation", "augmentation_strength", "random_erasing", "augmentation_views", "epochs"),
+        _has_fewer_views,
     ),
     "trunk_lr_factor": Condition("another freeze than trunk", ("freeze",), lambda values: values["freeze"] != "trunk"),
     "effective_number_beta": Condition(
@@ -62,8 +74,17 @@ CONDITIONS: dict[str, Condition] = {
         ("class_balance",),
         lambda values: values["class_balance"] == "logit_adjustment",
     ),
-    "step_epochs": Condition("schedule: step", ("schedule",), lambda values: values["schedule"] == "step"),
-    "step_factor": Condition("schedule: step", ("schedule",), lambda values: values["schedule"] == "step"),
+    "schedule": Condition(
+        "cosine, or step with step_epochs below epochs",
+        ("schedule", "step_epochs", "epochs"),
+        lambda values: values["schedule"] == "cosine" or _takes_steps(values),
+    ),
+    "step_epochs": Condition(
+        "schedule: step, and step_epochs below epochs", ("schedule", "step_epochs", "epochs"), _takes_steps
+    ),
+    "step_factor": Condition(
+        "schedule: step, and step_epochs below epochs", ("schedule", "step_epochs", "epochs"), _takes_steps
+    ),
     "mixup_alpha": Condition("batch_size above 1", ("batch_size",), lambda values: values["batch_size"] > 1),
     "patience": Condition("a patience below epochs - 1", ("patience", "epochs"), _may_end_early),
 }
@@ -75,8 +96,12 @@ def find_idle_settings(space: Space) -> Iterator[str]:
     for parameter in space.parameters:
         if (idle := _describe_one_value(parameter)) is not None:
             yield f"{parameter.where}: {parameter.name} {idle}"
-        elif parameter.searched and (condition := CONDITIONS.get(parameter.name)) is not None:
+        elif (condition := CONDITIONS.get(parameter.name)) is None:
+            continue
+        elif parameter.searched:
             yield from _describe_effect(space, parameter, condition)
+        elif parameter.is_option and parameter.values != (getattr(Recipe, parameter.name),):
+            yield from _describe_option(space, parameter, condition)
 
 
 def describe_capped_grid(space: Space, num_points: int | None) -> str | None:
@@ -128,16 +153,30 @@ def _describe_effect(space: Space, parameter: Parameter, condition: Condition) -
     if not any(map(condition.holds, ends)):
         what = f"{parameter.name} varies without effect: it needs {condition.needs}, which no point has"
         yield f"{parameter.where}: {what}. Add that, or give {parameter.name} one value"
-    elif space.method == "grid" and parameter.name not in condition.reads:
-        combinations = _values_of(space, condition.reads, _list_values)
-        existing, count = num_existing_points(space), parameter.num_values
-        if combinations is None or existing is None or count is None:
-            return
-        idle = sum(not condition.holds(values) for values in combinations)
-        repeated = existing * idle // len(combinations) * (count - 1) // count
-        if repeated:
-            what = f"{parameter.name} has no effect without {condition.needs}: {repeated:,} of {existing:,} points"
-            yield f"{parameter.where}: {what} repeat others. Two files, one without {parameter.name}, avoid that"
+    elif space.method == "grid" and (repeated := _count_repeated(space, parameter.name, condition)):
+        existing = num_existing_points(space)
+        what = f"{parameter.name} has no effect without {condition.needs}: {repeated:,} of {existing:,} points"
+        own = ", or fewer such values" if parameter.name in condition.reads else ""
+        yield f"{parameter.where}: {what} repeat others. Two files, one without {parameter.name}, avoid that{own}"
+
+
+def _describe_option(space: Space, parameter: Parameter, condition: Condition) -> Iterator[str]:
+    """Of a setting of the command line that has an effect at no point; one value of a file may only be a habit."""
+    ends = _values_of(space, condition.reads, lambda one: one.ends())
+    if ends is not None and not any(map(condition.holds, ends)):
+        what = f"{parameter.name} has no effect: it needs {condition.needs}, which no point has"
+        yield f"{parameter.where}: {what}. Add that, or leave {parameter.name} out"
+
+
+def _count_repeated(space: Space, name: str, condition: Condition) -> int:
+    """Points of a grid that differ from another one only in a setting's values without effect."""
+    names = tuple(dict.fromkeys((*condition.reads, name)))
+    combinations, existing = _values_of(space, names, _list_values), num_existing_points(space)
+    if combinations is None or existing is None:
+        return 0
+    others = tuple(one for one in names if one != name)
+    idle = Counter(tuple(values[one] for one in others) for values in combinations if not condition.holds(values))
+    return sum(count - 1 for count in idle.values()) * existing // len(combinations)
 
 
 def _values_of(

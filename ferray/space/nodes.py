@@ -1,8 +1,8 @@
 """A YAML text as values with their positions, so that an error can name file, line and key.
 
 YAML is read as W&B reads it (version 1.1, PyYAML's safe loader), with one difference: `1e-3` is a number here, while
-PyYAML reads a power of ten without a point as text. YAML's own tags, such as `!!float`, are read; others are refused,
-and so are keys that are given twice.
+PyYAML reads a power of ten without a point as text. YAML's own tags, such as `!!float`, and `<<` are read; other tags
+are refused, and so are keys that are given twice.
 
 Begin at `read_yaml`.
 """
@@ -29,6 +29,9 @@ MAX_NUMBER = 1e300
 
 
 _CORE = "tag:yaml.org,2002:"
+
+_MERGE = f"{_CORE}merge"
+"""The tag of the key `<<`."""
 
 _TAGS = {
     f"{_CORE}{name}": kind
@@ -228,13 +231,25 @@ class _Builder:
             raise SpaceError(where, what.strip(), "Write it in quotes if it is a text") from error
 
     def _pairs(self, node: yaml.MappingNode, place: str) -> Iterator[tuple[str, Node]]:
-        seen: dict[str, int] = {}
+        """Keys and values; those that `<<` takes from other mappings come first, and give way to the mapping's own."""
+        own = [pair for pair in node.value if pair[0].tag != _MERGE]
+        taken: dict[str, Node] = {}
         for key_node, value_node in node.value:
+            if key_node.tag == _MERGE:
+                where = f"{self._file}:{key_node.start_mark.line + 1}"
+                for other in value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]:
+                    if not isinstance(other, yaml.MappingNode):
+                        what = f"{_join(place, '<<')} takes keys from what is no mapping".strip()
+                        raise SpaceError(where, what, "Write `<<: *NAME`, with `&NAME` before a mapping")
+                    self._count += 1
+                    for key, value in self._pairs(other, place):
+                        taken.setdefault(key, value)
+        yield from taken.items()
+        seen: dict[str, int] = {}
+        for key_node, value_node in own:
             line = key_node.start_mark.line + 1
             where = f"{self._file}:{line}"
             key = key_node.value
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                raise SpaceError(where, "`<<` merges are not read", "Repeat the lines that it stands for")
             if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != "tag:yaml.org,2002:str":
                 raise SpaceError(where, f"{place} has a key that is no text".strip(), "Write keys as plain words")
             if key in seen:

@@ -202,7 +202,7 @@ def _read_probabilities(node: Node, count: int) -> tuple[float, ...] | None:
 def _read_range(name: str, node: Node, distribution: str) -> Parameter:
     """A range of whole numbers or of fractions: each end is a value that the recipe accepts."""
     low, high = _read_ends(name, node, distribution)
-    spacing = _read_spacing(node, distribution)
+    spacing = _read_spacing(name, node, distribution)
     if spacing.step is not None:
         low, high = _ends_on_steps(node, low, high, spacing.step)
     _check_kind(name, node, spacing, way_out="Use int_uniform, q_uniform or q_log_uniform_values with a whole q")
@@ -228,7 +228,7 @@ def _read_shape(name: str, node: Node, distribution: str) -> Parameter:
     numbers = [keys[key].number() if key in keys else default for key, default in zip(names, defaults, strict=True)]
     if numbers[1] < 0 or (names[0] == "a" and min(numbers) <= 0):
         raise node.error(f"has {names[0]} {numbers[0]:g} and {names[1]} {numbers[1]:g}", "Write numbers above 0")
-    spacing = _read_spacing(node, distribution)
+    spacing = _read_spacing(name, node, distribution)
     if name == "epochs":
         raise node.error("has no largest value, which a search must know of epochs", "Use int_uniform: min and max")
     _check_kind(name, node, spacing, way_out=f"Use q_{distribution} with q: 1")
@@ -257,10 +257,13 @@ class _Spacing:
         return int(number) if self.is_whole else float(number)
 
 
-def _read_spacing(node: Node, distribution: str) -> _Spacing:
+def _read_spacing(name: str, node: Node, distribution: str) -> _Spacing:
     if not distribution.startswith("q_"):
         return _Spacing(is_whole=distribution == "int_uniform", step=None)
     keys = node.mapping()
+    if "q" not in keys and not is_integer_field(name):
+        what = f"{distribution} without q has whole numbers only, as in W&B. Write q, such as `q: 0.1`, or `q: 1`"
+        log.warning("%s: %s is %s", node.where, node.place, what)
     step = keys["q"].number() if "q" in keys else 1
     if step <= 0:
         raise keys["q"].error(f"is {step:g}", "Write a number above 0")

@@ -119,6 +119,11 @@ class Mirror:
         self.is_incomplete = False
         """Whether the deadline came before everything was sent."""
 
+    @property
+    def has_given_up(self) -> bool:
+        """Whether wandb had so many errors that nothing more is sent."""
+        return self._faults >= MAX_FAULTS
+
     def start(self, record: TrialRecord) -> None:
         """A trial begins or continues."""
         trial = self._trial_of(record)
@@ -197,7 +202,7 @@ class Mirror:
     def _guard(self, act: Callable[[], None], trial: _Trial | None) -> None:
         """Call wandb; after an error a second time, with the run opened again."""
         for _ in range(2):
-            if self._faults >= MAX_FAULTS or time.monotonic() > self.deadline:
+            if self.has_given_up or time.monotonic() > self.deadline:
                 return
             try:
                 act()

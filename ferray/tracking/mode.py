@@ -15,9 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from ferray.errors import TrackingError
+
 log = logging.getLogger(__name__)
 
 Mode = Literal["online", "offline", "disabled"]
+
+MODES = ("online", "offline", "disabled", "dryrun", "run", "shared")
+"""Those that wandb 0.31 accepts; `dryrun` is its old name of `offline`, and the last two are online."""
 
 DEFAULT_SERVER = "https://api.forge.coreweave.com"
 """The default of wandb 0.31; older key files name `api.wandb.ai`, whose keys it accepts too."""
@@ -54,8 +59,11 @@ def choose_mode(asked: str | None, *, folder: Path | None = None) -> tuple[Mode,
     Args:
         asked: `online`, `offline` or `disabled`; None for the mode of `WANDB_MODE`, or else for `online` if possible.
         folder: The search's folder, for the command in the sentence.
+
+    Raises:
+        TrackingError: As `wanted_mode`.
     """
-    wanted = asked or os.environ.get("WANDB_MODE", "")
+    wanted = wanted_mode(asked)
     if wanted == "disabled":
         return "disabled", "W&B: disabled"
     sync = f"send the runs later:\nwandb sync {folder or 'runs/NAME'}/wandb/offline-run-*"
@@ -71,6 +79,23 @@ def choose_mode(asked: str | None, *, folder: Path | None = None) -> tuple[Mode,
     if wanted == "online":
         log.warning("W&B: %s, so the runs go to files", missing)
     return "offline", f"W&B: offline, {missing}; {sync}"
+
+
+def wanted_mode(asked: str | None) -> str:
+    """The mode that a user wants; empty where none is named.
+
+    Args:
+        asked: As `choose_mode`.
+
+    Raises:
+        TrackingError: `WANDB_MODE` is none of W&B's: runs that should stay here might be sent.
+    """
+    named = os.environ.get("WANDB_MODE", "")
+    if asked is None and named not in ("", *MODES):
+        raise TrackingError(
+            "WANDB_MODE", f"{named!r} is no mode", "Set it to online, offline or disabled, or not at all"
+        )
+    return asked or named
 
 
 def has_key(server: str | None = None) -> bool:

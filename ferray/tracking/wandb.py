@@ -33,8 +33,12 @@ __all__ = ["Destination", "Mode", "Tracker", "choose_mode", "origin_of", "track_
 
 log = logging.getLogger(__name__)
 
-HIDDEN = ("WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_RUN_ID", "WANDB_SERVICE")
-"""Variables of a wandb agent, or of another process of wandb, that started this one: they would merge runs into its."""
+HIDDEN = (
+    "WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_RUN_ID", "WANDB_SERVICE", "WANDB_MODE", "WANDB_RESUME",
+    "WANDB_RESUME_FROM", "WANDB_FORK_FROM",
+)  # fmt: skip
+"""Variables of a wandb agent, or of another process of wandb, that started this one: they would merge runs into its.
+Beside them those of one run that do not go with how ferray opens runs: wandb would open none."""
 
 DEFAULT_DESTINATION = Destination()
 
@@ -148,6 +152,11 @@ class Tracker:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
+
+    @property
+    def has_given_up(self) -> bool:
+        """Whether nothing more is sent, after too many errors."""
+        return self._mirror.has_given_up
 
     def wait(self) -> None:
         """Until W&B has been sent all that was reported, or has failed too often; a search never waits for that."""

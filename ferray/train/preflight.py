@@ -44,7 +44,7 @@ def check_recipe(recipe: Recipe, store: Store, *, use_folds: str) -> None:
             backbone cannot be cut where it is to be frozen.
     """
     _check_splits(recipe, store, use_folds)
-    _check_picture_size(recipe, store)
+    check_picture_size(recipe, store.size_px, whose=str(store.folder), nouns=store.manifest.shown.nouns)
     if recipe.targets == "votes":
         require_votes(store)
     if recipe.class_balance == "logit_adjustment":
@@ -138,23 +138,29 @@ def _how_to_cut_validation(manifest: Manifest) -> str:
     return f"take some out of train, by photograph: python -m ferray.data prepare {source} --split {shares} --out NEW"
 
 
-def _check_picture_size(recipe: Recipe, store: Store) -> None:
-    """That the store's own size is one that recipes allow, where a recipe does not name another."""
-    if recipe.image_size is not None:
-        _check_backbone(recipe, recipe.image_size)
-        return
-    try:
-        check_value("image_size", store.size_px, where=str(store.folder))
-    except RecipeError as error:
-        nearest = SMALLEST_PX if store.size_px < SMALLEST_PX else LARGEST_PX
-        takes = f"{recipe.backbone} takes {SMALLEST_PX} to {LARGEST_PX}"
-        what = f"its {store.manifest.shown.nouns} have {store.size_px} pixels, but {takes}"
-        raise RecipeError(str(store.folder), what, f"Resize them: --set image_size={nearest}") from error
-    _check_backbone(recipe, store.size_px)
+def check_picture_size(recipe: Recipe, size_px: int, *, whose: str, nouns: str) -> None:
+    """That the backbone takes the pictures, and can be cut where it is to be frozen.
 
+    Args:
+        recipe: Need not be settled.
+        size_px: Side of the store's own pictures, which count where the recipe does not name another size.
+        whose: The store, for the message.
+        nouns: What its pictures are called.
 
-def _check_backbone(recipe: Recipe, size_px: int) -> None:
-    find_backbone(recipe.backbone).check(size_px=size_px, freeze=recipe.freeze, where=f"backbone {recipe.backbone}")
+    Raises:
+        RecipeError: It does not, or the store's own size is none that recipes allow.
+    """
+    if recipe.image_size is None:
+        try:
+            check_value("image_size", size_px, where=whose)
+        except RecipeError as error:
+            nearest = SMALLEST_PX if size_px < SMALLEST_PX else LARGEST_PX
+            takes = f"{recipe.backbone} takes {SMALLEST_PX} to {LARGEST_PX}"
+            what = f"its {nouns} have {size_px} pixels, but {takes}"
+            raise RecipeError(whose, what, f"Resize them: --set image_size={nearest}") from error
+    find_backbone(recipe.backbone).check(
+        size_px=recipe.image_size or size_px, freeze=recipe.freeze, where=f"backbone {recipe.backbone}"
+    )
 
 
 def _count(store: Store, rows: "np.typing.NDArray[np.int64]") -> dict[str, int]:

@@ -97,6 +97,39 @@ def test_run_again_it_opens_the_store_whatever_is_faster_now_and_resumes_the_sea
     assert ferray.open_store(tmp_path / "runs" / "pets-store").size_px == 48
 
 
+@pytest.mark.parametrize(
+    "options, variables, words",
+    [
+        (["--name", "a/b"], {}, "--name a/b: not a plain folder name"),
+        (["--name", "n" * 256], {}, "has 256 bytes"),
+        (["--out", "s3://bucket/runs"], {}, "--out s3://bucket/runs: s3:// is not supported"),
+        (["--out", "{file}"], {}, "{file} is a file"),
+        ([], {"FERRAY_CACHE": "{file}"}, "{file} is a file"),
+        ([], {"FERRAY_STALL_S": "soon"}, "FERRAY_STALL_S: 'soon' is not a time"),
+        ([], {"WANDB_MODE": "ofline"}, "WANDB_MODE: 'ofline' is no mode"),
+    ],
+)
+def test_what_the_search_would_refuse_is_refused_before_the_pictures_are_prepared(
+    options: list[str],
+    variables: dict[str, str],
+    words: str,
+    asked: list[SearchOptions],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pets = write_pictures(tmp_path / "pets", {"cat": 20, "dog": 20})
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.chdir(tmp_path)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.format(file=file))
+    assert main([str(pets), "--weights", "none", *(option.format(file=file) for option in options)]) == 2
+    assert words.format(file=file) in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "pets"]
+    assert asked == []
+
+
 def test_a_store_of_other_pictures_is_not_searched_in_their_place(asked: list[SearchOptions], tmp_path: Path) -> None:
     pets = write_pictures(tmp_path / "pets", {"cat": 20, "dog": 20})
     ferray.fit_folder(pets, out=tmp_path / "runs", weights="none")

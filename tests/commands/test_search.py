@@ -82,10 +82,17 @@ def test_a_setting_on_the_command_line_replaces_the_spaces(space: str, capsys: p
         (["--weights", "nowhere.safetensors"], ["--weights nowhere.safetensors", "no such file"]),
         (["--name", "a/b"], ["--name a/b", "not a plain folder name"]),
         (["--name", "a\tb"], ["--name a\\tb", "not a plain folder name", "tabs"]),
+        (["--name=-x"], ["--name -x", "begins with a dash"]),
+        (["--folds", "5", "--set", "folds = 3"], ["--folds 5", "folds is given by --set, too"]),
+        (["--out", ""], ["argument --out: an empty value"]),
+        (["--name="], ["argument --name: an empty value"]),
+        (["--address", "", "--seed", "1"], ["argument --address: an empty value"]),
+        ([""], ["error: an empty value"]),
         (["--name", "n" * 300], ["has 300 bytes", "at most 255", "shorter"]),
         (["--name", "\u8868" * 90], ["has 270 bytes", "at most 255"]),
         (["--resume", "nowhere"], ["no search here", "Known names: none"]),
         (["--set", "freeze=blocks1-4"], ["freeze is 'blocks1-4'", "pretrained"]),
+        (["--again"], ["--again: reads the test split once more", "--resume NAME --again"]),
     ],
 )
 def test_a_wrong_option_is_named_with_its_value_and_the_way_out(
@@ -129,6 +136,13 @@ def test_a_dry_run_says_how_many_points_there_are_and_where_they_can_be_stopped(
     file.write_text(f"method: {method}\nmetric: {{name: val_accuracy, goal: maximize}}\n{text}")
     assert main(["--space", str(file), "--dry-run"]) == 0
     assert set(lines) <= set(capsys.readouterr().out.splitlines())
+
+
+def test_more_points_than_the_space_has_are_said_to_be_none(space: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--space", space, "--max-trials", "12", "--set", "run_cap=7", "--dry-run"]) == 0
+    assert "trials    4 (of run_cap 7 and --max-trials 12: the space has no more points)" in capsys.readouterr().out
+    assert main(["--space", space, "--max-trials", "4", "--set", "run_cap=7", "--dry-run"]) == 0
+    assert "trials    4 (of run_cap 7: the space has no more points)" in capsys.readouterr().out
 
 
 def test_a_dry_run_counts_folds_and_finals(space: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -193,6 +207,49 @@ def dry(capsys: pytest.CaptureFixture[str], run: Run, *options: str) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (["--concurrent-trials", "4096"], "need 4096 CPUs"),
+        (["--workers-per-trial", "4096"], "need 4096 CPUs"),
+        (["--gpus-per-worker", "1.5"], "--gpus-per-worker 1.5"),
+    ],
+)
+def test_what_a_resumed_search_is_asked_for_anew_is_checked_as_that_of_a_new_one(
+    options: list[str], words: str, resumed: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["--resume", resumed.name, "--out", str(resumed.folder.parent), "--dry-run"]
+    assert main([*asked, *options]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_options_on_record_that_are_too_many_for_this_machine_do_not_keep_anyone_from_looking(
+    resumed: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = resumed.read_search()
+    resumed.write_search(search.changed(options=search.options.changed(concurrent_trials=4096)))
+    dry(capsys, resumed)
+
+
+def test_a_refit_that_is_asked_for_when_a_search_is_resumed_needs_validation_faces_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    store = write_tiny_store(tmp_path / "store", per_class=(6, 0, 2))
+    run = Run(tmp_path / "first")
+    run.folder.mkdir()
+    (run.folder / "space.yaml").write_text(SPACE)
+    recorded = {"data": str(store.folder), "weights": "none", "set": ["folds=3"], "seed": 0, "space": "small"}
+    data = {"fingerprint": store.fingerprint, "folder": str(store.folder), "dataset": "tiny", "size_px": 32}
+    run.write_search(
+        make_search_file(options={**recorded, "keep": "best-fold"}, data=data, weights={"vgg16": NO_WEIGHTS})
+    )
+    dry(capsys, run)
+    err = fails(capsys, "--resume", "first", "--out", str(tmp_path), "--keep", "refit")
+    assert "has no validation faces, which training the winner once more needs" in err
+    dry(capsys, run, "--finalists", "5")
+    assert "--finalists 5 has no effect without finals" in caplog.text
+
+
 def test_a_name_that_is_taken_is_refused_and_a_search_cannot_change_its_data(
     space: str, tmp_path: Path, resumed: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -204,6 +261,23 @@ def test_a_name_that_is_taken_is_refused_and_a_search_cannot_change_its_data(
         assert f"{option} {value}: the search first has its own, " in err
     same = ["--data", resumed.read_search().data.folder, "--seed", "0", "--weights", "none"]
     assert main(["--resume", "first", "--out", str(tmp_path), "--dry-run", *same]) == 0
+
+
+def test_data_that_are_gone_or_others_are_refused_before_anything_starts(
+    resumed: Run, tmp_path: Path, tiny_store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = shutil.copytree(tiny_store.folder, tmp_path / "store")
+    search = resumed.read_search()
+    resumed.write_search(search.changed(options=search.options.changed(data=str(store))))
+    asked = ("--resume", "first", "--out", str(tmp_path))
+    assert main([*asked, "--dry-run"]) == 0
+
+    shutil.rmtree(store)
+    err = fails(capsys, *asked)
+    assert f"--data {store}: not a store\n  Say where the store of the search is now: --data DIR" in err
+    write_tiny_store(store, per_class=(3, 2, 2))
+    assert f"--resume first: {store} is not the store of the search" in fails(capsys, *asked)
+    assert "is not the store of the search" in fails(capsys, *asked, "--set", "learning_rate=[0.1]")
 
 
 def test_data_that_were_moved_are_known_by_their_content(
@@ -256,7 +330,7 @@ def test_a_search_of_a_version_with_other_numbers_is_refused_by_a_dry_run_too_an
     assert {file: file.read_bytes() for file in before} == before
 
 
-@pytest.mark.parametrize("name", ["", "runs/first", "first/", ".."])
+@pytest.mark.parametrize("name", ["runs/first", "first/", ".."])
 def test_what_is_resumed_is_a_plain_name(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"--resume {name!r}: not the name of a search\n  Give the name alone" in fails(capsys, "--resume", name)
 

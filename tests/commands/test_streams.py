@@ -74,3 +74,30 @@ def test_training_goes_on_when_its_output_cannot_be_written(
     assert train([*asked, "--device", "cpu"]) == code
     output.close()
     assert (tmp_path / "out" / "best" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("options, variable", [(("-W", "error"), None), ((), "error"), ((), "ignore,err::UserWarning")])
+def test_a_warning_of_a_library_ends_no_command_and_none_of_its_processes(
+    options: tuple[str, ...], variable: str | None
+) -> None:
+    code = (
+        "import os, subprocess, sys, warnings; from ferray.commands.common import run_command; "
+        "warn = 'import warnings; warnings.warn(str(1), UserWarning)'; "
+        "sys.exit(run_command(lambda: exec(warn) or subprocess.run([sys.executable, '-c', warn]).returncode))"
+    )
+    environment = {**os.environ, **({} if variable is None else {"PYTHONWARNINGS": variable})}
+    done = subprocess.run([sys.executable, *options, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_backend_that_matplotlib_does_not_know_keeps_no_command_from_drawing(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from ferray.commands.common import run_command\n"
+        "from ferray.report.figure import open_figure\n"
+        f"def draw():\n    with open_figure(Path({str(tmp_path / 'a.png')!r})):\n        return 0\n"
+        "sys.exit(run_command(draw))"
+    )
+    environment = {**os.environ, "MPLBACKEND": "qt4agg"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "a.png").stat().st_size

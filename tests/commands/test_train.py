@@ -144,6 +144,49 @@ def test_a_recipe_that_cannot_be_trained_on_the_store_is_refused_before_torch_is
     assert not loaded & {"torch", "ray", "wandb", "albumentations", "pandas", "pyarrow"}
 
 
+@pytest.mark.parametrize(
+    "options, variables, words",
+    [
+        (["--out", "{file}"], {}, "{file} is a file"),
+        (["--out", "{file}/below"], {}, "Name another folder for the checkpoints"),
+        (["--out", "s3://bucket/alone"], {}, "--out s3://bucket/alone: s3:// is not supported"),
+        ([], {"FERRAY_CACHE": "{file}"}, "Name another cache folder with FERRAY_CACHE"),
+        (
+            ["--weights", "nowhere.safetensors", "--set", "weights=pretrained"],
+            {},
+            "--weights nowhere.safetensors: no such",
+        ),
+    ],
+)
+def test_a_place_that_cannot_be_used_is_refused_before_the_first_epoch(
+    options: list[str],
+    variables: dict[str, str],
+    words: str,
+    recipe_file: Path,
+    tiny_store: Store,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("it has begun to train")
+
+    monkeypatch.setattr("ferray.train.settle.measure_precision", fail)
+    monkeypatch.setattr("ferray.model.weights.load_weights", fail)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value.format(file=recipe_file))
+    asked = ["--recipe", str(recipe_file), "--data", str(tiny_store.folder)]
+    assert main([*asked, *(option.format(file=recipe_file) for option in options)]) == 2
+    assert words.format(file=recipe_file) in capsys.readouterr().err
+
+
+def test_of_settings_that_do_not_go_together_the_one_that_was_typed_is_named(recipe_file: Path) -> None:
+    with pytest.raises(RecipeError, match=r"^--set warmup_epochs=2: warmup_epochs is 2, but the run has only 2 epochs"):
+        read_recipe_file(recipe_file, settings=["warmup_epochs=2", "dropout=0.1"])
+    recipe_file.write_text(f"{RECIPE}warmup_epochs: 2\n")
+    with pytest.raises(RecipeError, match=rf"^{recipe_file}: warmup_epochs is 2"):
+        read_recipe_file(recipe_file, settings=["dropout=0.1"])
+
+
 def test_a_risk_is_named_before_the_first_epoch(
     recipe_file: Path, tiny_store: Store, small_rows: None, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from ferray.data.store.reader import Store
+from ferray.errors import StorageError
 from ferray.recipe import NUMBERS_VERSION, Recipe
 from ferray.search.dry_run import describe_plan, plan_to_json
 from ferray.search.expected import epochs_to_come
@@ -17,6 +19,7 @@ from ferray.search.first_lines import first_lines
 from ferray.search.forecast import Forecast, forecast_plan, make_forecast, ready_views
 from ferray.search.options import SearchOptions
 from ferray.search.plan import Plan, make_plan
+from ferray.search.preflight import check_plan
 from ferray.search.rates import Overhead, Rate, note_overhead, note_rate, note_rate_of, read_overhead, read_rates
 from ferray.search.work import count_work
 from ferray.train.features.view import View, view_folder
@@ -118,6 +121,19 @@ def test_a_view_of_other_faces_or_a_damaged_file_is_not_taken_for_one(
     for file in (cache / "views").glob("*/view.json"):
         file.write_text("[" * 100_000)
     assert not ready_views(cache, tiny_store.manifest, work.views)
+
+
+def test_a_cache_that_can_only_be_read_will_do_for_a_plan_whose_views_are_in_it(
+    cache: Path, plan: Plan, tiny_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.mkdir()
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != cache and access(path, mode))
+    for altered in (False, True):
+        with pytest.raises(StorageError, match="cannot be written"):
+            check_plan(plan)
+        put_view(cache, plan, tiny_store, altered=altered)
+    check_plan(plan)
 
 
 def num_ready(plan: Plan) -> int:

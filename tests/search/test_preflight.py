@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fixtures.data import write_store_of
@@ -13,6 +14,9 @@ from fixtures.data import write_store_of
 from ferray.commands.search import main
 from ferray.data.store.reader import Store
 from ferray.model.backbones import BACKBONES
+from ferray.search import preflight
+from ferray.search.options import SearchOptions
+from ferray.search.plan import Plan, make_plan
 
 SPACE = """\
 method: grid
@@ -93,6 +97,9 @@ def test_a_dry_run_on_real_data_loads_no_torch_and_no_ray(space: Path, tiny_stor
             ["--set", "seed=[0,2147483646]", "--replicates", "3"],
             "--replicates 3: the finals need seeds up to 2147483648",
         ),
+        (["--gpus-per-worker", "65536"], "--gpus-per-worker: 65536 is not in"),
+        (["--gpus-per-worker", "1.5"], "--gpus-per-worker 1.5: is neither a whole number of GPUs nor a share of one"),
+        (["--gpus-per-worker", "0.00001"], "--gpus-per-worker 1e-05: is neither"),
         (["--folds", "100"], "63 photographs to train and validate with cannot be divided into 100 folds"),
     ],
 )
@@ -100,6 +107,26 @@ def test_a_request_that_would_fail_later_is_refused(
     options: list[str], words: str, space: Path, tiny_store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert words in dry_run(capsys, space, "--data", str(tiny_store.folder), *options, code=2)
+
+
+def test_gpus_that_this_machine_lacks_are_refused_unless_they_are_of_another_make(
+    space: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    err = dry_run(capsys, space, "--gpus-per-worker", "1", code=2)
+    assert "need 1 GPUs, but this machine has 0" in err
+    assert "--gpus-per-worker (0 trains on CPUs)" in err
+    monkeypatch.setattr(preflight, "OTHER_GPUS", (str(tmp_path),))
+    dry_run(capsys, space, "--gpus-per-worker", "1")
+
+
+def test_cores_that_this_process_may_not_use_are_not_counted(
+    space: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    err = dry_run(capsys, space, "--concurrent-trials", "2", code=2)
+    assert "need 2 CPUs, but this machine has 1" in err
 
 
 def test_what_a_cluster_has_is_not_known_here(space: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -151,6 +178,11 @@ def test_a_file_of_another_backbone_in_a_folder_is_refused_by_its_numbers(
         (["backbone=vit_b_16", "image_size=72"], "pictures of 72 pixels, but vit_b_16 takes multiples of 16 alone"),
         (["backbone=timm/tf_efficientnet_lite0", "freeze=blocks1-4"], "is not cut into blocks"),
         (["backbone=timm/no_such_model"], "timm has no such model"),
+        # One value of several, alone or beside one of another setting:
+        (["backbone=vit_b_16", "image_size=[32, 40, 64]"], "pictures of 40 pixels"),
+        (["backbone=[vgg16, vit_b_16]", "image_size=[null, 40, 64]"], "pictures of 40 pixels"),
+        (["backbone=[vgg16, vit_b_16]", "image_size={min: 32, max: 64}"], "pictures of 33 pixels"),
+        (["backbone=[vgg16, timm/tf_efficientnet_lite0]", "freeze=[trunk, blocks1-4]"], "is not cut into blocks"),
     ],
 )
 def test_what_a_backbone_cannot_do_is_refused(
@@ -159,6 +191,13 @@ def test_what_a_backbone_cannot_do_is_refused(
     options = [word for setting in settings for word in ("--set", setting)]
     options += ["--weights", "imagenet", "--data", str(tiny_store.folder)]
     assert words in dry_run(capsys, space, *options, code=2)
+
+
+def test_demo_faces_are_pictures_of_a_size_too(space: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = "image_size={distribution: q_uniform, min: 32, max: 64, q: %s}"
+    backbone = ("--set", "backbone=[vgg16, vit_b_16]")
+    assert "pictures of 40 pixels" in dry_run(capsys, space, *backbone, "--set", sizes % 8, code=2)
+    dry_run(capsys, space, *backbone, "--set", sizes % 16)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +250,21 @@ def test_a_folder_that_cannot_be_made_is_refused(
     assert (variable or "--out") in err
 
 
+@pytest.mark.parametrize("variable", ["FERRAY_STALL_S", "FERRAY_CACHE_GB", "FERRAY_CACHE", "WANDB_MODE"])
+def test_a_variable_that_says_nothing_is_refused_also_with_demo_faces(
+    variable: str, space: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, str(space))  # a file, no number
+    assert variable in dry_run(capsys, space, code=2)
+
+
+def test_a_python_that_cannot_import_ray_is_refused(space: Path) -> None:
+    asked = ["-m", "ferray.search", "--space", str(space), "--dry-run"]
+    for options, code in ((["-OO"], 2), (["-O"], 0)):
+        done = subprocess.run([sys.executable, *options, *asked], timeout=60, capture_output=True, text=True)
+        assert (done.returncode, "PYTHONOPTIMIZE=2" in done.stderr) == (code, code == 2), done.stderr
+
+
 def test_a_cache_without_room_is_named_and_refused_where_the_memory_is_too_small_as_well(
     space: Path,
     tiny_store: Store,
@@ -252,6 +306,8 @@ def test_a_cache_without_room_is_named_and_refused_where_the_memory_is_too_small
         (["--max-trials", "1"], "only the first 1 of the grid's 2 points, in the file's order: dropout 0.0 of 2"),
         (["--finalists", "5"], "--finalists 5 has no effect without finals"),
         (["--keep", "best-fold"], "--keep best-fold has no effect without folds"),
+        (["--seed", "3", "--set", "seed=[1, 2]"], "--seed 3 has no effect: the space has seeds of its own"),
+        (["--gpus-per-worker", "2", "--address", "auto"], "--gpus-per-worker 2: a worker trains on one of its GPUs"),
     ],
 )
 def test_what_is_done_in_vain_is_said_once_in_the_plan(
@@ -264,6 +320,39 @@ def test_what_is_done_in_vain_is_said_once_in_the_plan(
 ) -> None:
     dry_run(capsys, space, "--data", str(tiny_store.folder), *options)
     assert [words in line for line in warned(caplog)] == [True]
+
+
+@pytest.mark.parametrize(
+    "options, warns",
+    [
+        (["--set", "weights=pretrained"], True),
+        (["--set", "weights=[pretrained, none]"], True),
+        (["--set", "weights={values: [pretrained, none]}"], True),
+        (["--set", "weights={value: pretrained}"], True),
+        (["--set", "weights=none"], False),
+        ([], False),
+    ],
+)
+def test_pretrained_weights_that_are_replaced_by_none_are_named(
+    options: list[str], warns: bool, space: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    dry_run(capsys, space, *options)
+    words = "pretrained weights are asked for, but --weights none, the default with demo faces, is for all trials"
+    assert [words in line for line in warned(caplog)] == [True] * warns
+    caplog.clear()
+    space.write_text(f"{SPACE}  weights: {{value: pretrained}}\n")
+    dry_run(capsys, space, *([] if warns else options))
+    assert len(warned(caplog)) == (not options or warns)
+
+
+def test_a_plan_of_which_no_trial_has_pretrained_weights_fetches_none(space: Path, tiny_store: Store) -> None:
+    def plan(*settings: str, **options: Any) -> Plan:
+        return make_plan(SearchOptions(space=str(space), data=str(tiny_store.folder), settings=settings, **options))
+
+    assert plan("weights=none").weights == plan("weights=none").weights_path == "none"
+    assert plan("weights=[none]").weights == "none"
+    assert plan("weights=[none, pretrained]").weights == plan().weights == "imagenet"
+    assert plan("weights=none", weights="imagenet").weights == "imagenet"
 
 
 def test_a_seed_that_the_records_do_not_take_is_refused_when_it_is_parsed(

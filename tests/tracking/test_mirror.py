@@ -23,7 +23,7 @@ from ferray.records.run import Run
 from ferray.records.trial import METRIC_FIELDS, State, TrialRecord
 from ferray.tracking import mirror
 from ferray.tracking.offline import OfflineRun, read_offline_runs
-from ferray.tracking.wandb import Destination, Tracker
+from ferray.tracking.wandb import HIDDEN, Destination, Tracker
 
 SEARCH = "5ea7c4"
 ORIGIN = {"search_id": SEARCH, "space": "grid", "data_fingerprint": "ab12"}
@@ -399,6 +399,7 @@ def test_a_wandb_that_always_fails_is_given_up_and_the_search_continues(
         tracker.search_ended(records=run.read_trials(), best=None, files=[], summary={})
 
     assert len(tries) == mirror.MAX_FAULTS
+    assert tracker.has_given_up
     assert warnings_of_ours(caplog) == 2
 
 
@@ -439,11 +440,11 @@ def test_online_without_a_key_opens_nothing_online(run: Run, monkeypatch: pytest
 
 @pytest.fixture
 def agent(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What an agent of wandb's, and a process of it, leave in the environment."""
-    names = ("WANDB_SWEEP_ID", "WANDB_SWEEP_PARAM_PATH", "WANDB_RUN_ID", "WANDB_SERVICE")
-    for name in names:
+    """What an agent of wandb's, a process of it, and a user who means one run leave in the environment."""
+    for name in HIDDEN:
         monkeypatch.setenv(name, "foreign")
-    return dict.fromkeys(names, "foreign")
+    assert {"WANDB_RUN_ID", "WANDB_MODE", "WANDB_RESUME", "WANDB_RESUME_FROM"} < set(HIDDEN)
+    return dict.fromkeys(HIDDEN, "foreign")
 
 
 def test_an_agent_above_us_neither_names_our_runs_nor_loses_its_variables(run: Run, agent: dict[str, str]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from fixtures.tracking import KEY
 
+from ferray.errors import TrackingError
 from ferray.tracking import mode
 from ferray.tracking.mode import choose_mode, has_key
 
@@ -74,6 +75,19 @@ def test_online_asked_for_without_a_key_is_offline_with_a_warning(caplog: pytest
     with caplog.at_level(logging.WARNING):
         assert choose_mode("online")[0] == "offline"
     assert "no key" in caplog.text
+
+
+@pytest.mark.parametrize("named, chosen", [("dryrun", "offline"), ("run", "offline"), ("disabled", "disabled")])
+def test_the_variable_has_wandbs_names_of_modes(named: str, chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", named)
+    assert choose_mode(None)[0] == chosen, "offline for want of a key"
+
+
+def test_a_misspelled_mode_is_refused_and_not_taken_for_online(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "ofline")
+    with pytest.raises(TrackingError, match="WANDB_MODE: 'ofline' is no mode"):
+        choose_mode(None)
+    assert choose_mode("disabled")[0] == "disabled"
 
 
 @pytest.mark.parametrize("asked", [None, "online"])

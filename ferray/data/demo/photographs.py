@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ferray.data.demo import SIZE_PX
 from ferray.data.demo.cartoon import Person, draw_expression, draw_face, draw_person
 from ferray.data.demo.shapes import Pose, mix, oval, pick_color, shade
 from ferray.data.prepare.options import PrepareOptions
@@ -38,7 +39,6 @@ VERSION = 2
 """Raised by every change of the drawings or of their preparation: a store of another version is not used."""
 
 NUM_PHOTOGRAPHS = 1050
-SIZE_PX = 64
 MARGIN = 0.05
 
 TWO_FACES = 0.12

@@ -65,17 +65,18 @@ def allocate(cluster: Cluster, request: GroupRequest) -> Allocation:
     num_now = min(num_groups, max(1, num_fitting // workers)) if cluster.joined else num_groups
     total = num_now * workers
     where = f"{num_now} x {workers} workers"
-    has = "can grow only to" if can_grow else "has"
+    whose = "the cluster" if cluster.joined else "this machine"
+    has = f"{whose} can grow only to" if can_grow else f"{whose} has"
     if total * gpus > cluster.gpus:
         raise SearchError(
             where,
-            f"need {total * gpus:g} GPUs, but the cluster {has} {cluster.gpus:g}",
+            f"need {total * gpus:g} GPUs, but {has} {cluster.gpus:g}",
             "Lower --concurrent-trials, --workers-per-trial or --gpus-per-worker (0 trains on CPUs)",
         )
     if total > cluster.cpus:
         raise SearchError(
             where,
-            f"need {total} CPUs, but the cluster {has} {cluster.cpus}",
+            f"need {total} CPUs, but {has} {cluster.cpus}",
             "Lower --concurrent-trials or --workers-per-trial",
         )
     for cpus in range(cluster.cpus // total, 0, -1):

@@ -10,7 +10,7 @@ import secrets
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,6 +34,7 @@ DOCUMENTED_VARIABLES = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the search keeps its own records
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # else a paragraph on stdout for each worker that dies
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # else, under `uv run`, the user's folder is packed for each worker
 }
 """Ray's documented variables, unless the user has set them."""
 
@@ -109,11 +110,7 @@ def ray_environment(address: str | None) -> Iterator[None]:
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        _update_environment(before)
         ray_patches.read_environment_again()
 
 
@@ -123,14 +120,25 @@ def set_environment(address: str | None) -> None:
     Args:
         address: The same as for `connect`.
     """
-    os.environ.update(_variables(address))
+    _update_environment(_variables(address))
 
 
-def _variables(address: str | None) -> dict[str, str]:
-    """What `set_environment` sets; a user's own value of a variable without effect on safety is kept."""
+def _update_environment(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def _variables(address: str | None) -> dict[str, str | None]:
+    """What `set_environment` sets, or removes; a user's value is kept where a search is safe and can run with it."""
     optional = {**DOCUMENTED_VARIABLES, **ray_patches.TRAIN_VARIABLES}
-    variables = ray_patches.NO_AUTO_CONNECT | {name: os.environ.get(name, value) for name, value in optional.items()}
+    kept = {name: os.environ.get(name, value) for name, value in optional.items()}
+    of_tune = dict.fromkeys(name for name in os.environ if name.startswith(ray_patches.OF_TUNE))
+    variables: dict[str, str | None] = {**of_tune, **ray_patches.NO_AUTO_CONNECT, **ray_patches.WITHOUT_EFFECT, **kept}
     if address is None:
+        variables |= ray_patches.WITHOUT_EFFECT_HERE
         variables |= ray_patches.LOOPBACK_ONLY
         variables["RAY_AUTH_MODE"] = "token"  # the default for a local cluster since 2.59 only
         variables["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # in the environment only: no file is left behind
@@ -170,7 +178,9 @@ def connect(address: str | None) -> Iterator[Cluster]:
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
     with ExitStack() as stack:
         if address is None:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="ferray-", ignore_cleanup_errors=True))
+            parent = ray_patches.short_parent(tempfile.gettempdir())
+            own = tempfile.TemporaryDirectory(prefix="ferray-", dir=parent, ignore_cleanup_errors=True)
+            folder = stack.enter_context(own)
             start_ray(include_dashboard=False, **_allowed_cores(), **ray_patches.temp_dir_option(folder), **quiet)
         else:
             try:

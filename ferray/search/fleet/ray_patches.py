@@ -37,6 +37,35 @@ The interval: a controller notices the end of a group only when it polls, by def
 The watcher: an actor for each group, since ray#63807, that ends a run at the node's deadline; `watch_draining_nodes` of
 `ferray.search.fleet.cluster` gives the trial back before. Releases without the watcher ignore the variable."""
 
+WITHOUT_EFFECT: dict[str, str | None] = {
+    "RAY_AIR_LOCAL_CACHE_DIR": None,
+    "RAY_TRAIN_V2_ENABLED": "1",
+}
+"""A user's variables, from other programs or versions of Ray, with which no search could run; None for not set.
+
+`tune/tune.py`, `run`, ends with an error where the first is set, and `train/__init__.py` has other classes without the
+second."""
+
+OF_TUNE = "TUNE_"
+"""Begins the names of Tune's variables. A user's have no effect but for those that a search sets itself: they are about
+trials that are processes. With one of them Tune makes a call that the proxies of `patched_tune` do not have, and with
+another, TUNE_RESULT_DIR, `tune/tune.py` ends with an error."""
+
+WITHOUT_EFFECT_HERE: dict[str, str | None] = {
+    "RAY_LOG_TO_STDERR": None,
+    "RAY_RUNTIME_ENV_HOOK": None,
+    "RAY_JOB_CONFIG_JSON_ENV_VAR": None,
+    "RAY_USE_TLS": None,
+    "GLOO_SOCKET_IFNAME": None,
+    "NCCL_SOCKET_IFNAME": None,
+}
+"""The same on a cluster that is started for the search, not on one that is joined.
+
+The first sends the logs of Ray's processes to this one's, also to its stdout, where `--json` prints. The next two, the
+second of which `ray job submit` sets, are of another cluster, and name folders that are only there. The fourth needs
+certificates; the cluster listens on loopback and asks for a token. `_private/ray_constants.py` and
+`_private/worker.py`. The two after it name a network between machines, for ranks that are on this one."""
+
 HEAD_NODE = {"node:__internal_head__": 1e-4}
 """Resources of an actor that must run on the head node: `_common/constants.py`, `HEAD_NODE_RESOURCE_NAME`."""
 
@@ -72,9 +101,31 @@ def read_environment_again() -> None:
     AuthenticationTokenLoader.instance().reset_cache()
 
 
-MAX_TEMP_DIR_CHARS = 32
-"""Longest name of a temporary folder for Ray: the paths of its sockets are up to 66 characters longer, and the path of
-a socket has at most 107."""
+MAX_TEMP_DIR_BYTES = 32
+"""Longest name of a temporary folder for Ray: the paths of its sockets are up to 66 bytes longer, and the path of a
+socket has at most 107."""
+
+OWN_TEMP_DIR_BYTES = len("/ferray-12345678")
+"""What `tempfile` adds to the parent of a folder for a search."""
+
+SHORT_PARENTS = ("/tmp", "/var/tmp", "/dev/shm")
+"""Where Ray's temporary folder is made if that of the user, such as `TMPDIR`, has too long a name."""
+
+
+def short_parent(usual: str) -> str:
+    """The parent of Ray's temporary folder: the usual one, or one with a shorter name that can be written.
+
+    Ray itself would start in the usual one, and fail.
+
+    Args:
+        usual: Absolute path.
+    """
+
+    def is_short(folder: str) -> bool:
+        return len(os.fsencode(folder)) + OWN_TEMP_DIR_BYTES <= MAX_TEMP_DIR_BYTES
+
+    others = (one for one in SHORT_PARENTS if os.path.isdir(one) and os.access(one, os.W_OK | os.X_OK))
+    return usual if is_short(usual) else next(others, usual)
 
 
 def temp_dir_option(folder: str) -> dict[str, str]:
@@ -86,7 +137,7 @@ def temp_dir_option(folder: str) -> dict[str, str]:
     Args:
         folder: Absolute path.
     """
-    return {"_temp_dir": folder} if len(folder) <= MAX_TEMP_DIR_CHARS else {}
+    return {"_temp_dir": folder} if len(os.fsencode(folder)) <= MAX_TEMP_DIR_BYTES else {}
 
 
 @contextmanager

@@ -124,10 +124,12 @@ def trainer_class(placement_group: Any, *, with_process_group: bool) -> type[Any
 
 
 def original_error(error: Exception) -> Exception:
-    """The error that Ray Train has wrapped in one of its own, which says only that a worker died.
+    """The error that Ray Train has wrapped in one of its own, which says only that a worker died, or did not start.
 
-    `train/v2/_internal/exceptions.py`: `WorkerHealthCheckFailedError` and `UserExceptionWithTraceback`.
+    `train/v2/_internal/exceptions.py`: `WorkerHealthCheckFailedError` and `UserExceptionWithTraceback`;
+    `train/v2/api/exceptions.py`: `ControllerError`, in which may be a `RayTaskError` of `exceptions.py`.
     """
-    for attribute in ("health_check_failure", "_base_exc"):
-        error = getattr(error, attribute, error)
+    for attribute in ("controller_failure", "health_check_failure", "_base_exc", "cause"):
+        inner = getattr(error, attribute, None)
+        error = inner if isinstance(inner, Exception) else error
     return error

@@ -61,11 +61,11 @@ def test_no_worker_is_larger_than_a_node() -> None:
     "cluster, request_, words",
     [
         (UNEQUAL, {"gpus_per_worker": 2.0}, "each must be on one node, but with 1 CPU and 2 GPUs each, only 0 fit"),
-        (LAPTOP, {"gpus_per_worker": 1.0}, "need 1 GPUs, but the cluster has 0"),
+        (LAPTOP, {"gpus_per_worker": 1.0}, "need 1 GPUs, but this machine has 0"),
         (SERVER, {"workers": 5, "gpus_per_worker": 1.0, "num_groups": 3}, "need 5 GPUs, but the cluster has 4"),
         (FROM_ZERO, {"gpus_per_worker": 2.0}, "each must be on one node, but with 1 CPU and 2 GPUs each, only 0 fit"),
         (FROM_ZERO, {"workers": 5}, "need 5 GPUs, but the cluster can grow only to 4"),
-        (LAPTOP, {"workers": 3, "num_groups": 3}, "need 9 CPUs, but the cluster has 8"),
+        (LAPTOP, {"workers": 3, "num_groups": 3}, "need 9 CPUs, but this machine has 8"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_the_missing_resource(
@@ -84,5 +84,5 @@ def test_a_cluster_without_a_node_is_divided_as_it_is_when_it_has_grown() -> Non
 def test_more_groups_than_have_room_wait_for_nodes_on_a_cluster_that_was_joined() -> None:
     assert allocation(THREE, num_groups=20) == Allocation(20, workers=1, cpus_per_worker=1, gpus_per_worker=0)
     assert allocation(SERVER, num_groups=6).gpus_per_worker == 1
-    with pytest.raises(SearchError, match="need 20 CPUs, but the cluster has 8"):
+    with pytest.raises(SearchError, match="need 20 CPUs, but this machine has 8"):
         allocation(LAPTOP, num_groups=20)

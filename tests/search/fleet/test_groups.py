@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import ray
+from ray.exceptions import RayTaskError
+from ray.train import ControllerError
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 
@@ -141,5 +143,8 @@ def with_run(made: FakeActorClass, run_in: Any) -> SimpleNamespace:
 def test_a_death_is_described_by_its_cause_in_one_line() -> None:
     error = RuntimeError("The actor died unexpectedly.\n  class_name: Worker\n  Worker exit type: SYSTEM_ERROR\n")
     assert describe_death(error) == "RuntimeError: Worker exit type: SYSTEM_ERROR"
+    task = RayTaskError("ray::worker", "ray::worker()\n  File ...\nRuntimeError: no eth9", RuntimeError("no eth9"))
+    assert describe_death(ControllerError(task)) == "RuntimeError: no eth9"
+    assert describe_death(ControllerError(ValueError("no room"))) == "ValueError: no room"
     assert describe_death(ValueError("first\nsecond")) == "ValueError: first"
     assert describe_death(ValueError()) == "ValueError: "
