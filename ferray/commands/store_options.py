@@ -2,6 +2,7 @@
 
 import argparse
 import hashlib
+import shlex
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -113,7 +114,7 @@ def prepare_and_print(source: "Source", out: str, options: PrepareOptions) -> in
     if sizes["train"] and not sizes["validation"]:
         nouns = store.manifest.shown.nouns
         print(f"It has no validation {nouns}, which a search needs; --split 90/10/0 takes some out of train")
-    print(f"Search on it: python -m ferray.search --space grid --data {location}")
+    print(f"Search on it: python -m ferray.search --space grid --data {shlex.quote(location)}")
     return 0
 
 
