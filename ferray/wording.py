@@ -26,6 +26,25 @@ def count_of(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def columns_of(text: str) -> int:
+    """The columns that a text takes in a terminal, where a Chinese character, for one, takes two."""
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def cut_text(text: str, columns: int) -> str:
+    """A text of at most so many columns of a terminal; an ellipsis stands for what is left out."""
+    from rich.cells import set_cell_size
+
+    return text if columns_of(text) <= columns else set_cell_size(text, columns - 1).rstrip() + "…"
+
+
+def pad_text(text: str, columns: int) -> str:
+    """A text that is filled up with spaces to so many columns of a terminal."""
+    return text + " " * (columns - columns_of(text))
+
+
 def first_line(text: str, *, default: str = "") -> str:
     """The first line of a text of many, such as an error; `default` for an empty text."""
     return next(iter(text.splitlines()), default)

@@ -143,7 +143,7 @@ def _run(
         if not done:
             status.is_interrupted = True
             with _step(status, "writing the tables, the pictures and the page"):
-                write_tables(plan.run, records, plan.space, num_classes=num_classes)
+                write_tables(plan.run, records, plan.space, num_classes=num_classes, replicates=plan.replicates)
                 write_report(plan.run, records)
             return False
         try:
@@ -151,14 +151,15 @@ def _run(
         except (FerrayError, KeyboardInterrupt):
             with suppress(StorageError):  # as on a full disk, of which the first error says more
                 # What was trained can be read although nothing has won.
-                write_tables(plan.run, records, plan.space, num_classes=num_classes)
+                write_tables(plan.run, records, plan.space, num_classes=num_classes, replicates=plan.replicates)
                 write_report(plan.run, records)
             raise
         interval = None if outcome.significance is None else outcome.significance.interval
         with _step(status, "writing the tables, the pictures and the page"):
             files = write_tables(
-                plan.run, records, plan.space, num_classes=num_classes, best=outcome.best, interval=interval
-            )
+                plan.run, records, plan.space, num_classes=num_classes, replicates=plan.replicates, best=outcome.best,
+                interval=interval,
+            )  # fmt: skip
             files += write_report(plan.run, records)
         tracker.search_ended(
             records=records,
@@ -201,7 +202,7 @@ def _train_what_is_missing(
     has_scheduler = plan.space.early_terminate is not None or any(one.end.state == "stopped" for one in missing)
     with ExitStack() as stack:
         with stop.raised():
-            with _step(status, "checking every face of the store", phase="starting"):
+            with _step(status, f"checking every {search.store.manifest.shown.noun} of the store", phase="starting"):
                 verify_store(search.store)
             status.set_phase("starting", "Ray and its worker groups")
             connected = connect()

@@ -7,6 +7,7 @@ from ferray.audit.dataset.check import CopyCounts, DatasetReport
 from ferray.audit.finding import Finding, count_severities, share
 from ferray.data.store.summary import shorten_classes
 from ferray.data.subject import SUBJECTS
+from ferray.wording import columns_of, count_of, cut_text, pad_text
 
 REPORT_WIDTH = 80
 """Columns of the text."""
@@ -48,9 +49,9 @@ def _format_verdict(report: DatasetReport) -> str:
 
 def _format_counts(report: DatasetReport) -> str:
     """A table of the number of faces by class and split."""
-    faces = f"{report.num_faces:,} {SUBJECTS[report.subject].nouns}"
+    faces = count_of(report.num_faces, SUBJECTS[report.subject].noun)
     if report.num_photographs != report.num_faces:
-        faces += f" in {report.num_photographs:,} photographs"
+        faces += f" in {count_of(report.num_photographs, 'photograph')}"
     columns = dict(report.counts)
     if list(columns) != ["whole"]:
         classes = next(iter(columns.values()))
@@ -58,12 +59,17 @@ def _format_counts(report: DatasetReport) -> str:
     totals = {column: sum(counts.values()) for column, counts in columns.items()}
     lines = [faces, ""]
     names, note = shorten_classes(columns.get("all", next(iter(columns.values()))))
-    width = max(12, *(min(len(name), REPORT_WIDTH - 16 * len(columns)) for name in names))
+    width = max(12, *(min(columns_of(name), REPORT_WIDTH - 16 * len(columns)) for name in names))
     lines.append("".join([f"{'class':{width}}", *(f"{column:>16}" for column in columns)]))
     for name in names:
         cells = [(counts[name], max(totals[column], 1)) for column, counts in columns.items()]
         lines.append(
-            "".join([f"{name[:width]:{width}}", *(f"{num:>8,}  {100 * num / total:4.1f} %" for num, total in cells)])
+            "".join(
+                [
+                    pad_text(cut_text(name, width), width),
+                    *(f"{num:>8,}  {100 * num / total:4.1f} %" for num, total in cells),
+                ]
+            )
         )
     lines.append("".join([f"{'all':{width}}", *(f"{total:>8,}        " for total in totals.values())]).rstrip())
     return "\n".join([*lines, *note])
