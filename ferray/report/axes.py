@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ferray.report.wording import in_words, setting_text, sort_words
+from ferray.report.results.scales import distinct_texts
+from ferray.report.wording import in_words, sort_words
 
 if TYPE_CHECKING:
     import pandas
@@ -43,8 +44,8 @@ class Axis:
 
     @property
     def texts(self) -> list[str]:
-        """The values as people write them."""
-        return [setting_text(self.name, value) for value in self.values]
+        """The values as people write them, no two alike."""
+        return distinct_texts(self.name, self.values)
 
     @property
     def is_log(self) -> bool:

@@ -141,7 +141,7 @@ def test_a_cell_shows_the_best_of_its_trials_and_how_many_there_were(tmp_path: P
     assert [label.get_text() for label in panel.get_xticklabels()] == ["1e-4", "1e-3"]
     assert sorted(texts(drawn[0])) == sorted(f"{score:.3f}\nbest of 4" for score in best)
     assert "the best of its trials, which differ in dropout, augmentation" in caption(drawn[0])
-    assert "95 % interval" not in caption(drawn[0])  # it is not known
+    assert "How far chance moves a score is not known here." in caption(drawn[0])
 
 
 def test_cells_within_the_interval_of_the_best_are_marked_and_the_caption_says_why(
@@ -149,7 +149,7 @@ def test_cells_within_the_interval_of_the_best_are_marked_and_the_caption_says_w
 ) -> None:
     trials = trials_frame(SEARCHES["grid"])
     scores = sorted(set(trials["best_val_accuracy"]), reverse=True)
-    for low, words in ((scores[0] - 1e-9, "No other one is within"), (0.0, "Dashed: within the 95 % interval")):
+    for low, words in ((scores[0] - 1e-9, "No other cell is within"), (0.0, "Dashed: within the 95 % interval")):
         file = tmp_path / "heatmap.png"
         plots.draw_heatmap(trials, file, metric=ACCURACY, searched=SEARCHED, interval=(low, 1.0))
         frames = [patch.get_linestyle() for patch in drawn[-1].axes[0].patches]
@@ -177,6 +177,35 @@ def test_a_random_search_becomes_points_on_a_logarithmic_scale(tmp_path: Path, d
 
     assert len(panel.collections[0].get_offsets()) == 30
     assert panel.get_xscale() == "log"
+
+
+def test_a_logarithmic_scale_between_two_powers_of_ten_has_numbers(tmp_path: Path, drawn: list[Figure]) -> None:
+    rates = [float(10**place) for place in np.linspace(-3.96, -3.02, 12)]
+    draw_heatmap([make_trial(number, learning_rate=rate) for number, rate in enumerate(rates)], tmp_path / "a.png")
+    panel = drawn[0].axes[0]
+    low, high = panel.get_xlim()
+    shown = [label.get_text() for label in panel.get_xticklabels() if low <= label.get_position()[0] <= high]
+
+    assert panel.get_xscale() == "log"
+    assert shown == ["1e-4", "2e-4", "5e-4", "1e-3"]
+
+
+def test_values_that_differ_little_have_different_names(tmp_path: Path, drawn: list[Figure]) -> None:
+    records = make_trials(learning_rate=[1.0001e-3, 1.0002e-3], batch_size=[16, 32])
+    draw_heatmap(records, tmp_path / "heatmap.png")
+
+    assert [label.get_text() for label in drawn[0].axes[0].get_xticklabels()] == ["0.0010001", "0.0010002"]
+
+
+def test_a_mean_of_several_trials_is_called_so_and_the_order_of_the_ranking_holds(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    trials = trials_frame(SEARCHES["one number"]).assign(place=[1, 0, 2], num_trials=[3, 3, 1])
+    plots.draw_heatmap(trials, tmp_path / "heatmap.png", metric=ACCURACY, searched=SEARCHED)
+
+    score = trials["best_val_accuracy"][1]
+    assert f"Best of 3: the point of trial 1, mean {score:.3f} of 3 trials (" in caption(drawn[0])
+    assert "in epoch" not in caption(drawn[0])
 
 
 def test_few_points_without_a_grid_become_points_too(tmp_path: Path, drawn: list[Figure]) -> None:
@@ -213,6 +242,17 @@ def test_the_best_three_curves_are_named_and_the_others_gray(tmp_path: Path, dra
         assert words in f"{named[0]} {common}"
     gray = [line for line in drawn[0].axes[0].lines if line.get_color() == "#BBBBBB"]
     assert len(gray) == len(records) - 3
+
+
+def test_one_other_trial_is_one_and_a_diverged_loss_flattens_no_panel(tmp_path: Path, drawn: list[Figure]) -> None:
+    records = [make_trial(number, learning_rate=10.0**-number) for number in range(1, 5)]
+    epochs = epochs_frame(records)
+    epochs.loc[epochs["number"] == 4, "val_loss"] = 1e6
+    plots.draw_curves(epochs, trials_frame(records), tmp_path / "curves.png", metric=LOSS, searched=SEARCHED)
+    lines = [text.get_text() for text in drawn[0].legends[1].get_texts()]
+
+    assert "the other trial, validation" in lines
+    assert all(panel.get_ylim()[1] < 100 for panel in drawn[0].axes)
 
 
 def test_the_same_records_make_the_same_bytes(tmp_path: Path) -> None:
