@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _GRAY = "#BBBBBB"
+_LETTER_INCHES = 0.085
+"""Width of a letter on average, with room."""
+
 _MAX_CELLS = 24
 """Values of a parameter up to which a table of cells can be read."""
 
@@ -182,8 +185,8 @@ def _draw_table(
             elif _is_near(best[y, x], interval):
                 num_near += 1
                 _frame(panel, x, y, color=color, linewidth=1.2, linestyle=(0, (4, 3)))
-    panel.set_xticks(range(shape[1]), labels=across.texts, rotation=0 if shape[1] < 9 else 45)
-    panel.set_yticks(range(shape[0]), labels=up.texts)
+    _name_columns(panel, across.names, inches=1.05)
+    panel.set_yticks(range(shape[0]), labels=up.names)
     panel.set_xlabel(across.title)
     panel.set_ylabel(up.title)
     panel.spines[:].set_visible(False)
@@ -252,12 +255,14 @@ def _draw_line(
         panel.grid(color="#EEEEEE")
         best = "Orange ring: the best. "
     else:
-        names = axes[0].texts if axes else [f"trial {number}" for number in ranked["number"]]
+        names = axes[0].names if axes else [f"trial {number}" for number in ranked["number"]]
         places = axes[0].places if axes else np.arange(len(ranked))
         colors = [BEST_COLORS[0] if rank else BEST_COLORS[1] for rank in range(len(scores))]
         bars = panel.bar(places, scores, color=colors, width=0.6)
         panel.bar_label(bars, fmt="%.3f", padding=2)
-        panel.set_xticks(range(len(names)), labels=names, rotation=0 if len(names) < 7 else 45)
+        panel.margins(y=0.1)
+        figure.set_size_inches(max(6.4, 1.4 + 0.62 * len(names)), 4.4)  # a score above each bar
+        _name_columns(panel, names, inches=(figure.get_figwidth() - 1.4) / len(names))
         panel.set_xlabel(axes[0].title if axes else "")
         panel.set_xlim(-1, len(names))
         best = "Orange: the best. " if axes else ""
@@ -311,9 +316,16 @@ def _colors(scores: NDArray[np.float64], metric: Metric) -> tuple["Colormap", "N
     from matplotlib.colors import Normalize
 
     low, high = float(scores.min()), float(scores.max())
-    if high - low < 1e-9:
-        low, high = low - 0.01, high + 0.01
+    if high - low < 1e-9:  # one score: as the best, of scores that there can be
+        low, high = (low - 0.01, high) if metric.goal == "maximize" and low >= 0.01 else (low, high + 0.01)
     return matplotlib.colormaps["viridis" if metric.goal == "maximize" else "viridis_r"], Normalize(low, high)
+
+
+def _name_columns(panel: "Axes", names: Sequence[str], *, inches: float) -> None:
+    """Name columns of a width; names that would run into each other are turned, and end at their column."""
+    settings: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    is_narrow = max(map(len, names)) * _LETTER_INCHES > inches
+    panel.set_xticks(range(len(names)), labels=list(names), **(settings if is_narrow else {}))
 
 
 def _scale_axis(panel: "Axes", axis: Axis, side: str) -> None:
@@ -323,9 +335,11 @@ def _scale_axis(panel: "Axes", axis: Axis, side: str) -> None:
     ruler = panel.xaxis if side == "x" else panel.yaxis
     (panel.set_xlabel if side == "x" else panel.set_ylabel)(axis.title)
     few = len(axis.values) <= 8
+    if not axis.is_numeric and side == "x":
+        _name_columns(panel, axis.texts, inches=5.0 / len(axis.values))
+        return
     if not axis.is_numeric:
-        ruler.set_major_locator(FixedLocator(list(range(len(axis.values)))))
-        ruler.set_major_formatter(FuncFormatter(lambda place, _: axis.texts[int(place)]))
+        panel.set_yticks(range(len(axis.values)), labels=axis.texts)
         return
     if axis.is_log:
         (panel.set_xscale if side == "x" else panel.set_yscale)("log")

@@ -190,6 +190,33 @@ def test_a_logarithmic_scale_between_two_powers_of_ten_has_numbers(tmp_path: Pat
     assert shown == ["1e-4", "2e-4", "5e-4", "1e-3"]
 
 
+def test_long_names_of_columns_do_not_run_into_each_other_and_end_at_their_column(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    backbones = ["vgg16", "mobilenet_v3_large", "efficientnet_v2_s", "convnext_tiny", "resnet18"]
+    for records in (
+        make_trials(backbone=backbones),
+        make_trials(backbone=backbones, dropout=[0.1, 0.5]),
+        make_trials(backbone=backbones, dropout=[0.1, 0.5, 0.3])[::4],
+    ):
+        plots.draw_heatmap(
+            trials_frame(records), tmp_path / "heatmap.png", metric=ACCURACY, searched=["backbone", "dropout"]
+        )
+        labels = drawn[-1].axes[0].get_xticklabels()
+        ticks = drawn[-1].axes[0].transData.transform([(label.get_position()[0], 0) for label in labels])[:, 0]
+
+        assert len(labels) > 3
+        for label, tick in zip(labels, ticks, strict=True):
+            assert label.get_window_extent().x1 == pytest.approx(tick, abs=12)
+
+
+def test_one_score_has_a_scale_of_scores_that_there_can_be(tmp_path: Path, drawn: list[Figure]) -> None:
+    trials = trials_frame(SEARCHES["words only"]).assign(best_val_accuracy=1.0)
+    plots.draw_heatmap(trials, tmp_path / "heatmap.png", metric=ACCURACY, searched=SEARCHED)
+
+    assert drawn[0].axes[1].get_ylim()[1] == 1.0
+
+
 def test_values_that_differ_little_have_different_names(tmp_path: Path, drawn: list[Figure]) -> None:
     records = make_trials(learning_rate=[1.0001e-3, 1.0002e-3], batch_size=[16, 32])
     draw_heatmap(records, tmp_path / "heatmap.png")
