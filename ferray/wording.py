@@ -2,7 +2,8 @@
 
 import datetime
 import difflib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 DEFAULT_OUT = "runs"
@@ -43,6 +44,29 @@ def cut_text(text: str, columns: int) -> str:
 def pad_text(text: str, columns: int) -> str:
     """A text that is filled up with spaces to so many columns of a terminal."""
     return text + " " * (columns - columns_of(text))
+
+
+def short_names(names: Sequence[str], columns: int) -> list[str]:
+    """Names of at most so many columns of a terminal, no two alike: cut at the end, else in the middle, else numbered.
+
+    Args:
+        names: No two alike.
+        columns: At least 16.
+    """
+
+    def middle(place: int) -> str:
+        end = names[place][-(columns // 3) :]
+        return cut_text(names[place], columns - columns_of(end)) + end
+
+    def numbered(place: int) -> str:
+        number = f" ({place})"
+        return cut_text(names[place], columns - len(number)) + number
+
+    short = [cut_text(name, columns) for name in names]
+    for cut in (middle, numbered):
+        counts = Counter(short)
+        short = [cut(place) if counts[text] > 1 and text != names[place] else text for place, text in enumerate(short)]
+    return short
 
 
 def first_line(text: str, *, default: str = "") -> str:

@@ -14,7 +14,7 @@ from ferray.report.many_classes import lowest_recalls
 from ferray.report.slices import MIN_FACES, Slice, worst_in_words, worst_slice
 from ferray.report.test_split.recorded import RecordedScore
 from ferray.report.wording import in_words
-from ferray.wording import columns_of, count_of, cut_text, pad_text
+from ferray.wording import columns_of, count_of, pad_text, short_names
 
 _MAX_COLUMNS = 80
 _MAX_ROWS = 30
@@ -66,7 +66,8 @@ def format_scores(
 def _recalls(scores: Scores, shown: Subject) -> list[str]:
     """The recall of each class; of many classes, those with the lowest."""
     places = lowest_recalls(scores, _MAX_ROWS)
-    names = [cut_text(scores.class_names[place], _MAX_NAME) for place in places]
+    short = short_names(scores.class_names, _MAX_NAME)
+    names = [short[place] for place in places]
     width = max(12, *map(columns_of, names))
     wide = max(7, len(shown.nouns))
     lines = [f"{'class':<{width}} {shown.nouns:>{wide}}  recall  95 % interval"]
@@ -108,16 +109,18 @@ def format_slices(slices: Sequence[Slice], title: str, shown: Subject = EXPRESSI
         shown: What the pictures show.
     """
     lines = _wrap(f"{title}; slices overlap, and those below {MIN_FACES} {shown.nouns} are not shown")
-    column = ""
+    column, short = "", dict[str, str]()
     for one in slices:
         if one.column != column:
+            values = [other.value for other in slices if other.column == one.column]
+            short = dict(zip(values, short_names(values, 18), strict=True))
             column, wide = one.column, max(6, len(shown.nouns))
             title = in_words(column)[: 24 - wide]
             head = f"{title:<{24 - wide}} {shown.nouns:>{wide}} top-1 95 % interval  at equal labels"
             lines += ["", f"{head:<67} {'gap':>6} part"]
         standardized = f"{one.standardized:.3f} {bracket_text(one.standardized_interval, 3)}"
         lines.append(
-            f"{pad_text(cut_text(one.value, 18), 18)} {one.n:>6,} {one.accuracy:.3f} {range_text(one.interval, 3)}"
+            f"{pad_text(short[one.value], 18)} {one.n:>6,} {one.accuracy:.3f} {range_text(one.interval, 3)}"
             f" {standardized} {one.gap:+z.3f} {one.covered:>4.0%}"
         )
     worst = worst_in_words(worst_slice(slices), shown).replace("**", "")

@@ -7,6 +7,8 @@ import numpy as np
 import pandas
 import pytest
 from fixtures.report import draw_predictions, make_epoch, make_predictions
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from ferray.data.store.contact_sheet import MAX_ROWS, draw_contact_sheet
@@ -24,6 +26,7 @@ from ferray.report.slices import score_slices
 from ferray.report.terminal import format_scores, format_slices
 from ferray.report.test_split.recorded import parse_recorded
 from ferray.train.preflight import find_risks
+from ferray.wording import short_names
 
 NUMBERS = (2, 12, 100, 1000)
 
@@ -107,3 +110,12 @@ def test_a_thousand_classes_that_a_split_lacks_are_a_few_warnings(tmp_path: Path
 
     assert len(risks) < 15
     assert all(len(risk) < 1000 and "face" not in risk for risk in risks)
+
+
+@given(st.sets(st.text("ab悲", min_size=1, max_size=60), min_size=1, max_size=20), st.integers(16, 40))
+def test_short_names_fit_and_stay_apart(names: set[str], columns: int) -> None:
+    short = short_names(sorted(names), columns)
+
+    assert len(set(short)) == len(names)
+    assert max(map(cell_len, short)) <= columns
+    assert all(one == name for one, name in zip(short, sorted(names), strict=True) if cell_len(name) <= columns)

@@ -295,7 +295,7 @@ def test_a_confusion_matrix_shows_counts_and_shares_of_the_labels_faces(tmp_path
     shown = texts(drawn[0])
 
     assert shown == ["3\n75%", "1\n25%", "0\n0%", "2\n0%", "1,998\n100%", "0\n0%", "0", "0", "0"]
-    assert drawn[0].axes[0].get_title(loc="left") == "Test: 0.9"
+    assert drawn[0].get_suptitle() == "Test: 0.9"
     assert cv2.imread(str(tmp_path / "confusion.png")) is not None
 
 
@@ -334,6 +334,20 @@ def test_a_hundred_classes_become_their_worst_pairs_within_seconds(tmp_path: Pat
     assert pairs[0] == "class 7 → class 31"
     assert f"25 of {matrix[7].sum()}" in texts(drawn[0])[0]
     assert max(drawn[0].get_size_inches()) < 12
+
+
+@pytest.mark.parametrize("num", [2, 30])
+def test_long_names_stay_apart_and_no_title_is_cut(num: int, tmp_path: Path, drawn: list[Figure]) -> None:
+    names = [f"a very long name of a class in a set {number}" for number in range(num)]
+    matrix = np.random.default_rng(0).integers(1, 9, (num, num))
+    title = "Test split, 24 pictures: top-1 accuracy 0.667"
+    diagrams.draw_confusion(matrix, names, tmp_path / "confusion.png", title=title)
+    figure = drawn[0]
+    labels = [label.get_text().split("\n")[0] for label in figure.axes[0].get_yticklabels()]
+
+    assert len(set(labels)) == len(labels)
+    assert title in figure.get_suptitle().replace("\n", " ")
+    assert figure.texts[0].get_window_extent().x1 <= figure.bbox.x1
 
 
 def test_names_in_any_script_are_written_or_replaced_by_numbers_that_are_explained(

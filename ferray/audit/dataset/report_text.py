@@ -7,7 +7,7 @@ from ferray.audit.dataset.check import CopyCounts, DatasetReport
 from ferray.audit.finding import Finding, count_severities, share
 from ferray.data.store.summary import shorten_classes
 from ferray.data.subject import SUBJECTS
-from ferray.wording import columns_of, count_of, cut_text, pad_text
+from ferray.wording import columns_of, count_of, pad_text, short_names
 
 REPORT_WIDTH = 80
 """Columns of the text."""
@@ -60,13 +60,14 @@ def _format_counts(report: DatasetReport) -> str:
     lines = [faces, ""]
     names, note = shorten_classes(columns.get("all", next(iter(columns.values()))))
     width = max(12, *(min(columns_of(name), REPORT_WIDTH - 16 * len(columns)) for name in names))
+    short = dict(zip(columns[next(iter(columns))], short_names(list(columns[next(iter(columns))]), width), strict=True))
     lines.append("".join([f"{'class':{width}}", *(f"{column:>16}" for column in columns)]))
     for name in names:
         cells = [(counts[name], max(totals[column], 1)) for column, counts in columns.items()]
         lines.append(
             "".join(
                 [
-                    pad_text(cut_text(name, width), width),
+                    pad_text(short[name], width),
                     *(f"{num:>8,}  {100 * num / total:4.1f} %" for num, total in cells),
                 ]
             )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from ferray.data.store.reader import Store
-from ferray.wording import columns_of, count_of, cut_text, pad_text
+from ferray.wording import columns_of, count_of, pad_text, short_names
 
 MAX_ROWS = 50
 """Classes that a table lists."""
@@ -19,9 +19,10 @@ def format_counts(store: Store) -> str:
     lines = [f"{store.folder}: {what} from {manifest.dataset}", ""]
     counts = {name: [manifest.counts[split][name] for split in sizes] for name in manifest.class_names}
     names, note = shorten_classes({name: sum(each) for name, each in counts.items()})
-    width = max(12, *(columns_of(cut_text(name, MAX_NAME)) for name in names))
+    short = dict(zip(manifest.class_names, short_names(manifest.class_names, MAX_NAME), strict=True))
+    width = max(12, *(columns_of(short[name]) for name in names))
     lines.append("".join([f"{'class':{width}}", *(f"{split:>12}" for split in sizes), f"{'all':>12}"]))
-    lines += [_line(cut_text(name, MAX_NAME), counts[name], width) for name in names]
+    lines += [_line(short[name], counts[name], width) for name in names]
     lines += [_line("all", list(sizes.values()), width), *note, ""]
     lines += [f"- {note}" for note in manifest.notes]
     lines += [f"- left out: {count:,} {reason}" for reason, count in manifest.skipped.items()]
