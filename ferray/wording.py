@@ -2,6 +2,7 @@
 
 import datetime
 import difflib
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -67,6 +68,11 @@ def short_names(names: Sequence[str], columns: int) -> list[str]:
         counts = Counter(short)
         short = [cut(place) if counts[text] > 1 and text != names[place] else text for place, text in enumerate(short)]
     return short
+
+
+def option_text(option: str, value: str) -> str:
+    """An option with its value, as a shell and argparse read them: `--name 'my search'`, `--name=-1`."""
+    return f"{option}{'=' if value.startswith('-') else ' '}{shlex.quote(value)}"
 
 
 def first_line(text: str, *, default: str = "") -> str:

@@ -27,6 +27,7 @@ from ferray.search.history.resume import (
 from ferray.search.options import Keep, SearchOptions, WandbMode
 from ferray.space import Space
 from ferray.tracking.mlflow import check_tracking_uri
+from ferray.wording import option_text
 
 DEMO_COMMAND = "python -m ferray.search --space grid --data DIR"
 
@@ -170,7 +171,7 @@ def make_plan(options: SearchOptions, history: History | None = None) -> Plan:
 
 def name_is_taken(run: Run) -> RecordError:
     """A new search whose name is another's."""
-    way_out = f"Go on with it: --resume {run.name}; or choose another --name"
+    way_out = f"Go on with it: {option_text('--resume', run.name)}; or choose another --name"
     return RecordError(run.place, "a search of this name is there", way_out)
 
 
