@@ -110,7 +110,7 @@ def _run(
     with ExitStack() as stack:
         with stop.raised():
             store = _open_store(plan)
-            forecast = forecast_plan(plan)
+            forecast = forecast_plan(plan, history)
             for line in first_lines(plan, store, forecast):
                 _say(line)
             with waiting("reading the pretrained weights, or fetching them once"):
