@@ -52,7 +52,7 @@ def short_names(names: Sequence[str], columns: int) -> list[str]:
 
     Args:
         names: No two alike.
-        columns: At least 16.
+        columns: At least 12.
     """
 
     def middle(place: int) -> str:

@@ -60,7 +60,8 @@ def _format_counts(report: DatasetReport) -> str:
     lines = [faces, ""]
     names, note = shorten_classes(columns.get("all", next(iter(columns.values()))))
     width = max(12, *(min(columns_of(name), REPORT_WIDTH - 16 * len(columns)) for name in names))
-    short = dict(zip(columns[next(iter(columns))], short_names(list(columns[next(iter(columns))]), width), strict=True))
+    of_all = list(next(iter(columns.values())))
+    short = dict(zip(of_all, short_names(of_all, width), strict=True))
     lines.append("".join([f"{'class':{width}}", *(f"{column:>16}" for column in columns)]))
     for name in names:
         cells = [(counts[name], max(totals[column], 1)) for column, counts in columns.items()]
@@ -90,12 +91,11 @@ def _copy_lines(what: str, copies: CopyCounts, total: int) -> list[str]:
         lines = [f"copies of {what}: none among {total:,}"]
     else:
         some = share(copies.num_pictures, total)
-        lines = [f"copies of {what}: {some}, in {copies.num_groups:,} groups; {copies.mirrored:,} pairs mirrored"]
-    lines += [
-        f"  {copies.pairs[kind]:>8,} pairs  {words}" for kind, words in COPY_KINDS.items() if kind in copies.pairs
-    ]
-    if copies.borderline:
-        lines.append(f"  {copies.borderline:>8,} pairs  nearly similar enough, not counted")
+        groups, mirrored = count_of(copies.num_groups, "group"), count_of(copies.mirrored, "pair")
+        lines = [f"copies of {what}: {some}, in {groups}; {mirrored} mirrored"]
+    pairs = {words: copies.pairs[kind] for kind, words in COPY_KINDS.items() if kind in copies.pairs}
+    pairs |= {"nearly similar enough, not counted": copies.borderline} if copies.borderline else {}
+    lines += [f"  {num:>8,} {'pair ' if num == 1 else 'pairs'}  {words}" for words, num in pairs.items()]
     if copies.capped:
         lines.append(f"  {copies.capped:>8,} {what} resemble many others; only the most similar were compared")
     if copies.chained:

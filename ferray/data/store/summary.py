@@ -1,9 +1,13 @@
 """What a store holds, as text. Begin at `format_counts`."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from ferray.data.store.reader import Store
 from ferray.wording import columns_of, count_of, pad_text, short_names
+
+WIDTH = 80
+"""Columns of the text."""
 
 MAX_ROWS = 50
 """Classes that a table lists."""
@@ -24,9 +28,10 @@ def format_counts(store: Store) -> str:
     lines.append("".join([f"{'class':{width}}", *(f"{split:>12}" for split in sizes), f"{'all':>12}"]))
     lines += [_line(short[name], counts[name], width) for name in names]
     lines += [_line("all", list(sizes.values()), width), *note, ""]
-    lines += [f"- {note}" for note in manifest.notes]
-    lines += [f"- left out: {count:,} {reason}" for reason, count in manifest.skipped.items()]
-    return "\n".join([*lines, f"- fingerprint {manifest.fingerprint[:16]}"])
+    items = [*manifest.notes, *(f"left out: {count:,} {reason}" for reason, count in manifest.skipped.items())]
+    for item in [*items, f"fingerprint {manifest.fingerprint[:16]}"]:
+        lines += textwrap.wrap(f"- {item}", WIDTH, subsequent_indent="  ", break_long_words=False)
+    return "\n".join(lines)
 
 
 def shorten_classes(totals: Mapping[str, int]) -> tuple[list[str], list[str]]:
