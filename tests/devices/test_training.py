@@ -37,7 +37,7 @@ from ferray.train.settle import measure_precision
 from ferray.train.spec import RunSpec
 from ferray.train.totals import PassTotals
 
-DEAR = ("block 5 of a residual trunk", "the whole of a transformer")
+DEAR = ("block 5 of a residual trunk", "the whole of a transformer", "all of shifted windows")
 """Recipes whose small trunks have as many channels or layers as the large ones; more than a second each."""
 
 each_recipe = pytest.mark.parametrize(
