@@ -125,6 +125,11 @@ class WorstSlice:
         """Whether chance does not explain the gap."""
         return self.gap_interval[1] < 0
 
+    @property
+    def is_only(self) -> bool:
+        """Whether no other slice was compared."""
+        return self.num_compared == 1
+
 
 def score_slices(
     table: "pandas.DataFrame",
@@ -232,11 +237,10 @@ def worst_in_words(worst: WorstSlice | None, shown: Subject = EXPRESSIONS) -> st
     """The worst slice in sentences, in Markdown."""
     if worst is None:
         return "No slice holds enough of the labels to be compared with the whole split."
-    is_only = worst.num_compared == 1
     conclusion = (
-        f"The gap is larger than chance explains{'' if is_only else ' among so many slices'}."
+        f"The gap is larger than chance explains{'' if worst.is_only else ' among so many slices'}."
         if worst.beyond_noise
-        else f"Chance{'' if is_only else ' among so many slices'} can explain the gap."
+        else f"Chance{'' if worst.is_only else ' among so many slices'} can explain the gap."
     )
     caution = (
         " Search words are queries that a collector typed, not annotations of people; they support no claim about"
@@ -245,11 +249,11 @@ def worst_in_words(worst: WorstSlice | None, shown: Subject = EXPRESSIONS) -> st
         else ""
     )
     num = f"{worst.n:,} {shown.nouns}"
-    which = "The only slice that can be compared" if is_only else f"The worst of {worst.num_compared:,} slices"
+    which = "The only slice that can be compared" if worst.is_only else f"The worst of {worst.num_compared:,} slices"
     return (
         f"{which} is **{in_words(worst.column)}: {worst.value}** ({num}):"
         f" {worst.gap:+z.3f} against the whole split at equal labels; the 95 % interval"
-        f"{'' if is_only else ' for all slices together'} is"
+        f"{'' if worst.is_only else ' for all slices together'} is"
         f" {range_text(worst.gap_interval, 3, sign='+')}. {conclusion}{caution}"
     )
 

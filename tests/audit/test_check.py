@@ -99,6 +99,16 @@ def test_strict_exits_with_1_at_a_fault(leaking_tree: Path, capsys: pytest.Captu
     assert "reading" in printed.err
 
 
+def test_one_group_and_one_pair_are_not_several() -> None:
+    one = CopyCounts(num_groups=1, num_pictures=2, pairs={"bytes": 1}, mirrored=1, borderline=1000, capped=0, chained=0)
+
+    assert _copy_lines("faces", one, 94) == [
+        "copies of faces: 2 of 94 (2.1 %), in 1 group; 1 pair mirrored",
+        "         1 pair   the same file",
+        "     1,000 pairs  nearly similar enough, not counted",
+    ]
+
+
 def test_strict_exits_with_0_at_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     named = [replace(row, name=f"{WORDS[row.label]}_{row.name}") for row in clean_rows(70)]
 
@@ -214,13 +224,3 @@ def test_class_names_of_a_real_test_split_read_by_the_alphabet_are_found(shared_
 
     assert "test sad looks like neutral" in finding.seen
     assert not find_mixed_order(fer2013)
-
-
-def test_one_group_and_one_pair_are_not_several() -> None:
-    one = CopyCounts(num_groups=1, num_pictures=2, pairs={"bytes": 1}, mirrored=1, borderline=1000, capped=0, chained=0)
-
-    assert _copy_lines("faces", one, 94) == [
-        "copies of faces: 2 of 94 (2.1 %), in 1 group; 1 pair mirrored",
-        "         1 pair   the same file",
-        "     1,000 pairs  nearly similar enough, not counted",
-    ]
