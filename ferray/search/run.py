@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, partial
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from ferray.data.demo.photographs import demo_store
 from ferray.data.store.reader import Store, open_store
@@ -86,7 +87,10 @@ def run(
         0, or 130 if it was interrupted.
     """
     try:
-        if _run(plan, history, cluster, stop, show=show, observers=observers):
+        outcome = _run(plan, history, cluster, stop, show=show, observers=observers)
+        if outcome is not None:
+            if show == "json":  # last of all: what can still fail would print an object of its own
+                print(json.dumps(outcome, indent=2))
             return 0
     except KeyboardInterrupt:
         if not plan.run.exists():
@@ -105,8 +109,8 @@ def _run(
     *,
     show: Show,
     observers: Sequence[Observer],
-) -> bool:
-    """The search; False if it was interrupted while trials were trained."""
+) -> dict[str, Any] | None:
+    """The search, and what it came to as JSON values; None if it was interrupted while trials were trained."""
     with ExitStack() as stack:
         with stop.raised():
             store = _open_store(plan)
@@ -145,7 +149,7 @@ def _run(
             with _step(status, "writing the tables, the pictures and the page"):
                 write_tables(plan.run, records, plan.space, num_classes=num_classes, replicates=plan.replicates)
                 write_report(plan.run, records)
-            return False
+            return None
         try:
             outcome = _conclude(search, records, stop, status, judging)
         except (FerrayError, KeyboardInterrupt):
@@ -167,13 +171,11 @@ def _run(
             files=[*files, plan.run.best_dir],
             summary=_test_scores(outcome),
         )
-        if show == "json":
-            print(json.dumps(outcome_to_json(search, outcome, tracking=sentence), indent=2))
-        elif show == "text":
+        if show == "text":
             print(summarize(search, outcome, tracking=sentence))
         if plan.address is None and (overhead := status.overhead()) is not None:
             note_overhead(storage.cache_dir(), overhead)
-        return True
+        return outcome_to_json(search, outcome, tracking=sentence)
 
 
 def _open_store(plan: Plan) -> Store:
