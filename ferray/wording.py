@@ -2,7 +2,9 @@
 
 import datetime
 import difflib
-from collections.abc import Iterable
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 DEFAULT_OUT = "runs"
@@ -24,6 +26,53 @@ def count_of(number: int, noun: str, plural: str | None = None) -> str:
         plural: Where it is not the noun with an `s`.
     """
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def columns_of(text: str) -> int:
+    """The columns that a text takes in a terminal, where a Chinese character, for one, takes two."""
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def cut_text(text: str, columns: int) -> str:
+    """A text of at most so many columns of a terminal; an ellipsis stands for what is left out."""
+    from rich.cells import set_cell_size
+
+    return text if columns_of(text) <= columns else set_cell_size(text, columns - 1).rstrip() + "…"
+
+
+def pad_text(text: str, columns: int) -> str:
+    """A text that is filled up with spaces to so many columns of a terminal."""
+    return text + " " * (columns - columns_of(text))
+
+
+def short_names(names: Sequence[str], columns: int) -> list[str]:
+    """Names of at most so many columns of a terminal, no two alike: cut at the end, else in the middle, else numbered.
+
+    Args:
+        names: No two alike.
+        columns: At least 12.
+    """
+
+    def middle(place: int) -> str:
+        end = names[place][-(columns // 3) :]
+        return cut_text(names[place], columns - columns_of(end)) + end
+
+    def numbered(place: int) -> str:
+        number = f" ({place})"
+        return cut_text(names[place], columns - len(number)) + number
+
+    short = [cut_text(name, columns) for name in names]
+    for cut in (middle, numbered):
+        counts = Counter(short)
+        short = [cut(place) if counts[text] > 1 and text != names[place] else text for place, text in enumerate(short)]
+    return short
+
+
+def option_text(option: str, value: str) -> str:
+    """An option with its value, as a shell and argparse read them: `--name 'my search'`, `--name=-1`."""
+    return f"{option}{'=' if value.startswith('-') else ' '}{shlex.quote(value)}"
 
 
 def first_line(text: str, *, default: str = "") -> str:

@@ -86,6 +86,23 @@ class FolderOptions:
         """The folder of the store."""
         return Path(self.out) / f"{self.run_name}-store"
 
+    @property
+    def command(self) -> str:
+        """The command that does the same, with the options that are not left to it."""
+        given = {
+            "--out": None if self.out == DEFAULT_OUT else self.out,
+            "--name": self.name,
+            "--minutes": f"{self.minutes:g}",
+            "--weights": self.weights,
+            "--space": self.space,
+            "--size": self.size_px,
+            "--classes": self.classes,
+            "--copies": None if self.copies == "find" else self.copies,
+            "--wandb": self.wandb,
+        }
+        words = [word for option, value in given.items() if value is not None for word in (option, str(value))]
+        return shlex.join(["python", "-m", "ferray.fit", self.images, *words])
+
 
 def fit_folder(
     images: AnyPath,
@@ -235,7 +252,7 @@ def _check(store: "Store") -> None:
     for finding in findings[:MAX_FINDINGS]:
         _say(f"  {finding.severity:8} {finding.seen}")
     if findings:
-        _say(f"  reasons and advice: python -m ferray.data check {store.folder}")
+        _say(f"  reasons and advice: python -m ferray.data check {shlex.quote(str(store.folder))}")
 
 
 def _search_options(options: FolderOptions, choice: Choice, minutes: float) -> SearchOptions:
@@ -252,7 +269,7 @@ def _search_options(options: FolderOptions, choice: Choice, minutes: float) -> S
         data=str(options.store_dir),
         weights=options.weights or "imagenet",
         name=options.run_name,
-        command=shlex.join(["python", "-m", "ferray.fit", options.images, "--minutes", f"{options.minutes:g}"]),
+        command=options.command,
     )
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 from collections.abc import Sequence
 
 from ferray.commands.common import as_typed, make_parser, path_option, run_command
@@ -111,7 +112,8 @@ def _demo(arguments: argparse.Namespace) -> int:
     out = arguments.out
     draw_demo(out)
     print(f"{out}: demo faces drawn by code; an accuracy on them means nothing for real faces")
-    print(f"Prepare them: python -m ferray.data prepare expw --images {out}/origin --labels {out}/label.lst --out DIR")
+    images, labels = shlex.quote(str(out / "origin")), shlex.quote(str(out / "label.lst"))
+    print(f"Prepare them: python -m ferray.data prepare expw --images {images} --labels {labels} --out DIR")
     return 0
 
 

@@ -5,6 +5,7 @@ Begin at `run_leaderboard`.
 
 import argparse
 import json
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from ferray.errors import RecordError
 from ferray.model.size import Parameters, count_parameters
 from ferray.recipe import FIELD_NAMES, Recipe, to_values
 from ferray.records.bucket.fetch import search_folder
-from ferray.records.points import REPEATED, Point, rank_points
+from ferray.records.points import REPEATED, Point
 from ferray.records.run import Run
 from ferray.report.columns import GAP, WIDTH, fit_settings
 from ferray.waiting import waiting
@@ -81,13 +82,13 @@ def add_leaderboard_parser(commands: "argparse._SubParsersAction[argparse.Argume
 def run_leaderboard(options: LeaderboardOptions) -> int:
     """Rank the points, measure what is asked for, and print a table."""
     from ferray.data.store.fetched import read_manifest_of
+    from ferray.report.results.read import read_results
 
-    run = Run(options.run_dir)
-    search = run.read_search()
-    points = rank_points(run.read_trials())[: options.top]
+    results = read_results(Run(options.run_dir))
+    points = results.points[: options.top]
     if not points:
-        raise RecordError(str(run.folder), "no trial has finished an epoch", "Resume the search first")
-    num_classes = len(read_manifest_of(search.data.folder).class_names)
+        raise RecordError(str(results.run.folder), "no trial has finished an epoch", "Resume the search first")
+    num_classes = len(read_manifest_of(results.search.data.folder).class_names)
     rows = [
         Row(
             point=point,
@@ -123,15 +124,19 @@ def _format(rows: Sequence[Row], *, metric: str, has_latency: bool) -> str:
     differing = [name for name in FIELD_NAMES if name not in REPEATED and len({getattr(r, name) for r in recipes}) > 1]
     room = WIDTH - sum(widths) - GAP * (len(widths) - 1)
     columns, left_out = fit_settings(differing, [to_values(recipe) for recipe in recipes], room=room)
-    names = [column.name for column in columns]
-    widths += [max(len(column.name), *map(len, column.cells)) for column in columns]
-    lines = [_line([*heads, *names], widths)]
+    widths += [column.width for column in columns]
+    words = [[head] for head in heads] + [column.header.splitlines() for column in columns]
+    height = max(map(len, words))
+    lines = [  # names of several words take a line for each, the last one just above the values
+        _line(texts, widths) for texts in zip(*([""] * (height - len(one)) + one for one in words), strict=True)
+    ]
     lines += [
         _line([*texts, *(column.cells[place] for column in columns)], widths) for place, texts in enumerate(cells)
     ]
     note = f"score: {metric}; params: of trunk and head; MB: as float32"
     note += "; p50 ms: median of one picture on this CPU" if has_latency else ""
-    return "\n".join([*lines, note, *([f"no room for {', '.join(left_out)}"] if left_out else [])])
+    notes = [note, *([f"no room for {', '.join(left_out)}"] if left_out else [])]
+    return "\n".join([*lines, *(line for text in notes for line in textwrap.wrap(text, WIDTH))])
 
 
 def _cells(row: Row, *, several: bool, has_latency: bool) -> list[str]:

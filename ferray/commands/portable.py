@@ -187,6 +187,6 @@ def _format_cost(cost: "QuantizationCost | None") -> list[str]:
     return [
         f"8 bits        accuracy {cost.accuracy_int8:.4f}, in float32 {cost.accuracy_float:.4f}, on"
         f" {cost.num_pictures:,} validation pictures",
-        f"              difference {cost.difference:+.4f} [{low:+.4f}, {high:+.4f}]; same class for"
+        f"              difference {cost.difference:+z.4f} [{low:+z.4f}, {high:+z.4f}]; same class for"
         f" {cost.num_same:,}; float32 has {cost.num_bytes_float / 1e6:,.1f} MB",
     ]

@@ -257,7 +257,7 @@ def _evaluate_several(
     if options.json:
         print(json.dumps({"stores": [row.to_json(options.split) for row in rows]}, indent=2))
     else:
-        print(format_stores(rows, f"{options.best_dir} on {options.split}"))
+        print(format_stores(rows, f"{options.best_dir} on {options.split}", stores[0].manifest.shown))
     return 0
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from ferray.commands.common import make_parser, number_option, run_command
+from ferray.errors import FerrayError
 from ferray.search.options import (
     MAX_COUNT,
     MAX_GPUS_PER_WORKER,
@@ -57,11 +58,20 @@ def _search(options: SearchOptions) -> int:
     from ferray.search.session import announce_stop, run_session
 
     with catch_signals(on_first=announce_stop) as stop:
-        if options.dry_run:
-            with stop.raised():
-                return _show_plan(options)
-        _, is_complete = run_session(options, stop, show="json" if options.json else "text")
+        try:
+            if options.dry_run:
+                with stop.raised():
+                    return _show_plan(options)
+            _, is_complete = run_session(options, stop, show="json" if options.json else "text")
+        except FerrayError as error:
+            if options.json:
+                print(json.dumps({"state": "failed", "error": dict(zip(_PARTS, error.args, strict=True))}, indent=2))
+            raise
     return 0 if is_complete else 130
+
+
+_PARTS = ("where", "what", "way_out")
+"""Of an error, as JSON has them."""
 
 
 def _show_plan(options: SearchOptions) -> int:

@@ -1,6 +1,7 @@
 """What all commands that make a store share: their options, and the table that they print. Begin at `add_source`."""
 
 import argparse
+import shlex
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -112,7 +113,7 @@ def prepare_and_print(source: "Source", out: str, options: PrepareOptions) -> in
     if sizes["train"] and not sizes["validation"]:
         nouns = store.manifest.shown.nouns
         print(f"It has no validation {nouns}, which a search needs; --split 90/10/0 takes some out of train")
-    print(f"Search on it: python -m ferray.search --space grid --data {location}")
+    print(f"Search on it: python -m ferray.search --space grid --data {shlex.quote(location)}")
     return 0
 
 

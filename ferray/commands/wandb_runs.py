@@ -1,6 +1,7 @@
 """`wandb` of `python -m ferray.report`: a W&B workspace of searches, and runs that were lost made again."""
 
 import argparse
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,7 @@ def _rebuild(folder: Path, asked: str | None) -> None:
         made = rebuild_runs(run, mode=mode, files=files, summary=_test_scores(run.best_dir))
     print(f"{short_path(run.folder)}: runs of {made.num_trials} trials and one of the search, {mode}: {made.prefix}*")
     if mode == "offline":
-        print(f"send them:\nwandb sync {short_path(run.folder)}/wandb/offline-run-*-{made.prefix}*")
+        print(f"send them:\nwandb sync {shlex.quote(str(short_path(run.folder)))}/wandb/offline-run-*-{made.prefix}*")
 
 
 def _test_scores(best_dir: Path) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def _watch(run: "Run", options: WatchOptions) -> "SearchView":
         height = console.height if console.is_terminal else MAX_LOW
         console.print(draw(view, width=console.width, height=height - 1))
         return view
-    if not console.is_terminal:
+    if not console.is_terminal or console.is_dumb_terminal:
         return _write_lines(watcher, options.every)
     from rich.live import Live
 

@@ -6,9 +6,11 @@ Begin at `Threads.map`.
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
+
+from ferray.waiting import waiting
 
 MAX_BATCH = 64
 """Most items that a thread takes at once: larger batches have less overhead ..."""
@@ -70,7 +72,7 @@ def _opencv_on_one_core() -> Iterator[None]:
 
 @contextmanager
 def progress_bar(title: str, total: int, unit: str, *, is_shown: bool) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr, unless there is nothing to do.
+    """A progress bar on stderr, unless there is nothing to do; where it cannot be drawn, lines as by `waiting`.
 
     Yields:
         A function that takes the number of items that were finished since its last call.
@@ -83,6 +85,12 @@ def progress_bar(title: str, total: int, unit: str, *, is_shown: bool) -> Iterat
         progress.TextColumn(unit), progress.TimeElapsedColumn(), progress.TimeRemainingColumn(),
     )  # fmt: skip
     console, is_hidden = Console(stderr=True, force_jupyter=False), not is_shown or total == 0
+    is_drawn = is_hidden or (console.is_terminal and not console.is_dumb_terminal)
     with progress.Progress(*columns, console=console, disable=is_hidden) as bar:
         task = bar.add_task(title, total=total)
-        yield lambda count: bar.advance(task, count)
+
+        def so_far() -> str:
+            return f"{title}: {bar.tasks[0].completed:,.0f} of {total:,} {unit}"
+
+        with nullcontext() if is_drawn else waiting(so_far):
+            yield lambda count: bar.advance(task, count)

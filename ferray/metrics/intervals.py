@@ -202,10 +202,10 @@ def range_text(interval: Interval, digits: int = 4, *, sign: str = "") -> str:
         sign: `+` to show the sign of positive numbers.
     """
     low, high = interval
-    return f"{low:{sign}.{digits}f} to {high:{sign}.{digits}f}"
+    return f"{low:{sign}z.{digits}f} to {high:{sign}z.{digits}f}"
 
 
 def bracket_text(interval: Interval, digits: int = 4, *, sign: str = "") -> str:
     """An interval in brackets: `[0.1772, 0.2786]`; arguments as for `range_text`."""
     low, high = interval
-    return f"[{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
+    return f"[{low:{sign}z.{digits}f}, {high:{sign}z.{digits}f}]"

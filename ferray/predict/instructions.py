@@ -12,7 +12,7 @@ _PREPARE = """\
 The file normalizes colors itself, but it does not crop or resize. With `size` = {size_px} and `margin` = {margin:g}:
 
 1. Decode the picture to 8-bit RGB, turned upright as its EXIF orientation says.
-2. Choose a square. Of a whole picture: `side` is its longer side. Of a face in a box: `side` is the box's longer side
+2. Choose a square. Of a whole picture: `side` is its longer side. Of what is in a box: `side` is the box's longer side
    times 1 + 2 * `margin`, rounded. The square begins at left + floor((width - `side`) / 2) and
    top + floor((height - `side`) / 2), where left, top, width and height are those of the box, or of the picture.
 3. The square may overrun the picture. Along each axis, its part inside goes from `a` to `b`, in pixels from the
@@ -22,7 +22,7 @@ The file normalizes colors itself, but it does not crop or resize. With `size` =
    otherwise {enlarging}.
 5. Fill what is left of the square by repeating the outermost pixels (OpenCV's BORDER_REPLICATE).
 
-The model was trained on faces that fill the square but for the margin. A picture with much around the face needs a box.
+The model was trained on squares of what is to be classified, with the margin. A picture with much else needs a box.
 """
 
 _ENLARGING = {"area average down, bicubic up": "INTER_CUBIC", "area average down, linear up": "INTER_LINEAR"}
@@ -128,6 +128,6 @@ integers of 8 bits, with ranges from {count_of(cost["num_calibration"], "trainin
 | --- | --- | --- |
 | accuracy | {cost["accuracy_float"]:.4f} | {cost["accuracy_int8"]:.4f} |
 
-The difference is {cost["difference"]:+.4f} [{low:+.4f}, {high:+.4f}]. The most probable class is the same for
+The difference is {cost["difference"]:+z.4f} [{low:+z.4f}, {high:+z.4f}]. The most probable class is the same for
 {cost["num_same"]:,} of {cost["num_pictures"]:,}; a probability differs by up to {cost["max_difference"]:.2f}."""
     ]

@@ -15,7 +15,6 @@ dropped when the journal is read.
 
 import logging
 import os
-import shlex
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -28,7 +27,7 @@ from ferray.files.location import Address
 from ferray.files.storage import Lease
 from ferray.records.search_file import SearchFile, to_search_file
 from ferray.records.trial import TrialRecord, record_from_json, record_to_json
-from ferray.wording import DEFAULT_OUT, short_path
+from ferray.wording import DEFAULT_OUT, option_text, short_path
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +57,8 @@ class Run:
     @property
     def resume_command(self) -> str:
         """The command that goes on with the search, from the folder where the user is; options can be added."""
-        out = "" if self.out == DEFAULT_OUT else f" --out {shlex.quote(self.out)}"
-        return f"python -m ferray.search --resume {shlex.quote(self.name)}{out}"
+        out = "" if self.out == DEFAULT_OUT else f" {option_text('--out', self.out)}"
+        return f"python -m ferray.search {option_text('--resume', self.name)}{out}"
 
     @property
     def place(self) -> str:

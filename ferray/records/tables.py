@@ -44,7 +44,7 @@ def trials_frame(
         "trial_id": "string",
         "state": "string",
         "searched": "string",
-        **{name: _setting_types()[name] for name in searched},
+        **{name: setting_types()[name] for name in searched},
         "epochs_run": "Int64",
         **{name: "Int64" if name == "best_epoch" else "Float64" for name in best_names()},
         **{f"test_{name}": "Float64" for scores in (tested or {}).values() for name in scores},
@@ -53,7 +53,7 @@ def trials_frame(
         "seconds": "Float64",
         "device": "string",
         "reason": "string",
-        **{name: kind for name, kind in _setting_types().items() if name not in searched},
+        **{name: kind for name, kind in setting_types().items() if name not in searched},
     }
     rows = []
     for record in records:
@@ -110,7 +110,7 @@ def plain_frame(frame: "pandas.DataFrame") -> "pandas.DataFrame":
     return frame.astype("object").where(frame.notna(), None)
 
 
-def _setting_types() -> dict[str, str]:
+def setting_types() -> dict[str, str]:
     """The type of each setting in pandas, in the order of the class."""
     return {name: _TYPES[_python_type(hint)] for name, hint in get_type_hints(Recipe).items()}
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ferray.report.results.scales import distinct_texts
 from ferray.report.wording import in_words, setting_text, sort_words
 
 if TYPE_CHECKING:
@@ -45,6 +46,11 @@ class Axis:
     def texts(self) -> list[str]:
         """The values as people write them."""
         return [setting_text(self.name, value) for value in self.values]
+
+    @property
+    def names(self) -> list[str]:
+        """The same for columns and rows: with more digits where two would have one name."""
+        return distinct_texts(self.name, self.values)
 
     @property
     def is_log(self) -> bool:

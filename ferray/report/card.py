@@ -4,6 +4,7 @@ Begin at `model_card`; each section is one function below it, in the card's orde
 """
 
 import math
+import shlex
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from ferray.report.many_classes import MAX_NAMES, escape_cell, list_names, lowes
 from ferray.report.slices import worst_in_words
 from ferray.report.test_split.recorded import RecordedScore, SliceSummary
 from ferray.report.wording import in_words, setting_text
+from ferray.wording import count_of
 
 MAX_ROWS = 50
 """Classes that a table has a row for."""
@@ -139,7 +141,7 @@ def _test_score(test: RecordedScore, shown: Subject) -> str:
     recalls = "\n".join(_recall(place, scores, faces) for place in lowest_recalls(scores, MAX_ROWS))
     return f"""## Test score
 
-{_fill(_readings(test, faces))}
+{_fill(_readings(test, shown))}
 
 | | this model | 95 % interval{head} |
 | --- | --- | ---{" | ---" * len(baselines)} |
@@ -157,9 +159,10 @@ much another seed or another data set would.{_left_out(scores)}
 {recalls}"""
 
 
-def _readings(test: RecordedScore, nouns: str) -> str:
+def _readings(test: RecordedScore, shown: Subject) -> str:
     """What was read, how often, and whether that can have had a part in the choice of the model."""
-    faces = f"{test.scores.num_faces:,} {nouns} of {test.scores.num_groups:,} photographs, not used in training"
+    photographs = count_of(test.scores.num_groups, "photograph")
+    faces = f"{count_of(test.scores.num_faces, shown.noun)} of {photographs}, not used in training"
     if test.num_readings == 1:
         return (
             f"{faces} and not in choosing the model: when this was written, the search had read the test split once,"
@@ -217,7 +220,7 @@ def _calibration(calibration: Calibration, scores: Scores, shown: Subject) -> st
 
 {_fill(_confidence_in_words(calibration, scores))}
 
-{_fill(_temperature_in_words(calibration, shown.nouns))}
+{_fill(_temperature_in_words(calibration, shown.noun))}
 
 | on the test split | as trained | with temperature |
 | --- | --- | --- |
@@ -240,7 +243,7 @@ def _confidence_in_words(calibration: Calibration, scores: Scores) -> str:
     )
 
 
-def _temperature_in_words(calibration: Calibration, nouns: str) -> str:
+def _temperature_in_words(calibration: Calibration, noun: str) -> str:
     """The temperature, and which errors it lowers or raises on the test split, as the table shows them."""
     limits = (MAX_TEMPERATURE, 1 / MAX_TEMPERATURE)
     at_limit = " (the limit)" if any(math.isclose(calibration.temperature, one, rel_tol=1e-3) for one in limits) else ""
@@ -255,10 +258,10 @@ def _temperature_in_words(calibration: Calibration, nouns: str) -> str:
     ]
     advice = "" if changes["lower"] else " It does not help here."
     return (
-        f"A temperature of **{calibration.temperature:.3f}**{at_limit} was fitted on {calibration.fitted_on:,}"
-        f" validation {nouns}. Logits divided by it give the same predicted classes with other probabilities. On the"
-        f" test split with it: {'; '.join(parts)}.{advice} `ferray predict` divides by it; the exported tensors"
-        " do not."
+        f"A temperature of **{calibration.temperature:.3f}**{at_limit} was fitted on"
+        f" {count_of(calibration.fitted_on, f'validation {noun}')}. Logits divided by it give the same predicted"
+        f" classes with other probabilities. On the test split with it: {'; '.join(parts)}.{advice} `ferray predict`"
+        " divides by it; the exported tensors do not."
     )
 
 
@@ -268,24 +271,21 @@ def _error(errors: ProbabilityErrors, key: str) -> str:
 
 def _slices(slices: SliceSummary, shown: Subject) -> str:
     rows = "\n".join(
-        f"| {in_words(one.column)}: {one.value} | {one.n:,} | {one.accuracy:.3f} |"
-        f" {one.standardized:.3f} {bracket_text(one.standardized_interval, 3)} | {one.gap:+.3f} |"
+        f"| {escape_cell(f'{in_words(one.column)}: {one.value}')} | {one.n:,} | {one.accuracy:.3f} |"
+        f" {one.standardized:.3f} {bracket_text(one.standardized_interval, 3)} | {one.gap:+z.3f} |"
         for one in slices.lowest
     )
     if slices.worst is None:
-        return f"## Where the model is weak\n\n{worst_in_words(None, shown)} `slices.csv` has all {slices.num}."
-    num = slices.worst.num_compared
-    which = (
-        f"The {len(slices.lowest)} lowest of these {num} slices"
-        if len(slices.lowest) < num
-        else f"These {num} slices, lowest first"
-    )
-    left_out = f"; the other {slices.num - num} hold too few of the labels to be compared" if slices.num > num else ""
+        return f"## Where the model is weak\n\n{worst_in_words(None, shown)} `slices.csv` has what was scored."
+    num, others = slices.worst.num_compared, slices.num - slices.worst.num_compared
+    lowest = f"The {len(slices.lowest)} lowest of these {num:,} slices" if len(slices.lowest) < num else ""
+    file = f"`slices.csv` has {f'all {slices.num:,}' if slices.num > 1 else 'it, too'}"
+    left_out = f"; {count_of(others, 'other')} with too few of the labels cannot be compared" if others else ""
     return f"""## Where the model is weak
 
 {_fill(worst_in_words(slices.worst, shown))}
 
-{_fill(f"{which}; `slices.csv` has all {slices.num}{left_out}:")}
+{_fill(f"{lowest or count_of(num, 'slice')}; {file}{left_out}:")}
 
 | slice | {shown.nouns} | top-1 | with the labels of all test {shown.nouns} | against all test {shown.nouns} |
 | --- | --- | --- | --- | --- |
@@ -297,7 +297,7 @@ in the whole test split."""
 
 def _selection(selection: ModelSelection, *, num_readings: int) -> str:
     epoch, monitor = selection.epoch, selection.recipe.monitor
-    trials = "one trial" if selection.num_trials == 1 else f"one of {selection.num_trials} trials"
+    trials = "one trial" if selection.num_trials == 1 else f"one of {selection.num_trials:,} trials"
     values = (
         f"by {in_words(monitor)}: **{getattr(epoch, monitor):.4f}** in epoch {epoch.epoch} of {selection.num_epochs}"
         f" (validation accuracy {epoch.val_accuracy:.4f}, balanced {epoch.val_balanced_accuracy:.4f},"
@@ -326,14 +326,14 @@ def _data(manifest: Manifest) -> str:
     split = (
         "The split is the data set's own."
         if manifest.split is None
-        else f"Split {'/'.join(f'{share:.0%}' for share in manifest.split)} by photograph, seed {manifest.seed}:"
+        else f"Split {'/'.join(f'{100 * share:.6g}%' for share in manifest.split)} by photograph, seed {manifest.seed}:"
         f" {manifest.shown.nouns} of one photograph are in one split."
     )
     skipped = "; ".join(f"{reason}: {count:,}" for reason, count in manifest.skipped.items()) or "none"
     notes = "".join(f"\n- {note}" for note in manifest.notes)
     return f"""## Data
 
-| {manifest.dataset} | {head}all |
+| {escape_cell(manifest.dataset)} | {head}all |
 | --- |{" --- |" * (len(names) + 1)}
 {rows}
 
@@ -382,7 +382,8 @@ def _limits(manifest: Manifest) -> str:
 
 def _repeat(origin: ModelOrigin, manifest: Manifest, *, is_tested: bool) -> str:
     lines = [f"{origin.command}    # the {origin.kind}"]
-    evaluate = f"python -m ferray.report evaluate {origin.best_dir} --data {origin.data_dir} --split test"
+    best, data = shlex.quote(origin.best_dir), shlex.quote(origin.data_dir)
+    evaluate = f"python -m ferray.report evaluate {best} --data {data} --split test"
     if is_tested:
         lines.append(f"{evaluate}    # the test score")
     elif origin.kind == "training run" and _has_test_faces(manifest):

@@ -4,7 +4,6 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from ferray.metrics.intervals import bracket_text
-from ferray.report.results.compared.budgets import Budget
 from ferray.report.results.compared.comparison import SearchComparison
 from ferray.report.results.compared.sentences import (
     BEST_OF_MANY,
@@ -113,11 +112,26 @@ def _budgets(comparison: SearchComparison) -> list[str]:
             "what each stage had spent:",
             *_table([*rows, ("best of one trial", *(f"{value:.4f}" for value in best))]),
         ]
-    lines = [f"the best {score} of one trial at equal budget, and in all:"]
-    head = ("", "equal", *letters, *(f"{letter} in all" for letter in letters))
-    lines += _table([head, *(_budget(one) for one in comparison.budgets)])
+    lines = _wrap(f"the best {score} of one trial at equal budget, and what each search spent in all:")
+    budgets = comparison.budgets
+    head = (
+        "",
+        *(count_of(round(one.equal), one.unit[:-1]) for one in budgets),
+        "in all:",
+        *(one.unit for one in budgets),
+    )
+    rows = [  # a line for each search: six of them would not fit side by side
+        (
+            letter,
+            *(_reached(one.reached[place]) for one in budgets),
+            "",
+            *(f"{one.spent[place]:,.0f}" for one in budgets),
+        )
+        for place, letter in enumerate(letters)
+    ]
     return [
         *lines,
+        *_table([head, *rows]),
         "",
         "what each spent until its own best, and until the best that all reached:",
         *_milestones(comparison),
@@ -137,9 +151,8 @@ def _spent(step: Step) -> tuple[str, ...]:
     return (f"{step.score:.4f}", f"{step.trials:,}", f"{step.epochs:,}", f"{step.seconds:,.0f}")
 
 
-def _budget(one: Budget) -> tuple[str, ...]:
-    reached = ("-" if step is None else f"{step.score:.4f}" for step in one.reached)
-    return (one.unit, f"{one.equal:,.0f}", *reached, *(f"{value:,.0f}" for value in one.spent))
+def _reached(step: Step | None) -> str:
+    return "-" if step is None else f"{step.score:.4f}"
 
 
 def _table(rows: Sequence[Sequence[str]]) -> list[str]:

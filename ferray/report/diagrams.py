@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ferray.metrics.intervals import wilson_interval
 from ferray.report.figure import BEST_COLORS, ink, open_figure
 from ferray.report.fonts import FAMILY, ReadableNames, make_readable
+from ferray.wording import count_of, short_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +43,7 @@ def draw_confusion(
     Raises:
         StorageError: The file cannot be written.
     """
-    names = make_readable([_cut(name) for name in class_names])
+    names = make_readable(short_names(class_names, _MAX_LETTERS))
     with open_figure(file, families=names.families) as figure:
         if len(class_names) > MAX_CLASSES:
             _draw_pairs(figure, matrix, names, title, nouns)
@@ -51,10 +52,6 @@ def draw_confusion(
         if names.note:
             note = textwrap.fill(names.note, int(12 * figure.get_figwidth()))
             figure.supxlabel(note, fontsize=9, x=0.02, ha="left", color="#444444")
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= _MAX_LETTERS else name[: _MAX_LETTERS - 1] + "…"
 
 
 def _draw_matrix(figure: "Figure", matrix: NDArray[np.int64], names: ReadableNames, title: str, nouns: str) -> None:
@@ -79,13 +76,15 @@ def _draw_matrix(figure: "Figure", matrix: NDArray[np.int64], names: ReadableNam
     panel.set_yticks(range(len(names.texts)), labels=labels)
     panel.set_xlabel("predicted")
     panel.set_ylabel(f"label ({nouns})")
-    panel.set_title(title, loc="left")
+    _title(figure, title)
     panel.spines[:].set_visible(False)
     figure.colorbar(image, ax=panel, label=f"share of the label's {nouns}", shrink=0.8)
 
 
 def _draw_pairs(figure: "Figure", matrix: NDArray[np.int64], names: ReadableNames, title: str, nouns: str) -> None:
     """Draw the pairs of label and wrong prediction with the most faces as bars."""
+    from matplotlib.ticker import MaxNLocator
+
     wrong = matrix.copy()
     np.fill_diagonal(wrong, 0)
     totals = matrix.sum(axis=1)
@@ -104,8 +103,15 @@ def _draw_pairs(figure: "Figure", matrix: NDArray[np.int64], names: ReadableName
     panel.invert_yaxis()
     panel.margins(x=0.15, y=0.02)
     panel.set_xlabel(f"{nouns} of the label that were predicted as the other class")
-    shown = f"the {len(pairs)} pairs with the most wrong predictions" if pairs else "no wrong prediction"
-    panel.set_title(f"{title}\n{len(names.texts)} classes: {shown} (label → prediction)", loc="left")
+    shown = f"the {count_of(len(pairs), 'pair')} with the most wrong predictions" if pairs else "no wrong prediction"
+    panel.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    _title(figure, f"{title}\n{len(names.texts):,} classes: {shown} (label → prediction)")
+
+
+def _title(figure: "Figure", text: str) -> None:
+    """Above the whole picture, which may be no wider than the title of its panel."""
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, int(11 * figure.get_figwidth()))]
+    figure.suptitle("\n".join(lines), x=0.02, ha="left", fontsize=11)
 
 
 def draw_reliability(calibration: "Calibration", file: Path, *, nouns: str = "faces") -> None:

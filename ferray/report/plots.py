@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ferray.metrics.intervals import Interval, range_text
 from ferray.report.axes import Axis, pick_axes, settings_text
 from ferray.report.figure import BEST_COLORS, ink, open_figure
+from ferray.report.results.scales import log_edges
 from ferray.report.wording import in_words, setting_text
 from ferray.space import Metric
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _GRAY = "#BBBBBB"
+_LETTER_INCHES = 0.085
+"""Width of a letter on average, with room."""
+
 _MAX_CELLS = 24
 """Values of a parameter up to which a table of cells can be read."""
 
@@ -39,7 +43,8 @@ def draw_heatmap(
     were tried, as in a random search, each trial becomes a point. One parameter becomes a line or bars.
 
     Args:
-        trials: From `ferray.records.tables.trials_frame`; trials without an epoch, and failed ones, are left out.
+        trials: From `ferray.records.tables.trials_frame`; trials without an epoch, and failed ones, are left out. Where
+            rows are points of several trials, `place` is their order, and `num_trials` how many have the mean.
         file: The PNG file.
         metric: The validation metric that ranks trials.
         searched: Names of the parameters that can differ.
@@ -121,7 +126,8 @@ def draw_curves(
         right.set_title("Loss by epoch", loc="left")
         left.set_ylabel(in_words(metric.name))
         right.set_ylabel("cross-entropy loss (nats)")
-        _limit_losses(right, epochs, names)
+        for panel in (left, right) if metric.name == "val_loss" else (right,):
+            _limit_losses(panel, epochs, names)
         for panel in (left, right):
             panel.set_xlabel("epoch")
             panel.xaxis.set_major_locator(MaxNLocator(10, integer=True, min_n_ticks=1))
@@ -147,7 +153,8 @@ def _curve_legends(figure: "Figure", left: "Axes", *, num_others: int, common: s
         Line2D([], [], label="best epoch", marker="o", linestyle="none", color="#555555", markersize=7),
     ]
     if num_others:
-        styles.append(Line2D([], [], color=_GRAY, linewidth=0.7, label=f"the other {num_others} trials, validation"))
+        others = "the other trial" if num_others == 1 else f"the other {num_others:,} trials"
+        styles.append(Line2D([], [], color=_GRAY, linewidth=0.7, label=f"{others}, validation"))
     figure.legend(handles=styles, loc="outside lower right", frameon=False, title="Lines", alignment="left")
 
 
@@ -178,8 +185,8 @@ def _draw_table(
             elif _is_near(best[y, x], interval):
                 num_near += 1
                 _frame(panel, x, y, color=color, linewidth=1.2, linestyle=(0, (4, 3)))
-    panel.set_xticks(range(shape[1]), labels=across.texts, rotation=0 if shape[1] < 9 else 45)
-    panel.set_yticks(range(shape[0]), labels=up.texts)
+    _name_columns(panel, across.names, inches=1.05)
+    panel.set_yticks(range(shape[0]), labels=up.names)
     panel.set_xlabel(across.title)
     panel.set_ylabel(up.title)
     panel.spines[:].set_visible(False)
@@ -188,7 +195,8 @@ def _draw_table(
     figure.colorbar(image, ax=panel, label=_scale_label(metric))
     rest = ", ".join(axis.title for axis in axes[2:])
     cells = f"A cell shows the best of its trials, which differ in {rest}. " if rest else ""
-    return f"{cells}Solid frame: the best. {_near_note(num_near, interval, 'Dashed')}"
+    note = _near_note(num_near, interval, "Dashed", what="cell") if (num > 0).sum() > 1 else ""
+    return f"{cells}Solid frame: the best. {note}"
 
 
 def _draw_cloud(
@@ -212,7 +220,8 @@ def _draw_cloud(
     panel.set_axisbelow(True)
     panel.set_title(_title(metric, axes, 2), loc="left")
     figure.colorbar(points, ax=panel, label=_scale_label(metric))
-    return f"One point per trial. Orange ring: the best. {_near_note(sum(is_near) - 1, interval, 'Dark edge')}"
+    note = _near_note(sum(is_near) - 1, interval, "Dark edge", what="point")
+    return f"One point per trial. Orange ring: the best. {note}"
 
 
 def _draw_line(
@@ -246,31 +255,34 @@ def _draw_line(
         panel.grid(color="#EEEEEE")
         best = "Orange ring: the best. "
     else:
-        names = axes[0].texts if axes else [f"trial {number}" for number in ranked["number"]]
+        names = axes[0].names if axes else [f"trial {number}" for number in ranked["number"]]
         places = axes[0].places if axes else np.arange(len(ranked))
         colors = [BEST_COLORS[0] if rank else BEST_COLORS[1] for rank in range(len(scores))]
         bars = panel.bar(places, scores, color=colors, width=0.6)
         panel.bar_label(bars, fmt="%.3f", padding=2)
-        panel.set_xticks(range(len(names)), labels=names, rotation=0 if len(names) < 7 else 45)
+        panel.margins(y=0.1)
+        figure.set_size_inches(max(6.4, 1.4 + 0.62 * len(names)), 4.4)  # a score above each bar
+        _name_columns(panel, names, inches=(figure.get_figwidth() - 1.4) / len(names))
         panel.set_xlabel(axes[0].title if axes else "")
         panel.set_xlim(-1, len(names))
         best = "Orange: the best. " if axes else ""
     panel.set_title(_title(metric, axes, 1), loc="left")
     panel.set_ylabel(in_words(metric.name))
     num_near = sum(_is_near(score, interval) for score in scores) - 1
-    return best + _near_note(num_near, interval, "Gray band") if len(scores) > 1 else best
+    return best + _near_note(num_near, interval, "Gray band", what="one") if len(scores) > 1 else best
 
 
 def _is_near(score: float, interval: Interval | None) -> bool:
-    return interval is not None and interval[0] <= score <= interval[1]
+    """Whether chance may explain that a score is lower than the best one; that of fewer seeds may be higher."""
+    return interval is not None and interval[0] <= score
 
 
-def _near_note(num: int, interval: Interval | None, sign: str) -> str:
+def _near_note(num: int, interval: Interval | None, sign: str, *, what: str) -> str:
     """What the mark for scores within the interval of the best one means."""
     if interval is None:
-        return ""
+        return "How far chance moves a score is not known here."
     if num <= 0:
-        return f"No other one is within the 95 % interval of the best, {range_text(interval, 3)}."
+        return f"No other {what} is within the 95 % interval of the best, {range_text(interval, 3)}."
     return f"{sign}: within the 95 % interval of the best, {range_text(interval, 3)}, so chance may explain the gap."
 
 
@@ -281,9 +293,11 @@ def _caption(figure: "Figure", sentences: Sequence[str]) -> None:
 
 
 def _rank(trials: "pandas.DataFrame", metric: Metric) -> "pandas.DataFrame":
-    """The trials with a score, best first, in the order of `ferray.records.run.rank`."""
+    """The trials with a score, best first, in the order of `ferray.records.points`."""
     column = f"best_{metric.name}"
     counted = trials[trials[column].notna() & (trials["state"] != "failed")]
+    if "place" in counted:
+        return counted.sort_values("place")
     return counted.sort_values([column, "best_epoch", "number"], ascending=[metric.goal == "minimize", True, True])
 
 
@@ -302,9 +316,16 @@ def _colors(scores: NDArray[np.float64], metric: Metric) -> tuple["Colormap", "N
     from matplotlib.colors import Normalize
 
     low, high = float(scores.min()), float(scores.max())
-    if high - low < 1e-9:
-        low, high = low - 0.01, high + 0.01
+    if high - low < 1e-9:  # one score: as the best, of scores that there can be
+        low, high = (low - 0.01, high) if metric.goal == "maximize" and low >= 0.01 else (low, high + 0.01)
     return matplotlib.colormaps["viridis" if metric.goal == "maximize" else "viridis_r"], Normalize(low, high)
+
+
+def _name_columns(panel: "Axes", names: Sequence[str], *, inches: float) -> None:
+    """Name columns of a width; names that would run into each other are turned, and end at their column."""
+    settings: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+    is_narrow = max(map(len, names)) * _LETTER_INCHES > inches
+    panel.set_xticks(range(len(names)), labels=list(names), **(settings if is_narrow else {}))
 
 
 def _scale_axis(panel: "Axes", axis: Axis, side: str) -> None:
@@ -314,15 +335,18 @@ def _scale_axis(panel: "Axes", axis: Axis, side: str) -> None:
     ruler = panel.xaxis if side == "x" else panel.yaxis
     (panel.set_xlabel if side == "x" else panel.set_ylabel)(axis.title)
     few = len(axis.values) <= 8
+    if not axis.is_numeric and side == "x":
+        _name_columns(panel, axis.texts, inches=5.0 / len(axis.values))
+        return
     if not axis.is_numeric:
-        ruler.set_major_locator(FixedLocator(list(range(len(axis.values)))))
-        ruler.set_major_formatter(FuncFormatter(lambda place, _: axis.texts[int(place)]))
+        panel.set_yticks(range(len(axis.values)), labels=axis.texts)
         return
     if axis.is_log:
         (panel.set_xscale if side == "x" else panel.set_yscale)("log")
         ruler.set_minor_formatter(NullFormatter())
+    if few or axis.is_log:  # powers of ten alone may all lie beyond the values
+        ruler.set_major_locator(FixedLocator(list(axis.values) if few else log_edges(axis.values[0], axis.values[-1])))
     if few:
-        ruler.set_major_locator(FixedLocator(list(axis.values)))
         ruler.set_minor_locator(NullLocator())
     ruler.set_major_formatter(FuncFormatter(lambda value, _: setting_text(axis.name, float(value))))
 
@@ -345,7 +369,11 @@ def _best_line(ranked: "pandas.DataFrame", axes: Sequence[Axis], scores: NDArray
     """The best trial in words."""
     first = ranked.iloc[0]
     settings = settings_text(0, axes)
-    text = f"Best of {len(ranked)}: trial {first['number']}, {scores[0]:.3f} in epoch {first['best_epoch']:.0f}"
+    who, num_trials = f"trial {first['number']}", first.get("num_trials", 1)
+    what = f"{who}, {scores[0]:.3f} in epoch {first['best_epoch']:.0f}"
+    if num_trials > 1:
+        what = f"the point of {who}, mean {scores[0]:.3f} of {num_trials} trials"
+    text = f"Best of {len(ranked):,}: {what}"
     return text + (f" ({settings})" if settings else "")
 
 

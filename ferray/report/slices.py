@@ -15,6 +15,7 @@ import csv
 import io
 import itertools
 import math
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -130,6 +131,11 @@ class WorstSlice:
         """Whether chance does not explain the gap."""
         return self.gap_interval[1] < 0
 
+    @property
+    def is_only(self) -> bool:
+        """Whether no other slice was compared."""
+        return self.num_compared == 1
+
 
 def score_slices(
     table: "pandas.DataFrame",
@@ -198,7 +204,9 @@ def read_recorded_predictions(best_dir: Path) -> PredictionTable:
     file = best_dir / PREDICTIONS_FILE
     if best_dir.is_dir() and not file.exists():
         what = "no predictions on record: the test split was not read for this model"
-        way_out = f"A first reading writes them: ferray.report evaluate {best_dir} --data DIR --predictions {file}"
+        best, out = shlex.quote(str(best_dir)), shlex.quote(str(file))
+        command = f"python -m ferray.report evaluate {best} --data DIR --predictions {out}"
+        way_out = f"A first reading writes them: {command}"
         raise DataError(str(file), what, way_out)
     return read_predictions(file)
 
@@ -236,9 +244,9 @@ def worst_in_words(worst: WorstSlice | None, shown: Subject = EXPRESSIONS) -> st
     if worst is None:
         return "No slice holds enough of the labels, of enough photographs, to be compared with the whole split."
     conclusion = (
-        "The gap is larger than chance explains among so many slices."
+        f"The gap is larger than chance explains{'' if worst.is_only else ' among so many slices'}."
         if worst.beyond_noise
-        else "Chance among so many slices can explain the gap."
+        else f"Chance{'' if worst.is_only else ' among so many slices'} can explain the gap."
     )
     caution = (
         " Search words are queries that a collector typed, not annotations of people; they support no claim about"
@@ -247,9 +255,11 @@ def worst_in_words(worst: WorstSlice | None, shown: Subject = EXPRESSIONS) -> st
         else ""
     )
     num = f"{worst.n:,} {shown.nouns}"
+    which = "The only slice that can be compared" if worst.is_only else f"The worst of {worst.num_compared:,} slices"
     return (
-        f"The worst of {worst.num_compared} slices is **{in_words(worst.column)}: {worst.value}** ({num}):"
-        f" {worst.gap:+.3f} against the whole split at equal labels; the 95 % interval for all slices together is"
+        f"{which} is **{in_words(worst.column)}: {worst.value}** ({num}):"
+        f" {worst.gap:+z.3f} against the whole split at equal labels; the 95 % interval"
+        f"{'' if worst.is_only else ' for all slices together'} is"
         f" {range_text(worst.gap_interval, 3, sign='+')}. {conclusion}{caution}"
     )
 

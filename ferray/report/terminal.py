@@ -14,12 +14,13 @@ from ferray.report.many_classes import lowest_recalls
 from ferray.report.slices import MIN_FACES, Slice, worst_in_words, worst_slice
 from ferray.report.test_split.recorded import RecordedScore
 from ferray.report.wording import in_words
+from ferray.wording import columns_of, count_of, pad_text, short_names
 
 _MAX_COLUMNS = 80
 _MAX_ROWS = 30
 """Classes that are listed."""
 _MAX_NAME = 40
-"""Characters of a class name that are shown."""
+"""Columns of a class name."""
 
 _BASELINES = (("majority", "majority"), ("constant_guess", "constant"), ("chance", "chance"))
 
@@ -40,7 +41,8 @@ def format_scores(
         recorded: The record that the scores are from; None for new scores.
         shown: What the pictures show.
     """
-    lines = [*_wrap(title), f"{scores.num_faces:,} {shown.nouns} of {scores.num_groups:,} photographs"]
+    size = f"{count_of(scores.num_faces, shown.noun)} of {count_of(scores.num_groups, 'photograph')}"
+    lines = [*_wrap(title), size]
     if recorded is not None:
         lines += _wrap(f"read at {recorded.read_at}; readings of this test split so far: {recorded.num_readings}")
     baselines = [(name, values) for key, name in _BASELINES if (values := scores.baselines[key]) is not None]
@@ -64,22 +66,19 @@ def format_scores(
 def _recalls(scores: Scores, shown: Subject) -> list[str]:
     """The recall of each class; of many classes, those with the lowest."""
     places = lowest_recalls(scores, _MAX_ROWS)
-    names = [_cut(scores.class_names[place]) for place in places]
-    width = max(12, *map(len, names))
+    short = short_names(scores.class_names, _MAX_NAME)
+    names = [short[place] for place in places]
+    width = max(12, *map(columns_of, names))
     wide = max(7, len(shown.nouns))
     lines = [f"{'class':<{width}} {shown.nouns:>{wide}}  recall  95 % interval"]
     for name, place in zip(names, places, strict=True):
         recall, interval = scores.recalls[place], scores.recall_intervals[place]
         cells = "-" if recall is None or interval is None else f"{recall:.3f}   {range_text(interval, 3)}"
-        lines.append(f"{name:<{width}} {scores.class_counts[place]:>{wide},}  {cells}")
+        lines.append(f"{pad_text(name, width)} {scores.class_counts[place]:>{wide},}  {cells}")
     if len(places) < len(scores.class_names):
         num = f"{len(places)} of {len(scores.class_names):,}"
         lines += _wrap(f"the {num} classes with the lowest recall; --json and metrics.json have all")
     return lines
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 1]}…"
 
 
 def format_audit(audit: Audit, title: str) -> str:
@@ -110,17 +109,19 @@ def format_slices(slices: Sequence[Slice], title: str, shown: Subject = EXPRESSI
         shown: What the pictures show.
     """
     lines = _wrap(f"{title}; slices overlap, and those below {MIN_FACES} {shown.nouns} are not shown")
-    column = ""
+    column, short = "", dict[str, str]()
     for one in slices:
         if one.column != column:
+            values = [other.value for other in slices if other.column == one.column]
+            short = dict(zip(values, short_names(values, 18), strict=True))
             column, wide = one.column, max(6, len(shown.nouns))
             title = in_words(column)[: 24 - wide]
             head = f"{title:<{24 - wide}} {shown.nouns:>{wide}} top-1 95 % interval  at equal labels"
             lines += ["", f"{head:<67} {'gap':>6} part"]
         standardized = f"{one.standardized:.3f} {bracket_text(one.standardized_interval, 3)}"
         lines.append(
-            f"{one.value[:18]:<18} {one.n:>6,} {one.accuracy:.3f} {range_text(one.interval, 3)}"
-            f" {standardized} {one.gap:+.3f} {one.covered:>4.0%}"
+            f"{pad_text(short[one.value], 18)} {one.n:>6,} {one.accuracy:.3f} {range_text(one.interval, 3)}"
+            f" {standardized} {one.gap:+z.3f} {one.covered:>4.0%}"
         )
     worst = worst_in_words(worst_slice(slices), shown).replace("**", "")
     legend = (

@@ -30,7 +30,7 @@ from ferray.search.rates import (
     read_rates,
     view_rate,
 )
-from ferray.search.work import Work, count_work, max_epochs, num_new_points, num_new_trials
+from ferray.search.work import Work, count_work, max_epochs, num_new_points
 from ferray.train.features.cache import view_sizes
 from ferray.train.features.key import ViewKey
 from ferray.train.folds import TRAIN_AND_VALIDATION
@@ -38,6 +38,7 @@ from ferray.versions import altering_libraries, building_library
 from ferray.wording import count_of, duration_text
 
 if TYPE_CHECKING:
+    from ferray.search.history.recorded import History
     from ferray.search.open import Search
 
 MAX_GPUS = 16
@@ -61,9 +62,18 @@ class Forecast:
     """What that costs; None without a price of an hour."""
 
 
-def forecast_plan(plan: Plan) -> Forecast:
-    """The forecast of a plan's new points."""
-    return make_forecast(plan, count_work(plan, num_new_points(plan)), num_trials=num_new_trials(plan))
+def forecast_plan(plan: Plan, history: "History | None" = None) -> Forecast:
+    """The forecast of a plan's new points; of a search that is resumed as it was, of as many as have not ended.
+
+    Args:
+        plan: What was asked for.
+        history: The records of the search that is resumed; None for a new one.
+    """
+    num_points = num_new_points(plan)
+    if history is not None and plan.additions is None and num_points is not None:
+        num_points = max(0, num_points - len(history.decisions.ended()) // plan.space.folds)
+    num_trials = None if num_points is None else num_points * plan.space.folds + plan.num_final_trials
+    return make_forecast(plan, count_work(plan, num_points), num_trials=num_trials)
 
 
 def has_all_views(plan: Plan) -> bool:
@@ -297,6 +307,8 @@ def _time(
         missing = "the demo faces are not drawn yet" if manifest is None else "the points are not"
         return None, f"{unknown}{missing}"
     kinds = work.kinds(manifest.size_px)
+    if not kinds and plan.num_final_trials:
+        return None, f"{unknown}every point is on record, and the finals may be, too"
     if not kinds:
         return 0.0, "none: there is nothing to train"
     if len(kinds) != 1:

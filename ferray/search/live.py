@@ -75,6 +75,7 @@ class LiveView:
         self._closing = threading.Event()
         in_terminal = sys.stderr.isatty() if console is None else console.is_terminal
         self._console = console or Console(stderr=True, force_jupyter=False)
+        in_terminal = in_terminal and not self._console.is_dumb_terminal  # where rich would draw at the end alone
         self._live: Live | NotebookTable | None = None
         if in_terminal:
             self._live = Live(console=self._console, auto_refresh=False)

@@ -29,6 +29,7 @@ from ferray.space import Space
 from ferray.space.nodes import read_yaml
 from ferray.space.settings import flatten
 from ferray.tracking.mlflow import check_tracking_uri
+from ferray.wording import option_text
 
 DEMO_COMMAND = "python -m ferray.search --space grid --data DIR"
 
@@ -177,7 +178,7 @@ def make_plan(options: SearchOptions, history: History | None = None) -> Plan:
 
 def name_is_taken(run: Run) -> RecordError:
     """A new search whose name is another's."""
-    way_out = f"Go on with it: --resume {run.name}; or choose another --name"
+    way_out = f"Go on with it: {option_text('--resume', run.name)}; or choose another --name"
     return RecordError(run.place, "a search of this name is there", way_out)
 
 

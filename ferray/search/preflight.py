@@ -76,7 +76,9 @@ def check_plan(plan: Plan, *, is_dry: bool = False) -> list[str]:
     if (capped := describe_capped_grid(plan.space, plan.num_points)) is not None:
         found.append(capped)
     if not plan.has_faces:
-        found.append(f"--data {plan.data}: only its manifest was read; what its faces allow is checked by the search")
+        found.append(
+            f"--data {plan.data}: only its manifest was read; what its pictures allow is checked by the search"
+        )
     elif plan.data_dir is not None:  # demo faces have every class in every split
         store = open_store(plan.data_dir)
         found += _check_data(plan, store)

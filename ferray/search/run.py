@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import cache, partial
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from ferray.data.demo.photographs import demo_store
 from ferray.data.store.reader import Store, open_store
@@ -86,7 +87,10 @@ def run(
         0, or 130 if it was interrupted.
     """
     try:
-        if _run(plan, history, cluster, stop, show=show, observers=observers):
+        outcome = _run(plan, history, cluster, stop, show=show, observers=observers)
+        if outcome is not None:
+            if show == "json":  # last of all: what can still fail would print an object of its own
+                print(json.dumps(outcome, indent=2))
             return 0
     except KeyboardInterrupt:
         if not plan.run.exists():
@@ -105,12 +109,12 @@ def _run(
     *,
     show: Show,
     observers: Sequence[Observer],
-) -> bool:
-    """The search; False if it was interrupted while trials were trained."""
+) -> dict[str, Any] | None:
+    """The search, and what it came to as JSON values; None if it was interrupted while trials were trained."""
     with ExitStack() as stack:
         with stop.raised():
             store = _open_store(plan)
-            forecast = forecast_plan(plan)
+            forecast = forecast_plan(plan, history)
             for line in first_lines(plan, store, forecast):
                 _say(line)
             with waiting("reading the pretrained weights, or fetching them once"):
@@ -143,22 +147,23 @@ def _run(
         if not done:
             status.is_interrupted = True
             with _step(status, "writing the tables, the pictures and the page"):
-                write_tables(plan.run, records, plan.space, num_classes=num_classes)
+                write_tables(plan.run, records, plan.space, num_classes=num_classes, replicates=plan.replicates)
                 write_report(plan.run, records)
-            return False
+            return None
         try:
             outcome = _conclude(search, records, stop, status, judging)
         except (FerrayError, KeyboardInterrupt):
             with suppress(StorageError):  # as on a full disk, of which the first error says more
                 # What was trained can be read although nothing has won.
-                write_tables(plan.run, records, plan.space, num_classes=num_classes)
+                write_tables(plan.run, records, plan.space, num_classes=num_classes, replicates=plan.replicates)
                 write_report(plan.run, records)
             raise
         interval = None if outcome.significance is None else outcome.significance.interval
         with _step(status, "writing the tables, the pictures and the page"):
             files = write_tables(
-                plan.run, records, plan.space, num_classes=num_classes, best=outcome.best, interval=interval
-            )
+                plan.run, records, plan.space, num_classes=num_classes, replicates=plan.replicates, best=outcome.best,
+                interval=interval,
+            )  # fmt: skip
             files += write_report(plan.run, records)
         tracker.search_ended(
             records=records,
@@ -168,13 +173,11 @@ def _run(
         )
         if tracker.has_given_up:
             sentence = f"W&B: not all was sent, after errors; go on: {plan.resume_command}"
-        if show == "json":
-            print(json.dumps(outcome_to_json(search, outcome, tracking=sentence), indent=2))
-        elif show == "text":
+        if show == "text":
             print(summarize(search, outcome, tracking=sentence))
         if plan.address is None and (overhead := status.overhead()) is not None:
             note_overhead(storage.cache_dir(), overhead)
-        return True
+        return outcome_to_json(search, outcome, tracking=sentence)
 
 
 def _open_store(plan: Plan) -> Store:
@@ -203,7 +206,7 @@ def _train_what_is_missing(
     has_scheduler = plan.space.early_terminate is not None or any(one.end.state == "stopped" for one in missing)
     with ExitStack() as stack:
         with stop.raised():
-            with _step(status, "checking every face of the store", phase="starting"):
+            with _step(status, f"checking every {search.store.manifest.shown.noun} of the store", phase="starting"):
                 verify_store(search.store)
             status.set_phase("starting", "Ray and its worker groups")
             connected = connect()

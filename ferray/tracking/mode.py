@@ -7,6 +7,7 @@ import configparser
 import logging
 import netrc
 import os
+import shlex
 import threading
 import urllib.error
 import urllib.parse
@@ -66,7 +67,7 @@ def choose_mode(asked: str | None, *, folder: Path | None = None) -> tuple[Mode,
     wanted = wanted_mode(asked)
     if wanted == "disabled":
         return "disabled", "W&B: disabled"
-    sync = f"send the runs later:\nwandb sync {folder or 'runs/NAME'}/wandb/offline-run-*"
+    sync = f"send the runs later:\nwandb sync {shlex.quote(str(folder or 'runs/NAME'))}/wandb/offline-run-*"
     if wanted in ("offline", "dryrun"):
         return "offline", f"W&B: offline; {sync}"
     server = _server()

@@ -122,7 +122,8 @@ def _how_to_cut_validation(manifest: Manifest) -> str:
     """The command that makes the store again, with a tenth of its faces taken out of train by group of copies."""
     train, _, test = manifest.split or (1.0, 0.0, 0.0)
     cut = 10 if train > 0.2 else 50 * train
-    shares = f"{100 * train - cut:.3g}/{cut:.3g}/{100 * test:.3g}"
+    first, last = round(100 * train - cut, 2), round(100 * test, 2)
+    shares = f"{first:g}/{round(100 - first - last, 2):g}/{last:g}"  # they add up to 100, however they are rounded
     if len(manifest.datasets) > 1:
         return "merge stores of which one has some"
     sources = {

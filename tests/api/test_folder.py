@@ -1,5 +1,6 @@
 """Promises of `ferray fit`: what is chosen, what is refused, and that it goes on; without Ray."""
 
+import shlex
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 import ferray
 from ferray.api import choices, folder
 from ferray.api.choices import SIZES_PX, backbone_of_space, check_enough, choose_size, find_split
+from ferray.commands import fit
 from ferray.commands.fit import main
 from ferray.data.sources.folders import read_folders
 from ferray.errors import DataError, FerrayError
@@ -283,3 +285,20 @@ def test_the_speed_of_the_trunk_is_measured_in_pictures_a_second() -> None:
         measure_trunk_speed(weights, size_px=size, device="cpu", cache=storage.cache_dir()) for size in (32, 224)
     )
     assert small > large > 0
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["pets"],
+        ["my pets", "--minutes", "2.5", "--out", "my runs", "--name", "it's"],
+        ["pets", "--weights", "a b.safetensors", "--space", "finetune", "--size", "64"],
+        ["pets", "--classes", "pets.yaml", "--copies", "skip", "--wandb", "disabled"],
+    ],
+)
+def test_the_command_on_record_is_the_one_that_was_given(words: list[str]) -> None:
+    options = folder.FolderOptions(**vars(fit._parse(words, "fit")))
+    given = shlex.split(options.command)
+
+    assert given[:3] == ["python", "-m", "ferray.fit"]
+    assert folder.FolderOptions(**vars(fit._parse(given[3:], "fit"))) == options

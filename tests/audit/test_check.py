@@ -10,10 +10,10 @@ from fixtures.expw import WORDS
 from fixtures.planted import altered, clean_rows, copies_of, draw_list, write_csv, write_list, write_tree
 from fixtures.prepare import small
 
-from ferray.audit.dataset.check import DatasetReport, check_dataset
+from ferray.audit.dataset.check import CopyCounts, DatasetReport, check_dataset
 from ferray.audit.dataset.faults.class_order import find_mixed_order
 from ferray.audit.dataset.faults.labels import find_shifted_labels
-from ferray.audit.dataset.report_text import REPORT_WIDTH, format_report
+from ferray.audit.dataset.report_text import REPORT_WIDTH, _copy_lines, format_report
 from ferray.audit.dataset.scan.photographs import scan_expw
 from ferray.audit.dataset.scan.read import scan_dataset
 from ferray.commands.data import main
@@ -97,6 +97,16 @@ def test_strict_exits_with_1_at_a_fault(leaking_tree: Path, capsys: pytest.Captu
     printed = capsys.readouterr()
     assert "FAULT   copies-across-splits" in printed.out
     assert "reading" in printed.err
+
+
+def test_one_group_and_one_pair_are_not_several() -> None:
+    one = CopyCounts(num_groups=1, num_pictures=2, pairs={"bytes": 1}, mirrored=1, borderline=1000, capped=0, chained=0)
+
+    assert _copy_lines("faces", one, 94) == [
+        "copies of faces: 2 of 94 (2.1 %), in 1 group; 1 pair mirrored",
+        "         1 pair   the same file",
+        "     1,000 pairs  nearly similar enough, not counted",
+    ]
 
 
 def test_strict_exits_with_0_at_a_note(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,5 +1,6 @@
 """`python -m ferray.data`: its output, its files, its exit codes."""
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 from fixtures.expw import WORDS, ExpW
 from fixtures.public_sets import write_affectnet_lists, write_ckplus, write_fer2013, write_ferplus, write_rafdb
 
+from ferray.commands import search
 from ferray.commands.data import main
 from ferray.data.decoding.formats import Format
 from ferray.data.prepare.options import DEFAULT_MARGIN, DEFAULT_SIZE_PX
@@ -140,9 +142,14 @@ def test_the_demo_is_drawn_in_expws_layout_and_can_be_prepared(
     drawn = ExpW(tmp_path / "drawn")
     monkeypatch.setattr(demo, "draw_demo", lambda folder: drawn.folder.rename(folder))
 
-    assert main(["demo", "--out", str(tmp_path / "demo")]) == 0
-    assert "means nothing for real faces" in capsys.readouterr().out
-    assert (tmp_path / "demo" / "label.lst").is_file()
+    assert main(["demo", "--out", str(tmp_path / "my demo")]) == 0
+    told = capsys.readouterr().out
+    assert "means nothing for real faces" in told
+    assert (tmp_path / "my demo" / "label.lst").is_file()
+    words = shlex.split(told.split("Prepare them: ")[1].replace("DIR", shlex.quote(str(tmp_path / "my store"))))
+    assert main([*words[3:], "--size", "16"]) == 0
+    command = shlex.split(capsys.readouterr().out.split("Search on it: ")[1])
+    assert search.parse(command[3:]).data == str(tmp_path / "my store")
 
 
 def test_show_prints_counts_and_draws_a_sheet(

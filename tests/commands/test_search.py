@@ -1,6 +1,7 @@
 """The command before anything heavy is loaded: options, plans, errors."""
 
 import dataclasses
+import json
 import shutil
 import subprocess
 import sys
@@ -444,3 +445,16 @@ def test_help_names_every_option_in_one_screenful_of_options(capsys: pytest.Capt
         "--retry", "--max-failures", "--again", "--folds", "--keep", "--replicates", "--finalists", "--shuffle-labels",
         "--json",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [[], ["--dry-run"]])
+def test_a_search_that_fails_prints_one_json_object_too(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--space", "gird", "--out", str(tmp_path), "--json", *words]) == 2
+    printed = capsys.readouterr()
+    answer = json.loads(printed.out)
+
+    assert answer["state"] == "failed"
+    assert "grid" in answer["error"]["way_out"]
+    assert printed.err.startswith("error: ")

@@ -1,11 +1,14 @@
 """Work in threads: results keep their order, work stops with the caller, and OpenCV's setting is restored."""
 
+import re
 import threading
 
 import cv2
 import pytest
+from fixtures.output import NotedOutput
 
-from ferray.data.threads import MAX_BATCH, Threads
+from ferray import waiting
+from ferray.data.threads import MAX_BATCH, Threads, progress_bar
 
 
 @pytest.mark.parametrize("num", [1, 4])
@@ -44,3 +47,15 @@ def test_an_error_in_a_thread_reaches_the_caller_and_opencvs_threads_are_restore
     with pytest.raises(OSError, match="item 0"):
         list(Threads(num=2).map(fail, range(10), title="failing", unit="items"))
     assert cv2.getNumThreads() == before
+
+
+def test_where_no_bar_can_be_drawn_lines_say_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "QUIET_S", 0.001)
+    monkeypatch.setattr(waiting, "REPEAT_S", 0.002)
+    output = NotedOutput(num_lines=2)
+    monkeypatch.setattr("sys.stderr", output)
+    with progress_bar("cropping", 1200, "photographs", is_shown=True) as advance:
+        advance(7)
+        assert output.has_lines.wait(60)
+
+    assert re.match(r"cropping: [07] of 1,200 photographs \.\.\.\n", output.text)

@@ -114,6 +114,7 @@ def test_what_cuda_allows_is_no_fault() -> None:
             torch.ones(3).pin_memory().to(GPU, non_blocking=True) + on_gpu(3),
             on_gpu(3).to(torch.float16),
             on_gpu(3)[1:],
+            on_gpu(3).fill_(torch.tensor(2.0)),
         ]
 
         assert {tensor.device for tensor in results} == {GPU}

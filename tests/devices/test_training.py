@@ -3,12 +3,10 @@
 Every kind of recipe trains two epochs. On a real GPU these tests say nothing of speed, and rounding differs.
 """
 
-import dataclasses
 import json
 import shutil
 from collections import Counter
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from fixtures.device_recipes import RECIPES
+from fixtures.on_gpu import GPU, MAY_WAIT, train, weights_for
 from fixtures.pretended import DeviceFault, PretendedGpu
 from fixtures.train import SmallStore, fit_in, same_tensors, small_recipe, small_weights
 from safetensors.torch import load_file
@@ -24,9 +23,7 @@ from torch.optim import Optimizer
 
 from ferray.errors import TrainError
 from ferray.model.classifier import FreePart
-from ferray.model.weights import Weights, load_weights
 from ferray.recipe import FIELD_NAMES, Recipe
-from ferray.records.trial import EpochResult
 from ferray.train import fit as fitting
 from ferray.train.checkpoints.checkpoint import ResumeState
 from ferray.train.checkpoints.export import export_best, load_model, predict_probabilities
@@ -40,21 +37,7 @@ from ferray.train.settle import measure_precision
 from ferray.train.spec import RunSpec
 from ferray.train.totals import PassTotals
 
-GPU = "cuda:0"
-MAY_WAIT = {
-    "model/classifier.py build_free": "the weights, once a run",
-    "model/classifier.py build_frozen": "the weights, once a run",
-    "train/losses.py to_tensor": "one number for each class, once a run",
-    "train/features/view.py __call__": "features of 256 faces",
-    "train/features/inputs.py _to_memory": "a whole view",
-    "train/totals.py totals": "three times at the end of a pass",
-    "train/checkpoints/checked_safetensors.py write_checked": "a checkpoint",
-    "train/checkpoints/checkpoint.py copy_tensors": "once a run",
-    "train/checkpoints/checkpoint.py restore": "once a run",
-}
-"""Where the CPU may wait for the GPU, and how often; never in a step."""
-
-DEAR = ("block 5 of a residual trunk", "the whole of a transformer")
+DEAR = ("block 5 of a residual trunk", "the whole of a transformer", "all of shifted windows")
 """Recipes whose small trunks have as many channels or layers as the large ones; more than a second each."""
 
 each_recipe = pytest.mark.parametrize(
@@ -64,18 +47,6 @@ each_recipe = pytest.mark.parametrize(
 a_few = pytest.mark.parametrize(
     "recipe", [RECIPES["a head on mixed features of a fold"], RECIPES["the whole trunk in bfloat16, clipped"]]
 )
-
-
-@cache
-def weights_for(recipe: Recipe) -> Weights:
-    """Kept, so that a test can have them drawn before it pretends."""
-    return load_weights("none", recipe.backbone) if recipe.weights == "none" else small_weights(recipe.backbone)
-
-
-def train(recipe: Recipe, store: SmallStore, **named: Any) -> list[EpochResult]:
-    """All epochs, without their times."""
-    rows = fit_in(named.pop("checkpoints", None), recipe, store, weights_for(recipe), **named)
-    return [dataclasses.replace(row, images_per_s=0.0, seconds=0.0) for row in rows]
 
 
 def pretended(device: str) -> AbstractContextManager[Any]:

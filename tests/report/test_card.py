@@ -1,4 +1,5 @@
 import itertools
+import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pandas
 import pytest
 from fixtures.report import draw_predictions, make_epoch, make_predictions
 
+from ferray.commands import report
 from ferray.data.store.manifest import SPLITS
 from ferray.data.store.reader import Store
 from ferray.metrics.calibration import calibrate
@@ -199,6 +201,34 @@ def test_the_worst_slice_and_the_lowest_ones_are_of_one_number_of_slices(tiny_st
     assert f"The 2 lowest of these {len(compared)} slices; `slices.csv` has all {len(slices)}" in card
     none = write_card(tiny_store, test=record(score(predictions), slices=summary | {"worst": None, "lowest": []}))
     assert "No slice holds enough of the labels" in none
+
+
+def test_one_slice_whose_name_is_markdown_is_one_row(tiny_store: Store) -> None:
+    predictions = make_predictions(*draw_predictions(600), class_names=tiny_store.class_names)
+    table = pandas.DataFrame({"store": np.where(np.arange(600) % 30, "a|b", None)})
+    slices = score_slices(table, predictions, bootstrap=Bootstrap(resamples=50))
+    summary = {"num": len(slices), "worst": worst_to_json(slices), "lowest": [asdict(one) for one in slices]}
+    card = write_card(tiny_store, test=record(score(predictions), slices=summary))
+
+    assert "| store: a\\|b | 580 |" in card
+    assert "1 slice; `slices.csv` has it, too:" in card
+    assert "1 slices" not in card
+
+
+def test_the_commands_of_a_card_can_be_pasted_where_a_folder_has_a_space(tiny_store: Store) -> None:
+    origin = replace(ORIGIN, best_dir="my runs/grid/best", data_dir="data/it's mine")
+    line = next(line for line in write_card(tiny_store, origin=origin).splitlines() if "report evaluate" in line)
+    words = shlex.split(line, comments=True)
+
+    assert words[:3] == ["python", "-m", "ferray.report"]
+    options = report._parse(words[3:], "report")
+    assert (str(options.best_dir), options.data) == (origin.best_dir, [origin.data_dir])  # type: ignore[union-attr]
+
+
+def test_the_shares_of_a_split_add_up(tiny_store: Store) -> None:
+    manifest = replace(tiny_store.manifest, dataset="folders", split=(0.125, 0.125, 0.75))
+
+    assert "Split 12.5%/12.5%/75% by photograph" in write_card(tiny_store, manifest=manifest)
 
 
 def test_searched_settings_come_first_in_the_recipe(tiny_store: Store) -> None:

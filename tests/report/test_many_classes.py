@@ -7,6 +7,9 @@ import numpy as np
 import pandas
 import pytest
 from fixtures.report import draw_predictions, make_epoch, make_predictions
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from ferray.data.store.contact_sheet import MAX_ROWS, draw_contact_sheet
 from ferray.data.store.reader import Store, open_store
@@ -19,9 +22,11 @@ from ferray.metrics.scores import score
 from ferray.recipe import Recipe
 from ferray.report.card import ModelOrigin, ModelSelection, model_card
 from ferray.report.diagrams import draw_confusion
-from ferray.report.terminal import format_scores
+from ferray.report.slices import score_slices
+from ferray.report.terminal import format_scores, format_slices
 from ferray.report.test_split.recorded import parse_recorded
 from ferray.train.preflight import find_risks
+from ferray.wording import short_names
 
 NUMBERS = (2, 12, 100, 1000)
 
@@ -41,6 +46,20 @@ def write_store(folder: Path, num: int, *, splits: tuple[str, ...] = ("train", "
             writer.put(row, picture)
         writer.finish(table, names_of(num), Provenance(dataset="folders", source_fingerprint="", subject="pictures"))
     return open_store(folder)
+
+
+def test_names_of_wide_letters_leave_the_columns_of_a_terminal_where_they_are(tmp_path: Path) -> None:
+    names = ("悲しい", "圖" * 50, "고양이와 강아지", "short")
+    labels, probabilities = draw_predictions(200, num_classes=4)
+    predictions = make_predictions(labels, probabilities, class_names=names)
+    terminal = format_scores(score(predictions, bootstrap=Bootstrap(resamples=20)), "title", shown=PICTURES)
+    table = pandas.DataFrame({"kind": [names[number % 4] for number in range(200)]})
+    slices = format_slices(score_slices(table, predictions, bootstrap=Bootstrap(resamples=20)), "title", PICTURES)
+
+    for text, begin, mark in ((terminal, "class  ", "to"), (slices, "kind  ", "[")):
+        lines = text[text.index(begin) :].splitlines()[1:5]
+        assert max(map(cell_len, lines)) <= 80
+        assert len({cell_len(line.partition(mark)[0]) for line in lines}) == 1, lines
 
 
 @pytest.mark.parametrize("num", NUMBERS)
@@ -91,3 +110,12 @@ def test_a_thousand_classes_that_a_split_lacks_are_a_few_warnings(tmp_path: Path
 
     assert len(risks) < 15
     assert all(len(risk) < 1000 and "face" not in risk for risk in risks)
+
+
+@given(st.sets(st.text("ab悲", min_size=1, max_size=60), min_size=1, max_size=20), st.integers(16, 40))
+def test_short_names_fit_and_stay_apart(names: set[str], columns: int) -> None:
+    short = short_names(sorted(names), columns)
+
+    assert len(set(short)) == len(names)
+    assert max(map(cell_len, short)) <= columns
+    assert all(one == name for one, name in zip(short, sorted(names), strict=True) if cell_len(name) <= columns)

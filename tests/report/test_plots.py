@@ -141,7 +141,7 @@ def test_a_cell_shows_the_best_of_its_trials_and_how_many_there_were(tmp_path: P
     assert [label.get_text() for label in panel.get_xticklabels()] == ["1e-4", "1e-3"]
     assert sorted(texts(drawn[0])) == sorted(f"{score:.3f}\nbest of 4" for score in best)
     assert "the best of its trials, which differ in dropout, augmentation" in caption(drawn[0])
-    assert "95 % interval" not in caption(drawn[0])  # it is not known
+    assert "How far chance moves a score is not known here." in caption(drawn[0])
 
 
 def test_cells_within_the_interval_of_the_best_are_marked_and_the_caption_says_why(
@@ -149,7 +149,7 @@ def test_cells_within_the_interval_of_the_best_are_marked_and_the_caption_says_w
 ) -> None:
     trials = trials_frame(SEARCHES["grid"])
     scores = sorted(set(trials["best_val_accuracy"]), reverse=True)
-    for low, words in ((scores[0] - 1e-9, "No other one is within"), (0.0, "Dashed: within the 95 % interval")):
+    for low, words in ((scores[0] - 1e-9, "No other cell is within"), (0.0, "Dashed: within the 95 % interval")):
         file = tmp_path / "heatmap.png"
         plots.draw_heatmap(trials, file, metric=ACCURACY, searched=SEARCHED, interval=(low, 1.0))
         frames = [patch.get_linestyle() for patch in drawn[-1].axes[0].patches]
@@ -177,6 +177,62 @@ def test_a_random_search_becomes_points_on_a_logarithmic_scale(tmp_path: Path, d
 
     assert len(panel.collections[0].get_offsets()) == 30
     assert panel.get_xscale() == "log"
+
+
+def test_a_logarithmic_scale_between_two_powers_of_ten_has_numbers(tmp_path: Path, drawn: list[Figure]) -> None:
+    rates = [float(10**place) for place in np.linspace(-3.96, -3.02, 12)]
+    draw_heatmap([make_trial(number, learning_rate=rate) for number, rate in enumerate(rates)], tmp_path / "a.png")
+    panel = drawn[0].axes[0]
+    low, high = panel.get_xlim()
+    shown = [label.get_text() for label in panel.get_xticklabels() if low <= label.get_position()[0] <= high]
+
+    assert panel.get_xscale() == "log"
+    assert shown == ["1e-4", "2e-4", "5e-4", "1e-3"]
+
+
+def test_long_names_of_columns_do_not_run_into_each_other_and_end_at_their_column(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    backbones = ["vgg16", "mobilenet_v3_large", "efficientnet_v2_s", "convnext_tiny", "resnet18"]
+    for records in (
+        make_trials(backbone=backbones),
+        make_trials(backbone=backbones, dropout=[0.1, 0.5]),
+        make_trials(backbone=backbones, dropout=[0.1, 0.5, 0.3])[::4],
+    ):
+        plots.draw_heatmap(
+            trials_frame(records), tmp_path / "heatmap.png", metric=ACCURACY, searched=["backbone", "dropout"]
+        )
+        labels = drawn[-1].axes[0].get_xticklabels()
+        ticks = drawn[-1].axes[0].transData.transform([(label.get_position()[0], 0) for label in labels])[:, 0]
+
+        assert len(labels) > 3
+        for label, tick in zip(labels, ticks, strict=True):
+            assert label.get_window_extent().x1 == pytest.approx(tick, abs=12)
+
+
+def test_one_score_has_a_scale_of_scores_that_there_can_be(tmp_path: Path, drawn: list[Figure]) -> None:
+    trials = trials_frame(SEARCHES["words only"]).assign(best_val_accuracy=1.0)
+    plots.draw_heatmap(trials, tmp_path / "heatmap.png", metric=ACCURACY, searched=SEARCHED)
+
+    assert drawn[0].axes[1].get_ylim()[1] == 1.0
+
+
+def test_values_that_differ_little_have_different_names(tmp_path: Path, drawn: list[Figure]) -> None:
+    records = make_trials(learning_rate=[1.0001e-3, 1.0002e-3], batch_size=[16, 32])
+    draw_heatmap(records, tmp_path / "heatmap.png")
+
+    assert [label.get_text() for label in drawn[0].axes[0].get_xticklabels()] == ["0.0010001", "0.0010002"]
+
+
+def test_a_mean_of_several_trials_is_called_so_and_the_order_of_the_ranking_holds(
+    tmp_path: Path, drawn: list[Figure]
+) -> None:
+    trials = trials_frame(SEARCHES["one number"]).assign(place=[1, 0, 2], num_trials=[3, 3, 1])
+    plots.draw_heatmap(trials, tmp_path / "heatmap.png", metric=ACCURACY, searched=SEARCHED)
+
+    score = trials["best_val_accuracy"][1]
+    assert f"Best of 3: the point of trial 1, mean {score:.3f} of 3 trials (" in caption(drawn[0])
+    assert "in epoch" not in caption(drawn[0])
 
 
 def test_few_points_without_a_grid_become_points_too(tmp_path: Path, drawn: list[Figure]) -> None:
@@ -215,6 +271,17 @@ def test_the_best_three_curves_are_named_and_the_others_gray(tmp_path: Path, dra
     assert len(gray) == len(records) - 3
 
 
+def test_one_other_trial_is_one_and_a_diverged_loss_flattens_no_panel(tmp_path: Path, drawn: list[Figure]) -> None:
+    records = [make_trial(number, learning_rate=10.0**-number) for number in range(1, 5)]
+    epochs = epochs_frame(records)
+    epochs.loc[epochs["number"] == 4, "val_loss"] = 1e6
+    plots.draw_curves(epochs, trials_frame(records), tmp_path / "curves.png", metric=LOSS, searched=SEARCHED)
+    lines = [text.get_text() for text in drawn[0].legends[1].get_texts()]
+
+    assert "the other trial, validation" in lines
+    assert all(panel.get_ylim()[1] < 100 for panel in drawn[0].axes)
+
+
 def test_the_same_records_make_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one.png", "two.png"):
         draw_heatmap(SEARCHES["grid"], tmp_path / name)
@@ -228,7 +295,7 @@ def test_a_confusion_matrix_shows_counts_and_shares_of_the_labels_faces(tmp_path
     shown = texts(drawn[0])
 
     assert shown == ["3\n75%", "1\n25%", "0\n0%", "2\n0%", "1,998\n100%", "0\n0%", "0", "0", "0"]
-    assert drawn[0].axes[0].get_title(loc="left") == "Test: 0.9"
+    assert drawn[0].get_suptitle() == "Test: 0.9"
     assert cv2.imread(str(tmp_path / "confusion.png")) is not None
 
 
@@ -267,6 +334,20 @@ def test_a_hundred_classes_become_their_worst_pairs_within_seconds(tmp_path: Pat
     assert pairs[0] == "class 7 → class 31"
     assert f"25 of {matrix[7].sum()}" in texts(drawn[0])[0]
     assert max(drawn[0].get_size_inches()) < 12
+
+
+@pytest.mark.parametrize("num", [2, 30])
+def test_long_names_stay_apart_and_no_title_is_cut(num: int, tmp_path: Path, drawn: list[Figure]) -> None:
+    names = [f"a very long name of a class in a set {number}" for number in range(num)]
+    matrix = np.random.default_rng(0).integers(1, 9, (num, num))
+    title = "Test split, 24 pictures: top-1 accuracy 0.667"
+    diagrams.draw_confusion(matrix, names, tmp_path / "confusion.png", title=title)
+    figure = drawn[0]
+    labels = [label.get_text().split("\n")[0] for label in figure.axes[0].get_yticklabels()]
+
+    assert len(set(labels)) == len(labels)
+    assert title in figure.get_suptitle().replace("\n", " ")
+    assert figure.texts[0].get_window_extent().x1 <= figure.bbox.x1
 
 
 def test_names_in_any_script_are_written_or_replaced_by_numbers_that_are_explained(

@@ -1,16 +1,28 @@
 import csv
 import io
+import shlex
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas
 import pytest
 
+from ferray.commands import report
 from ferray.errors import DataError
 from ferray.metrics.intervals import Bootstrap
 from ferray.metrics.labeled import LabeledPredictions
-from ferray.report.slices import MIN_FACES, Slice, score_slices, slices_csv, worst_in_words, worst_slice, worst_to_json
+from ferray.report.slices import (
+    MIN_FACES,
+    Slice,
+    read_recorded_predictions,
+    score_slices,
+    slices_csv,
+    worst_in_words,
+    worst_slice,
+    worst_to_json,
+)
 
 
 def make_faces(num: int = 1200, *, seed: int = 0) -> dict[str, Any]:
@@ -65,6 +77,14 @@ def test_the_worst_slice_is_named_and_judged_for_all_that_were_looked_at() -> No
         "slices": 3,
         "beyond_noise": True,
     }
+
+
+def test_one_slice_is_not_the_worst_of_many() -> None:
+    for of_slices in (cut(make_faces()), cut(make_faces(), kind=np.where(np.arange(1200) % 4, "all", "rare"))):
+        told = worst_in_words(worst_slice(of_slices[:1]))
+        assert told.startswith("The only slice that can be compared is **")
+        assert "slices" not in told
+        assert "so many" not in told
 
 
 def test_among_many_slices_of_nothing_the_worst_is_seldom_called_worse() -> None:
@@ -149,6 +169,18 @@ def test_small_slices_whole_ones_and_names_are_not_shown() -> None:
 def test_an_unknown_column_is_named_with_the_known_ones() -> None:
     with pytest.raises(DataError, match=r"colour[\s\S]*Known: kind"):
         cut(make_faces(), by="colour")
+
+
+def test_a_folder_without_predictions_names_the_command_that_writes_them(tmp_path: Path) -> None:
+    best = tmp_path / "my best"
+    best.mkdir()
+    with pytest.raises(DataError) as caught:
+        read_recorded_predictions(best)
+    words = shlex.split(caught.value.args[2].partition(": ")[2])
+
+    assert words[:3] == ["python", "-m", "ferray.report"]
+    options = report._parse(words[3:], "report")
+    assert options.predictions == best / "predictions.csv"  # type: ignore[union-attr]
 
 
 def test_the_table_of_slices_is_csv_with_a_header() -> None:

@@ -351,3 +351,17 @@ def test_the_first_lines_of_a_search_say_how_long_it_takes_and_what_that_costs(
     assert lines[-2] == f"time: {found.time}"
     assert lines[-1] == f"cost: about {found.cost:.2f}, at 3 an hour"
     assert any("of the 1 view that this needs, 1 are there" in line for line in lines)
+
+
+def test_a_search_that_goes_on_takes_as_long_as_what_is_left(cache: Path, plan: Plan, tiny_store: Store) -> None:
+    note_rate(cache, dataclasses.replace(RATE, view_faces_per_s=2.0))
+    for altered in (False, True):
+        put_view(cache, plan, tiny_store, altered=altered)
+    epoch_s = tiny_store.manifest.split_sizes["train"] / 100
+    for num_ended, seconds in ((0, 24 * epoch_s), (4, 8 * epoch_s), (6, 0.0)):
+        history: Any = SimpleNamespace(decisions=SimpleNamespace(ended=lambda num=num_ended: [None] * num))
+        assert forecast_plan(plan, history).seconds == pytest.approx(seconds)
+    assert forecast_plan(plan, history).time == "none: there is nothing to train"
+    with_finals = dataclasses.replace(plan, replicates=2)
+    assert forecast_plan(with_finals, history).seconds is None
+    assert "the finals may be, too" in forecast_plan(with_finals, history).time

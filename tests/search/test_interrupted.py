@@ -1,7 +1,9 @@
 """Ctrl-C outside of the training of trials: it is answered at once, at any moment."""
 
+import json
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Never
 
 import pytest
@@ -63,3 +65,23 @@ def test_where_the_tables_cannot_be_written_either_the_error_is_that_of_the_judg
     monkeypatch.setattr(story, "write_tables", refuse)
     with catch_signals() as stop, pytest.raises(RecordError, match="its checkpoint is broken"):
         story.run(plan, None, None, stop)
+
+
+def test_a_search_that_is_cut_off_after_its_outcome_is_known_prints_one_json_object(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As by Ctrl-C while W&B is sent the last."""
+
+    def stop_here(_: Any) -> Never:
+        raise KeyboardInterrupt
+
+    outcome = SimpleNamespace(significance=None, best=SimpleNamespace(record=None, metrics=None))
+    monkeypatch.setattr(story, "_train_what_is_missing", lambda *_: True)
+    monkeypatch.setattr(story, "_conclude", lambda *_: outcome)
+    monkeypatch.setattr(story, "write_tables", lambda *_, **__: [])
+    monkeypatch.setattr(story, "write_report", lambda *_: [])
+    monkeypatch.setattr(story, "outcome_to_json", lambda *_, **__: {"state": "done"})
+    monkeypatch.setattr(story.Status, "overhead", stop_here)
+    with catch_signals() as stop:
+        assert story.run(plan, None, None, stop, show="json") == 130
+    assert json.loads(capsys.readouterr().out)["state"] == "interrupted"

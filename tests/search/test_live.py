@@ -179,6 +179,33 @@ def test_at_80_by_24_nothing_scrolls_and_no_score_and_no_number_is_cut(name: str
     assert f"...  {44 - len(rows)} more" in text
 
 
+@pytest.mark.parametrize("width", [30, 40, 50, 60])
+def test_in_a_narrow_terminal_no_score_and_no_number_is_cut(width: int) -> None:
+    view = LiveView(tally_of("grid"), total=1000, ended=0, pace=Pace(1000), activities=dict)
+    for number in range(100, 120):
+        view.trial_ended(ended(trial(number), 0.8765))
+    view.trial_started(running(140))
+    lines = screen(view, width=width)
+    rows = [line for line in lines if line.split()[:1] and line.split()[0].isdigit()]
+
+    assert max(map(len, lines)) <= width
+    assert len(rows) > 5
+    assert all("0.8765" in line or "0.5123" in line for line in rows)
+    assert any("3/100" in line for line in rows)
+    assert not any("…" in line for line in rows)
+
+
+def test_a_terminal_that_cannot_be_drawn_on_gets_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the shell of an editor, which says TERM=dumb: rich would draw once, at the end."""
+    monkeypatch.setenv("TERM", "dumb")
+    console = Console(file=io.StringIO(), force_terminal=True)
+    with LiveView(tally_of("grid"), total=24, ended=0, pace=Pace(24), activities=dict, console=console) as view:
+        view.trial_ended(ended(trial(3)))
+        assert "1/24: trial 3 done" in capsys.readouterr().err
+
+
 def test_a_best_trial_that_still_runs_is_the_best_so_far() -> None:
     view = LiveView(tally_of("grid", known=(ended(trial(0), 0.3),)), total=4, ended=1, pace=Pace(4), activities=dict)
     view.trial_started(trial(1))

@@ -3,15 +3,20 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from fixtures.data import write_store_of, write_tiny_store
 from fixtures.train import fit_in, small_recipe, small_weights
+from hypothesis import given
+from hypothesis import strategies as st
 
+from ferray.data.prepare.options import parse_shares
 from ferray.data.store.reader import Store
 from ferray.errors import FerrayError
 from ferray.recipe import Recipe
+from ferray.train import preflight
 from ferray.train.preflight import check_recipe, find_risks
 
 FULL = (3,) * 7
@@ -45,6 +50,17 @@ def test_the_command_that_is_offered_leaves_the_test_faces_where_they_are(
     error = refused(Recipe(), store_of(tmp_path, FULL, (0,) * 7, FULL, split=split, dataset="folders"))
 
     assert f"folders --images DIR --split {shares} --out NEW" in error.args[2]
+
+
+@given(st.integers(0, 1000), st.integers(1, 999))
+def test_the_shares_that_are_offered_can_be_pasted(train: int, rest: int) -> None:
+    total = max(1, train) + rest
+    manifest = SimpleNamespace(split=(max(1, train) / total, 0.0, rest / total), datasets=["csv"], dataset="csv")
+    command = preflight._how_to_cut_validation(manifest)  # type: ignore[arg-type]
+    shares = parse_shares(command.split("--split ")[1].split()[0])
+
+    assert sum(shares) == pytest.approx(1)
+    assert shares[2] == pytest.approx(rest / total, abs=1e-4)
 
 
 def test_folds_of_the_training_faces_need_no_validation_faces(tmp_path: Path, small_rows: None) -> None:

@@ -7,6 +7,7 @@ from ferray.audit.dataset.check import CopyCounts, DatasetReport
 from ferray.audit.finding import Finding, count_severities, share
 from ferray.data.store.summary import shorten_classes
 from ferray.data.subject import SUBJECTS
+from ferray.wording import columns_of, count_of, pad_text, short_names
 
 REPORT_WIDTH = 80
 """Columns of the text."""
@@ -48,9 +49,9 @@ def _format_verdict(report: DatasetReport) -> str:
 
 def _format_counts(report: DatasetReport) -> str:
     """A table of the number of faces by class and split."""
-    faces = f"{report.num_faces:,} {SUBJECTS[report.subject].nouns}"
+    faces = count_of(report.num_faces, SUBJECTS[report.subject].noun)
     if report.num_photographs != report.num_faces:
-        faces += f" in {report.num_photographs:,} photographs"
+        faces += f" in {count_of(report.num_photographs, 'photograph')}"
     columns = dict(report.counts)
     if list(columns) != ["whole"]:
         classes = next(iter(columns.values()))
@@ -58,12 +59,19 @@ def _format_counts(report: DatasetReport) -> str:
     totals = {column: sum(counts.values()) for column, counts in columns.items()}
     lines = [faces, ""]
     names, note = shorten_classes(columns.get("all", next(iter(columns.values()))))
-    width = max(12, *(min(len(name), REPORT_WIDTH - 16 * len(columns)) for name in names))
+    width = max(12, *(min(columns_of(name), REPORT_WIDTH - 16 * len(columns)) for name in names))
+    of_all = list(next(iter(columns.values())))
+    short = dict(zip(of_all, short_names(of_all, width), strict=True))
     lines.append("".join([f"{'class':{width}}", *(f"{column:>16}" for column in columns)]))
     for name in names:
         cells = [(counts[name], max(totals[column], 1)) for column, counts in columns.items()]
         lines.append(
-            "".join([f"{name[:width]:{width}}", *(f"{num:>8,}  {100 * num / total:4.1f} %" for num, total in cells)])
+            "".join(
+                [
+                    pad_text(short[name], width),
+                    *(f"{num:>8,}  {100 * num / total:4.1f} %" for num, total in cells),
+                ]
+            )
         )
     lines.append("".join([f"{'all':{width}}", *(f"{total:>8,}        " for total in totals.values())]).rstrip())
     return "\n".join([*lines, *note])
@@ -83,12 +91,11 @@ def _copy_lines(what: str, copies: CopyCounts, total: int) -> list[str]:
         lines = [f"copies of {what}: none among {total:,}"]
     else:
         some = share(copies.num_pictures, total)
-        lines = [f"copies of {what}: {some}, in {copies.num_groups:,} groups; {copies.mirrored:,} pairs mirrored"]
-    lines += [
-        f"  {copies.pairs[kind]:>8,} pairs  {words}" for kind, words in COPY_KINDS.items() if kind in copies.pairs
-    ]
-    if copies.borderline:
-        lines.append(f"  {copies.borderline:>8,} pairs  nearly similar enough, not counted")
+        groups, mirrored = count_of(copies.num_groups, "group"), count_of(copies.mirrored, "pair")
+        lines = [f"copies of {what}: {some}, in {groups}; {mirrored} mirrored"]
+    pairs = {words: copies.pairs[kind] for kind, words in COPY_KINDS.items() if kind in copies.pairs}
+    pairs |= {"nearly similar enough, not counted": copies.borderline} if copies.borderline else {}
+    lines += [f"  {num:>8,} {'pair ' if num == 1 else 'pairs'}  {words}" for words, num in pairs.items()]
     if copies.capped:
         lines.append(f"  {copies.capped:>8,} {what} resemble many others; only the most similar were compared")
     if copies.chained:

@@ -10,6 +10,7 @@ from ferray.data.prepare.options import PrepareOptions
 from ferray.data.sources.rows import Face, Source
 from ferray.data.store.manifest import SPLITS
 from ferray.data.subject import Subject
+from ferray.wording import count_of
 
 if TYPE_CHECKING:
     import pandas
@@ -31,16 +32,16 @@ def describe_faces(table: "pandas.DataFrame", options: PrepareOptions, source: S
     ]
     if num_filled:
         what = "overrun their photograph or are not square; filled from its edge, not squashed"
-        notes.append(f"{num_filled} of {num} {what}")
+        notes.append(f"{num_filled:,} of {num:,} {what}")
     if num_up:
         median = int(table["face_px"].median())
         notes.append(
-            f"{num_up} of {num} {faces} upsampled to {size} px (bicubic); median {subject.noun} before: {median} px"
+            f"{num_up:,} of {num:,} {faces} upsampled to {size} px (bicubic); median {subject.noun} before: {median} px"
         )
     if num_down:
-        notes.append(f"{num_down} of {num} {faces} scaled down to {size} px (INTER_AREA)")
+        notes.append(f"{num_down:,} of {num:,} {faces} scaled down to {size} px (INTER_AREA)")
     if num_gray:
-        notes.append(f"{num_gray} of {num} {faces} are gray; gray to RGB, three equal channels")
+        notes.append(f"{num_gray:,} of {num:,} {faces} are gray; gray to RGB, three equal channels")
     return [*notes, f"decoded and resized with OpenCV {cv2.__version__}"]
 
 
@@ -49,9 +50,8 @@ def describe_copies(faces: Sequence[Face], groups: CopyGroups, rows: Sequence[in
     row_of = {faces[row].source: row for row in rows}
     copied = [row for row in row_of.values() if groups.num_copies[row]]
     num_groups = len({int(groups.copied[row]) for row in copied})
-    notes = [
-        f"{len(copied):,} of {len(row_of):,} photographs are copies of others among them, in {num_groups:,} groups"
-    ]
+    shares = f"{len(copied):,} of {count_of(len(row_of), 'photograph')}"
+    notes = [f"{shares} are copies of others among them, in {count_of(num_groups, 'group')}"]
     if groups.num_pairs:
         kinds = ", ".join(f"{count:,} by {kind}" for kind, count in sorted(groups.num_pairs.items()))
         notes.append(f"pairs of copies found: {kinds}")
@@ -66,5 +66,6 @@ def describe_copies(faces: Sequence[Face], groups: CopyGroups, rows: Sequence[in
 def describe_leaks(faces: Sequence[Face], groups: CopyGroups, rows: Sequence[int], subject: Subject) -> str | None:
     """How many faces of each split are copies of {subject.nouns} in a later split; None where there are none."""
     splits = [faces[row].split for row in find_leaking_rows(faces, groups, rows)]
-    counts = [f"{splits.count(split):,} {split} {subject.nouns}" for split in SPLITS if split in splits]
-    return f"{' and '.join(counts)} are copies of {subject.nouns} in a later split" if counts else None
+    counts = [count_of(splits.count(split), f"{split} {subject.noun}") for split in SPLITS if split in splits]
+    what = "is a copy" if len(splits) == 1 else "are copies"
+    return f"{' and '.join(counts)} {what} of {subject.nouns} in a later split" if counts else None

@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import logging
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -197,7 +198,7 @@ def _report_copies(
         "%s, so scores on those splits are too high: `python -m ferray.data check %s` lists them, --drop-leaks leaves "
         "them out",
         leaks,
-        out,
+        shlex.quote(str(out)),
     )
     return [*notes, f"{leaks}, which was given and is kept"]
 

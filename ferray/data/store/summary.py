@@ -1,30 +1,37 @@
 """What a store holds, as text. Begin at `format_counts`."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from ferray.data.store.reader import Store
+from ferray.wording import columns_of, count_of, pad_text, short_names
+
+WIDTH = 80
+"""Columns of the text."""
 
 MAX_ROWS = 50
 """Classes that a table lists."""
 MAX_NAME = 32
-"""Characters of a class name in a table of 80 columns."""
+"""Columns of a class name in a table of 80."""
 
 
 def format_counts(store: Store) -> str:
     """Number of faces by class and split, what was done to the faces, and what was left out."""
     manifest = store.manifest
     sizes = {split: size for split, size in manifest.split_sizes.items() if size}
-    what = f"{manifest.num_faces:,} {manifest.shown.nouns} of {manifest.size_px} px"
+    what = f"{count_of(manifest.num_faces, manifest.shown.noun)} of {manifest.size_px} px"
     lines = [f"{store.folder}: {what} from {manifest.dataset}", ""]
     counts = {name: [manifest.counts[split][name] for split in sizes] for name in manifest.class_names}
     names, note = shorten_classes({name: sum(each) for name, each in counts.items()})
-    width = max(12, *(len(cut_name(name)) for name in names))
+    short = dict(zip(manifest.class_names, short_names(manifest.class_names, MAX_NAME), strict=True))
+    width = max(12, *(columns_of(short[name]) for name in names))
     lines.append("".join([f"{'class':{width}}", *(f"{split:>12}" for split in sizes), f"{'all':>12}"]))
-    lines += [_line(cut_name(name), counts[name], width) for name in names]
+    lines += [_line(short[name], counts[name], width) for name in names]
     lines += [_line("all", list(sizes.values()), width), *note, ""]
-    lines += [f"- {note}" for note in manifest.notes]
-    lines += [f"- left out: {count:,} {reason}" for reason, count in manifest.skipped.items()]
-    return "\n".join([*lines, f"- fingerprint {manifest.fingerprint[:16]}"])
+    items = [*manifest.notes, *(f"left out: {count:,} {reason}" for reason, count in manifest.skipped.items())]
+    for item in [*items, f"fingerprint {manifest.fingerprint[:16]}"]:
+        lines += textwrap.wrap(f"- {item}", WIDTH, subsequent_indent="  ", break_long_words=False)
+    return "\n".join(lines)
 
 
 def shorten_classes(totals: Mapping[str, int]) -> tuple[list[str], list[str]]:
@@ -44,10 +51,5 @@ def shorten_classes(totals: Mapping[str, int]) -> tuple[list[str], list[str]]:
     return [*by_size[:half], *by_size[-half:]], [f"of {len(names):,} classes, the {half} largest and {half} smallest"]
 
 
-def cut_name(name: str) -> str:
-    """A class name as a table shows it."""
-    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
-
-
 def _line(name: str, numbers: Sequence[int], width: int) -> str:
-    return "".join([f"{name:{width}}", *(f"{number:12,}" for number in [*numbers, sum(numbers)])])
+    return "".join([pad_text(name, width), *(f"{number:12,}" for number in [*numbers, sum(numbers)])])

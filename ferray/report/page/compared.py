@@ -190,7 +190,7 @@ def _shared_table(comparison: SearchComparison) -> TextTable | None:
             f"{one.first} {point.one}, {one.letter} {point.other}",
             one.repetition,
             f"{point.epochs}",
-            f"{point.difference:+.4f}",
+            f"{point.difference:+z.4f}",
         )
         for one in comparison.coinciding
         for point in one.points

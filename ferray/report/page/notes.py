@@ -136,7 +136,7 @@ def slices_table(results: SearchResults) -> TextTable | None:
                 f"{one.accuracy:.3f}",
                 f"{one.standardized:.3f}",
                 bracket_text(one.standardized_interval, 3),
-                f"{one.gap:+.3f}",
+                f"{one.gap:+z.3f}",
             )
             for one in summary.lowest
         ],

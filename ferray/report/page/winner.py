@@ -36,20 +36,22 @@ def figures_of(results: SearchResults, noise: Noise | None) -> list[Figure]:
                 label="Test accuracy",
                 value=f"{scores.accuracy:.3f}",
                 interval=bracket_text(scores.intervals["accuracy"], 3),
-                note=f"on {scores.num_faces:,} {nouns} not used to choose",
+                note=f"on {scores.num_faces:,} {nouns} not used to choose"
+                if len(results.search.test_readings) <= 1
+                else f"on {scores.num_faces:,} {nouns}, read {len(results.search.test_readings)} times",
             )
         )
     else:
         figures.append(Figure(label="Test accuracy", value="none", interval="", note=why_untested(results)))
     metric = in_words(results.metric)
     verdict = results.verdict
-    if verdict is not None and verdict.luck is not None:
+    if verdict is not None and verdict.luck is not None and verdict.was_chosen:
         figures.append(
             Figure(
                 label=f"{metric.capitalize()}, corrected",
                 value=f"{verdict.luck.corrected:.3f}",
                 interval=bracket_text(verdict.luck.interval, 3),
-                note="without the luck of having been chosen as the best of many",
+                note=f"without the luck of having been chosen as the best of {verdict.num_points or 'many'}",
             )
         )
     if results.points:

@@ -6,13 +6,16 @@ pass, such as a dropout of 0, is no edge.
 Begin at `find_edges`.
 """
 
+import dataclasses
 import math
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, Protocol
 
 from ferray.errors import RecipeError
+from ferray.model.backbones import find_backbone
 from ferray.recipe import Recipe, check_value, is_integer_field
 from ferray.records.points import REPEATED
 from ferray.records.run import Run
@@ -26,6 +29,9 @@ _GEOMETRIC = 2.0
 """Ratio of neighboring values from which on the next one is found by multiplying, not by adding."""
 
 Side = Literal["lowest", "highest"]
+
+Fits = Callable[[Any], bool]
+"""Whether the winner, and the shortest recipe that was tried, could have a value of a setting."""
 
 
 class Extendable(Protocol):
@@ -91,12 +97,14 @@ def find_edges(search: Extendable, winner: Recipe, tried: Iterable[Recipe]) -> l
         winner: The best point's recipe.
         tried: The recipes of all trials that have a score.
     """
-    recipes = list(tried)
+    recipes = [winner, *tried]
+    shortest = min(recipes, key=lambda recipe: recipe.epochs)  # which has the least room, as for a warm-up
     edges = []
     for parameter in search.space.parameters:
         if parameter.searched and parameter.name not in REPEATED:
             values = [getattr(recipe, parameter.name) for recipe in recipes]
-            edge = _edge_of(parameter, getattr(winner, parameter.name), values)
+            fits = partial(_fits, [winner, shortest], parameter.name)
+            edge = _edge_of(parameter, getattr(winner, parameter.name), values, fits)
             edges += [] if edge is None else [edge]
     return edges
 
@@ -112,29 +120,41 @@ def edge_to_json(search: Extendable, edge: Edge) -> dict[str, Any]:
     }
 
 
-def _edge_of(parameter: Parameter, value: Any, tried: Sequence[Any]) -> Edge | None:
+def _fits(recipes: Sequence[Recipe], name: str, value: Any) -> bool:
+    """Whether recipes could have a value of a setting: some bounds are other settings."""
+    try:
+        changed = [dataclasses.replace(recipe, **{name: value}) for recipe in recipes]
+        for recipe in changed:
+            if name == "image_size":
+                find_backbone(recipe.backbone).check(size_px=value, freeze=recipe.freeze, where=name)
+    except (RecipeError, ValueError):
+        return False
+    return True
+
+
+def _edge_of(parameter: Parameter, value: Any, tried: Sequence[Any], fits: Fits) -> Edge | None:
     if parameter.name in ORDERED:
-        return _edge_of_words(parameter, value, tried)
+        return _edge_of_words(parameter, value, tried, fits)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     if parameter.kind in ("value", "values"):
-        return _edge_of_values(parameter, value, tried)
-    return _edge_of_range(parameter, value)
+        return _edge_of_values(parameter, value, tried, fits)
+    return _edge_of_range(parameter, value, fits)
 
 
-def _edge_of_words(parameter: Parameter, value: str, tried: Sequence[str]) -> Edge | None:
+def _edge_of_words(parameter: Parameter, value: str, tried: Sequence[str], fits: Fits) -> Edge | None:
     order = ORDERED[parameter.name]
     places = sorted({order.index(word) for word in (*parameter.values, *tried)})
     place = order.index(value)
     sides: list[tuple[Side, int, int]] = [("lowest", places[0], place - 1), ("highest", places[-1], place + 1)]
     for side, end, beyond in sides:
-        if len(places) > 1 and place == end and 0 <= beyond < len(order):
+        if len(places) > 1 and place == end and 0 <= beyond < len(order) and fits(order[beyond]):
             words = [order[one] for one in sorted({*places, beyond})]
             return _make_edge(parameter.name, value, side, order[beyond], words)
     return None
 
 
-def _edge_of_values(parameter: Parameter, value: float, tried: Sequence[Any]) -> Edge | None:
+def _edge_of_values(parameter: Parameter, value: float, tried: Sequence[Any], fits: Fits) -> Edge | None:
     both = {*parameter.values, *tried}
     numbers = sorted(one for one in both if isinstance(one, int | float) and not isinstance(one, bool))
     if len(numbers) < 2:
@@ -143,7 +163,7 @@ def _edge_of_values(parameter: Parameter, value: float, tried: Sequence[Any]) ->
     sides: list[tuple[Side, list[float]]] = [("highest", numbers[-2:])]
     sides += [] if parameter.name == "epochs" else [("lowest", numbers[1::-1])]
     for side, (neighbor, end) in sides:
-        if value == end and (beyond := _next_value(parameter.name, neighbor, end)) is not None:
+        if value == end and (beyond := _next_value(parameter.name, neighbor, end, fits)) is not None:
             others = [one for one in both if not isinstance(one, int | float)]
             return _make_edge(parameter.name, value, side, beyond, [*sorted([*numbers, beyond]), *others])
     return None
@@ -154,7 +174,7 @@ def _make_edge(name: str, value: Any, side: Side, beyond: Any, values: Sequence[
     return Edge(name=name, value=value, side=side, num_values=len(values) - 1, beyond=beyond, setting=setting)
 
 
-def _edge_of_range(parameter: Parameter, value: float) -> Edge | None:
+def _edge_of_range(parameter: Parameter, value: float, fits: Fits) -> Edge | None:
     low, high = parameter.low, parameter.high
     if low is None or high is None or parameter.shape is not None or low >= high:
         return None
@@ -162,7 +182,7 @@ def _edge_of_range(parameter: Parameter, value: float) -> Edge | None:
     sides: list[tuple[Side, bool, float, float]] = [("highest", place > 1 - NEAR, low, high)]
     sides += [] if parameter.name == "epochs" else [("lowest", place < NEAR, high, low)]
     for side, is_near, far, end in sides:
-        if is_near and (beyond := _wider_end(parameter, far, end)) is not None:
+        if is_near and (beyond := _wider_end(parameter, far, end, fits)) is not None:
             ends = [_text(parameter.name, one) for one in sorted([beyond, far])]
             setting = f"{parameter.name}={{{_distribution(parameter)}, min: {ends[0]}, max: {ends[1]}}}"
             return Edge(name=parameter.name, value=value, side=side, num_values=0, beyond=beyond, setting=setting)
@@ -176,21 +196,21 @@ def _place(value: float, low: float, high: float, *, is_log: bool) -> float:
     return (value - low) / (high - low)
 
 
-def _wider_end(parameter: Parameter, far: float, end: float) -> Any:
+def _wider_end(parameter: Parameter, far: float, end: float, fits: Fits) -> Any:
     """The end of a range that is half as wide again, in its own scale; None where the recipe ends there."""
     if parameter.log and min(far, end) > 0:
-        return _allowed(parameter.name, end, lambda share: end * (end / far) ** (share / 2), parameter.step)
-    return _allowed(parameter.name, end, lambda share: end + share / 2 * (end - far), parameter.step)
+        return _allowed(parameter.name, end, lambda share: end * (end / far) ** (share / 2), fits, parameter.step)
+    return _allowed(parameter.name, end, lambda share: end + share / 2 * (end - far), fits, parameter.step)
 
 
-def _next_value(name: str, neighbor: float, end: float) -> Any:
+def _next_value(name: str, neighbor: float, end: float, fits: Fits) -> Any:
     """The value that continues a list beyond its end; None where the recipe ends there."""
     if min(neighbor, end) > 0 and max(neighbor, end) >= _GEOMETRIC * min(neighbor, end):
-        return _allowed(name, end, lambda share: end * (end / neighbor) ** share)
-    return _allowed(name, end, lambda share: end + share * (end - neighbor))
+        return _allowed(name, end, lambda share: end * (end / neighbor) ** share, fits)
+    return _allowed(name, end, lambda share: end + share * (end - neighbor), fits)
 
 
-def _allowed(name: str, end: float, step: Callable[[float], float], multiple: float | None = None) -> Any:
+def _allowed(name: str, end: float, step: Callable[[float], float], fits: Fits, multiple: float | None = None) -> Any:
     """The first of ever smaller steps beyond an end that the recipe accepts; None for none."""
     for share in (1.0, 0.5, 0.25):
         value: Any = step(share)
@@ -201,7 +221,7 @@ def _allowed(name: str, end: float, step: Callable[[float], float], multiple: fl
             value = check_value(name, value, where=name)
         except RecipeError:
             continue
-        if value != end:
+        if value != end and fits(value):
             return value
     return None
 

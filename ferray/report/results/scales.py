@@ -100,7 +100,7 @@ def _of_values(
 def _of_ranges(name: str, values: Sequence[float], numbers: list[float], labels: tuple[str, ...]) -> Scale:
     """Numbers in ranges between round numbers, on a logarithmic scale where that suits them."""
     is_log = _is_log(numbers)
-    edges = _log_edges(numbers[0], numbers[-1]) if is_log else _linear_edges(numbers[0], numbers[-1])
+    edges = log_edges(numbers[0], numbers[-1]) if is_log else _linear_edges(numbers[0], numbers[-1])
     places = tuple(min(len(edges) - 2, bisect.bisect_right(edges, value) - 1) for value in values)
     written = distinct_texts(name, edges)
     all_positions = _positions([*numbers, *edges], is_log=is_log)
@@ -125,7 +125,7 @@ def _linear_edges(low: float, high: float) -> list[float]:
     raise AssertionError("20 powers of ten are more than the range")
 
 
-def _log_edges(low: float, high: float) -> list[float]:
+def log_edges(low: float, high: float) -> list[float]:
     """Powers of ten, from the last below all numbers to the first above; over few decades numbers between them, too."""
     for factors in ((1, 2, 5), (1, 3), (1,)):
         first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))

@@ -4,11 +4,15 @@ Begin at `three_sentences`.
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from ferray.audit.finding import listed
+from ferray.errors import FerrayError
 from ferray.metrics.intervals import range_text
+from ferray.records.run import Run
+from ferray.records.trial import TrialRecord
 from ferray.report.results.noise import Noise, find_noise, indifferent_settings
-from ferray.report.results.read import SearchResults
+from ferray.report.results.read import SearchResults, read_results
 from ferray.report.results.scales import Scale, make_scales
 from ferray.report.wording import in_words, setting_text
 
@@ -30,6 +34,20 @@ def on_indifference(results: SearchResults) -> tuple[str, list[str]]:
     scales = make_scales(results.points, results.searched)
     indifferent = [] if noise is None else indifferent_settings(results.points, scales, noise)
     return _indifference(results, noise, indifferent), [scale.name for scale in indifferent]
+
+
+def recorded_indifference(run: Run, records: Sequence[TrialRecord]) -> tuple[str, list[str]]:
+    """The same of a search that is on record; nothing where no setting was searched, or the records cannot be read.
+
+    Args:
+        run: Its folder.
+        records: All trials.
+    """
+    with suppress(FerrayError):
+        results = read_results(run, records=records)
+        if results.searched:
+            return on_indifference(results)
+    return "", []
 
 
 def settings_in_words(results: SearchResults) -> str:

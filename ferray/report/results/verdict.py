@@ -34,6 +34,8 @@ class Significance:
     """Of their validation accuracies, paired by seed and by face; None without a runner-up of equal trials."""
     luck: SelectionBias | None
     """None for a metric without an interval, or where a trial of the winner failed."""
+    num_points: int | None = None
+    """Points with as many trials, which the winner is the best of; None where that is not on record."""
 
     @property
     def interval(self) -> Interval | None:
@@ -44,6 +46,11 @@ class Significance:
         reach = max(high - self.luck.corrected, self.luck.corrected - low)
         largest = 1.0 if self.mean <= 1 else math.inf
         return max(0.0, self.mean - reach), min(largest, self.mean + reach)
+
+    @property
+    def was_chosen(self) -> bool:
+        """Whether there was another point with as many trials, so that luck had a part in the choice."""
+        return self.num_points != 1
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -64,16 +71,25 @@ class Significance:
             )
         if self.comparison is not None:
             low, high = self.comparison.interval
-            ahead = f"{self.comparison.difference:+.4f} [{low:+.4f}, {high:+.4f}]"
+            difference = round(self.comparison.difference, 4)
+            # The winner by another metric need not have the better accuracy.
+            place, by = (
+                ("ahead of", " by") if difference > 0 else ("behind", ":") if difference < 0 else ("level with", ":")
+            )
             lines.append(
-                f"trial {self.winner} is ahead of trial {self.runner_up} in validation accuracy by {ahead}, face by"
-                f" face over {count_of(self.comparison.seeds, 'seed')}: {self.comparison.conclusion}"
+                f"trial {self.winner} is {place} trial {self.runner_up} in validation accuracy{by}"
+                f" {difference:+z.4f} [{low:+z.4f}, {high:+z.4f}], face by face over"
+                f" {count_of(self.comparison.seeds, 'seed')}: {self.comparison.conclusion}"
             )
         if self.luck is not None:
             low, high = self.luck.interval
+            many = "many" if self.num_points is None else f"{self.num_points:,}"
             lines.append(
-                f"{metric} {self.luck.best:.4f} is the best of many; without the luck of the search"
+                f"{metric} {self.luck.best:.4f} is the best of {many}; without the luck of the search"
                 f" {self.luck.corrected:.4f} [{low:.4f}, {high:.4f}]"
+                if self.was_chosen
+                else f"{metric} {self.luck.best:.4f} [{low:.4f}, {high:.4f}]: no other point has as many trials, so"
+                " none was chosen for its luck"
             )
         return lines
 

@@ -132,6 +132,7 @@ def predict_split(
         places = np.linspace(0, len(rows) - 1, max_faces).round().astype(np.int64)
         rows, groups = rows[places], groups[places]
     model = load_model(best_dir, device=device)
+    noun = store.manifest.shown.noun
     to_model = _map_labels(store, model.class_names, best_dir, needs_all=needs_all)
     labels = to_model[store.labels[rows]]
     notes = []
@@ -145,9 +146,9 @@ def predict_split(
         notes.append(f"left out of the score, since the model lacks the class: {named}")
     absent = tuple(name for name in model.class_names if name not in store.class_names)
     if absent:
-        notes.append(f"the store lacks {', '.join(absent)}: a face that is predicted so is predicted wrongly")
+        notes.append(f"the store lacks {', '.join(absent)}: a {noun} that is predicted so is predicted wrongly")
     if (labels < 0).all():
-        what = f"no {split} face has a class of {best_dir}: {', '.join(model.class_names)}"
+        what = f"no {split} {noun} has a class of {best_dir}: {', '.join(model.class_names)}"
         raise DataError(str(store.folder), what, "Give a store with some of the model's classes")
     if store.is_demo:
         notes.append("demo faces: this score means nothing for real ones")

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ferray.data.subject import EXPRESSIONS, Subject
 from ferray.metrics.intervals import range_text
 from ferray.metrics.scores import Scores
+from ferray.wording import cut_text, pad_text
 
 _MAX_COLUMNS = 80
 
-_NAME_COLUMNS = 21
+_NAME_COLUMNS = 20
 
 _LEGEND = (
     "constant: top-1 accuracy of the best constant prediction. Balanced accuracy is the mean recall of the classes that"
@@ -58,15 +60,16 @@ class StoreScore:
         }
 
 
-def format_stores(rows: Sequence[StoreScore], title: str) -> str:
+def format_stores(rows: Sequence[StoreScore], title: str, shown: Subject = EXPRESSIONS) -> str:
     """A table with a line for each store, and below it what was left out.
 
     Args:
         rows: The scores.
         title: The model and the split.
+        shown: What the pictures show.
     """
     head = (
-        f"{'store':<{_NAME_COLUMNS}} {'faces':>7} {'left out':>8} {'top-1':>6} {'95 % interval':>16}"
+        f"{'store':<{_NAME_COLUMNS}} {shown.nouns:>8} {'left out':>8} {'top-1':>6} {'95 % interval':>16}"
         f" {'balanced':>8} {'constant':>8}"
     )
     lines = [*textwrap.wrap(title, _MAX_COLUMNS), "", head]
@@ -74,7 +77,7 @@ def format_stores(rows: Sequence[StoreScore], title: str) -> str:
         scores, constant = row.scores, row.scores.baselines["constant_guess"]
         assert constant is not None, "it needs no training faces"
         lines.append(
-            f"{_shortened(Path(row.data).name):<{_NAME_COLUMNS}} {scores.num_faces:>7,}"
+            f"{pad_text(cut_text(Path(row.data).name, _NAME_COLUMNS), _NAME_COLUMNS)} {scores.num_faces:>8,}"
             f" {sum(row.left_out.values()):>8,}"
             f" {scores.accuracy:>6.4f} {range_text(scores.intervals['accuracy']):>16}"
             f" {scores.balanced_accuracy:>8.4f} {constant['accuracy']:>8.4f}"
@@ -82,13 +85,11 @@ def format_stores(rows: Sequence[StoreScore], title: str) -> str:
     for row in rows:
         notes = [f"left out, since the model lacks the class: {num:,} of {name}" for name, num in row.left_out.items()]
         if row.absent:
-            notes.append(f"the store lacks {', '.join(row.absent)}: a face that is predicted so is predicted wrongly")
+            notes.append(
+                f"the store lacks {', '.join(row.absent)}: a {shown.noun} that is predicted so is predicted wrongly"
+            )
         if row.read_at is not None:
             notes.append(f"the score on record, read at {row.read_at}; the split was not read again")
         lines += [""] * bool(notes)
         lines += [line for text in notes for line in textwrap.wrap(f"{row.data}: {text}", _MAX_COLUMNS)]
-    return "\n".join([*lines, "", *textwrap.wrap(_LEGEND, _MAX_COLUMNS)])
-
-
-def _shortened(name: str) -> str:
-    return name if len(name) <= _NAME_COLUMNS else f"{name[: _NAME_COLUMNS - 3]}..."
+    return "\n".join([*lines, "", *textwrap.wrap(shown.reword(_LEGEND), _MAX_COLUMNS)])

@@ -173,6 +173,7 @@ def _table(view: SearchView, *, width: int, room: int) -> list[RenderableType]:
     if not trials:
         return []
     names = ("trial", "state", "epoch", "score", "best at", "left")
+    shown = list(range(len(names)))
     num_trials = len(view.running) + view.num_ended
     columns: list[SettingColumn] = []
     left_out: list[str] = []
@@ -182,6 +183,10 @@ def _table(view: SearchView, *, width: int, room: int) -> list[RenderableType]:
         cells = [_cells(trial, view.phase) for trial in rows]
         widths = [max(map(len, texts)) for texts in zip(names, *cells, strict=True)]
         space = width - sum(widths) - GAP * (len(names) - 1)
+        for place in (5, 4, 1):  # a narrow terminal: no score and no number is cut
+            if space < 0 and place in shown:
+                shown.remove(place)
+            space += 0 if place in shown else widths[place] + GAP
         columns, left_out = fit_settings(view.columns, [trial.settings for trial in rows], room=space)
         header = max([1, *(column.header.count("\n") + 1 for column in columns)])
         num_lines = 2 + header + bool(left_out)  # a blank line above it, a rule below it
@@ -192,18 +197,18 @@ def _table(view: SearchView, *, width: int, room: int) -> list[RenderableType]:
         if num_rows < 1:
             return [_cut(Text(f"no room for {count_of(num_trials, 'trial')}", "dim"))] if room > 0 else []
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in names[:2]:
+    first, others = [place for place in shown if place < 2], [place for place in shown if place >= 2]
+    for name in (*(names[place] for place in first), *(column.header for column in columns)):
         table.add_column(name, justify="left" if name == "state" else "right", no_wrap=True)
-    for column in columns:
-        table.add_column(column.header, justify="right", no_wrap=True)
-    for name in names[2:]:
-        table.add_column(name, justify="right", no_wrap=True)
+    for place in others:
+        table.add_column(names[place], justify="right", no_wrap=True)
     rows = trials[:num_rows]
     leader = view.leader
-    for place, trial in enumerate(rows):
+    for row, trial in enumerate(rows):
         texts = _cells(trial, view.phase)
         style = "bold green" if trial == leader else None if trial.state == "running" else "dim"
-        table.add_row(*texts[:2], *(column.cells[place] for column in columns), *texts[2:], style=style)
+        values = (column.cells[row] for column in columns)
+        table.add_row(*(texts[place] for place in first), *values, *(texts[place] for place in others), style=style)
     if num_trials > len(rows):
         table.add_row("...", Text(f"{num_trials - len(rows):,} more"), style="dim")
     return [Text(), table, *([_cut(Text(f"no room for {', '.join(left_out)}", "dim"))] if left_out else [])]

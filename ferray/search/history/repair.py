@@ -21,7 +21,7 @@ from ferray.records.trial import FINISHED
 from ferray.search.history.points import Suggestion, known_trials
 from ferray.search.history.recorded import History
 from ferray.space import Space
-from ferray.wording import count_of, first_line
+from ferray.wording import count_of, first_line, option_text
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def discard_record(history: History, error: CheckpointError) -> SearchError:
     if record.parent.parent == run.folder / "trials" and record.exists():
         run.set_aside(record.parent.name, "its best checkpoint is damaged")
         history.forget_record(record.parent.name)
-        way_out = f"The trial is trained again by --resume {run.name}"
+        way_out = f"The trial is trained again by {option_text('--resume', run.name)}"
     return SearchError(where, what, way_out)
 
 

@@ -19,14 +19,15 @@ from ferray.files import storage
 from ferray.files.location import short_location
 from ferray.metrics.intervals import Interval
 from ferray.model.size import count_parameters
-from ferray.records.points import REPEATED, Point, rank_points
+from ferray.records.points import REPEATED, Point, rank_points, without_refit
 from ferray.records.run import Run
 from ferray.records.search_file import KeptTrial, TestReading
-from ferray.records.tables import epochs_frame, trials_frame
+from ferray.records.tables import epochs_frame, setting_types, trials_frame
 from ferray.records.trial import TrialRecord
 from ferray.report import plots
 from ferray.report.card import ModelOrigin, ModelSelection, model_card
 from ferray.report.page.write import page_warning, write_page
+from ferray.report.results.sentences import recorded_indifference
 from ferray.report.results.verdict import Significance
 from ferray.report.test_split.read_once import read_test_split
 from ferray.report.test_split.recorded import METRICS_FILE, RecordedScore, read_recorded
@@ -59,6 +60,7 @@ def write_tables(
     space: Space,
     *,
     num_classes: int,
+    replicates: int = 1,
     best: BestModel | None = None,
     interval: Interval | None = None,
 ) -> list[Path]:
@@ -69,6 +71,7 @@ def write_tables(
         records: All trials.
         space: What was searched.
         num_classes: Of the store.
+        replicates: Seeds that points of the finals are trained with: such points come before all others.
         best: The best model, whose test score goes into the table of trials; None where there is none.
         interval: Of the best point's score, for the heatmap; None where it is not known.
 
@@ -83,13 +86,14 @@ def write_tables(
     storage.write_bytes(files[0], trials.to_parquet(index=False))
     storage.write_bytes(files[1], trials.to_csv(index=False).encode())
     storage.write_bytes(files[2], epochs.to_parquet(index=False))
-    if several := [point for point in rank_points(records) if len(point.records) > 1]:
+    ranked = rank_points(without_refit(records, folds=space.folds), wanted=space.folds * replicates)
+    if several := [point for point in ranked if len(point.records) > 1]:
         files.append(run.folder / "points.csv")
         storage.write_bytes(files[-1], _points_table(several, space))
     if len(epochs):
         pictures = [run.folder / "heatmap.png", run.folder / "curves.png"]
         axes = [name for name in space.searched if name not in REPEATED]
-        by_point = _by_point(trials, records, space)
+        by_point = _by_point(trials, ranked, space)
         plots.draw_heatmap(by_point, pictures[0], metric=space.metric, searched=axes, interval=interval)
         plots.draw_curves(epochs, trials, pictures[1], metric=space.metric, searched=space.searched)
         files += pictures
@@ -157,6 +161,7 @@ def export_winner(
             data_dir=short_location(history.search.data.folder),
             weights=Path(history.search.options.weights).name,
         )
+        sentence, indifferent = recorded_indifference(run, records)
         selection = ModelSelection(
             recipe=kept.recipe,
             epoch=row,
@@ -168,7 +173,12 @@ def export_winner(
                     search.store.manifest.shown.reword,
                     [] if significance is None else significance.lines(kept.recipe.monitor),
                 ),
-                *(f"{edge.sentence()}: `{edge.way_out(plan)}`" for edge in ranking.edges),
+                *(
+                    f"{edge.sentence()}: `{edge.way_out(plan)}`"
+                    for edge in ranking.edges
+                    if edge.name not in indifferent
+                ),
+                *([sentence.removesuffix(".")] if sentence else []),
             ],
         )
         card = model_card(origin, selection, search.store.manifest, metrics)
@@ -191,13 +201,16 @@ def _scores(metrics: RecordedScore) -> dict[str, float]:
     return {name: value for name, value in metrics.scores.values.items() if value is not None}
 
 
-def _by_point(trials: "pandas.DataFrame", records: Sequence[TrialRecord], space: Space) -> "pandas.DataFrame":
+def _by_point(trials: "pandas.DataFrame", ranked: Sequence[Point], space: Space) -> "pandas.DataFrame":
     """The table of trials with one row a point, its first trial's with the mean for a score; without a refit."""
-    column = f"best_{space.metric.name}"
-    scored = [record for record in records if space.folds == 1 or record.recipe.folds is not None]
-    means = {point.records[0].trial_id: point.mean for point in rank_points(scored)}
-    first = trials[trials["trial_id"].isin(list(means))]
-    return first.assign(**{column: first["trial_id"].map(means)})
+    points = {point.records[0].trial_id: (place, point) for place, point in enumerate(ranked)}
+    first = trials[trials["trial_id"].isin(list(points))]
+    found = [points[trial_id] for trial_id in first["trial_id"]]
+    return first.assign(
+        **{f"best_{space.metric.name}": [point.mean for _, point in found]},
+        place=[place for place, _ in found],
+        num_trials=[len(point.records) for _, point in found],
+    )
 
 
 def _points_table(several: Sequence[Point], space: Space) -> bytes:
@@ -217,7 +230,9 @@ def _points_table(several: Sequence[Point], space: Space) -> bytes:
         }
         for point in several
     ]
-    return pandas.DataFrame(rows).to_csv(index=False).encode()
+    kinds = dict.fromkeys(rows[0], "Float64") | {"number": "Int64", "trials": "Int64"}
+    kinds |= {name: kind for name, kind in setting_types().items() if name in kinds}
+    return pandas.DataFrame(rows, dtype="object").astype(kinds).to_csv(index=False).encode()
 
 
 def _read_test_split(search: Search, kept: TrialRecord, best_dir: Path, answers: Answers) -> RecordedScore | None:

@@ -53,6 +53,7 @@ def assess_winner(search: Search, ranking: Ranking, answers: Answers = HERE) -> 
         runner_up=None if runner_up is None or comparison is None else runner_up.number,
         comparison=comparison,
         luck=luck,
+        num_points=len(equals),
     )
 
 

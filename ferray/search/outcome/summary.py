@@ -4,9 +4,9 @@ Begin at `summarize`.
 """
 
 import io
+import shlex
 import textwrap
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 from rich import box
@@ -14,20 +14,18 @@ from rich.console import Console
 from rich.table import Table
 
 from ferray.data.store.reader import Store
-from ferray.errors import FerrayError
 from ferray.metrics.intervals import bracket_text
 from ferray.recipe import to_values
 from ferray.records.points import Point
 from ferray.records.trial import TrialRecord
 from ferray.report.columns import GAP, WIDTH, fit_settings
-from ferray.report.results.read import read_results
-from ferray.report.results.sentences import on_indifference
+from ferray.report.results.sentences import recorded_indifference
 from ferray.report.results.verdict import Significance
 from ferray.search.open import Search
 from ferray.search.outcome.export import BestModel
 from ferray.search.outcome.finals import Ranking
 from ferray.search.plan import DEMO_COMMAND, Plan
-from ferray.wording import short_path
+from ferray.wording import count_of, short_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,17 +52,15 @@ def summarize(search: Search, outcome: Outcome, *, tracking: str) -> str:
     lines = ["", *_best_lines(plan, outcome.ranking)]
     if outcome.significance is not None:
         lines += _wrapped(map(store.manifest.shown.reword, outcome.significance.lines(plan.space.metric.name)))
-    sentence, indifferent = "", list[str]()
-    with suppress(FerrayError):  # the files that the page is made of, read once more
-        results = read_results(plan.run, records=outcome.records)
-        sentence, indifferent = on_indifference(results) if results.searched else ("", [])
+    sentence, indifferent = recorded_indifference(plan.run, outcome.records)
     for edge in outcome.ranking.edges:
         if edge.name not in indifferent:
             lines += [*_wrapped([edge.sentence()]), f"    {edge.way_out(plan)}"]
     lines += _wrapped([sentence] if sentence else [])
     failed = sum(record.state == "failed" for record in outcome.records)
     if failed:
-        text = f"{failed} of {len(outcome.records)} trials failed; the column `reason` of trials.csv says why"
+        trials = count_of(len(outcome.records), "trial")
+        text = f"{failed:,} of {trials} failed; the column `reason` of trials.csv says why"
         lines += _wrapped([text], indent="")
     lines += ["", *_test_lines(plan, store, outcome.best), ""]
     folder = f"{short_path(plan.run.folder)}/" + ("" if plan.run.address is None else f", and {plan.run.address}")
@@ -72,8 +68,9 @@ def summarize(search: Search, outcome: Outcome, *, tracking: str) -> str:
     lines += _wrapped([f"{folder}: {files}"], indent="")
     lines += _wrapped(tracking.splitlines()[:1], indent="")
     lines += [f"    {line}" for line in tracking.splitlines()[1:]]
-    folders = f"{short_path(plan.run.best_dir)} --data {short_path(store.folder)}"
-    lines += ["score it again:", f"    python -m ferray.report evaluate {folders}"]
+    if outcome.best.metrics is not None:
+        best, data = (shlex.quote(str(short_path(one))) for one in (plan.run.best_dir, store.folder))
+        lines += ["all of its scores:", f"    python -m ferray.report evaluate {best} --data {data}"]
     if store.is_demo:
         text = "these were demo faces: this accuracy means nothing for real ones. Real data:"
         lines += [*_wrapped([text], indent=""), f"    {DEMO_COMMAND}"]
@@ -112,7 +109,8 @@ def _test_lines(plan: Plan, store: Store, best: BestModel) -> list[str]:
     accuracy = f"{scores.accuracy:.4f} {bracket_text(scores.intervals['accuracy'])}"
     baselines = {name: values["accuracy"] for name, values in scores.baselines.items() if values is not None}
     return [
-        f"test accuracy of trial {best.record.number}: {accuracy} on {scores.num_faces:,} {store.manifest.shown.nouns}",
+        f"test accuracy of trial {best.record.number}: {accuracy} on"
+        f" {count_of(scores.num_faces, store.manifest.shown.noun)}",
         f"  balanced {scores.balanced_accuracy:.4f}, macro-F1 {scores.macro_f1:.4f}",
         f"  without looking: {baselines['majority']:.4f} for always the most frequent training class,",
         f"  {baselines['constant_guess']:.4f} for the best constant answer, {baselines['chance']:.4f} by chance",

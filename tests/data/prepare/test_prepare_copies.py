@@ -147,7 +147,7 @@ def test_a_split_that_was_given_is_kept_and_the_copies_across_it_are_reported(
 ) -> None:
     store = make_folders(leaking)
 
-    leaks = "3 train faces and 1 validation faces are copies of faces in a later split"
+    leaks = "3 train faces and 1 validation face are copies of faces in a later split"
     assert f"{leaks}, which was given and is kept" in store.manifest.notes
     assert leaks in caplog.text
     assert f"ferray.data check {store.folder}" in caplog.text

@@ -61,7 +61,18 @@ def test_a_comparison_fits_80_columns_and_begins_with_its_verdict(
 
     assert places == sorted(places)
     assert max(map(len, text.splitlines())) <= 80
-    assert re.search(r"epochs +\d+ +0\.\d{4} +0\.\d{4} +\d+ +\d+\n", text)
+    assert re.search(r"\n  B +0\.\d{4} +0\.\d{4} +0\.\d{4} +\d+ +\d+ +[\d,]+\n", text)
+
+
+def test_six_searches_fit_80_columns_too(
+    ended_run: Run, shown_store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    others = [write_run(tmp_path / f"search-{number}", shown_store, 5 + number) for number in range(5)]
+    assert compare(ended_run.folder, *(run.folder for run in others)) == 0
+    text = capsys.readouterr().out
+
+    assert "\n  F " in text
+    assert [line for line in text.splitlines() if len(line) > 80] == []
 
 
 def test_the_page_of_a_comparison_begins_with_its_verdict(ended_run: Run, other_run: Run, tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ import pytest
 
 from ferray.commands.search import parse
 from ferray.recipe import Recipe
+from ferray.records.run import Run
 from ferray.report.page.notes import edge_commands
 from ferray.report.results.edges import Edge, find_edges
 from ferray.report.results.scales import Scale
 from ferray.report.results.sentences import edges_in_words
 from ferray.search.options import SearchOptions
-from ferray.search.plan import Plan, make_plan
+from ferray.search.plan import Plan, make_plan, name_is_taken
 from ferray.space import parse_settings, read_space
 
 HEAD = "metric: {name: val_accuracy, goal: maximize}\n"
@@ -156,3 +157,24 @@ def test_an_edge_of_a_setting_that_makes_no_difference_gets_no_advice(tmp_path: 
     assert "learning_rate 1e-4 is the lowest of 2 values" in edges_in_words(results, indifferent)
     results.edges = edges[:1]
     assert "only of settings that make no difference" in edges_in_words(results, indifferent)
+
+
+def test_what_is_offered_fits_the_other_settings(tmp_path: Path) -> None:
+    """A warm-up is shorter than the run, and a backbone has sizes of its own."""
+    plan = plan_of(tmp_path, "warmup_epochs: {values: [1.0, 2.0]}, epochs: {value: 3}")
+    assert edges_of(plan, warmup_epochs=2.0, epochs=3)["warmup_epochs"].beyond == 2.83
+    plan = plan_of(tmp_path, "warmup_epochs: {values: [1.0, 2.0]}, epochs: {values: [3, 30]}")
+    short = Recipe(epochs=3, warmup_epochs=1.0)
+    assert edges_of(plan, (short,), warmup_epochs=2.0, epochs=30)["warmup_epochs"].beyond == 2.83
+    plan = plan_of(tmp_path, "image_size: {values: [32, 48]}, backbone: {value: vit_b_16}")
+    assert edges_of(plan, image_size=48, backbone="vit_b_16")["image_size"].beyond % 16 == 0
+
+
+@pytest.mark.parametrize("name", ["first", "my first", "it's", "-1"])
+def test_the_command_that_goes_on_can_be_pasted_whatever_the_name(name: str, tmp_path: Path) -> None:
+    run = Run(tmp_path / "my runs" / name)
+    options = parse(shlex.split(run.resume_command)[3:])
+
+    assert (options.resume, options.out) == (name, str(tmp_path / "my runs"))
+    way_out = name_is_taken(run).args[2].removeprefix("Go on with it: ").partition("; or")[0]
+    assert parse(shlex.split(way_out)).resume == name

@@ -12,7 +12,7 @@ from ferray import recipe as recipes
 from ferray.errors import SearchError
 from ferray.recipe import Recipe, make_recipe
 from ferray.records.events import EndEvent, EndState, SuggestEvent
-from ferray.records.points import Point, is_whole
+from ferray.records.points import Point, is_whole, rank_points, without_refit
 from ferray.records.tables import trials_frame
 from ferray.records.trial import METRIC_FIELDS, EpochResult, State, TrialRecord
 from ferray.search.history.recorded import History, read_history
@@ -266,7 +266,8 @@ def test_the_heatmaps_table_has_a_row_a_point_with_its_mean(tmp_path: Path) -> N
     made = make(tmp_path, settings=("folds=2",))
     made.put(settled(dropout=0.2), 0.99, number=6, asked=False)  # the refit
     records = made.history.records
-    table = _by_point(trials_frame(records), records, made.plan.space)
+    ranked = rank_points(without_refit(records, folds=2))
+    table = _by_point(trials_frame(records), ranked, made.plan.space)
     assert table["dropout"].tolist() == [0.0, 0.2, 0.4]
     assert table["best_val_accuracy"].tolist() == pytest.approx([0.305, 0.605, 0.505])
 
