@@ -317,6 +317,17 @@ def test_whole_numbers_for_a_setting_of_fractions_are_one_warning_with_both_spel
         assert not values or words in caplog.messages[0]
 
 
+@pytest.mark.parametrize("ends", ["min: 0, max: 0.5", "min: 0.0, max: 0.5", "min: 0.25, max: 1", "min: 0, max: 1.0"])
+@pytest.mark.parametrize("method", ["random", "bayes"])
+def test_ends_of_which_one_has_a_point_are_those_of_fractions(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, ends: str, method: str
+) -> None:
+    parameter = one(tmp_path, f"weight_decay: {{{ends}}}", method=method)
+
+    assert (parameter.distribution, parameter.kind, parameter.step) == ("uniform", "float", None)
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize(
     "parameter, warns",
     [
@@ -476,7 +487,7 @@ def test_numbers_are_numbers_however_yaml_1_1_sees_them(tmp_path: Path, text: st
         ("epochs: {min: 5, max: 3}", "max is 3, not above min"),
         ("epochs: {min: 3, max: 3}", "max is 3, not above min"),
         ("epochs: {min: 0, max: 3}", "min is 0"),
-        ("epochs: {min: 1, max: 3.5}", "whole numbers or fractions"),
+        ("epochs: {min: 1, max: 3.5}", "draws fractions, but epochs is a whole number"),
         ("epochs: {min: a, max: 3}", "'a', not a number"),
         ("epochs: {min: 1, max: .inf}", "finite"),
         ("epochs: {distribution: uniform, min: 1, max: 3}", "draws fractions"),
@@ -516,7 +527,6 @@ def test_a_parameter_that_the_recipe_or_wandb_would_refuse_is_refused(
         ("learning_rte: {value: 0.1}", "'learning_rate'"),
         ("epochs: 10", "epochs: {value: ...}"),
         ("epochs: [10]", "epochs: {values: ...}"),
-        ("epochs: {min: 1, max: 3.5}", "`min: 1.0`"),
         ("learning_rate: {distribution: loguniform, min: 0.0001, max: 0.1}", "'log_uniform_values'"),
         ("learning_rate: {distribution: log-uniform, min: 0.0001, max: 0.1}", "'log_uniform_values'"),
         ("dropout: {values: [0.1, 0.1]}", "probabilities"),

@@ -144,12 +144,7 @@ def _infer_distribution(node: Node) -> str:
     if "min" not in keys or "max" not in keys:
         way_out = "Write value, values, or min and max; distributions other than uniform have a name"
         raise node.error(f"has only {', '.join(keys)}", way_out)
-    whole = [key for key in _ENDS if isinstance(keys[key].number(), int)]
-    if len(whole) == 1:
-        end = keys[whole[0]].number()
-        what = f"is {end} and the other end has a point: whole numbers or fractions"
-        raise keys[whole[0]].error(what, f"For fractions write `{whole[0]}: {float(end)}`")
-    return "int_uniform" if whole else "uniform"
+    return "int_uniform" if all(isinstance(keys[key].number(), int) for key in _ENDS) else "uniform"
 
 
 def _read_value(name: str, node: Node) -> Any:

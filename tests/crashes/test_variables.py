@@ -42,4 +42,3 @@ def test_a_search_runs_with_variables_that_are_for_something_else(tiny_store: St
     assert json.loads(done.stdout)["trials"] == {"done": 2}
     (run,) = (tmp_path / "runs").iterdir()
     assert len(list((run / "wandb").glob("offline-run-*"))) == 3
-    assert not list(temporary.iterdir())
