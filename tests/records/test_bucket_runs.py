@@ -348,7 +348,7 @@ def test_records_that_the_index_has_as_they_are_need_no_request_of_their_own(
     assert Run(other.folder).read_trials() == [trial(0.5, number=0), trial(0.5, 0.6, number=1)]
 
 
-@pytest.mark.parametrize("data", [b"no gzip", gzip.compress(b"{}", mtime=0), gzip.compress(b"\xff"), b""])
+@pytest.mark.parametrize("data", [b"no gzip", gzip.compress(b"{}", mtime=0), gzip.compress(b"\xff", mtime=0), b""])
 def test_a_damaged_index_costs_requests_and_no_record(
     data: bytes, bucket: BucketService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
