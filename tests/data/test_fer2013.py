@@ -64,7 +64,7 @@ def test_copies_across_the_split_are_found_and_left_out_on_request(tmp_path: Pat
     kept = prepare(read_fer2013(file), tmp_path / "kept", small(size_px=48))
     cleaned = prepare(read_fer2013(file), tmp_path / "cleaned", small(size_px=48, drop_leaks=True))
 
-    assert any("1 train faces are copies" in note for note in kept.manifest.notes)
+    assert any("1 train face is a copy" in note for note in kept.manifest.notes)
     assert any("1 by pixels" in note for note in kept.manifest.notes)
     assert (kept.manifest.num_faces, cleaned.manifest.num_faces) == (71, 70)
     assert "row 2" not in list(cleaned.table["source"])

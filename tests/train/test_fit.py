@@ -185,6 +185,7 @@ IDLE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {  # as CHANGES, where 
     "trunk_lr_factor": ({}, {"trunk_lr_factor": 1.0}),
     "effective_number_beta": ({"class_balance": "inverse_weights"}, {"effective_number_beta": 0.5}),
     "logit_adjustment_tau": ({"class_balance": "inverse_weights"}, {"logit_adjustment_tau": 0.5}),
+    "schedule": ({"step_epochs": 2}, {"schedule": "step"}),
     "step_epochs": ({"schedule": "cosine"}, {"step_epochs": 1}),
     "step_factor": ({"step_epochs": 1}, {"step_factor": 0.5}),
     "mixup_alpha": ({"batch_size": 1, "dropout": 0.0}, {"mixup_alpha": 0.4}),

@@ -1,12 +1,14 @@
 """Where the winner of a search is judged on a cluster; no Ray is started."""
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import ray
 from fixtures.train import SmallStore, small_recipe, small_weights
@@ -152,6 +154,11 @@ class DemoStore(SmallStore):
     """One that can be evaluated."""
 
     is_demo = True
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The checksums of its faces."""
+        return pd.DataFrame({"sha256": [hashlib.sha256(face).hexdigest() for face in self.faces]})
 
 
 def test_what_a_judge_answers_is_what_this_process_would_bit_by_bit(small_rows: None, tmp_path: Path) -> None:
