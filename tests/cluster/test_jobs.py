@@ -23,7 +23,7 @@ metric: {name: val_accuracy, goal: maximize}
 parameters:
   learning_rate: {value: 0.001}
   dropout: {values: [0.0, 0.5]}
-  epochs: {value: 800}
+  epochs: {value: 400}
   batch_size: {value: 16}
 """
 
