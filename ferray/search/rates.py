@@ -40,7 +40,7 @@ class Kind:
     batch_sizes: tuple[int, ...]
     """Of all trials, in ascending order: a small batch takes nearly as long as a large one."""
     halving: bool
-    """Whether a scheduler answers to every epoch, for which a worker group waits: of 50 ms it took 30 ms more."""
+    """Whether a scheduler answers to every epoch, for which a worker group waits."""
 
     @property
     def trunk(self) -> tuple[str, str, int]:
